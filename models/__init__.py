@@ -1,0 +1,1 @@
+"""What is inferred: one short file per component family."""

@@ -1,0 +1,24 @@
+"""The one error that users are meant to see, and how it names near misses."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something given by the user cannot be used.
+
+    The message is one line: what was given, where, and what is expected. The command
+    line prints it and ends with exit code 2.
+    """
+
+
+def unknown(kind: str, given: str, known: Iterable[str], where: str = "") -> InputError:
+    """The error for a name that is not known, with the nearest one that is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    place = f" in {where}" if where else ""
+    listed = ", ".join(names) or "none"
+    return InputError(f"unknown {kind} {given!r}{place}: {hint}known: {listed}")

@@ -1,0 +1,1 @@
+"""Inference methods, side by side; the file's name is the method's name."""

@@ -1,0 +1,167 @@
+"""CAVI: coordinate-ascent variational inference with the hand-written kernel.
+
+Mean field q(theta) q(c), both factors optimal given the other; Blei, Kucukelbir and
+McAuliffe (2017), algorithm 2, for any conjugate family and in d dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Gt
+from jaxtyping import Array, Float
+
+from vi_bench import starts
+from vi_bench.contract import Draws, Key, Outcome, Problem, Stage
+from vi_bench.iterate import CONVERGED, NOT_FINITE, Ascent, ascend, begin
+from vi_bench.iterate import over_lanes, resolvable
+from vi_bench.mixture import Mixture
+
+SLICE = 500
+"""Iterations each restart may spend between two looks at the clock."""
+
+SAME_OPTIMUM = 1e-4
+"""Nats: bounds that differ by less belong to one optimum."""
+
+
+@dataclass(frozen=True)
+class CAVI:
+    """Settings of CAVI.
+
+    Attributes:
+        restarts: independent starts in one compiled program; the best bound is kept.
+            The first half, rounded up, starts from k-means++, the others from random
+            responsibilities.
+        max_iterations: cap on the iterations of each restart.
+        tol: on the relative change of the ELBO and on the fixed-point residual, both;
+            raised to what the precision resolves.
+    """
+
+    restarts: Annotated[int, Gt(0)] = 20
+    max_iterations: Annotated[int, Gt(0)] = 10_000
+    tol: Annotated[float, Gt(0)] = 1e-10
+
+    kind: ClassVar[Literal["variational", "mcmc"]] = "variational"
+    summary: ClassVar[str] = "coordinate ascent, hand-written kernel, many restarts"
+    bound_keeps_labels: ClassVar[bool] = True
+
+    def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """Start, fit (in slices), draw."""
+
+        def start(key: Key, mixture: Mixture, _: Any) -> Ascent:
+            points = over_lanes(
+                lambda kind, key: start_point(kind, key, mixture),
+                jnp.arange(self.restarts) >= (self.restarts + 1) // 2,
+                jax.random.split(key, self.restarts),
+            )
+            return jax.vmap(lambda point: begin(point, self.max_iterations))(points)
+
+        def fit(_: Key, mixture: Mixture, lanes: Ascent) -> Ascent:
+            tolerance = resolvable(self.tol, lanes.point.dtype)
+            scale = mixture.scale()
+            return over_lanes(
+                lambda state: ascend(mixture.step, scale, state, SLICE, tolerance),
+                lanes,
+            )
+
+        def draw(key: Key, mixture: Mixture, lanes: Ascent) -> Draws:
+            return best_draws(key, mixture, lanes, (problem.chains, problem.draws))
+
+        return (
+            Stage("start", start),
+            Stage("fit", fit, calls=-(-self.max_iterations // SLICE), done=all_done),
+            Stage("draw", draw),
+        )
+
+    def outcome(self, draws: Draws) -> Outcome:
+        """Converged, budget spent or not finite, as the best restart ended."""
+        report = draws.report
+        status = int(report["status"])
+        iterations, residual = int(report["iterations"]), float(report["residual"])
+        precision = draws.variational["lam"].dtype
+        if status == NOT_FINITE or not np.isfinite(report["bound"]):
+            return Outcome(
+                "not finite",
+                f"the ELBO was not finite after {iterations} iterations: "
+                "look at the scale of the data and of sigma",
+            )
+        if status == CONVERGED:
+            tol = resolvable(self.tol, precision)
+            note = f" (tolerance {tol:.1e}, the finest {precision} resolves)"
+            return Outcome(
+                "converged",
+                f"after {iterations} iterations{note if tol > self.tol else ''}",
+            )
+        return Outcome(
+            "budget spent",
+            f"max_iterations = {self.max_iterations} reached with residual "
+            f"{residual:.1e}, tolerance {self.tol:.1e}: raise max_iterations",
+        )
+
+
+def all_done(lanes: Ascent) -> bool:
+    """Whether no restart is still running."""
+    return bool(np.all(np.asarray(lanes.status) != 0))
+
+
+def start_point(
+    random: Array, key: Key, mixture: Mixture
+) -> Float[Array, "K P"]:
+    """The M-step after k-means++ or, where `random`, after random responsibilities."""
+    if mixture.rows == 0:  # nothing to start from: the prior is the answer
+        prior = mixture.family.prior()
+        return jnp.broadcast_to(prior, (mixture.components, *prior.shape))
+    x = mixture.data()
+    phi = jax.lax.cond(
+        random,
+        lambda: starts.random_responsibilities(key, x, mixture.components),
+        lambda: starts.plus_plus_responsibilities(key, x, mixture.components),
+    )
+    return mixture.from_responsibilities(phi)
+
+
+def best_draws(
+    key: Key, mixture: Mixture, lanes: Ascent, shape: tuple[int, int]
+) -> Draws:
+    """Independent draws from the q of the restart with the best bound."""
+    # a restart whose bound is NaN is never the best; all NaN: the first, and said so
+    ranked = jnp.where(jnp.isfinite(lanes.bound), lanes.bound, -jnp.inf)
+    best = jax.tree.map(lambda leaf: leaf[jnp.argmax(ranked)], lanes)
+    bound, _ = mixture.step(best.point)
+    theta = mixture.family.draw(key, best.point, shape)
+    report = {
+        "bound": jnp.where(best.status == NOT_FINITE, jnp.nan, bound),
+        "bound_se": jnp.zeros_like(bound),
+        "iterations": best.iteration,
+        "total_iterations": jnp.sum(lanes.iteration),
+        "residual": best.residual,
+        "change": best.change,
+        "fall": jnp.max(lanes.fall),
+        "status": best.status,
+        "trace": best.trace,
+        "restart_bound": lanes.bound,
+        "restart_iterations": lanes.iteration,
+        "restart_status": lanes.status,
+    }
+    variational = mixture.family.describe(best.point) | {"lam": best.point}
+    return Draws(theta, {}, mixture.log_q(theta, best.point), variational, report)
+
+
+def optima(bounds: np.ndarray, apart: float = SAME_OPTIMUM) -> list[tuple[float, int]]:
+    """Distinct optima among the restarts' bounds: (bound, restarts there), best first.
+
+    Neighbours in order less than `apart` nats from each other are one optimum;
+    restarts whose bound is not finite count nowhere.
+    """
+    ordered = np.sort(bounds[np.isfinite(bounds)])[::-1]
+    if not len(ordered):
+        return []
+    cuts = np.flatnonzero(ordered[:-1] - ordered[1:] > apart) + 1
+    return [(float(group[0]), len(group)) for group in np.split(ordered, cuts)]
+
+
+METHOD = CAVI

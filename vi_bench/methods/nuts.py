@@ -1,0 +1,222 @@
+"""NUTS: BlackJAX's No-U-Turn sampler on the marginalised log density.
+
+The density is the hand-written one: one pass over the data gives value and gradient.
+Hoffman and Gelman (2014); window adaptation as in Stan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+from jaxtyping import Array, Float
+
+from vi_bench import starts
+from vi_bench.contract import Draws, Key, Outcome, Parameters, Problem, Stage
+from vi_bench.iterate import over_lanes
+from vi_bench.mixture import Mixture
+from vi_bench.numpyro_model import constrain, unconstrain
+
+PARTS = 20
+"""Calls that the sampling stage is cut into, so that progress can be shown."""
+
+
+class Chain(NamedTuple):
+    """One chain: where it is, how it moves, and what it has drawn so far."""
+
+    state: Any
+    step_size: Array
+    inverse_mass_matrix: Array
+    position: Parameters
+    stats: dict[str, Array]
+    done: Array
+
+
+@dataclass(frozen=True)
+class NUTS:
+    """Settings of NUTS.
+
+    Attributes:
+        warmup: adaptation steps per chain, thrown away.
+        target_acceptance: acceptance rate that the step size is tuned to.
+        max_tree_depth: doublings of a trajectory at most.
+        dense_mass: adapt a full mass matrix instead of a diagonal one.
+    """
+
+    warmup: Annotated[int, Ge(20)] = 500
+    target_acceptance: Annotated[float, Gt(0), Lt(1)] = 0.8
+    max_tree_depth: Annotated[int, Gt(0)] = 10
+    dense_mass: bool = False
+
+    kind: ClassVar[Literal["variational", "mcmc"]] = "mcmc"
+    summary: ClassVar[str] = "BlackJAX NUTS, window adaptation, assignments summed out"
+    bound_keeps_labels: ClassVar[bool] = False
+
+    def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """Start, warm up, sample (in parts), collect."""
+        draws = problem.draws
+        part = -(-draws // min(PARTS, draws))
+
+        def start(key: Key, mixture: Mixture, _: Any) -> Parameters:
+            keys = jax.random.split(key, problem.chains)
+            return over_lanes(lambda key: start_position(key, mixture), keys)
+
+        def warm_up(key: Key, mixture: Mixture, positions: Parameters) -> Chain:
+            import blackjax
+
+            adaptation = blackjax.window_adaptation(
+                blackjax.nuts,
+                unconstrained_density(mixture),
+                is_mass_matrix_diagonal=not self.dense_mass,
+                target_acceptance_rate=self.target_acceptance,
+                max_num_doublings=self.max_tree_depth,
+            )
+
+            def chain(key: Key, position: Parameters) -> Chain:
+                (state, tuned), _ = adaptation.run(key, position, self.warmup)
+                metric = tuned["inverse_mass_matrix"]
+                return empty_chain(state, tuned["step_size"], metric, draws)
+
+            keys = jax.random.split(key, problem.chains)
+            return over_lanes(chain, keys, positions)
+
+        def sample(key: Key, mixture: Mixture, chains: Chain) -> Chain:
+            kernel = self._kernel(mixture)
+            keys = jax.random.split(key, problem.chains)
+            return over_lanes(
+                lambda key, chain: extend(kernel, key, chain, part), keys, chains
+            )
+
+        return (
+            Stage("start", start),
+            Stage("warmup", warm_up),
+            Stage("sample", sample, calls=-(-draws // part)),
+            Stage("collect", collect, part_of_inference=False),
+        )
+
+    def _kernel(self, mixture: Mixture) -> Callable[[Key, Chain], tuple[Any, Any]]:
+        import blackjax
+
+        density = unconstrained_density(mixture)
+        step = blackjax.nuts.build_kernel()
+
+        def kernel(key: Key, chain: Chain) -> tuple[Any, Any]:
+            metric = chain.inverse_mass_matrix
+            depth = self.max_tree_depth
+            return step(key, chain.state, density, chain.step_size, metric, depth)  # type: ignore[no-any-return]
+
+        return kernel
+
+    def outcome(self, draws: Draws) -> Outcome:
+        """Sampled, or suspect: divergences, stuck chains, collapsed step sizes."""
+        stats = {name: np.asarray(v) for name, v in draws.sample_stats.items()}
+        total = stats["diverging"].size
+        diverging = int(stats["diverging"].sum())
+        if not np.all(np.isfinite(stats["lp"])):
+            return Outcome("not finite", "log densities of draws are not finite")
+        stuck = [c for c, lp in enumerate(stats["lp"]) if len(np.unique(lp)) < 2]
+        if total > 1 and stuck and stats["lp"].shape[1] > 1:
+            return Outcome(
+                "suspect", f"chains {stuck} never moved: look at the data's scale"
+            )
+        if diverging:
+            return Outcome(
+                "suspect",
+                f"{diverging} of {total} transitions diverged: raise target_acceptance",
+            )
+        deep = int((stats["tree_depth"] >= self.max_tree_depth).sum())
+        if deep:
+            return Outcome(
+                "suspect", f"{deep} of {total} draws hit max_tree_depth: raise it"
+            )
+        depth = stats["tree_depth"].mean()
+        return Outcome("sampled", f"no divergence, mean tree depth {depth:.1f}")
+
+
+def unconstrained_density(mixture: Mixture) -> Callable[[Parameters], Array]:
+    """log p(X, theta) over unconstrained parameters, the log Jacobian included."""
+
+    def density(free: Parameters) -> Float[Array, ""]:
+        theta, log_jacobian = constrain(mixture, free)
+        return mixture.log_joint(theta) + log_jacobian
+
+    return density
+
+
+def start_position(key: Key, mixture: Mixture) -> Parameters:
+    """One component on each centre of a short k-means run, unconstrained.
+
+    Each chain has its own run and its own order of labels.
+    """
+    points = starts.centres(key, mixture)
+    return unconstrain(mixture, mixture.family.centre_start(points))
+
+
+def empty_chain(state: Any, step_size: Array, metric: Array, draws: int) -> Chain:
+    """A warmed-up chain with room for its draws."""
+
+    def room(leaf: Array) -> Array:
+        return jnp.zeros((draws, *leaf.shape), leaf.dtype)
+
+    lp = state.logdensity
+    stats = {
+        "lp": lp,
+        "acceptance_rate": lp,
+        "energy": lp,
+        "diverging": jnp.zeros((), bool),
+        "n_steps": jnp.zeros((), jnp.int32),
+        "tree_depth": jnp.zeros((), jnp.int32),
+    }
+    return Chain(
+        state=state,
+        step_size=step_size,
+        inverse_mass_matrix=metric,
+        position=jax.tree.map(room, state.position),
+        stats=jax.tree.map(room, stats),
+        done=jnp.zeros((), jnp.int32),
+    )
+
+
+def extend(
+    kernel: Callable[[Key, Chain], tuple[Any, Any]], key: Key, chain: Chain, draws: int
+) -> Chain:
+    """`draws` more transitions; those beyond the chain's room are not kept."""
+
+    def advance(chain: Chain, key: Key) -> tuple[Chain, None]:
+        state, info = kernel(key, chain)
+        stats = {
+            "lp": state.logdensity,
+            "acceptance_rate": info.acceptance_rate,
+            "energy": info.energy,
+            "diverging": info.is_divergent,
+            "n_steps": info.num_integration_steps,
+            "tree_depth": info.num_trajectory_expansions,
+        }
+
+        def put(room: Array, leaf: Array) -> Array:
+            return room.at[chain.done].set(leaf.astype(room.dtype), mode="drop")
+
+        return chain._replace(
+            state=state,
+            position=jax.tree.map(put, chain.position, state.position),
+            stats={name: put(chain.stats[name], stats[name]) for name in stats},
+            done=chain.done + 1,
+        ), None
+
+    return jax.lax.scan(advance, chain, jax.random.split(key, draws))[0]
+
+
+def collect(_: Key, mixture: Mixture, chains: Chain) -> Draws:
+    """Constrained draws and ArviZ's sample statistics."""
+    theta, _ = jax.vmap(jax.vmap(lambda free: constrain(mixture, free)))(chains.position)
+    stats = dict(chains.stats)
+    step_size = jnp.broadcast_to(chains.step_size[:, None], stats["lp"].shape)
+    return Draws(theta, stats | {"step_size": step_size}, None, {}, {})
+
+
+METHOD = NUTS

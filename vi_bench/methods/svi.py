@@ -1,0 +1,267 @@
+"""SVI: stochastic-gradient variational inference with NumPyro's guides.
+
+`mean-field` and `full-rank` are Gaussian guides on the unconstrained space of the
+marginalised model (Hoffman et al. 2013; Kucukelbir et al. 2017). `same-family` is
+q(theta) from the prior's family with the assignments kept in q: it optimises, by
+gradients and in NumPyro's own arithmetic, exactly the bound that CAVI optimises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Gt
+from jax import lax
+from jaxtyping import Array, Float
+
+from vi_bench import starts
+from vi_bench.contract import Draws, Key, Outcome, Parameters, Problem, Stage
+from vi_bench.mixture import Mixture
+
+WINDOW = 100
+"""Steps between two looks: one call of the fit stage, one point of the trace."""
+
+STANDING_STILL = 0.05
+"""Nats: a fit has converged when its bound moved less over its last tenth."""
+
+Guide = Literal["mean-field", "full-rank", "same-family"]
+
+Posterior = Callable[[Key, Mixture, dict[str, Array]], tuple[Parameters, Array]]
+"""One draw from a fitted guide, and its log density, both constrained."""
+
+
+class Fit(NamedTuple):
+    """The optimiser's state and what is known of the bound so far, by window."""
+
+    optimiser: Any
+    bound: Float[Array, " windows"]
+    bound_se: Float[Array, " windows"]
+    not_finite: Array
+    windows: Array
+
+
+@dataclass(frozen=True)
+class SVI:
+    """Settings of SVI.
+
+    Attributes:
+        guide: "mean-field" (AutoNormal), "full-rank" (AutoMultivariateNormal) or
+            "same-family" (the prior's family, assignments enumerated).
+        steps: Adam steps.
+        learning_rate: of the first step.
+        final_learning_rate: of the last step; it falls exponentially in between.
+        particles: draws per gradient.
+        bound_draws: fresh draws that the reported bound is estimated from.
+        init_scale: standard deviation that the guide starts with.
+    """
+
+    guide: Guide = "mean-field"
+    steps: Annotated[int, Gt(0)] = 3000
+    learning_rate: Annotated[float, Gt(0)] = 0.05
+    final_learning_rate: Annotated[float, Gt(0)] = 1e-4
+    particles: Annotated[int, Gt(0)] = 4
+    bound_draws: Annotated[int, Gt(1)] = 4000
+    init_scale: Annotated[float, Gt(0)] = 0.1
+
+    kind: ClassVar[Literal["variational", "mcmc"]] = "variational"
+    summary: ClassVar[str] = "NumPyro SVI: mean-field, full-rank or same-family guide"
+
+    @property
+    def bound_keeps_labels(self) -> bool:
+        """Only the same-family guide keeps the assignments in q."""
+        return self.guide == "same-family"
+
+    def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """Build the guide, then start, fit (in windows), draw, estimate the bound."""
+        windows = -(-self.steps // WINDOW)
+        place, seed = jax.random.split(key)
+        start_theta = jax.jit(start_parameters)(place, problem.mixture)
+        svi, model, posterior = self._build(start_theta)
+        # on the host, once: NumPyro's guides learn the latent sites from concrete data
+        svi.init(seed, problem.mixture)
+
+        def start(key: Key, mixture: Mixture, _: Any) -> Fit:
+            zero = jnp.zeros(windows, mixture.log_base.dtype)
+            none = jnp.zeros((), jnp.int32)
+            return Fit(svi.init(key, mixture), zero, zero, none, none)
+
+        def fit(_: Key, mixture: Mixture, state: Fit) -> Fit:
+            def update(optimiser: Any, _: None) -> tuple[Any, Array]:
+                return svi.update(optimiser, mixture)  # type: ignore[no-any-return]
+
+            optimiser, loss = lax.scan(update, state.optimiser, None, length=WINDOW)
+            at = state.windows
+            error = jnp.std(loss, ddof=1) / jnp.sqrt(float(WINDOW))
+            bad = jnp.sum(~jnp.isfinite(loss)).astype(jnp.int32)
+            return Fit(
+                optimiser=optimiser,
+                bound=state.bound.at[at].set(-jnp.mean(loss)),
+                bound_se=state.bound_se.at[at].set(error),
+                not_finite=state.not_finite + bad,
+                windows=at + 1,
+            )
+
+        def draw(key: Key, mixture: Mixture, state: Fit) -> tuple[Draws, Any]:
+            params = svi.get_params(state.optimiser)
+            shape = (problem.chains, problem.draws)
+            one = jax.vmap(jax.vmap(lambda key: posterior(key, mixture, params)))
+            theta, log_q = one(jax.random.split(key, shape))
+            report = {
+                "iterations": state.windows * WINDOW,
+                "trace": state.bound,
+                "trace_se": state.bound_se,
+                "not_finite": state.not_finite,
+            }
+            return Draws(theta, {}, log_q, dict(params), report), params
+
+        def estimate(key: Key, mixture: Mixture, carry: tuple[Draws, Any]) -> Draws:
+            draws, params = carry
+
+            def term(key: Key) -> Float[Array, ""]:
+                theta, log_q = posterior(key, mixture, params)
+                return numpyro_density(model, mixture, theta | params) - log_q
+
+            terms = lax.map(term, jax.random.split(key, self.bound_draws))
+            error = jnp.std(terms, ddof=1) / jnp.sqrt(float(self.bound_draws))
+            bound = {"bound": jnp.mean(terms), "bound_se": error}
+            return draws._replace(report=draws.report | bound)
+
+        return (
+            Stage("start", start),
+            Stage("fit", fit, calls=windows),
+            Stage("draw", draw),
+            Stage("bound", estimate, part_of_inference=False),
+        )
+
+    def _build(self, start: Parameters) -> tuple[Any, Callable[..., None], Posterior]:
+        """NumPyro's SVI on the chosen guide, its model, and how to draw from it."""
+        import optax
+        from numpyro.infer import SVI as NumPyroSVI
+        from numpyro.infer import Trace_ELBO
+        from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+        from numpyro.infer.initialization import init_to_value
+        from numpyro.optim import optax_to_numpyro
+
+        from vi_bench.numpyro_model import assigned_model, marginal_model
+
+        model: Callable[..., None] = marginal_model
+        guide: Any
+        posterior: Posterior
+        if self.guide == "same-family":
+            model = partial(assigned_model, start=start)
+            guide = partial(same_family_guide, start=start, scale=self.init_scale)
+            posterior = same_family_posterior
+        else:
+            auto = AutoNormal if self.guide == "mean-field" else AutoMultivariateNormal
+            place = init_to_value(values=start)
+            guide = auto(model, init_loc_fn=place, init_scale=self.init_scale)
+            posterior = partial(gaussian_posterior, guide, start)
+        rate = optax.exponential_decay(
+            self.learning_rate,
+            max(self.steps - 1, 1),
+            self.final_learning_rate / self.learning_rate,
+        )
+        loss = Trace_ELBO(num_particles=self.particles)
+        svi = NumPyroSVI(model, guide, optax_to_numpyro(optax.adam(rate)), loss)
+        return svi, model, posterior
+
+    def outcome(self, draws: Draws) -> Outcome:
+        """Converged when the bound stood still over the last tenth of the steps."""
+        report = draws.report
+        bad = int(report["not_finite"])
+        if bad or not np.isfinite(report["bound"]):
+            return Outcome(
+                "not finite",
+                f"the loss was not finite in {bad} of {self.steps} steps: "
+                "lower learning_rate",
+            )
+        rise, error = late_rise(report["trace"], report["trace_se"])
+        moved = f"the bound rose {rise:.3f} +- {error:.3f} nats over the last tenth"
+        if rise - 2 * error <= STANDING_STILL:
+            return Outcome("converged", f"{moved} of {self.steps} steps")
+        return Outcome("budget spent", f"{moved} of {self.steps} steps: raise steps")
+
+
+def start_parameters(key: Key, mixture: Mixture) -> Parameters:
+    """One component on each centre of a short k-means run."""
+    return mixture.family.centre_start(starts.centres(key, mixture))
+
+
+def same_family_guide(mixture: Mixture, start: Parameters, scale: float) -> None:
+    """q(theta_k) from the prior's family, as a NumPyro guide."""
+    import numpyro
+
+    from vi_bench.numpyro_model import sample_components
+
+    params = {
+        name: numpyro.param(name, value, constraint=constraint)
+        for name, (value, constraint) in mixture.family.numpyro_start(
+            start, scale
+        ).items()
+    }
+    sample_components(mixture, mixture.family.numpyro_posterior(params))
+
+
+def same_family_posterior(
+    key: Key, mixture: Mixture, params: dict[str, Array]
+) -> tuple[Parameters, Array]:
+    """One draw from the same-family guide and its log density."""
+    theta: Parameters = {}
+    log_q = jnp.zeros(())
+    for name, q in mixture.family.numpyro_posterior(params).items():
+        key, use = jax.random.split(key)
+        theta[name] = q.sample(use)
+        log_q = log_q + jnp.sum(q.log_prob(theta[name]))
+    return theta, log_q
+
+
+def gaussian_posterior(
+    guide: Any, start: Parameters, key: Key, mixture: Mixture, params: dict[str, Array]
+) -> tuple[Parameters, Array]:
+    """One draw from a Gaussian guide on the unconstrained space, constrained."""
+    import numpyro.distributions as dist
+    from jax.flatten_util import ravel_pytree
+
+    from vi_bench.numpyro_model import bijections, constrain
+
+    if "auto_loc" in params:
+        q = guide.get_posterior(params)
+        _, unravel = ravel_pytree(start)
+    else:
+        names = bijections(mixture)
+        loc, unravel = ravel_pytree({n: params[f"{n}_auto_loc"] for n in names})
+        scale, _ = ravel_pytree({n: params[f"{n}_auto_scale"] for n in names})
+        q = dist.Normal(loc, scale).to_event(1)
+    flat = q.sample(key)
+    theta, log_jacobian = constrain(mixture, unravel(flat))
+    return theta, q.log_prob(flat) - log_jacobian
+
+
+def numpyro_density(
+    model: Callable[..., None], mixture: Mixture, values: dict[str, Array]
+) -> Float[Array, ""]:
+    """NumPyro's own log density of a model at constrained values."""
+    from numpyro.infer.util import log_density
+
+    return log_density(model, (mixture,), {}, values)[0]  # type: ignore[no-any-return]
+
+
+def late_rise(trace: Array, error: Array) -> tuple[float, float]:
+    """How much the bound rose from the second last to the last tenth, and its error."""
+    bounds, errors = np.asarray(trace), np.asarray(error)
+    tenth = max(1, len(bounds) // 10)
+    if len(bounds) < 2 * tenth:
+        return np.inf, 0.0
+    late, before = slice(-tenth, None), slice(-2 * tenth, -tenth)
+    rise = bounds[late].mean() - bounds[before].mean()
+    variance = (errors[late] ** 2).sum() + (errors[before] ** 2).sum()
+    return float(rise), float(np.sqrt(variance) / tenth)
+
+
+METHOD = SVI
