@@ -1,0 +1,52 @@
+"""vi_bench: is a variational posterior right, how far off, and what did it cost?
+
+Names are imported when they are first used, so that ``import vi_bench`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vi_bench.data import Table, load
+    from vi_bench.errors import InputError
+    from vi_bench.kernel import CAVIFit, cavi
+    from vi_bench.runner import Result, launch, run
+    from vi_bench.spec import Spec, read
+
+_HOME = {
+    "CAVIFit": "kernel",
+    "InputError": "errors",
+    "Result": "runner",
+    "Spec": "spec",
+    "Table": "data",
+    "cavi": "kernel",
+    "launch": "runner",
+    "load": "data",
+    "read": "spec",
+    "run": "runner",
+}
+
+__all__ = [
+    "CAVIFit",
+    "InputError",
+    "Result",
+    "Spec",
+    "Table",
+    "cavi",
+    "launch",
+    "load",
+    "read",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vi_bench' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"vi_bench.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from jaxtyping import Array, Float
@@ -121,9 +121,8 @@ class Stage:
     ``run(key, mixture, carry) -> carry`` is pure, on pytrees of arrays. A stage with
     ``calls > 1`` is one compiled program that the runner calls again and again, carry
     in and carry out, until `done` says so: that is how progress is shown, and how an
-    interrupt is obeyed, without a callback inside the program. `seconds_cover` tells
-    whether its time belongs to fitting or sampling (it does, except for evaluations
-    made only for the report).
+    interrupt is obeyed, without a callback inside the program. `part_of_inference` is
+    False for evaluations made only for the report: their time is not the method's.
     """
 
     name: str
@@ -156,10 +155,3 @@ class Method(Protocol):
     def outcome(self, draws: Draws) -> Outcome:
         """How it ended, read from the report."""
 
-
-@dataclass
-class Timings:
-    """Seconds of one method: apart, as they were spent."""
-
-    setup_s: float = 0.0
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)

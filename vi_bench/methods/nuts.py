@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,8 +68,6 @@ class NUTS:
             return over_lanes(lambda key: start_position(key, mixture), keys)
 
         def warm_up(key: Key, mixture: Mixture, positions: Parameters) -> Chain:
-            import blackjax
-
             adaptation = blackjax.window_adaptation(
                 blackjax.nuts,
                 unconstrained_density(mixture),
@@ -100,8 +99,6 @@ class NUTS:
         )
 
     def _kernel(self, mixture: Mixture) -> Callable[[Key, Chain], tuple[Any, Any]]:
-        import blackjax
-
         density = unconstrained_density(mixture)
         step = blackjax.nuts.build_kernel()
 

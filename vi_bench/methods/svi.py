@@ -16,13 +16,30 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import optax
 from annotated_types import Gt
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
+from numpyro.infer import SVI as NumPyroSVI
+from numpyro.infer import Trace_ELBO
+from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+from numpyro.infer.initialization import init_to_value
+from numpyro.infer.util import log_density
+from numpyro.optim import optax_to_numpyro
 
 from vi_bench import starts
 from vi_bench.contract import Draws, Key, Outcome, Parameters, Problem, Stage
 from vi_bench.mixture import Mixture
+from vi_bench.numpyro_model import (
+    assigned_model,
+    bijections,
+    constrain,
+    marginal_model,
+    sample_components,
+)
 
 WINDOW = 100
 """Steps between two looks: one call of the fit stage, one point of the trace."""
@@ -141,15 +158,6 @@ class SVI:
 
     def _build(self, start: Parameters) -> tuple[Any, Callable[..., None], Posterior]:
         """NumPyro's SVI on the chosen guide, its model, and how to draw from it."""
-        import optax
-        from numpyro.infer import SVI as NumPyroSVI
-        from numpyro.infer import Trace_ELBO
-        from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
-        from numpyro.infer.initialization import init_to_value
-        from numpyro.optim import optax_to_numpyro
-
-        from vi_bench.numpyro_model import assigned_model, marginal_model
-
         model: Callable[..., None] = marginal_model
         guide: Any
         posterior: Posterior
@@ -195,10 +203,6 @@ def start_parameters(key: Key, mixture: Mixture) -> Parameters:
 
 def same_family_guide(mixture: Mixture, start: Parameters, scale: float) -> None:
     """q(theta_k) from the prior's family, as a NumPyro guide."""
-    import numpyro
-
-    from vi_bench.numpyro_model import sample_components
-
     params = {
         name: numpyro.param(name, value, constraint=constraint)
         for name, (value, constraint) in mixture.family.numpyro_start(
@@ -225,11 +229,6 @@ def gaussian_posterior(
     guide: Any, start: Parameters, key: Key, mixture: Mixture, params: dict[str, Array]
 ) -> tuple[Parameters, Array]:
     """One draw from a Gaussian guide on the unconstrained space, constrained."""
-    import numpyro.distributions as dist
-    from jax.flatten_util import ravel_pytree
-
-    from vi_bench.numpyro_model import bijections, constrain
-
     if "auto_loc" in params:
         q = guide.get_posterior(params)
         _, unravel = ravel_pytree(start)
@@ -247,8 +246,6 @@ def numpyro_density(
     model: Callable[..., None], mixture: Mixture, values: dict[str, Array]
 ) -> Float[Array, ""]:
     """NumPyro's own log density of a model at constrained values."""
-    from numpyro.infer.util import log_density
-
     return log_density(model, (mixture,), {}, values)[0]  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,129 @@
+"""How far two sets of draws are apart, with the Monte-Carlo error of every number.
+
+Draws are (chain, draw); effective sample sizes and standard errors are ArviZ's
+(Vehtari, Gelman, Simpson, Carpenter and Buerkner 2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from arviz_stats.base import array_stats
+from scipy.stats import wasserstein_distance
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its Monte-Carlo standard error."""
+
+    value: float
+    se: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and sd of one quantity with their errors, and how well it mixed."""
+
+    mean: Estimate
+    sd: Estimate
+    ess_bulk: float
+    ess_tail: float
+    r_hat: float
+
+
+@dataclass(frozen=True)
+class Distance:
+    """One quantity of a method against the reference.
+
+    Attributes:
+        mean_difference: (mean - reference mean) / reference sd.
+        sd_ratio: sd / reference sd.
+        w1: Wasserstein-1 distance over the reference sd.
+        w1_floor: w1 of the reference against itself: half its draws against the other
+            half, scaled to the full number of draws.
+    """
+
+    mean_difference: Estimate
+    sd_ratio: Estimate
+    w1: Estimate
+    w1_floor: float
+
+
+def _stat(name: str, draws: np.ndarray, **options: Any) -> float:
+    function = getattr(array_stats, name)
+    return float(function(draws, chain_axis=0, draw_axis=1, **options))
+
+
+def summarise(draws: np.ndarray) -> Summary:
+    """Mean, sd, their Monte-Carlo errors, ESS and R-hat of (chain, draw) draws."""
+    if np.ptp(draws) == 0:  # a constant is known exactly, and has not mixed
+        constant = float(draws.flat[0])
+        return Summary(Estimate(constant, 0.0), Estimate(0.0, 0.0), 1.0, 1.0, np.nan)
+    return Summary(
+        mean=Estimate(float(draws.mean()), _stat("mcse", draws, method="mean")),
+        sd=Estimate(float(draws.std(ddof=1)), _stat("mcse", draws, method="sd")),
+        ess_bulk=_stat("ess", draws, method="bulk"),
+        ess_tail=_stat("ess", draws, method="tail", prob=(0.05, 0.95)),
+        r_hat=_stat("rhat", draws, method="rank"),
+    )
+
+
+def distance(
+    draws: np.ndarray, own: Summary, reference: np.ndarray, theirs: Summary
+) -> Distance:
+    """Compare (chain, draw) draws with the reference's; summaries as computed."""
+    sd = theirs.sd.value
+    if sd == 0:
+        nothing = Estimate(np.nan, np.nan)
+        return Distance(nothing, nothing, nothing, np.nan)
+    shift = (own.mean.value - theirs.mean.value) / sd
+    # the unit, the reference's sd, is itself an estimate
+    of_unit = theirs.sd.se / sd
+    shift_se = np.hypot(
+        np.hypot(own.mean.se, theirs.mean.se) / sd, abs(shift) * of_unit
+    )
+    ratio = own.sd.value / sd
+    ratio_se = np.hypot(own.sd.se / sd, ratio * of_unit)
+    w1 = wasserstein(draws / sd, reference / sd)
+    return Distance(
+        Estimate(float(shift), float(shift_se)),
+        Estimate(float(ratio), float(ratio_se)),
+        w1,
+        split_half(reference / sd),
+    )
+
+
+def wasserstein(a: np.ndarray, b: np.ndarray) -> Estimate:
+    """Wasserstein-1 distance of two (chain, draw) samples and its standard error.
+
+    W1 is the integral of |F - G|, so a draw x of the first sample moves it by
+    -H(x), where H integrates sign(F - G) from the left, and one of the second by
+    +H(x): the error is that of the mean of H over each sample. Where F and G are
+    equal but for noise the value is noise too: hold it against the floor.
+    """
+    flat_a, flat_b = np.sort(a, axis=None), np.sort(b, axis=None)
+    grid = np.sort(np.concatenate([flat_a, flat_b]))
+    f = np.searchsorted(flat_a, grid, side="right") / flat_a.size
+    g = np.searchsorted(flat_b, grid, side="right") / flat_b.size
+    steps = np.sign(f - g)[:-1] * np.diff(grid)
+    influence = np.concatenate([[0.0], np.cumsum(steps)])
+    errors = [summarise(np.interp(x, grid, influence)).mean.se for x in (a, b)]
+    return Estimate(
+        float(wasserstein_distance(flat_a, flat_b)), float(np.hypot(*errors))
+    )
+
+
+def split_half(draws: np.ndarray) -> float:
+    """W1 between two halves of a sample, scaled to samples of its full size.
+
+    Half of the chains against the other half, or the halves of a single chain. The
+    noise of W1 falls with the square root of the draws, hence the square root of 2.
+    """
+    chains, length = draws.shape
+    if chains > 1:
+        first, second = draws[: chains // 2], draws[chains // 2 :]
+    else:
+        first, second = draws[:, : length // 2], draws[:, length // 2 :]
+    return float(wasserstein_distance(first.ravel(), second.ravel()) / np.sqrt(2))

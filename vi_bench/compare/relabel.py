@@ -1,0 +1,141 @@
+"""Undo label switching: permute every draw's components onto one pivot.
+
+A mixture posterior has K! equivalent modes, so raw component means, R-hat and sds mean
+nothing. Every draw, of every method, is permuted to the pivot by the assignment that
+minimises the scaled squared distance (Stephens 2000; Papastamoulis 2016).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+ENUMERATED = 6
+"""Up to this K all K! permutations are tried, vectorised over draws."""
+
+NEAR_TIE = 0.1
+"""A margin under this share of the median margin is a near tie."""
+
+AMBIGUOUS = 0.01
+"""Above this share of near ties, components have no identity to compare."""
+
+CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class Relabelling:
+    """How each draw was permuted.
+
+    Attributes:
+        order: (chain, draw, K); component k of the result is the draw's order[k].
+        margin: (chain, draw), cost of the second best permutation minus the best's;
+            NaN where K = 1 has no second.
+    """
+
+    order: np.ndarray
+    margin: np.ndarray
+
+    @property
+    def moved(self) -> float:
+        """Share of draws that were permuted at all."""
+        still = np.arange(self.order.shape[-1])
+        return float(np.mean(np.any(self.order != still, axis=-1)))
+
+    @property
+    def switching(self) -> float:
+        """Share of draws in another labelling than the most common of their chain."""
+        shares = []
+        for chain in self.order:
+            _, counts = np.unique(chain, axis=0, return_counts=True)
+            shares.append(1 - counts.max() / len(chain))
+        return float(np.mean(shares))
+
+    @property
+    def ambiguous(self) -> float:
+        """Share of near ties: draws that two labellings fit almost equally well."""
+        if np.isnan(self.margin).all():
+            return 0.0
+        return float(np.mean(self.margin < NEAR_TIE * np.median(self.margin)))
+
+    @property
+    def identifiable(self) -> bool:
+        """Whether relabelled components can be compared one by one."""
+        return self.ambiguous <= AMBIGUOUS
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Permute (chain, draw, K, ...) values."""
+        extra = values.ndim - self.order.ndim
+        order = self.order.reshape(self.order.shape + (1,) * extra)
+        return np.take_along_axis(values, order, axis=2)
+
+
+def points(parameters: dict[str, np.ndarray]) -> np.ndarray:
+    """All parameters of a component side by side: (chain, draw, K, F)."""
+    parts = [v.reshape(*v.shape[:3], -1) for _, v in sorted(parameters.items())]
+    return np.concatenate(parts, axis=-1)
+
+
+def costs(draws: np.ndarray, pivot: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Squared scaled distance of pivot component j and draw component k, (S, j, k)."""
+    gap = (draws[:, None, :, :] - pivot[None, :, None, :]) / scale
+    return np.asarray(np.einsum("sjkf,sjkf->sjk", gap, gap))
+
+
+def relabel(draws: np.ndarray, pivot: np.ndarray, scale: np.ndarray) -> Relabelling:
+    """Permute (chain, draw, K, F) draws onto a (K, F) pivot; `scale` is (F,)."""
+    chains, length, components, _ = draws.shape
+    flat = draws.reshape(-1, *draws.shape[2:])
+    solve = _enumerate if components <= ENUMERATED else _assign
+    parts = [
+        solve(costs(flat[i : i + CHUNK], pivot, scale))
+        for i in range(0, len(flat), CHUNK)
+    ]
+    order = np.concatenate([part[0] for part in parts])
+    margin = np.concatenate([part[1] for part in parts])
+    return Relabelling(
+        order.reshape(chains, length, components), margin.reshape(chains, length)
+    )
+
+
+def _enumerate(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    components = cost.shape[1]
+    candidates = np.array(list(permutations(range(components))))
+    totals = np.zeros((len(cost), len(candidates)))
+    for j in range(components):
+        totals += cost[:, j, candidates[:, j]]
+    best = totals.argmin(axis=1)
+    if components == 1:
+        return candidates[best], np.full(len(cost), np.nan)
+    least = np.partition(totals, 1, axis=1)
+    return candidates[best], least[:, 1] - least[:, 0]
+
+
+def _assign(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.array([linear_sum_assignment(c)[1] for c in cost])
+    # the cheapest swap of two components: an upper limit on the margin, and the usual
+    # second best
+    permuted = np.take_along_axis(cost, order[:, None, :], axis=2)
+    own = np.einsum("sjj->sj", permuted)
+    swap = permuted + permuted.transpose(0, 2, 1) - own[:, :, None] - own[:, None, :]
+    pairs = np.triu_indices(cost.shape[1], 1)
+    return order, swap[:, pairs[0], pairs[1]].min(axis=1)
+
+
+def find_pivot(
+    draws: np.ndarray, log_joint: np.ndarray | None, rounds: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """A pivot (K, F) and scale (F,) from the reference's (chain, draw, K, F) draws.
+
+    It begins at the draw of the highest log joint and is replaced, a few times, by the
+    mean of the draws relabelled to it.
+    """
+    scale = draws.std(axis=(0, 1, 2))
+    scale = np.where(scale > 0, scale, 1.0)
+    flat = draws.reshape(-1, *draws.shape[2:])
+    pivot = flat[0 if log_joint is None else int(np.argmax(log_joint))]
+    for _ in range(rounds):
+        pivot = relabel(draws, pivot, scale).apply(draws).mean(axis=(0, 1))
+    return pivot, scale

@@ -1,0 +1,95 @@
+"""Where a run takes place: device, precision, versions; and the compilation cache."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vi_bench.errors import InputError
+
+PACKAGES = (
+    "vi-bench", "jax", "jaxlib", "numpyro", "blackjax", "optax",
+    "arviz", "arviz-base", "arviz-stats", "numpy", "scipy", "xarray",
+)  # fmt: skip
+
+
+def find_device(name: str) -> jax.Device:
+    """The first device of a kind; "auto" is JAX's own choice.
+
+    Raises:
+        InputError: there is none of that kind, and what there is.
+    """
+    if name == "auto":
+        return jax.devices()[0]
+    try:
+        return jax.devices(name)[0]
+    except RuntimeError:
+        there = ", ".join(sorted({d.platform for d in jax.devices()}))
+        raise InputError(
+            f"device {name!r} is not here; JAX sees: {there} (for NVIDIA GPUs: "
+            "pip install 'vi-bench[cuda]')"
+        ) from None
+
+
+@contextmanager
+def computing(device: jax.Device, precision: int) -> Iterator[None]:
+    """Compute on a device in 64 or 32 bits; JAX's settings are restored after."""
+    with jax.enable_x64(precision == 64), jax.default_device(device):
+        yield
+
+
+def describe(device: jax.Device, precision: int) -> dict[str, Any]:
+    """What the numbers of a run depend on, as plain values."""
+    return {
+        "device": f"{device.platform}: {device.device_kind}",
+        "devices": jax.device_count(),
+        "precision": precision,
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "jax_default_prng_impl": jax.config.jax_default_prng_impl,
+        "jax_threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "compilation_cache": bool(jax.config.jax_compilation_cache_dir),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache folder, so a second start is quick.
+
+    JAX_COMPILATION_CACHE_DIR, where set, is left to decide.
+    """
+    import platformdirs
+
+    if not jax.config.jax_compilation_cache_dir:
+        folder = Path(platformdirs.user_cache_dir("vi_bench")) / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

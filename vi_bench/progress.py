@@ -1,0 +1,82 @@
+"""A progress bar per method, on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Watcher(Protocol):
+    """What the runner tells of its progress."""
+
+    def stage(self, method: str, name: str, index: int, of: int) -> None:
+        """A stage of a method begins."""
+
+    def tick(self, done: int, of: int) -> None:
+        """The stage's program was called `done` times, `of` at most."""
+
+    def end(self, method: str, word: str) -> None:
+        """A method ended."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def stage(self, method: str, name: str, index: int, of: int) -> None:
+        """Nothing."""
+
+    def tick(self, done: int, of: int) -> None:
+        """Nothing."""
+
+    def end(self, method: str, word: str) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def bars(methods: list[str]) -> Iterator[Watcher]:
+    """Rich bars; the elapsed time also moves within a call."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    shown = Progress(
+        TextColumn("{task.fields[method]:<16}"),
+        BarColumn(bar_width=30),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        transient=not console.is_terminal,
+        disable=not console.is_terminal,
+    )
+    with shown:
+        tasks = {
+            name: shown.add_task("waiting", method=name, total=1.0, start=False)
+            for name in methods
+        }
+        yield _Bars(shown, tasks)
+
+
+class _Bars:
+    def __init__(self, shown: Progress, tasks: dict[str, TaskID]) -> None:
+        self._shown, self._tasks = shown, tasks
+        self._method, self._index, self._of = "", 0, 1
+
+    def stage(self, method: str, name: str, index: int, of: int) -> None:
+        task = self._tasks[method]
+        if method != self._method:
+            self._shown.start_task(task)
+        self._method, self._index, self._of = method, index, of
+        self._shown.update(task, description=name, completed=index / of)
+
+    def tick(self, done: int, of: int) -> None:
+        part = (self._index + done / of) / self._of
+        self._shown.update(self._tasks[self._method], completed=part)
+
+    def end(self, method: str, word: str) -> None:
+        task = self._tasks[method]
+        self._shown.update(task, description=word, completed=1.0)
+        self._shown.stop_task(task)

@@ -1,0 +1,72 @@
+"""From Python objects to a Spec, so that both ways in are one way on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vi_bench.data import Table, load
+from vi_bench.errors import InputError
+from vi_bench.spec import DEFAULT_METHODS, Spec, choose, make
+
+
+def specify(
+    model: Any,
+    data: Any,
+    methods: Iterable[Any] | Mapping[str, Any] | None,
+    fields: Mapping[str, Any],
+) -> tuple[Spec, Table | None]:
+    """A Spec, and the table where the data were not given by name."""
+    values = dict(fields)
+    values["model"] = _model(model)
+    values["methods"] = _methods(methods)
+    named = isinstance(data, str | Path)
+    table = None if named else load(data)
+    values["data"] = str(data) if table is None else table.name
+    values.setdefault("name", Path(values["data"]).stem or "run")
+    return make(values, "run()"), table
+
+
+def _registered(settings: Any) -> str:
+    return type(settings).__module__.rpartition(".")[2].replace("_", "-")
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    return {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+
+
+def _model(model: Any) -> dict[str, Any]:
+    if isinstance(model, str):
+        return {"name": model}
+    if isinstance(model, Mapping):
+        return dict(model)
+    if dataclasses.is_dataclass(model) and not isinstance(model, type):
+        return {"name": _registered(model)} | _plain(model)
+    raise InputError(f"model {model!r}: expected a name, a mapping or a family")
+
+
+def _methods(methods: Iterable[Any] | Mapping[str, Any] | None) -> dict[str, Any]:
+    if methods is None:
+        return choose(DEFAULT_METHODS, {})
+    if isinstance(methods, str):
+        raise InputError(f"methods = {methods!r}: expected a list of methods")
+    if isinstance(methods, Mapping):
+        return {label: _settings(label, given) for label, given in methods.items()}
+    labels, settings = [], {}
+    for given in methods:
+        label = given if isinstance(given, str) else _registered(given)
+        labels.append(label)
+        settings[label] = _settings(label, given)
+    return choose(labels, settings)
+
+
+def _settings(label: str, given: Any) -> dict[str, Any]:
+    if given is None or isinstance(given, str):
+        return {} if given in (None, label) else {"method": given}
+    if isinstance(given, Mapping):
+        return dict(given)
+    if dataclasses.is_dataclass(given) and not isinstance(given, type):
+        return {"method": _registered(given)} | _plain(given)
+    raise InputError(f"method {label!r}: {given!r} is neither a name nor settings")

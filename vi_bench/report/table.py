@@ -1,0 +1,148 @@
+"""The table of a run, and the lines under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from vi_bench.compare.measures import Distance, Estimate
+
+if TYPE_CHECKING:
+    from vi_bench.runner import MethodRun, Result
+
+NOTHING = "-"
+
+STYLE = {
+    "agrees": "green",
+    "differs": "red",
+    "inconclusive": "yellow",
+    "reference unreliable": "yellow",
+    "reference": "bold",
+    "failed": "red",
+    "not finite": "red",
+}
+
+
+def table(result: Result) -> Table:
+    """A row per method; differences are the worst over the judged quantities."""
+    title = (
+        f"{result.spec.name}: {len(result.table_data.values)} x "
+        f"{len(result.table_data.features)}, K = {result.spec.components}, "
+        f"{result.environment['precision']} bits, {result.environment['device']}"
+    )
+    drawn = Table(title=escape(title), title_justify="left")
+    drawn.add_column("method", no_wrap=True)
+    for name in ("ELBO, labels in q", "ELBO, labels summed out"):
+        drawn.add_column(name, justify="right")
+    for name in ("worst mean diff / sd", "worst sd ratio"):
+        drawn.add_column(name, justify="right")
+    drawn.add_column("verdict")
+    for name in ("compile s", "run s", "ESS/s"):
+        drawn.add_column(name, justify="right")
+    drawn.add_column("device")
+    for label in result.runs:
+        drawn.add_row(*cells(result, label))
+    return drawn
+
+
+def cells(result: Result, label: str) -> list[str]:
+    """One row of the table."""
+    run = result.runs[label]
+    found = result.comparison
+    distances = judged(result, label)
+    worst_mean = furthest([d.mean_difference for d in distances], 0.0)
+    worst_ratio = furthest([d.sd_ratio for d in distances], 1.0)
+    if not run.usable:
+        word = run.outcome.status
+    elif found is None:
+        word = NOTHING
+    elif label == found.reference:
+        word = "reference"
+    else:
+        word = found.verdicts[label].word
+    style = STYLE.get(word)
+    times, seconds = run.time(), run.run_seconds()
+    per_second = _ess_per_second(result, label)
+    cached = " (cached)" if times["compile_cached"] else ""
+    return [
+        escape(label),
+        with_error(*own_bound(run)),
+        with_error(*run.marginal_bound()),
+        NOTHING if worst_mean is None else _estimate(worst_mean, "+.2f"),
+        NOTHING if worst_ratio is None else _estimate(worst_ratio, ".2f"),
+        f"[{style}]{word}[/]" if style else word,
+        f"{times['compile_s']:.2f}{cached}" if run.stages else NOTHING,
+        f"{np.median(seconds):.3g}" if seconds else NOTHING,
+        NOTHING if per_second is None else f"{per_second:.3g}",
+        result.environment["device"].partition(":")[0],
+    ]
+
+
+def own_bound(run: MethodRun) -> tuple[float | None, float | None]:
+    """The bound with the labels in q, of methods that have one."""
+    return run.bound() if run.method.bound_keeps_labels else (None, None)
+
+
+def judged(result: Result, label: str) -> list[Distance]:
+    """The distances that a method's verdict rests on."""
+    found = result.comparison
+    if found is None or label not in found.distances:
+        return []
+    distances = found.distances[label]
+    return [distances[name] for name in found.judged if name in distances]
+
+
+def furthest(estimates: list[Estimate], target: float) -> Estimate | None:
+    """The estimate furthest from its target."""
+    finite = [e for e in estimates if np.isfinite(e.value)]
+    return max(finite, key=lambda e: abs(e.value - target)) if finite else None
+
+
+def _ess_per_second(result: Result, label: str) -> float | None:
+    from vi_bench.results import ess_per_second
+
+    return ess_per_second(result, label)
+
+
+def _estimate(e: Estimate, form: str) -> str:
+    return f"{e.value:{form}} ± {e.se:.2f}"
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """A bound in nats; an error of 0 means that it is exact."""
+    if value is None or not np.isfinite(value):
+        return NOTHING
+    if not error:
+        return f"{value:.3f}"
+    return f"{value:.3f} ± {error:.3f}"
+
+
+def lines(result: Result) -> Iterator[str]:
+    """What to know besides the table: reasons, outcomes, restarts, notes."""
+    from vi_bench.results import restarts
+
+    for label, run in result.runs.items():
+        reason = ""
+        if result.comparison and label in result.comparison.verdicts:
+            reason = f"; {result.comparison.verdicts[label].reason}"
+        yield f"{label}: {run.outcome.status}, {run.outcome.sentence}{reason}"
+        if run.draws is not None and "restart_bound" in run.draws.report:
+            found = restarts(run.draws.report)["optima"]
+            shown = ", ".join(f"{o['bound']:.3f} x {o['restarts']}" for o in found[:4])
+            more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+            count = len(run.draws.report["restart_bound"])
+            optima = "optimum" if len(found) == 1 else "distinct optima"
+            yield f"{label}: {count} starts, {len(found)} {optima}: {shown}{more}"
+    if result.spec.held_against is None:
+        yield "no reference among the methods: nothing was compared"
+    elif result.comparison is None:
+        yield f"the reference {result.spec.held_against} has no draws: no comparison"
+    if result.comparison and result.comparison.note:
+        yield result.comparison.note
+    yield f"prior and model: {result.family}"
+    if result.table_data.note:
+        yield f"data: {result.table_data.note}"

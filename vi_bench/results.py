@@ -1,0 +1,222 @@
+"""A Result as what is stored: summary.json and a DataTree per method."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vi_bench.compare.measures import Distance, Summary
+from vi_bench.methods.cavi import optima
+from vi_bench.tree import to_tree
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+    from vi_bench.runner import MethodRun, Result
+
+
+def trees(result: Result) -> dict[str, DataTree]:
+    """Label -> DataTree of every method that gave draws, relabelled if compared."""
+    return {
+        label: _tree(result, label, run)
+        for label, run in result.runs.items()
+        if run.usable
+    }
+
+
+def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
+    assert run.draws is not None
+    found = result.comparison
+    parameters = run.draws.parameters
+    first = next(iter(parameters.values()))
+    compared = found is not None and label in found.relabelled
+    order = np.broadcast_to(np.arange(first.shape[2]), first.shape[:3])
+    stats = dict(run.draws.sample_stats)
+    if run.log_joint is not None:
+        stats.setdefault("lp", run.log_joint)
+        stats["log_joint"] = run.log_joint
+    if run.draws.log_q is not None:
+        stats["log_q"] = run.draws.log_q
+    seconds = run.run_seconds()
+    attributes = {
+        "label": label,
+        "method": type(run.method).__name__,
+        "settings": _settings(run.method),
+        "spec": result.spec.model_dump(mode="json"),
+        "data_sha256": result.table_data.sha256,
+        "outcome": dataclasses.asdict(run.outcome),
+        "sampling_time": float(np.median(seconds)) if seconds else None,
+        "environment": result.environment,
+        "inference_library": "vi_bench",
+    }
+    return to_tree(
+        found.relabelled[label] if compared and found else parameters,
+        result.family.dims,
+        result.table_data,
+        order=found.relabellings[label].order if compared and found else order,
+        sample_stats=stats,
+        invariants=found.invariants[label] if compared and found else {},
+        variational=run.draws.variational,
+        attributes=plain(attributes),
+    )
+
+
+def _settings(settings: Any) -> dict[str, Any]:
+    return {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON has them: no arrays, and null for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """The content of summary.json, see docs/summary.md."""
+    from vi_bench.runner import SCHEMA
+
+    table = result.table_data
+    return plain(  # type: ignore[no-any-return]
+        {
+            "schema": SCHEMA,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "interrupted": result.interrupted,
+            "spec": result.spec.model_dump(mode="json"),
+            "model": {"name": result.spec.model.get("name", "gaussian")}
+            | _settings(result.family),
+            "data": {
+                "name": table.name,
+                "sha256": table.sha256,
+                "shape": table.values.shape,
+                "features": table.features,
+                "note": table.note,
+                "source": table.source,
+            },
+            "environment": result.environment,
+            "methods": {
+                label: _method(result, label, run) for label, run in result.runs.items()
+            },
+            "reference": result.spec.held_against,
+            "note": result.comparison.note if result.comparison else "",
+            "comparisons": comparisons(result),
+            "verdicts": {
+                label: dataclasses.asdict(v) for label, v in verdicts(result).items()
+            },
+        }
+    )
+
+
+def verdicts(result: Result) -> dict[str, Any]:
+    """Label -> verdict; empty where the reference has no draws."""
+    return dict(result.comparison.verdicts) if result.comparison else {}
+
+
+def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
+    bound, bound_se = run.bound()
+    marginal, marginal_se = run.marginal_bound()
+    report = run.draws.report if run.draws is not None else {}
+    found = result.comparison
+    entry: dict[str, Any] = {
+        "method": type(run.method).__name__,
+        "kind": run.method.kind,
+        "settings": _settings(run.method),
+        "outcome": run.outcome.status,
+        "outcome_sentence": run.outcome.sentence,
+        "error": run.error,
+        "iterations": report.get("iterations"),
+        "bound": bound,
+        "bound_se": bound_se,
+        "bound_keeps_labels": run.method.bound_keeps_labels,
+        "marginal_bound": marginal,
+        "marginal_bound_se": marginal_se,
+        "time": run.time(),
+        "memory_bytes": run.memory_bytes(),
+        "ess_per_s": ess_per_second(result, label),
+    }
+    if "restart_bound" in report:
+        entry["restarts"] = restarts(report)
+    if found and label in found.summaries:
+        how = found.relabellings[label]
+        entry["relabelling"] = {
+            "moved": how.moved,
+            "switching": how.switching,
+            "ambiguous": how.ambiguous,
+            "identifiable": how.identifiable,
+        }
+        entry["quantities"] = {
+            name: _summary(s) for name, s in found.summaries[label].items()
+        }
+    return entry
+
+
+def restarts(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of restarts and the distinct optima they ended in, best first."""
+    bounds = np.asarray(report["restart_bound"], float)
+    return {
+        "bound": bounds,
+        "iterations": report["restart_iterations"],
+        "converged": np.asarray(report["restart_status"]) == 1,
+        "optima": [
+            {"bound": value, "restarts": count} for value, count in optima(bounds)
+        ],
+        "largest_relative_fall": report["fall"],
+    }
+
+
+def ess_per_second(result: Result, label: str) -> float | None:
+    """Smallest ESS over the judged quantities per second of a steady run."""
+    run, found = result.runs[label], result.comparison
+    if found is None or label not in found.summaries:
+        return None
+    seconds = run.run_seconds()
+    return found.min_ess(label) / float(np.median(seconds)) if seconds else None
+
+
+def _summary(s: Summary) -> dict[str, float]:
+    return {
+        "mean": s.mean.value,
+        "mean_mcse": s.mean.se,
+        "sd": s.sd.value,
+        "sd_mcse": s.sd.se,
+        "ess_bulk": s.ess_bulk,
+        "ess_tail": s.ess_tail,
+        "r_hat": s.r_hat,
+    }
+
+
+def comparisons(result: Result) -> list[dict[str, Any]]:
+    """A row per method and quantity: how far from the reference."""
+    found = result.comparison
+    if found is None:
+        return []
+    return [
+        {"method": label, "quantity": name, "judged": name in found.judged} | _row(d)
+        for label, distances in found.distances.items()
+        for name, d in distances.items()
+    ]
+
+
+def _row(d: Distance) -> dict[str, float]:
+    return {
+        "mean_difference": d.mean_difference.value,
+        "mean_difference_se": d.mean_difference.se,
+        "sd_ratio": d.sd_ratio.value,
+        "sd_ratio_se": d.sd_ratio.se,
+        "w1": d.w1.value,
+        "w1_se": d.w1.se,
+        "w1_floor": d.w1_floor,
+    }

@@ -1,0 +1,185 @@
+"""What is to be run: the specification, from TOML, flags or Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from vi_bench import catalogue
+from vi_bench.errors import InputError, unknown
+
+DEFAULT_METHODS = ("cavi", "svi", "nuts")
+
+
+class Spec(BaseModel):
+    """One run, before anything is loaded.
+
+    Attributes:
+        name: of the run, for its folder and titles.
+        data: a built-in's name, "simulate:...", or a path.
+        standardise: give each feature mean 0 and standard deviation 1.
+        components: K.
+        model: {"name": ..., settings of the family}.
+        methods: label -> {"method": registered name, by default the label; settings}.
+        reference: label of the method that the others are held against; by default
+            "nuts" where it is among them, else nothing is compared.
+        seed: of everything; each method's stream depends on its label alone.
+        precision: bits, 64 or 32.
+        device: "auto" takes the best one there is.
+        repeats: timed runs after the first.
+        chains: of every method, variational ones draw independently.
+        draws: per chain.
+        margin: equivalence margin: |mean difference| in reference sds, and the
+            relative error of an sd, that still count as agreement.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = "run"
+    data: str = "notebook"
+    standardise: bool = False
+    components: Annotated[int, Ge(1)] = 2
+    model: dict[str, Any] = Field(default_factory=lambda: {"name": "gaussian"})
+    methods: dict[str, dict[str, Any]] = Field(
+        default_factory=lambda: {label: {} for label in DEFAULT_METHODS}
+    )
+    reference: str | None = None
+    seed: Annotated[int, Ge(0)] = 0
+    precision: Literal[32, 64] = 64
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    repeats: Annotated[int, Ge(1)] = 3
+    chains: Annotated[int, Ge(1)] = 4
+    draws: Annotated[int, Ge(4)] = 1000
+    margin: Annotated[float, Gt(0)] = 0.1
+
+    def family(self) -> Any:
+        """The component family with its settings, validated."""
+        settings = dict(self.model)
+        name = settings.pop("name", "gaussian")
+        return build(catalogue.model(name), settings, f"model {name}")
+
+    def inference(self) -> dict[str, Any]:
+        """Label -> method with its settings, validated, in the order given."""
+        found = {}
+        for label, settings in self.methods.items():
+            given = dict(settings)
+            registered = given.pop("method", label)
+            kind = catalogue.method(registered)
+            found[_label(label)] = build(kind, given, f"method {label}")
+        if not found:
+            raise InputError("methods: none given")
+        if self.reference is not None and self.reference not in found:
+            raise unknown("reference", self.reference, found, "methods")
+        return found
+
+    @property
+    def held_against(self) -> str | None:
+        """The label of the reference, if there is one."""
+        return self.reference or ("nuts" if "nuts" in self.methods else None)
+
+
+def _label(label: str) -> str:
+    plain = label.replace("-", "").replace("_", "")
+    if not (plain.isascii() and plain.isalnum()) or len(label) > 64:
+        raise InputError(
+            f"method label {label!r}: use letters, digits, '-' and '_', 64 at most"
+        )
+    return label
+
+
+def build(settings_class: type, values: Mapping[str, Any], where: str) -> Any:
+    """A frozen settings dataclass from plain values, every one checked.
+
+    Raises:
+        InputError: a key is unknown (with the nearest right name) or a value is not
+            what its field expects.
+    """
+    known = [f.name for f in dataclasses.fields(settings_class)]
+    for key in values:
+        if key not in known:
+            raise unknown("key", key, known, where)
+    return _validated(TypeAdapter(settings_class), dict(values), where)
+
+
+def _validated(adapter: TypeAdapter[Any], values: Any, where: str) -> Any:
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+        given = first["input"]
+        raise InputError(
+            f"{where}: {place or 'value'} = {given!r}: {_expected(first)}"
+        ) from None
+
+
+def _expected(error: Any) -> str:
+    message = str(error["msg"])
+    return message.replace("Input should be", "expected").replace("Value error, ", "")
+
+
+def make(values: Mapping[str, Any], where: str) -> Spec:
+    """A Spec from plain values; unknown keys are refused with the nearest right name."""
+    for key in values:
+        if key not in Spec.model_fields:
+            raise unknown("key", key, Spec.model_fields, where)
+    spec: Spec = _validated(TypeAdapter(Spec), dict(values), where)
+    return spec
+
+
+def read(what: str, overrides: Mapping[str, Any]) -> Spec:
+    """The spec of a built-in experiment or a TOML file, with overrides on top.
+
+    Args:
+        what: an experiment's name or the path of a .toml file.
+        overrides: Spec fields; "methods" may be an iterable of labels, which keeps
+            the settings that the file has for them, and "model" a name.
+    """
+    if what in catalogue.experiments():
+        path = catalogue.experiment(what)
+    elif what.endswith(".toml"):
+        path = Path(what)
+    else:
+        known = [*catalogue.experiments(), "a .toml file"]
+        raise unknown("experiment", what, known)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"spec {what!r}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"spec {what!r}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"spec {what!r}: is not valid TOML: {error}") from None
+    values = {"name": path.stem} | values
+    return make(_merged(values, overrides), f"spec {what!r}")
+
+
+def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = values | {k: v for k, v in overrides.items() if v is not None}
+    if isinstance(merged.get("model"), str):
+        kept = values.get("model", {})
+        name = merged["model"]
+        same = isinstance(kept, Mapping) and kept.get("name", "gaussian") == name
+        merged["model"] = dict(kept) if same else {"name": name}
+    chosen = merged.get("methods")
+    if chosen is not None and not isinstance(chosen, Mapping):
+        merged["methods"] = choose(chosen, values.get("methods", {}))
+    return merged
+
+
+def choose(labels: Iterable[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Method labels, in order, each with the settings known for it."""
+    chosen: dict[str, Any] = {}
+    for label in labels:
+        if not isinstance(label, str):
+            raise InputError(f"methods: {label!r} is not a method's name")
+        if label in chosen:
+            raise InputError(f"methods: {label!r} is named twice")
+        chosen[label] = settings.get(label, {})
+    return chosen

@@ -1,0 +1,136 @@
+"""Time a stage: trace, compile, first run and steady runs apart.
+
+One loop for every method, so that none can time itself kindly. Every run ends in
+`block_until_ready` on the whole result: JAX returns before the work is done.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from vi_bench.contract import Key, Stage
+from vi_bench.mixture import Mixture
+
+
+@dataclass
+class StageTime:
+    """Seconds, flops and bytes of one stage.
+
+    Attributes:
+        trace_s: Python to StableHLO.
+        compile_s: StableHLO to machine code, or loading it from the cache.
+        compile_cached: whether the persistent cache had it.
+        first_s: the first run.
+        runs_s: every steady run.
+        calls: how often the program was called in a run.
+        flops: XLA's count for one call, or None.
+        temporary_bytes: memory of one call beyond arguments and results, or None.
+        output_bytes: the result's.
+        part_of_inference: whether the stage counts into the method's run time.
+    """
+
+    trace_s: float
+    compile_s: float
+    compile_cached: bool
+    first_s: float = 0.0
+    runs_s: list[float] = field(default_factory=list)
+    calls: int = 1
+    flops: float | None = None
+    temporary_bytes: int | None = None
+    output_bytes: int | None = None
+    part_of_inference: bool = True
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, the steady runs summarised."""
+        plain = asdict(self)
+        plain["run_s"] = spread(plain.pop("runs_s"))
+        return plain
+
+
+def spread(runs: list[float]) -> dict[str, float]:
+    """Median, min, max and number of the steady runs, in seconds."""
+    return {
+        "median": float(np.median(runs)),
+        "min": min(runs),
+        "max": max(runs),
+        "repeats": len(runs),
+    }
+
+
+Tick = Callable[[int, int], None]
+"""Called with (calls done, calls at most) between calls of a stage's program."""
+
+
+def run_stage(
+    stage: Stage, key: Key, mixture: Mixture, carry: Any, repeats: int, tick: Tick
+) -> tuple[Any, StageTime]:
+    """Compile and run a stage, then run it again `repeats` times with the same key."""
+    jitted = jax.jit(stage.run)
+    begun = time.perf_counter()
+    lowered = jitted.lower(key, mixture, carry)
+    traced = time.perf_counter()
+    with _cache_hits() as hits:
+        program = lowered.compile()
+    compiled = time.perf_counter()
+    timed = StageTime(traced - begun, compiled - traced, bool(hits))
+    timed.part_of_inference = stage.part_of_inference
+    _describe(program, timed)
+
+    result, timed.first_s, timed.calls = _run(stage, program, key, mixture, carry, tick)
+    for _ in range(repeats):
+        _, seconds, _ = _run(stage, program, key, mixture, carry, None)
+        timed.runs_s.append(seconds)
+    return result, timed
+
+
+def _run(
+    stage: Stage, program: Any, key: Key, mixture: Mixture, carry: Any, tick: Tick | None
+) -> tuple[Any, float, int]:
+    keys = jax.block_until_ready(jax.random.split(key, stage.calls))
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        begun = time.perf_counter()
+        for call in range(stage.calls):
+            carry = jax.block_until_ready(program(keys[call], mixture, carry))
+            if tick:
+                tick(call + 1, stage.calls)
+            if stage.done and stage.done(carry):
+                break
+        return carry, time.perf_counter() - begun, call + 1
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _describe(program: Any, timed: StageTime) -> None:
+    cost = program.cost_analysis() or {}
+    timed.flops = cost.get("flops")
+    memory = program.memory_analysis()
+    if memory is not None:
+        timed.temporary_bytes = int(memory.temp_size_in_bytes)
+        timed.output_bytes = int(memory.output_size_in_bytes)
+
+
+@contextmanager
+def _cache_hits() -> Iterator[list[str]]:
+    """Collects the persistent compilation cache's hits while it is open."""
+    hits: list[str] = []
+
+    def listen(event: str, **_: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            hits.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield hits
+    finally:
+        jax.monitoring.unregister_event_listener(listen)

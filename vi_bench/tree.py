@@ -1,0 +1,66 @@
+"""Draws as an ArviZ DataTree, every method alike: (chain, draw) first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from arviz_base import from_dict
+from xarray import DataTree, Dataset
+
+from vi_bench.data import Table
+
+
+def to_tree(
+    posterior: Mapping[str, np.ndarray],
+    dims: Mapping[str, tuple[str, ...]],
+    table: Table,
+    *,
+    order: np.ndarray,
+    sample_stats: Mapping[str, np.ndarray],
+    invariants: Mapping[str, np.ndarray],
+    variational: Mapping[str, np.ndarray],
+    attributes: Mapping[str, Any],
+) -> DataTree:
+    """One method's draws.
+
+    Groups: `posterior`, relabelled to the run's pivot; `sample_stats`; `invariants`,
+    label-invariant scalars of each draw; `relabelling`, where `order` (chain, draw,
+    component) tells which component of the raw draw became component k; `variational`,
+    q's own parameters; `observed_data`.
+    """
+    components = next(iter(posterior.values())).shape[2]
+    coords = {
+        "component": np.arange(components),
+        "feature": list(table.features),
+        "row": np.arange(len(table.values)),
+    }
+    tree = from_dict(
+        {
+            "posterior": dict(posterior),
+            "sample_stats": dict(sample_stats),
+            "observed_data": {"x": table.values},
+        },
+        coords=coords,
+        dims={name: ["component", *extra] for name, extra in dims.items()}
+        | {"x": ["row", "feature"]},
+    )
+    draws = ("chain", "draw")
+    extra = {
+        "invariants": Dataset({k: (draws, v) for k, v in invariants.items()}),
+        "relabelling": Dataset({"order": ((*draws, "component"), order)}),
+        "variational": Dataset(
+            {
+                name: (tuple(f"{name}_dim_{i}" for i in range(value.ndim)), value)
+                for name, value in variational.items()
+            }
+        ),
+    }
+    for name, dataset in extra.items():
+        if len(dataset.data_vars):
+            tree[name] = DataTree(dataset)
+    tree.attrs.update({"vi_bench": json.dumps(dict(attributes))})
+    tree["posterior"].attrs["inference_library"] = str(attributes["inference_library"])
+    return tree
