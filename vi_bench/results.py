@@ -42,7 +42,7 @@ def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
         stats["log_joint"] = run.log_joint
     if run.draws.log_q is not None:
         stats["log_q"] = run.draws.log_q
-    seconds = run.run_seconds()
+    steady = run.steady()
     attributes = {
         "label": label,
         "method": type(run.method).__name__,
@@ -50,7 +50,7 @@ def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
         "spec": result.spec.model_dump(mode="json"),
         "data_sha256": result.table_data.sha256,
         "outcome": dataclasses.asdict(run.outcome),
-        "sampling_time": float(np.median(seconds)) if seconds else None,
+        "sampling_time": steady["median"] if steady else None,
         "environment": result.environment,
         "inference_library": "vi_bench",
     }
@@ -182,8 +182,8 @@ def ess_per_second(result: Result, label: str) -> float | None:
     run, found = result.runs[label], result.comparison
     if found is None or label not in found.summaries:
         return None
-    seconds = run.run_seconds()
-    return found.min_ess(label) / float(np.median(seconds)) if seconds else None
+    steady = run.steady()
+    return found.min_ess(label) / steady["median"] if steady else None
 
 
 def _summary(s: Summary) -> dict[str, float]:

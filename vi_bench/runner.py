@@ -78,22 +78,21 @@ class MethodRun:
         terms = (self.log_joint - np.asarray(self.draws.log_q)).ravel()
         return float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(terms.size))
 
-    def run_seconds(self) -> list[float]:
-        """Seconds of each steady run, stages of the inference itself added up."""
+    def steady(self) -> dict[str, float] | None:
+        """Seconds of the steady runs, stages of the inference itself added up."""
         timed = [s.runs_s for s in self.stages.values() if s.part_of_inference]
-        return [sum(runs) for runs in zip(*timed, strict=True)]
+        return spread(*timed) if timed and all(timed) else None
 
     def time(self) -> dict[str, Any]:
         """Seconds by kind: the inference's stages added up, and each stage apart."""
         own = [s for s in self.stages.values() if s.part_of_inference]
-        runs = self.run_seconds()
         return {
             "setup_s": self.setup_s,
             "trace_s": sum(s.trace_s for s in own),
             "compile_s": sum(s.compile_s for s in own),
             "compile_cached": bool(own) and all(s.compile_cached for s in own),
             "first_s": sum(s.first_s for s in own),
-            "run_s": spread(runs) if runs else None,
+            "run_s": self.steady(),
             "stages": {name: s.record() for name, s in self.stages.items()},
         }
 
@@ -242,7 +241,7 @@ def attempt(
     run: MethodRun,
     problem: Problem,
     key: jax.Array,
-    repeats: int,
+    repeats: int | None,
     watcher: Watcher,
 ) -> None:
     """Prepare a method and run its stages, timed."""

@@ -32,7 +32,8 @@ class Spec(BaseModel):
         seed: of everything; each method's stream depends on its label alone.
         precision: bits, 64 or 32.
         device: "auto" takes the best one there is.
-        repeats: timed runs after the first.
+        repeats: timed runs after the first; by default 3, fewer for a stage whose
+            repeats have taken `vi_bench.timing.PATIENCE` seconds.
         chains: of every method, variational ones draw independently.
         draws: per chain.
         margin: equivalence margin: |mean difference| in reference sds, and the
@@ -53,7 +54,7 @@ class Spec(BaseModel):
     seed: Annotated[int, Ge(0)] = 0
     precision: Literal[32, 64] = 64
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    repeats: Annotated[int, Ge(1)] = 3
+    repeats: Annotated[int, Ge(1)] | None = None
     chains: Annotated[int, Ge(1)] = 4
     draws: Annotated[int, Ge(4)] = 1000
     margin: Annotated[float, Gt(0)] = 0.1

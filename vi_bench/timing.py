@@ -55,24 +55,37 @@ class StageTime:
         return plain
 
 
-def spread(runs: list[float]) -> dict[str, float]:
-    """Median, min, max and number of the steady runs, in seconds."""
+def spread(*stages: list[float]) -> dict[str, float]:
+    """Seconds of steady runs: median, min and max, each added up over the stages.
+
+    "repeats" is the least number of runs of any stage.
+    """
     return {
-        "median": float(np.median(runs)),
-        "min": min(runs),
-        "max": max(runs),
-        "repeats": len(runs),
+        "median": sum(float(np.median(runs)) for runs in stages),
+        "min": sum(min(runs) for runs in stages),
+        "max": sum(max(runs) for runs in stages),
+        "repeats": min(len(runs) for runs in stages),
     }
 
+
+REPEATS = 3
+PATIENCE = 1.0
+"""Seconds: unless a number of repeats is asked for, a stage is run REPEATS times more,
+fewer once its repeats have taken this long."""
 
 Tick = Callable[[int, int], None]
 """Called with (calls done, calls at most) between calls of a stage's program."""
 
 
 def run_stage(
-    stage: Stage, key: Key, mixture: Mixture, carry: Any, repeats: int, tick: Tick
+    stage: Stage,
+    key: Key,
+    mixture: Mixture,
+    carry: Any,
+    repeats: int | None,
+    tick: Tick,
 ) -> tuple[Any, StageTime]:
-    """Compile and run a stage, then run it again `repeats` times with the same key."""
+    """Compile and run a stage, then run it again with the same key, timed."""
     jitted = jax.jit(stage.run)
     begun = time.perf_counter()
     lowered = jitted.lower(key, mixture, carry)
@@ -85,9 +98,11 @@ def run_stage(
     _describe(program, timed)
 
     result, timed.first_s, timed.calls = _run(stage, program, key, mixture, carry, tick)
-    for _ in range(repeats):
+    for _ in range(repeats or REPEATS):
         _, seconds, _ = _run(stage, program, key, mixture, carry, None)
         timed.runs_s.append(seconds)
+        if repeats is None and sum(timed.runs_s) >= PATIENCE:
+            break
     return result, timed
 
 

@@ -39,6 +39,7 @@ def draw_all(result: Result, folder: Path) -> list[Path]:
         for suffix in ("png", "pdf"):
             path = folder / f"{name}.{suffix}"
             figure.savefig(path, dpi=150)
+            figure.set_layout_engine("none")  # laid out once is enough
             paths.append(path)
     return paths
 
@@ -224,14 +225,16 @@ def bound(result: Result) -> Figure | None:
         axes.plot(seconds[-1:], values[-1:], "o", color=colour)
         finals.append(values[-1])
     for label, run in result.runs.items():
-        if run.method.kind == "mcmc" and run.run_seconds():
-            spent = float(np.median(run.run_seconds()))
+        steady = run.steady()
+        if run.method.kind == "mcmc" and steady:
+            spent = steady["median"]
             axes.axvline(spent, color=styles[label][0], linestyle=":")
             axes.annotate(
                 f" {label}: {spent:.2g} s",
-                (spent, 0.02),
+                (spent, 0.5),
                 xycoords=("data", "axes fraction"),
                 ha="right",
+                va="center",
                 rotation=90,
                 color=styles[label][0],
             )
@@ -241,7 +244,7 @@ def bound(result: Result) -> Figure | None:
     axes.set_xscale("log")
     axes.set(xlabel="seconds of a steady run", ylabel="bound on log p(X), nats")
     axes.set_title(f"{result.spec.name}: bound against time")
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.15), ncols=2, frameon=False)
     return figure
 
 

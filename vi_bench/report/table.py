@@ -65,7 +65,7 @@ def cells(result: Result, label: str) -> list[str]:
     else:
         word = found.verdicts[label].word
     style = STYLE.get(word)
-    times, seconds = run.time(), run.run_seconds()
+    times = run.time()
     per_second = _ess_per_second(result, label)
     cached = " (cached)" if times["compile_cached"] else ""
     return [
@@ -76,7 +76,7 @@ def cells(result: Result, label: str) -> list[str]:
         NOTHING if worst_ratio is None else _estimate(worst_ratio, ".2f"),
         f"[{style}]{word}[/]" if style else word,
         f"{times['compile_s']:.2f}{cached}" if run.stages else NOTHING,
-        f"{np.median(seconds):.3g}" if seconds else NOTHING,
+        f"{times['run_s']['median']:.3g}" if times["run_s"] else NOTHING,
         NOTHING if per_second is None else f"{per_second:.3g}",
         result.environment["device"].partition(":")[0],
     ]
