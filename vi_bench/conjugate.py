@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 from vi_bench.contract import Family, Parameters
 
 
-def inner(a: Float[Array, "*b P"], b: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-    """The inner product <a, b> over the last axis."""
+def inner(a: Float[Array, "*#b P"], b: Float[Array, "*#b P"]) -> Float[Array, "..."]:
+    """The inner product <a, b> over the last axis, leading axes broadcast."""
     return jnp.sum(a * b, axis=-1)
 
 
@@ -26,6 +26,9 @@ def kl_to_prior(family: Family, lam: Float[Array, "K P"]) -> Float[Array, " K"]:
 
 def log_density(
     family: Family, theta: Parameters, lam: Float[Array, "*b P"]
-) -> Float[Array, "*b"]:
-    """log of ``exp(<s(theta), lam> - A(lam))`` for each component, normalised."""
+) -> Float[Array, "..."]:
+    """log of ``exp(<s(theta), lam> - A(lam))`` for each component, normalised.
+
+    The draws' leading axes, if any, come first in the result; `lam` is broadcast.
+    """
     return inner(family.natural(theta), lam) - family.log_normaliser(lam)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    runtime_checkable,
+)
 
 from jaxtyping import Array, Float
 
@@ -20,6 +29,7 @@ Parameters = dict[str, Array]
 """Component parameters by name; the component axis comes first, or after draws."""
 
 
+@runtime_checkable
 class Family(Protocol):
     """One exponential family under its conjugate prior, in natural form.
 
@@ -141,6 +151,7 @@ class Problem:
     draws: int
 
 
+@runtime_checkable
 class Method(Protocol):
     """An inference method: a frozen dataclass of plain settings."""
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vi_bench.contract import Outcome, Problem
+from vi_bench.contract import Outcome, Stage
 from vi_bench.data import load
+from vi_bench.environment import computing, find_device
 from vi_bench.errors import InputError
+from vi_bench.methods.cavi import CAVI
+from vi_bench.mixture import bind, data_centre
+from vi_bench.models.gaussian import Gaussian
+from vi_bench.spec import build
 
 
 class CAVIFit(NamedTuple):
@@ -63,12 +69,6 @@ def cavi(
     Raises:
         InputError: one line that says what cannot be used.
     """
-    from vi_bench.environment import computing, find_device
-    from vi_bench.methods.cavi import CAVI
-    from vi_bench.mixture import bind, data_centre
-    from vi_bench.models.gaussian import Gaussian
-    from vi_bench.spec import build
-
     values = _rows(data)
     if not isinstance(K, int | np.integer) or K < 1:
         raise InputError(f"K = {K!r}: expected an integer of at least 1")
@@ -85,8 +85,7 @@ def cavi(
         mixture = bind(family, values, int(K), dtype)
         carry: Any = None
         key = jax.random.key(seed)
-        for index, stage in enumerate(method.prepare(Problem(mixture, 1, 1), key)):
-            program = jax.jit(stage.run)
+        for index, (stage, program) in enumerate(_programs(method)):
             for call in range(stage.calls):
                 use = jax.random.fold_in(jax.random.fold_in(key, index), call)
                 carry = program(use, mixture, carry)
@@ -103,6 +102,12 @@ def cavi(
             outcome=method.outcome(carry),
             restart_elbo=np.asarray(carry.report["restart_bound"]),
         )
+
+
+@cache
+def _programs(method: CAVI) -> tuple[tuple[Stage, Any], ...]:
+    """Jitted stages by settings, so that a second call of one shape compiles nothing."""
+    return tuple((stage, jax.jit(stage.run)) for stage in method.stages((1, 1)))
 
 
 def _rows(data: Any) -> np.ndarray:

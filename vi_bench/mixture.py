@@ -1,119 +1,25 @@
-"""The mixture and its one hot loop.
-
-Every inference on a mixture of exponential families rests on one product: with rows
-``t(x_i)`` of sufficient statistics and per component coefficients ``M_k``,
-
-    mixture_pass(x, M) = ( sum_i logsumexp_k <t(x_i), M_k>,  R^T T ),
-
-where R is the row-wise softmax. The second output is at once CAVI's expected
-sufficient statistics and the gradient of the first, hence of the log density that NUTS
-and SMC need. The (N, K) responsibilities are never held in memory.
-"""
+"""The mixture: a family, K, and data; a pytree that every inference takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
 from vi_bench.conjugate import kl_to_prior, log_density
 from vi_bench.contract import Family, Parameters
-
-BLOCK = 512
-"""Rows a block: its statistics and (K, block) logits stay in a core's cache."""
-
-Statistics = Callable[[Float[Array, "d n"]], Float[Array, "P n"]]
-
-
-class Blocks(NamedTuple):
-    """Rows of data, features first, cut into equal blocks and a shorter tail."""
-
-    body: Float[Array, "blocks d B"]
-    tail: Float[Array, "d r"]
-
-
-def to_blocks(values: np.ndarray, dtype: Any, size: int = BLOCK) -> Blocks:
-    """Cut (N, d) values into blocks; the tail needs no padding and no mask."""
-    rows, features = values.shape
-    full = rows // size
-    body = values[: full * size].reshape(full, size, features).transpose(0, 2, 1)
-    tail = values[full * size :].T
-    return Blocks(
-        jnp.asarray(np.ascontiguousarray(body), dtype),
-        jnp.asarray(np.ascontiguousarray(tail), dtype),
-    )
-
-
-def from_blocks(blocks: Blocks) -> Float[Array, "d N"]:
-    """All rows again, features first."""
-    features = blocks.tail.shape[0]
-    body = jnp.moveaxis(blocks.body, 1, 0).reshape(features, -1)
-    return jnp.concatenate([body, blocks.tail], axis=1)
-
-
-def _block_pass(
-    statistics: Statistics, x: Float[Array, "d B"], coefficients: Float[Array, "K P"]
-) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
-    t = statistics(x)
-    # HIGHEST: on accelerators the default would round the inputs of the product
-    logits = jnp.matmul(coefficients, t, precision=lax.Precision.HIGHEST)
-    top = lax.stop_gradient(jnp.max(logits, axis=0))
-    unnormalised = jnp.exp(logits - top)
-    total = jnp.sum(unnormalised, axis=0)
-    expected = jnp.matmul(unnormalised, (t / total).T, precision=lax.Precision.HIGHEST)
-    return jnp.sum(top + jnp.log(total)), expected
-
-
-def mixture_pass(
-    statistics: Statistics, blocks: Blocks, coefficients: Float[Array, "K P"]
-) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
-    """One sweep over the data.
-
-    Args:
-        statistics: the family's t, features first.
-        blocks: the data, N rows in all.
-        coefficients: M (K, P); row k is what component k multiplies t(x) with.
-
-    Returns:
-        ``sum_i logsumexp_k <t(x_i), M_k>`` and ``R^T T`` (K, P), its gradient in M.
-    """
-
-    def add(
-        so_far: tuple[Array, Array], x: Array
-    ) -> tuple[tuple[Array, Array], None]:
-        return jax.tree.map(jnp.add, so_far, _block_pass(statistics, x, coefficients)), None
-
-    zero = (jnp.zeros((), coefficients.dtype), jnp.zeros_like(coefficients))
-    total, _ = lax.scan(add, zero, blocks.body)
-    return add(total, blocks.tail)[0]
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def log_marginal(
-    statistics: Statistics, blocks: Blocks, coefficients: Float[Array, "K P"]
-) -> Float[Array, ""]:
-    """The first output of `mixture_pass`; its gradient costs no second sweep."""
-    return mixture_pass(statistics, blocks, coefficients)[0]
-
-
-def _forward(
-    statistics: Statistics, blocks: Blocks, coefficients: Array
-) -> tuple[Array, Array]:
-    return mixture_pass(statistics, blocks, coefficients)
-
-
-def _backward(statistics: Statistics, gradient: Array, g: Array) -> tuple[None, Array]:
-    return None, g * gradient
-
-
-log_marginal.defvjp(_forward, _backward)
+from vi_bench.mixture_pass import (
+    Blocks,
+    from_blocks,
+    log_marginal,
+    mixture_pass,
+    to_blocks,
+)
 
 
 @partial(
@@ -206,7 +112,7 @@ class Mixture:
         """log p(X, theta), the assignments summed out."""
         return self.log_prior(theta) + self.log_likelihood(theta)
 
-    def log_q(self, theta: Parameters, lam: Float[Array, "K P"]) -> Float[Array, "*b"]:
+    def log_q(self, theta: Parameters, lam: Float[Array, "K P"]) -> Float[Array, "..."]:
         """log q(theta) of all components; `theta` may have leading draw axes."""
         return jnp.sum(log_density(self.family, theta, lam), axis=-1)
 

@@ -24,6 +24,9 @@ from vi_bench.mixture import Mixture
 SLICE = 500
 """Iterations each restart may spend between two looks at the clock."""
 
+TIE = 1e-9
+"""Bounds that differ by less than this share are as good as each other."""
+
 SAME_OPTIMUM = 1e-4
 """Nats: bounds that differ by less belong to one optimum."""
 
@@ -51,6 +54,10 @@ class CAVI:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """Start, fit (in slices), draw."""
+        return self.stages((problem.chains, problem.draws))
+
+    def stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
+        """The stages for (chains, draws); they hold no data."""
 
         def start(key: Key, mixture: Mixture, _: Any) -> Ascent:
             points = over_lanes(
@@ -69,7 +76,7 @@ class CAVI:
             )
 
         def draw(key: Key, mixture: Mixture, lanes: Ascent) -> Draws:
-            return best_draws(key, mixture, lanes, (problem.chains, problem.draws))
+            return best_draws(key, mixture, lanes, shape)
 
         return (
             Stage("start", start),
@@ -130,7 +137,9 @@ def best_draws(
     """Independent draws from the q of the restart with the best bound."""
     # a restart whose bound is NaN is never the best; all NaN: the first, and said so
     ranked = jnp.where(jnp.isfinite(lanes.bound), lanes.bound, -jnp.inf)
-    best = jax.tree.map(lambda leaf: leaf[jnp.argmax(ranked)], lanes)
+    # of restarts in one optimum the first, so that rounding does not choose
+    as_good = ranked >= jnp.max(ranked) - TIE * jnp.abs(jnp.max(ranked))
+    best = jax.tree.map(lambda leaf: leaf[jnp.argmax(as_good)], lanes)
     bound, _ = mixture.step(best.point)
     theta = mixture.family.draw(key, best.point, shape)
     report = {
