@@ -1,0 +1,119 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from tests.oracles import enumerate_assignments
+
+import vi_bench as vb
+from vi_bench.compare.measures import summarise
+from vi_bench.methods.nuts import NUTS, unconstrained_density
+from vi_bench.mixture import bind
+from vi_bench.models.gaussian import Gaussian
+
+
+def exact_moments(x, K, sigma):
+    """E of the mean and the mean square over components, by enumeration (d = 1)."""
+    assignments, log_joint = enumerate_assignments(x, K, sigma)
+    weights = np.exp(log_joint - logsumexp(log_joint))
+    mean = square = 0.0
+    for k in range(K):
+        mine = assignments == k
+        s2 = 1 / (1 / sigma**2 + mine.sum(axis=1))
+        m = s2 * (mine @ x[:, 0])
+        mean += weights @ m / K
+        square += weights @ (m**2 + s2) / K
+    return {"mean mu[x0]": mean, "mean square mu[x0]": square}
+
+
+def test_nuts_equals_exact_enumeration():
+    """Two z-tests at 4.5 standard errors: false alarm 1.4e-5; ESS is checked first."""
+    x = np.array([-2.1, -1.4, -1.9, 0.3, 1.2, 1.8, 2.4, 2.0])[:, None]
+    result = vb.run(Gaussian(sigma=2.0), x, ["nuts"], components=2, draws=4000, repeats=1)
+    found = result.comparison.summaries["nuts"]
+    for name, exact in exact_moments(x, 2, 2.0).items():
+        summary = found[name]
+        assert summary.ess_bulk > 2000, name
+        assert summary.r_hat < 1.01, name
+        z = (summary.mean.value - exact) / summary.mean.se
+        assert abs(z) < 4.5, f"{name}: {summary.mean} against {exact}"
+
+
+def test_on_separated_data_cavis_means_are_nuts_means(separated):
+    """12 z-tests (means and sds) at 5 errors: false alarm 7e-6; ESS is checked first."""
+    result = vb.run(
+        Gaussian(sigma=5.0), separated, ["cavi", "nuts"], components=3, repeats=1
+    )
+    found = result.comparison
+    assert found.relabellings["nuts"].identifiable
+    names = [n for n in found.judged if "of component" in n]
+    assert len(names) == 6
+    for name in names:
+        assert found.summaries["nuts"][name].ess_bulk > 1000
+        d = found.distances["cavi"][name]
+        assert d.mean_difference.se < 0.05
+        assert abs(d.mean_difference.value) < 5 * d.mean_difference.se
+        assert abs(d.sd_ratio.value - 1) < 5 * d.sd_ratio.se
+    assert found.verdicts["cavi"].word in ("agrees", "inconclusive")
+
+
+def test_the_statistics_carry_arvizs_names(overlapping):
+    result = vb.run(
+        "gaussian", overlapping, ["nuts"], components=2, draws=50, chains=2, repeats=1
+    )
+    stats = result.posterior["nuts"]["sample_stats"]
+    expected = {"lp", "diverging", "energy", "n_steps", "tree_depth", "step_size"}
+    assert expected | {"acceptance_rate"} <= set(stats.data_vars)
+    assert stats["lp"].shape == (2, 50)
+    assert stats["diverging"].dtype == bool
+    # lp is the log joint: mu needs no Jacobian
+    np.testing.assert_allclose(stats["lp"], stats["log_joint"], rtol=1e-12)
+    assert len(np.unique(stats["lp"][0])) > 40
+
+
+def test_draws_that_no_part_divides_are_all_kept(overlapping):
+    result = vb.run(
+        "gaussian", overlapping, ["nuts"], components=2, draws=23, chains=1, repeats=1
+    )
+    lp = result.posterior["nuts"]["sample_stats"]["lp"].values
+    assert lp.shape == (1, 23)
+    assert np.all(lp != 0)
+
+
+def test_stuck_chains_and_divergences_are_suspect():
+    from vi_bench.contract import Draws
+
+    stats = {
+        "lp": np.zeros((2, 9)),
+        "diverging": np.zeros((2, 9), bool),
+        "tree_depth": np.ones((2, 9)),
+    }
+    draws = Draws({}, stats, None, {}, {})
+    assert "never moved" in NUTS().outcome(draws).sentence
+    stats["lp"] = np.arange(18.0).reshape(2, 9)
+    assert NUTS().outcome(draws).status == "sampled"
+    stats["diverging"][0, 3] = True
+    assert "1 of 18 transitions diverged" in NUTS().outcome(draws).sentence
+    stats["diverging"][0, 3] = False
+    stats["tree_depth"][1, 1] = 10
+    assert "max_tree_depth" in NUTS().outcome(draws).sentence
+
+
+def test_the_density_is_the_log_joint_of_the_unconstrained(overlapping):
+    mixture = bind(Gaussian(), overlapping, 2, jnp.float64)
+    mu = {"mu": jnp.ones((2, 2))}
+    value = unconstrained_density(mixture)(mu)
+    np.testing.assert_allclose(value, mixture.log_joint(mu))
+
+
+@pytest.mark.slow
+def test_on_the_notebooks_data_chains_mix_well():
+    """R-hat and ESS of label-invariant quantities; the log joint is the slowest."""
+    spec = vb.read("notebook", {"methods": ["nuts"], "repeats": 1})
+    result = vb.launch(spec)
+    found = result.comparison
+    for name in ("log joint", "mean mu[x0]", "mean mu[x1]", "mean square mu[x0]"):
+        summary = summarise(found.invariants["nuts"][name])
+        assert summary.r_hat < 1.01, name
+        assert summary.ess_bulk > 1500, name
+    assert not found.relabellings["nuts"].identifiable
+    assert result.runs["nuts"].outcome.status == "sampled"
