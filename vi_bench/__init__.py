@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from vi_bench.data import Table, load
     from vi_bench.errors import InputError
     from vi_bench.kernel import CAVIFit, cavi
-    from vi_bench.runner import Result, launch, run
+    from vi_bench.launch import launch, run
+    from vi_bench.runner import Result
     from vi_bench.spec import Spec, read
 
 _HOME = {
@@ -22,10 +23,10 @@ _HOME = {
     "Spec": "spec",
     "Table": "data",
     "cavi": "kernel",
-    "launch": "runner",
+    "launch": "launch",
     "load": "data",
     "read": "spec",
-    "run": "runner",
+    "run": "launch",
 }
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vi_bench.errors import unknown
 
@@ -31,18 +31,23 @@ def experiments() -> list[str]:
     return _names(PACKAGE / "experiments", ".toml")
 
 
+def known(kind: Literal["model", "method"], name: str) -> None:
+    """Refuse a name that is not registered, naming the nearest one that is."""
+    names = models() if kind == "model" else methods()
+    if name not in names:
+        raise unknown(kind, name, names)
+
+
 def model(name: str) -> Any:
     """The family class of a model."""
-    if name not in models():
-        raise unknown("model", name, models())
+    known("model", name)
     module = importlib.import_module(f"vi_bench.models.{name.replace('-', '_')}")
     return module.MODEL
 
 
 def method(name: str) -> Any:
     """The settings class of a method."""
-    if name not in methods():
-        raise unknown("method", name, methods())
+    known("method", name)
     module = importlib.import_module(f"vi_bench.methods.{name.replace('-', '_')}")
     return module.METHOD
 

@@ -99,20 +99,20 @@ def _run(
     overwrite: bool,
     quiet: bool,
 ) -> bool:
-    from vi_bench.folder import default_folder
-    from vi_bench.spec import read
-
-    spec = read(what, overrides)  # refuses bad input before JAX is loaded
-    target = out or default_folder(spec.name)
-
     from rich.console import Console
 
-    from vi_bench.environment import use_compilation_cache
-    from vi_bench.report.table import lines
-    from vi_bench.runner import launch
+    from vi_bench.folder import default_folder
+    from vi_bench.launch import launch
+    from vi_bench.spec import read
 
-    use_compilation_cache()
-    result = launch(spec, None, target, overwrite=overwrite, progress=not quiet)
+    spec = read(what, overrides)
+    target = out or default_folder(spec.name)
+    result = launch(
+        spec, None, target, overwrite=overwrite, progress=not quiet, cache=True
+    )
+
+    from vi_bench.report.table import lines
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=150)

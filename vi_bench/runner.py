@@ -6,7 +6,7 @@ import json
 import time
 import traceback
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -309,61 +309,3 @@ def _compare(
     return compare(
         samples, reference, coordinates(spec.family(), table), spec.margin
     )
-
-
-def run(
-    model: Any = "gaussian",
-    data: Any = "notebook",
-    methods: Iterable[Any] | Mapping[str, Any] | None = None,
-    *,
-    out: Path | str | None = None,
-    overwrite: bool = False,
-    progress: bool = False,
-    **fields: Any,
-) -> Result:
-    """Infer one mixture by several methods, compare the posteriors, time all alike.
-
-    Args:
-        model: a model's name, {"name": ..., settings}, or a family such as
-            ``Gaussian(sigma=3.0)``.
-        data: (N, d) array, or anything that `vi_bench.load` takes.
-        methods: names, settings such as ``SVI(guide="full-rank")``, or a mapping from
-            labels to settings; by default cavi, svi and nuts.
-        out: folder to write to; nothing is written by default.
-        overwrite: replace an earlier run's folder.
-        progress: show bars on stderr.
-        **fields: of `Spec`: components, seed, reference, precision, ...
-
-    Raises:
-        InputError: something given cannot be used; one line says what.
-    """
-    from vi_bench.pythonic import specify
-
-    spec, table = specify(model, data, methods, fields)
-    return launch(spec, table, out, overwrite=overwrite, progress=progress)
-
-
-def launch(
-    spec: Spec,
-    table: Table | None = None,
-    out: Path | str | None = None,
-    *,
-    overwrite: bool = False,
-    progress: bool = False,
-) -> Result:
-    """Execute a spec and write its folder, whole or not at all."""
-    from contextlib import nullcontext
-
-    from vi_bench.folder import RunFolder
-    from vi_bench.progress import bars
-
-    spec.inference()  # refuse bad settings before a folder is made
-    labels = list(spec.methods)
-    place = nullcontext(None) if out is None else RunFolder(Path(out), overwrite)
-    with place as staged:
-        with bars(labels) if progress else nullcontext(Silent()) as watcher:
-            result = execute(spec, table, watcher)
-        if staged is not None:
-            result.save(staged)
-    result.folder = None if out is None else Path(out)
-    return result

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vi_bench import catalogue
@@ -57,7 +58,22 @@ class Spec(BaseModel):
     repeats: Annotated[int, Ge(1)] | None = None
     chains: Annotated[int, Ge(1)] = 4
     draws: Annotated[int, Ge(4)] = 1000
-    margin: Annotated[float, Gt(0)] = 0.1
+    margin: Annotated[float, Gt(0), Lt(1)] = 0.1
+
+    def check_names(self) -> None:
+        """Refuse unknown names and bad labels; imports nothing heavy.
+
+        Raises:
+            InputError: a model, method or reference is unknown, or a label is unfit.
+        """
+        catalogue.known("model", self.model.get("name", "gaussian"))
+        for label, settings in self.methods.items():
+            catalogue.known("method", settings.get("method", label))
+            _check_label(label)
+        if not self.methods:
+            raise InputError("methods: none given")
+        if self.reference is not None and self.reference not in self.methods:
+            raise unknown("reference", self.reference, self.methods, "methods")
 
     def family(self) -> Any:
         """The component family with its settings, validated."""
@@ -67,16 +83,12 @@ class Spec(BaseModel):
 
     def inference(self) -> dict[str, Any]:
         """Label -> method with its settings, validated, in the order given."""
+        self.check_names()
         found = {}
         for label, settings in self.methods.items():
             given = dict(settings)
-            registered = given.pop("method", label)
-            kind = catalogue.method(registered)
-            found[_label(label)] = build(kind, given, f"method {label}")
-        if not found:
-            raise InputError("methods: none given")
-        if self.reference is not None and self.reference not in found:
-            raise unknown("reference", self.reference, found, "methods")
+            kind = catalogue.method(given.pop("method", label))
+            found[label] = build(kind, given, f"method {label}")
         return found
 
     @property
@@ -85,13 +97,12 @@ class Spec(BaseModel):
         return self.reference or ("nuts" if "nuts" in self.methods else None)
 
 
-def _label(label: str) -> str:
+def _check_label(label: str) -> None:
     plain = label.replace("-", "").replace("_", "")
     if not (plain.isascii() and plain.isalnum()) or len(label) > 64:
         raise InputError(
             f"method label {label!r}: use letters, digits, '-' and '_', 64 at most"
         )
-    return label
 
 
 def build(settings_class: type, values: Mapping[str, Any], where: str) -> Any:
@@ -105,6 +116,9 @@ def build(settings_class: type, values: Mapping[str, Any], where: str) -> Any:
     for key in values:
         if key not in known:
             raise unknown("key", key, known, where)
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{where}: {key} = {value}: expected a finite number")
     return _validated(TypeAdapter(settings_class), dict(values), where)
 
 

@@ -1,0 +1,211 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vi_bench.data import BUILT_IN, load
+from vi_bench.errors import InputError
+
+
+def regenerate_notebook():
+    """The notebook's own lines, under the settings of its JAX."""
+    with jax.threefry_partitionable(False), jax.enable_x64(False):
+        K, d, N = 5, 2, 1000
+        mu = jax.random.normal(jax.random.PRNGKey(2023), (K, d))
+        key = jax.random.PRNGKey(2)
+        c = jax.random.categorical(key, (1 / K) * jnp.ones((K,)), axis=0, shape=(N,))
+        C = jax.nn.one_hot(c, K)
+        return np.asarray(jnp.matmul(C, mu) + jax.random.normal(key, (N, d))), c
+
+
+def test_the_notebooks_data_are_the_notebooks():
+    rows, labels = regenerate_notebook()
+    shipped = load("notebook")
+    assert shipped.values.shape == (1000, 2)
+    np.testing.assert_array_equal(shipped.values.astype(np.float32), rows)
+    printed = [
+        [0.90678126, 0.44637144],
+        [-0.6740475, 0.31190777],
+        [-1.8890792, 1.2733475],
+        [-0.38996434, -0.1008999],
+        [0.58381635, -0.42401785],
+        [-0.79596436, -0.98130786],
+    ]
+    shown = shipped.values[[0, 1, 2, -3, -2, -1]]
+    np.testing.assert_allclose(shown, printed, rtol=0, atol=1.5e-7)  # as printed
+    assert np.bincount(labels).tolist() == [220, 200, 206, 184, 190]
+    assert "one key" in shipped.note
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "corners"),
+    [
+        ("faithful", (272, 2), ([3.6, 79.0], [4.467, 74.0])),
+        ("galaxies", (82, 1), ([9.172], [34.279])),
+        ("iris", (150, 4), ([5.1, 3.5, 1.4, 0.2], [5.9, 3.0, 5.1, 1.8])),
+    ],
+)
+def test_real_data_are_as_published(name, shape, corners):
+    table = load(name)
+    assert table.values.shape == shape
+    np.testing.assert_allclose(table.values[[0, -1]], corners)
+    assert table.source
+    assert len(table.features) == shape[1]
+
+
+def test_the_78th_galaxy_is_the_published_one():
+    assert load("galaxies").values[77, 0] == pytest.approx(26.960)
+
+
+def test_iris_is_fishers_and_not_ucis():
+    rows = load("iris").values
+    np.testing.assert_array_equal(rows[34], [4.9, 3.1, 1.5, 0.2])
+    np.testing.assert_array_equal(rows[37], [4.9, 3.6, 1.4, 0.1])
+
+
+def test_standardised():
+    table = load("faithful", standardise=True)
+    np.testing.assert_allclose(table.values.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(table.values.std(axis=0), 1)
+    assert "standardised" in table.note
+
+
+def test_simulated():
+    a = load("simulate:K=4,d=3,N=50,separation=8,seed=2")
+    b = load("simulate:K=4,d=3,N=50,separation=8,seed=2")
+    assert a.values.shape == (50, 3)
+    assert a.sha256 == b.sha256
+    assert a.truth["means"].shape == (4, 3)
+    assert load("simulate:seed=2").values.shape == (300, 2)
+
+
+def test_separation_is_the_root_mean_square_distance():
+    means = load("simulate:K=2000,d=2,N=2000,separation=6,seed=0").truth["means"]
+    gaps = np.linalg.norm(means[::2] - means[1::2], axis=1)
+    assert np.sqrt(np.mean(gaps**2)) == pytest.approx(6, rel=0.1)
+
+
+def write(folder, text, name="t.csv"):
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "features"),
+    [
+        ("1,2\n3,4\n", [[1, 2], [3, 4]], ("x0", "x1")),
+        ("a,b\n1,2\n\n3,4", [[1, 2], [3, 4]], ("a", "b")),
+        ("\ufeffa\n1\n2\n", [[1], [2]], ("a",)),
+        ('"a b",c\n1e3, -2\n', [[1000, -2]], ("a b", "c")),
+    ],
+)
+def test_csv(tmp_path, text, rows, features):
+    table = load(write(tmp_path, text))
+    np.testing.assert_array_equal(table.values, rows)
+    assert table.features == features
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("a,b\n", "is empty"),
+        ("1,2\n3\n", "line 2 has 1 cells, expected 2"),
+        ("a,b\n1,2,3\n", "line 2 has 3 cells, expected 2"),
+        ("a,b\n1,x\n", "'x' at line 2, column 2 is not a number"),
+        ("1,2\n3,\n", "'' at line 2, column 2 is not a number"),
+        ("a,a\n1,2\n", "column 'a' occurs twice"),
+        ("a,b\n1,2\n\nnan,4\n5,inf\n", r"nan at line 4, column 1 \(2 such values\)"),
+        (b"\xff\xfe1", "not UTF-8"),
+    ],
+)
+def test_bad_csv_is_named_by_line_and_column(tmp_path, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((0, 2)), "is empty"),
+        (np.zeros((3, 0)), "is empty"),
+        (np.zeros((2, 2, 2)), "3 dimensions"),
+        (np.array([[1.0, np.nan]]), "nan at row 1, column 2"),
+        (np.array([[1.0], [-np.inf]]), "-inf at row 2, column 1"),
+        (np.array([["a"]]), "expected real numbers"),
+        (np.array([[True]]), "expected real numbers"),
+        (np.array([[1j]]), "expected real numbers"),
+        (np.array([[1e200]]), "overflow"),
+        ([[1, 2], [3]], "rows differ in length"),
+        (np.ma.masked_array([[1.0], [2.0]], [[0], [1]]), "masked"),
+    ],
+)
+def test_bad_arrays(array, message):
+    with pytest.raises(InputError, match=message):
+        load(array)
+
+
+def test_one_dimensional_data_are_one_feature_and_said_so(tmp_path):
+    table = load(np.arange(5))
+    assert table.values.shape == (5, 1)
+    assert "1-D data" in table.note
+    np.save(tmp_path / "a.npy", np.arange(4.0))
+    assert "1-D data" in load(str(tmp_path / "a.npy")).note
+
+
+def test_npy_files(tmp_path):
+    np.save(tmp_path / "a.npy", np.eye(3, dtype=np.float32))
+    assert load(tmp_path / "a.npy").values.dtype == np.float64
+    np.save(tmp_path / "o.npy", np.array([{}], object))
+    with pytest.raises(InputError, match="cannot be read"):
+        load(str(tmp_path / "o.npy"))
+    write(tmp_path, b"\x93NUMPY", "t.npy")
+    with pytest.raises(InputError, match="cannot be read"):
+        load(str(tmp_path / "t.npy"))
+
+
+def test_parquet(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"u": [1, 2], "v": [0.5, 1.5]}), path)
+    table = load(str(path))
+    np.testing.assert_array_equal(table.values, [[1, 0.5], [2, 1.5]])
+    assert table.features == ("u", "v")
+    pyarrow.parquet.write_table(pyarrow.table({"u": ["a"]}), path)
+    with pytest.raises(InputError, match="column 'u' is not numeric"):
+        load(str(path))
+    write(tmp_path, "nonsense", "b.parquet")
+    with pytest.raises(InputError, match="cannot be read"):
+        load(str(tmp_path / "b.parquet"))
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"vi-bench\[parquet\]"):
+        load(write(tmp_path, "x", "b.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("faithfull", "did you mean 'faithful'"),
+        ("nowhere.csv", "no such file"),
+        ("simulate:k=3", "unknown setting 'k'"),
+        ("simulate:K=three", "not an integer"),
+        ("simulate:K=0", "at least 1"),
+    ],
+)
+def test_unknown_data(name, message):
+    with pytest.raises(InputError, match=message):
+        load(name)
+
+
+def test_every_built_in_loads():
+    for name in BUILT_IN:
+        assert np.all(np.isfinite(load(name).values))

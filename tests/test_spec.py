@@ -1,0 +1,123 @@
+import pytest
+
+from vi_bench import catalogue
+from vi_bench.errors import InputError
+from vi_bench.methods.svi import SVI
+from vi_bench.models.gaussian import Gaussian
+from vi_bench.pythonic import specify
+from vi_bench.spec import build, make, read
+
+
+def toml(folder, text):
+    path = folder / "spec.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", catalogue.experiments())
+def test_built_in_experiments_are_valid(name):
+    spec = read(name, {})
+    assert spec.name == name
+    assert list(spec.inference()) == ["cavi", "svi", "nuts"]
+    assert isinstance(spec.family(), Gaussian)
+
+
+def test_a_file_with_overrides(tmp_path):
+    path = toml(
+        tmp_path,
+        """
+        data = "iris"
+        components = 3
+        [model]
+        name = "gaussian"
+        sigma = 2
+        [methods.cavi]
+        restarts = 7
+        [methods.rich]
+        method = "svi"
+        guide = "full-rank"
+        """,
+    )
+    spec = read(path, {"components": 4, "seed": None, "methods": ["rich", "cavi"]})
+    assert spec.components == 4
+    assert spec.seed == 0
+    assert spec.family() == Gaussian(sigma=2.0)
+    found = spec.inference()
+    assert list(found) == ["rich", "cavi"]
+    assert found["rich"].guide == "full-rank"
+    assert found["cavi"].restarts == 7
+    assert spec.held_against is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("component = 3", "unknown key 'component'.*did you mean 'components'"),
+        ("components = 0", "components = 0: expected greater than or equal to 1"),
+        ("components = 2.5", "components = 2.5"),
+        ("precision = 16", "precision = 16: expected 32 or 64"),
+        ("margin = nan", "margin"),
+        ("margin = 1.0", "margin"),
+        ("model = {name = 'gausian'}", "unknown model 'gausian'.*'gaussian'"),
+        ("model = {sigma = 0}", "sigma = 0: expected greater than 0"),
+        ("model = {sigma = -1.0}", "sigma"),
+        ("model = {sigma = nan}", "sigma"),
+        ("model = {variance = inf}", "variance"),
+        ("model = {sigm = 1}", "unknown key 'sigm' in model gaussian.*'sigma'"),
+        ("methods = {nutz = {}}", "unknown method 'nutz'.*'nuts'"),
+        ("methods = {cavi = {restart = 3}}", "unknown key 'restart'.*'restarts'"),
+        ("methods = {svi = {guide = 'rank'}}", "guide = 'rank'"),
+        ("methods = {}", "none given"),
+        ("methods = {'a/b' = {method = 'cavi'}}", "method label 'a/b'"),
+        ("reference = 'cav'", "unknown reference 'cav'"),
+        ("a = 1\na = 2", "not valid TOML"),
+    ],
+)
+def test_bad_specs_are_refused_in_one_line(tmp_path, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        spec = read(toml(tmp_path, text), {})
+        spec.family()
+        spec.inference()
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_experiments_and_files(tmp_path):
+    with pytest.raises(InputError, match="did you mean 'faithful'"):
+        read("faithfull", {})
+    with pytest.raises(InputError, match="no such file"):
+        read(str(tmp_path / "none.toml"), {})
+
+
+def test_methods_may_not_be_named_twice():
+    with pytest.raises(InputError, match="named twice"):
+        read("faithful", {"methods": ["cavi", "cavi"]})
+
+
+def test_python_objects_give_the_same_spec():
+    spec, table = specify(
+        Gaussian(sigma=3.0), [[1.0], [2.0]], ["cavi", SVI(steps=10)], {"components": 1}
+    )
+    assert table is not None
+    assert spec.family() == Gaussian(sigma=3.0)
+    assert spec.inference()["svi"] == SVI(steps=10)
+    with pytest.raises(InputError, match="expected a list"):
+        specify("gaussian", "iris", "cavi", {})
+    with pytest.raises(InputError, match="neither a name nor settings"):
+        specify("gaussian", "iris", {"cavi": 3}, {})
+    with pytest.raises(InputError, match="expected a name"):
+        specify(3, "iris", None, {})
+
+
+def test_settings_given_in_python_are_checked_too():
+    spec, _ = specify("gaussian", "iris", [SVI(steps=0)], {})
+    with pytest.raises(InputError, match="steps = 0"):
+        spec.inference()
+
+
+def test_a_spec_survives_a_round_trip():
+    spec = read("iris", {"seed": 3})
+    assert make(spec.model_dump(mode="json"), "again") == spec
+
+
+def test_build_keeps_defaults():
+    assert build(SVI, {}, "x") == SVI()

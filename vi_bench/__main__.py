@@ -1,0 +1,5 @@
+"""``python -m vi_bench`` is ``vi-bench``."""
+
+from vi_bench.cli import main
+
+main()
