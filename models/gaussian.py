@@ -61,12 +61,12 @@ class Gaussian:
     def bind(self, centre: np.ndarray, dtype: Any) -> Self:
         """The same family for data from which `centre` (d,) was subtracted."""
         mean = np.broadcast_to(np.asarray(self.mean, float), centre.shape) - centre
-        return replace(
-            self,
-            sigma=jnp.asarray(self.sigma, dtype),
-            variance=jnp.asarray(self.variance, dtype),
-            mean=jnp.asarray(mean, dtype),
-        )
+        arrays: dict[str, Any] = {
+            "sigma": jnp.asarray(self.sigma, dtype),
+            "variance": jnp.asarray(self.variance, dtype),
+            "mean": jnp.asarray(mean, dtype),
+        }
+        return replace(self, **arrays)
 
     @staticmethod
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
@@ -90,7 +90,7 @@ class Gaussian:
         return 0.5 * (size + jnp.sum(h**2, axis=-1) / (c * self.variance))
 
     def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
-        """(m, -(||m||^2 + d s2) / 2) / variance: d s2, for E||mu||^2 in d dimensions."""
+        """(m, -(||m||^2 + d s2) / 2) / variance; d s2, as E||mu||^2 has d terms."""
         h, c = lam[..., :-1], lam[..., -1:]
         m = h / c
         square = jnp.sum(m**2, axis=-1, keepdims=True) + h.shape[-1] * self.variance / c
@@ -114,7 +114,7 @@ class Gaussian:
         """q(mu_k) = N(m_k, s2_k I): m (K, d) and s2 (K,)."""
         return {"m": lam[:, :-1] / lam[:, -1:], "s2": self.variance / lam[:, -1]}
 
-    def uncentre(self, theta: Parameters, centre: Array) -> Parameters:
+    def uncentre(self, theta: Parameters, centre: Any) -> Parameters:
         """mu, or m, with the centre added again."""
         moved = {name: theta[name] + centre for name in ("mu", "m") if name in theta}
         return theta | moved
@@ -124,17 +124,20 @@ class Gaussian:
         return {"mu": points}
 
     def numpyro_prior(self) -> dict[str, Any]:
-        """mu ~ Normal(mean, sigma), features independent."""
+        """Mu ~ Normal(mean, sigma), features independent."""
         import numpyro.distributions as dist
 
         return {"mu": dist.Normal(jnp.asarray(self.mean), self.sigma).to_event(1)}
 
     def numpyro_start(self, theta: Parameters, scale: float) -> dict[str, Any]:
-        """m (K, d) on the means and s (K,), the square root of s2."""
+        """M (K, d) on the means and s (K,), the square root of s2."""
         from numpyro.distributions import constraints
 
         spread = jnp.full(theta["mu"].shape[:1], scale, theta["mu"].dtype)
-        return {"m": (theta["mu"], constraints.real), "s": (spread, constraints.positive)}
+        return {
+            "m": (theta["mu"], constraints.real),
+            "s": (spread, constraints.positive),
+        }
 
     def numpyro_posterior(self, params: dict[str, Array]) -> dict[str, Any]:
         """q(mu_k) = N(m_k, s_k^2 I)."""
@@ -143,7 +146,7 @@ class Gaussian:
         return {"mu": dist.Normal(params["m"], params["s"][:, None]).to_event(1)}
 
     def numpyro_component(self, theta: Parameters) -> Any:
-        """x ~ Normal(mu_k, sqrt(variance)), features independent."""
+        """X ~ Normal(mu_k, sqrt(variance)), features independent."""
         import numpyro.distributions as dist
 
         return dist.Normal(theta["mu"], jnp.sqrt(self.variance)).to_event(1)

@@ -41,7 +41,9 @@ def modules():
 
 def imported(path):
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vi_bench"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            "vi_bench"
+        ):
             parts = node.module.split(".")
             names = [parts[1]] if len(parts) > 1 else [a.name for a in node.names]
             yield from names

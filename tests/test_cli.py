@@ -19,7 +19,8 @@ def vi_bench(*arguments, cwd, **environment):
 
 def test_help_imports_nothing_heavy(tmp_path):
     code = (
-        "import sys; from typer.testing import CliRunner; from vi_bench.cli import app; "
+        "import sys; from typer.testing import CliRunner; "
+        "from vi_bench.cli import app; "
         "r = CliRunner().invoke(app, ['--help']); assert r.exit_code == 0; "
         "heavy = {'jax', 'numpyro', 'arviz', 'numpy', 'pydantic', 'matplotlib'}; "
         "print(sorted(heavy & set(sys.modules)))"
@@ -105,12 +106,18 @@ def test_a_run_as_a_user_does_it(tmp_path):
     assert second["methods"]["nuts"]["time"]["compile_cached"]
     quantity = first["methods"]["nuts"]["quantities"]["log joint"]
     assert quantity == second["methods"]["nuts"]["quantities"]["log joint"]
-    assert {p.name for p in tmp_path.iterdir()} == {"mine.csv", "mine.toml", "done", "c"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "mine.csv",
+        "mine.toml",
+        "done",
+        "c",
+    }
 
 
 def test_version(tmp_path):
-    from vi_bench.cli import app
     from typer.testing import CliRunner
+
+    from vi_bench.cli import app
 
     done = CliRunner().invoke(app, ["--version"])
     assert done.exit_code == 0

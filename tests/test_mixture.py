@@ -29,7 +29,9 @@ def test_the_pass_equals_the_naive_form(rows, features, components, random):
     coefficients = 3 * random.normal(size=(components, features + 1))
     blocks = to_blocks(x, jnp.float64)
     np.testing.assert_array_equal(from_blocks(blocks).T, x)
-    total, expected = mixture_pass(Gaussian.statistics, blocks, jnp.asarray(coefficients))
+    total, expected = mixture_pass(
+        Gaussian.statistics, blocks, jnp.asarray(coefficients)
+    )
     value, gradient = naive(x, coefficients)
     np.testing.assert_allclose(total, value, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(expected, gradient, rtol=1e-10, atol=1e-10)

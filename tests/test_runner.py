@@ -54,7 +54,9 @@ def test_the_summary_has_its_schema(written):
             assert times[name] >= 0
         assert set(times["run_s"]) == {"median", "min", "max", "repeats"}
         assert times["run_s"]["repeats"] == 2
-        assert times["run_s"]["min"] <= times["run_s"]["median"] <= times["run_s"]["max"]
+        assert (
+            times["run_s"]["min"] <= times["run_s"]["median"] <= times["run_s"]["max"]
+        )
         for stage in times["stages"].values():
             assert stage["run_s"]["repeats"] == 2
         assert entry["memory_bytes"] > 0
@@ -170,7 +172,7 @@ def test_an_interrupt_keeps_finished_methods(rows, monkeypatch, tmp_path):
 
 
 def test_components_and_rows_must_fit(rows):
-    with pytest.raises(InputError, match="components = 46.* 45 rows"):
+    with pytest.raises(InputError, match=r"components = 46.* 45 rows"):
         vb.run("gaussian", rows, ["cavi"], components=46)
     with pytest.raises(InputError, match="mean has 3 numbers"):
         vb.run({"name": "gaussian", "mean": (1.0, 2.0, 3.0)}, rows, ["cavi"])

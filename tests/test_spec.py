@@ -74,10 +74,13 @@ def test_a_file_with_overrides(tmp_path):
     ],
 )
 def test_bad_specs_are_refused_in_one_line(tmp_path, text, message):
-    with pytest.raises(InputError, match=message) as caught:
+    def use():
         spec = read(toml(tmp_path, text), {})
         spec.family()
         spec.inference()
+
+    with pytest.raises(InputError, match=message) as caught:
+        use()
     assert "\n" not in str(caught.value)
 
 

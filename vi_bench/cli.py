@@ -12,7 +12,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Is this variational posterior right, how far off is it, and what did it cost?",
+    help="Is this variational posterior right, how far off, and what did it cost?",
 )
 
 
@@ -33,7 +33,7 @@ def run(
     spec: Annotated[
         str,
         typer.Argument(
-            help="A built-in experiment (notebook, faithful, iris, galaxies) or a .toml."
+            help="notebook, faithful, iris, galaxies (built in), or a .toml file."
         ),
     ],
     model: Annotated[str | None, typer.Option(help="Component family.")] = None,

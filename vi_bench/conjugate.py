@@ -27,7 +27,7 @@ def kl_to_prior(family: Family, lam: Float[Array, "K P"]) -> Float[Array, " K"]:
 def log_density(
     family: Family, theta: Parameters, lam: Float[Array, "*b P"]
 ) -> Float[Array, "..."]:
-    """log of ``exp(<s(theta), lam> - A(lam))`` for each component, normalised.
+    """Log of ``exp(<s(theta), lam> - A(lam))`` for each component, normalised.
 
     The draws' leading axes, if any, come first in the result; `lam` is broadcast.
     """

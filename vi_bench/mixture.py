@@ -51,7 +51,7 @@ class Mixture:
 
     @property
     def features(self) -> int:
-        """d."""
+        """D."""
         return int(self.blocks.tail.shape[0])
 
     def data(self) -> Float[Array, "N d"]:
@@ -98,22 +98,22 @@ class Mixture:
         return self.family.prior() + (t @ phi).T
 
     def log_prior(self, theta: Parameters) -> Float[Array, ""]:
-        """log p(theta) of all components."""
+        """Log p(theta) of all components."""
         return jnp.sum(log_density(self.family, theta, self.family.prior()))
 
     def log_likelihood(self, theta: Parameters) -> Float[Array, ""]:
-        """log p(X | theta), the assignments summed out."""
+        """Log p(X | theta), the assignments summed out."""
         coefficients = self._weighted(self.family.natural(theta))
         return self.log_base + log_marginal(
             self.family.statistics, self.blocks, coefficients
         )
 
     def log_joint(self, theta: Parameters) -> Float[Array, ""]:
-        """log p(X, theta), the assignments summed out."""
+        """Log p(X, theta), the assignments summed out."""
         return self.log_prior(theta) + self.log_likelihood(theta)
 
     def log_q(self, theta: Parameters, lam: Float[Array, "K P"]) -> Float[Array, "..."]:
-        """log q(theta) of all components; `theta` may have leading draw axes."""
+        """Log q(theta) of all components; `theta` may have leading draw axes."""
         return jnp.sum(log_density(self.family, theta, lam), axis=-1)
 
     def scale(self) -> Float[Array, " P"]:
@@ -138,4 +138,3 @@ def bind(family: Family, values: np.ndarray, components: int, dtype: Any) -> Mix
 def data_centre(values: np.ndarray) -> np.ndarray:
     """The mean of each feature (d,); zero where there are no rows."""
     return values.mean(axis=0) if len(values) else np.zeros(values.shape[1])
-

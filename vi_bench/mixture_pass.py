@@ -81,10 +81,10 @@ def mixture_pass(
         ``sum_i logsumexp_k <t(x_i), M_k>`` and ``R^T T`` (K, P), its gradient in M.
     """
 
-    def add(
-        so_far: tuple[Array, Array], x: Array
-    ) -> tuple[tuple[Array, Array], None]:
-        return jax.tree.map(jnp.add, so_far, _block_pass(statistics, x, coefficients)), None
+    def add(so_far: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], None]:
+        return jax.tree.map(
+            jnp.add, so_far, _block_pass(statistics, x, coefficients)
+        ), None
 
     zero = (jnp.zeros((), coefficients.dtype), jnp.zeros_like(coefficients))
     total, _ = lax.scan(add, zero, blocks.body)

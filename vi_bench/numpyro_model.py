@@ -27,7 +27,8 @@ def sample_components(mixture: Mixture, distributions: dict[str, Any]) -> Parame
         theta = {name: numpyro.sample(name, d) for name, d in distributions.items()}
     # without the barrier XLA fuses the random bits of a draw into the loop over rows
     # and makes them anew for every row: five times the cost of a step
-    return jax.lax.optimization_barrier(theta)  # type: ignore[no-any-return]
+    together: Parameters = jax.lax.optimization_barrier(theta)
+    return together
 
 
 def marginal_model(mixture: Mixture) -> None:
@@ -58,7 +59,7 @@ def assigned_model(mixture: Mixture, start: Parameters) -> None:
 
 
 def log_joint_by_component(mixture: Mixture, theta: Parameters) -> Float[Array, "N K"]:
-    """log p(x_i, c_i = k | theta) by NumPyro's component distribution."""
+    """Log p(x_i, c_i = k | theta) by NumPyro's component distribution."""
     component = mixture.family.numpyro_component(theta)
     densities = component.log_prob(mixture.data()[:, None])
     return densities - jnp.log(float(mixture.components))  # type: ignore[no-any-return]

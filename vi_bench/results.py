@@ -32,11 +32,11 @@ def trees(result: Result) -> dict[str, DataTree]:
 def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
     assert run.draws is not None
     found = result.comparison
-    parameters = run.draws.parameters
+    parameters: dict[str, Any] = run.draws.parameters
     first = next(iter(parameters.values()))
     compared = found is not None and label in found.relabelled
     order = np.broadcast_to(np.arange(first.shape[2]), first.shape[:3])
-    stats = dict(run.draws.sample_stats)
+    stats: dict[str, Any] = dict(run.draws.sample_stats)
     if run.log_joint is not None:
         stats.setdefault("lp", run.log_joint)
         stats["log_joint"] = run.log_joint
@@ -61,7 +61,7 @@ def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
         order=found.relabellings[label].order if compared and found else order,
         sample_stats=stats,
         invariants=found.invariants[label] if compared and found else {},
-        variational=run.draws.variational,
+        variational={k: np.asarray(v) for k, v in run.draws.variational.items()},
         attributes=plain(attributes),
     )
 

@@ -33,6 +33,9 @@ SCHEMA = 1
 """Version of summary.json; docs/summary.md describes it."""
 
 
+NOT_STARTED = Outcome("skipped", "not started")
+
+
 @dataclass
 class MethodRun:
     """What one method gave.
@@ -48,7 +51,7 @@ class MethodRun:
     """
 
     method: Method
-    outcome: Outcome = Outcome("skipped", "not started")
+    outcome: Outcome = NOT_STARTED
     setup_s: float = 0.0
     stages: dict[str, StageTime] = field(default_factory=dict)
     draws: Draws | None = None
@@ -179,8 +182,8 @@ def check(spec: Spec, family: Any, table: Table) -> None:
     rows, features = table.values.shape
     if spec.components > rows:
         raise InputError(
-            f"components = {spec.components}, the data {table.name!r} have {rows} rows; "
-            "expected at most as many components as rows"
+            f"components = {spec.components}, the data {table.name!r} have {rows} "
+            "rows; expected at most as many components as rows"
         )
     family.check(features)
     if spec.precision == 32:
@@ -252,7 +255,12 @@ def attempt(
     for index, stage in enumerate(stages):
         watcher.stage(label, stage.name, index, len(stages))
         carry, run.stages[stage.name] = run_stage(
-            stage, stream(key, stage.name), problem.mixture, carry, repeats, watcher.tick
+            stage,
+            stream(key, stage.name),
+            problem.mixture,
+            carry,
+            repeats,
+            watcher.tick,
         )
     run.draws = carry
 
@@ -263,7 +271,8 @@ def finish(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> None:
 
     def each(theta: dict[str, jax.Array]) -> jax.Array:
         flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
-        return jax.lax.map(mixture.log_joint, flat)
+        found: jax.Array = jax.lax.map(mixture.log_joint, flat)
+        return found
 
     log_joint = jax.jit(each)(run.draws.parameters)
     draws: Draws = jax.tree.map(np.asarray, run.draws)
@@ -271,7 +280,7 @@ def finish(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> None:
     run.log_joint = np.asarray(log_joint).reshape(shape)
     run.outcome = run.method.outcome(draws)
     uncentre = mixture.family.uncentre
-    as_numpy = {
+    as_numpy: dict[str, Any] = {
         field: {k: np.asarray(v) for k, v in uncentre(values, centre).items()}
         for field, values in (
             ("parameters", draws.parameters),
@@ -306,6 +315,4 @@ def _compare(
     reference = spec.held_against
     if reference not in samples:
         return None
-    return compare(
-        samples, reference, coordinates(spec.family(), table), spec.margin
-    )
+    return compare(samples, reference, coordinates(spec.family(), table), spec.margin)

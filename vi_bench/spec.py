@@ -49,7 +49,9 @@ class Spec(BaseModel):
     components: Annotated[int, Ge(1)] = 2
     model: dict[str, Any] = Field(default_factory=lambda: {"name": "gaussian"})
     methods: dict[str, dict[str, Any]] = Field(
-        default_factory=lambda: {label: {} for label in DEFAULT_METHODS}
+        default_factory=lambda: dict[str, dict[str, Any]](
+            (label, {}) for label in DEFAULT_METHODS
+        )
     )
     reference: str | None = None
     seed: Annotated[int, Ge(0)] = 0
@@ -140,7 +142,7 @@ def _expected(error: Any) -> str:
 
 
 def make(values: Mapping[str, Any], where: str) -> Spec:
-    """A Spec from plain values; unknown keys are refused with the nearest right name."""
+    """A Spec from plain values; an unknown key is refused, the nearest one named."""
     for key in values:
         if key not in Spec.model_fields:
             raise unknown("key", key, Spec.model_fields, where)

@@ -15,7 +15,8 @@ def _squared_distances(
     x: Float[Array, "N d"], centres: Float[Array, "K d"]
 ) -> Float[Array, "N K"]:
     # centre by centre: (x - c)^2 without cancellation and without an (N, K, d) array
-    return lax.map(lambda c: jnp.sum((x - c) ** 2, axis=1), centres).T
+    by_centre: Array = lax.map(lambda c: jnp.sum((x - c) ** 2, axis=1), centres)
+    return by_centre.T
 
 
 def plus_plus(key: Key, x: Float[Array, "N d"], components: int) -> Float[Array, "K d"]:
@@ -40,9 +41,7 @@ def plus_plus(key: Key, x: Float[Array, "N d"], components: int) -> Float[Array,
     return jnp.concatenate([centre[None], others])
 
 
-def nearest(
-    x: Float[Array, "N d"], centres: Float[Array, "K d"]
-) -> Int[Array, " N"]:
+def nearest(x: Float[Array, "N d"], centres: Float[Array, "K d"]) -> Int[Array, " N"]:
     """The index of each row's nearest centre."""
     return jnp.argmin(_squared_distances(x, centres), axis=1)
 

@@ -107,7 +107,12 @@ def run_stage(
 
 
 def _run(
-    stage: Stage, program: Any, key: Key, mixture: Mixture, carry: Any, tick: Tick | None
+    stage: Stage,
+    program: Any,
+    key: Key,
+    mixture: Mixture,
+    carry: Any,
+    tick: Tick | None,
 ) -> tuple[Any, float, int]:
     keys = jax.block_until_ready(jax.random.split(key, stage.calls))
     collecting = gc.isenabled()

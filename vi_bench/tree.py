@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from arviz_base import from_dict
-from xarray import DataTree, Dataset
+from xarray import Dataset, DataTree
 
 from vi_bench.data import Table
 
@@ -32,7 +32,7 @@ def to_tree(
     q's own parameters; `observed_data`.
     """
     components = next(iter(posterior.values())).shape[2]
-    coords = {
+    coords: dict[str, Any] = {
         "component": np.arange(components),
         "feature": list(table.features),
         "row": np.arange(len(table.values)),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.oracles import log_block, log_evidence, textbook_elbo
 
 import vi_bench as vb
+from tests.oracles import log_block, log_evidence, textbook_elbo
 from vi_bench.methods.cavi import optima
 from vi_bench.mixture import bind
 from vi_bench.models.gaussian import Gaussian

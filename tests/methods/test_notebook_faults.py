@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tests.oracles import textbook_elbo
 
 import vi_bench as vb
+from tests.oracles import textbook_elbo
 from vi_bench import starts
 from vi_bench.iterate import RUNNING, ascend, begin, resolvable
 from vi_bench.methods.cavi import start_point

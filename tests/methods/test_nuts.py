@@ -2,9 +2,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import logsumexp
-from tests.oracles import enumerate_assignments
 
 import vi_bench as vb
+from tests.oracles import enumerate_assignments
 from vi_bench.compare.measures import summarise
 from vi_bench.methods.nuts import NUTS, unconstrained_density
 from vi_bench.mixture import bind
@@ -28,7 +28,9 @@ def exact_moments(x, K, sigma):
 def test_nuts_equals_exact_enumeration():
     """Two z-tests at 4.5 standard errors: false alarm 1.4e-5; ESS is checked first."""
     x = np.array([-2.1, -1.4, -1.9, 0.3, 1.2, 1.8, 2.4, 2.0])[:, None]
-    result = vb.run(Gaussian(sigma=2.0), x, ["nuts"], components=2, draws=4000, repeats=1)
+    result = vb.run(
+        Gaussian(sigma=2.0), x, ["nuts"], components=2, draws=4000, repeats=1
+    )
     found = result.comparison.summaries["nuts"]
     for name, exact in exact_moments(x, 2, 2.0).items():
         summary = found[name]
@@ -39,7 +41,7 @@ def test_nuts_equals_exact_enumeration():
 
 
 def test_on_separated_data_cavis_means_are_nuts_means(separated):
-    """12 z-tests (means and sds) at 5 errors: false alarm 7e-6; ESS is checked first."""
+    """12 z-tests of means and sds at 5 errors: false alarm 7e-6; ESS first."""
     result = vb.run(
         Gaussian(sigma=5.0), separated, ["cavi", "nuts"], components=3, repeats=1
     )

@@ -94,7 +94,7 @@ def test_log_q_is_the_guides_own(guide, problem):
 
 def test_the_guides_rank_as_they_must_and_stay_below_the_evidence(problem):
     """labels in q <= summed out with the same family; full rank is the richest."""
-    x, mixture = problem
+    x, _ = problem
     bounds = {}
     for guide in ("same-family", "mean-field", "full-rank"):
         result = vb.run(

@@ -122,6 +122,6 @@ def compare(
 def _overlap(how: Relabelling) -> str:
     return (
         f"components overlap: {100 * how.moved:.0f} % of the reference's draws were "
-        f"relabelled, {100 * how.ambiguous:.0f} % are near ties between two labellings, "
-        "so verdicts rest on label-invariant quantities only"
+        f"relabelled, {100 * how.ambiguous:.0f} % are near ties between two "
+        "labellings, so verdicts rest on label-invariant quantities only"
     )

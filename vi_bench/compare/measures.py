@@ -109,9 +109,9 @@ def wasserstein(a: np.ndarray, b: np.ndarray) -> Estimate:
     g = np.searchsorted(flat_b, grid, side="right") / flat_b.size
     steps = np.sign(f - g)[:-1] * np.diff(grid)
     influence = np.concatenate([[0.0], np.cumsum(steps)])
-    errors = [summarise(np.interp(x, grid, influence)).mean.se for x in (a, b)]
+    of_a, of_b = (summarise(np.interp(x, grid, influence)).mean.se for x in (a, b))
     return Estimate(
-        float(wasserstein_distance(flat_a, flat_b)), float(np.hypot(*errors))
+        float(wasserstein_distance(flat_a, flat_b)), float(np.hypot(of_a, of_b))
     )
 
 

@@ -17,9 +17,7 @@ def _columns(
     found = {}
     for name, values in parameters.items():
         for index in np.ndindex(values.shape[3:]):
-            labels = [
-                str(coordinates[name][axis][i]) for axis, i in enumerate(index)
-            ]
+            labels = [str(coordinates[name][axis][i]) for axis, i in enumerate(index)]
             found[f"{name}[{','.join(labels)}]" if labels else name] = values[
                 (slice(None), slice(None), slice(None), *index)
             ]

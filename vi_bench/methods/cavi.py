@@ -17,8 +17,15 @@ from jaxtyping import Array, Float
 
 from vi_bench import starts
 from vi_bench.contract import Draws, Key, Outcome, Problem, Stage
-from vi_bench.iterate import CONVERGED, NOT_FINITE, Ascent, ascend, begin
-from vi_bench.iterate import over_lanes, resolvable
+from vi_bench.iterate import (
+    CONVERGED,
+    NOT_FINITE,
+    Ascent,
+    ascend,
+    begin,
+    over_lanes,
+    resolvable,
+)
 from vi_bench.mixture import Mixture
 
 SLICE = 500
@@ -115,9 +122,7 @@ def all_done(lanes: Ascent) -> bool:
     return bool(np.all(np.asarray(lanes.status) != 0))
 
 
-def start_point(
-    random: Array, key: Key, mixture: Mixture
-) -> Float[Array, "K P"]:
+def start_point(random: Array, key: Key, mixture: Mixture) -> Float[Array, "K P"]:
     """The M-step after k-means++ or, where `random`, after random responsibilities."""
     if mixture.rows == 0:  # nothing to start from: the prior is the answer
         prior = mixture.family.prior()

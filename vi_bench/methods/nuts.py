@@ -136,7 +136,7 @@ class NUTS:
 
 
 def unconstrained_density(mixture: Mixture) -> Callable[[Parameters], Array]:
-    """log p(X, theta) over unconstrained parameters, the log Jacobian included."""
+    """Log p(X, theta) over unconstrained parameters, the log Jacobian included."""
 
     def density(free: Parameters) -> Float[Array, ""]:
         theta, log_jacobian = constrain(mixture, free)
@@ -210,7 +210,9 @@ def extend(
 
 def collect(_: Key, mixture: Mixture, chains: Chain) -> Draws:
     """Constrained draws and ArviZ's sample statistics."""
-    theta, _ = jax.vmap(jax.vmap(lambda free: constrain(mixture, free)))(chains.position)
+    theta, _ = jax.vmap(jax.vmap(lambda free: constrain(mixture, free)))(
+        chains.position
+    )
     stats = dict(chains.stats)
     step_size = jnp.broadcast_to(chains.step_size[:, None], stats["lp"].shape)
     return Draws(theta, stats | {"step_size": step_size}, None, {}, {})

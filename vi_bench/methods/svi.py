@@ -127,8 +127,11 @@ class SVI:
         def draw(key: Key, mixture: Mixture, state: Fit) -> tuple[Draws, Any]:
             params = svi.get_params(state.optimiser)
             shape = (problem.chains, problem.draws)
-            one = jax.vmap(jax.vmap(lambda key: posterior(key, mixture, params)))
-            theta, log_q = one(jax.random.split(key, shape))
+
+            def one(key: Key) -> tuple[Parameters, Array]:
+                return posterior(key, mixture, params)
+
+            theta, log_q = jax.vmap(jax.vmap(one))(jax.random.split(key, shape))
             report = {
                 "iterations": state.windows * WINDOW,
                 "trace": state.bound,

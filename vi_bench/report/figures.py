@@ -55,7 +55,7 @@ def _means(result: Result) -> dict[str, np.ndarray]:
     """Label -> relabelled component means (chain, draw, K, d), where there are any."""
     trees = result.posterior
     return {
-        label: tree["posterior"]["mu"].values
+        label: np.asarray(tree["posterior/mu"])
         for label, tree in trees.items()
         if "mu" in tree["posterior"]
     }

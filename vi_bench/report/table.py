@@ -56,6 +56,7 @@ def cells(result: Result, label: str) -> list[str]:
     distances = judged(result, label)
     worst_mean = furthest([d.mean_difference for d in distances], 0.0)
     worst_ratio = furthest([d.sd_ratio for d in distances], 1.0)
+    word: str
     if not run.usable:
         word = run.outcome.status
     elif found is None:
