@@ -63,18 +63,20 @@ def bars(methods: list[str]) -> Iterator[Watcher]:
 class _Bars:
     def __init__(self, shown: Progress, tasks: dict[str, TaskID]) -> None:
         self._shown, self._tasks = shown, tasks
-        self._method, self._index, self._of = "", 0, 1
+        self._method, self._name, self._index, self._of = "", "", 0, 1
 
     def stage(self, method: str, name: str, index: int, of: int) -> None:
         task = self._tasks[method]
         if method != self._method:
             self._shown.start_task(task)
-        self._method, self._index, self._of = method, index, of
+        self._method, self._name = method, name
+        self._index, self._of = index, of
         self._shown.update(task, description=name, completed=index / of)
 
     def tick(self, done: int, of: int) -> None:
         part = (self._index + done / of) / self._of
-        self._shown.update(self._tasks[self._method], completed=part)
+        name = f"{self._name}, timed again" if done == of else self._name
+        self._shown.update(self._tasks[self._method], completed=part, description=name)
 
     def end(self, method: str, word: str) -> None:
         task = self._tasks[method]

@@ -98,6 +98,7 @@ def run_stage(
     _describe(program, timed)
 
     result, timed.first_s, timed.calls = _run(stage, program, key, mixture, carry, tick)
+    tick(stage.calls, stage.calls)
     for _ in range(repeats or REPEATS):
         _, seconds, _ = _run(stage, program, key, mixture, carry, None)
         timed.runs_s.append(seconds)

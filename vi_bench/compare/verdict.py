@@ -87,19 +87,23 @@ def judge(distances: Mapping[str, Distance], margin: float) -> Verdict:
         far = [t for t, out in zip(tests, outside, strict=True) if out]
         worst = max(far, key=lambda t: abs(t.value) / t.band)
         share = f"{len({t.what.split(': ')[1] for t in far})} of {len(distances)}"
-        return Verdict("differs", f"{share} quantities; most, {_say(worst)}")
+        return Verdict(
+            "differs", f"outside the margin in {share} quantities, most: {_say(worst)}"
+        )
     z = norm.isf(ALPHA)
     if all(t.excess <= -z for t in tests):
         worst = max(tests, key=lambda t: abs(t.value) / t.band)
         return Verdict(
-            "agrees", f"{len(distances)} quantities inside; closest, {_say(worst)}"
+            "agrees",
+            f"all {len(distances)} quantities inside the margin, closest to it: "
+            f"{_say(worst)}",
         )
     undecided = [t for t in tests if t.excess > -z]
     most = min(undecided, key=lambda t: abs(t.excess))
     factor = float((z / max(abs(most.excess), 1e-3)) ** 2)
     more = f"{factor:.1f} times" if factor < 100 else "over 100 times"
     return Verdict(
-        "inconclusive", f"needs {more} the draws; open, {_say(most)}", factor
+        "inconclusive", f"needs {more} the draws to decide: {_say(most)}", factor
     )
 
 

@@ -77,10 +77,15 @@ def cells(result: Result, label: str) -> list[str]:
         NOTHING if worst_ratio is None else _estimate(worst_ratio, ".2f"),
         f"[{style}]{word}[/]" if style else word,
         f"{times['compile_s']:.2f}{cached}" if run.stages else NOTHING,
-        f"{times['run_s']['median']:.3g}" if times["run_s"] else NOTHING,
+        _seconds(run),
         NOTHING if per_second is None else f"{per_second:.3g}",
         result.environment["device"].partition(":")[0],
     ]
+
+
+def _seconds(run: MethodRun) -> str:
+    steady = run.steady() if run.usable else None
+    return f"{steady['median']:.3g}" if steady else NOTHING
 
 
 def own_bound(run: MethodRun) -> tuple[float | None, float | None]:
