@@ -72,6 +72,7 @@ def components(result: Result) -> Figure | None:
     axes = figure.subplots()
     if x.shape[1] == 1:
         _components_1d(axes, x, means, styles)
+        axes.set_yticks([tick for tick in axes.get_yticks() if tick >= 0])
         axes.set(xlabel=result.table_data.features[0], ylabel="rows per bin")
     else:
         axis, names = _plane(result)
