@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -114,8 +115,8 @@ def _run(
     from vi_bench.report.table import lines
 
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=150)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=150)  # for files and pipes, where nothing else is known
     console.print(result.table())
     if not quiet:
         for line in lines(result):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from vi_bench.runner import MethodRun, Result
 
 NOTHING = "-"
+
+NUMBERS = (
+    "ELBO\nlabels in q",
+    "ELBO labels\nsummed out",
+    "worst mean\ndiff / sd",
+    "worst\nsd ratio",
+    "compile s",
+    "run s",
+    "ESS/s",
+)
 
 STYLE = {
     "agrees": "green",
@@ -34,15 +45,19 @@ def table(result: Result) -> Table:
         f"{len(result.table_data.features)}, K = {result.spec.components}, "
         f"{result.environment['precision']} bits, {result.environment['device']}"
     )
-    drawn = Table(title=escape(title), title_justify="left")
+    drawn = Table(
+        title=escape(title),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     drawn.add_column("method", no_wrap=True)
-    for name in ("ELBO, labels in q", "ELBO, labels summed out"):
-        drawn.add_column(name, justify="right")
-    for name in ("worst mean diff / sd", "worst sd ratio"):
-        drawn.add_column(name, justify="right")
-    drawn.add_column("verdict")
-    for name in ("compile s", "run s", "ESS/s"):
-        drawn.add_column(name, justify="right")
+    for name in NUMBERS[:4]:
+        drawn.add_column(name, justify="right", overflow="fold")
+    drawn.add_column("verdict", min_width=12)
+    for name in NUMBERS[4:]:
+        drawn.add_column(name, justify="right", overflow="fold")
     drawn.add_column("device")
     for label in result.runs:
         drawn.add_row(*cells(result, label))
@@ -68,7 +83,7 @@ def cells(result: Result, label: str) -> list[str]:
     style = STYLE.get(word)
     times = run.time()
     per_second = _ess_per_second(result, label)
-    cached = " (cached)" if times["compile_cached"] else ""
+    cached = "*" if times["compile_cached"] else ""
     return [
         escape(label),
         with_error(*own_bound(run)),
@@ -115,7 +130,7 @@ def _ess_per_second(result: Result, label: str) -> float | None:
 
 
 def _estimate(e: Estimate, form: str) -> str:
-    return f"{e.value:{form}} ± {e.se:.2f}"
+    return f"{e.value:{form}}±{e.se:.2f}"
 
 
 def with_error(value: float | None, error: float | None) -> str:
@@ -124,7 +139,7 @@ def with_error(value: float | None, error: float | None) -> str:
         return NOTHING
     if not error:
         return f"{value:.3f}"
-    return f"{value:.3f} ± {error:.3f}"
+    return f"{value:.3f}±{error:.3f}"
 
 
 def lines(result: Result) -> Iterator[str]:
@@ -149,6 +164,8 @@ def lines(result: Result) -> Iterator[str]:
         yield f"the reference {result.spec.held_against} has no draws: no comparison"
     if result.comparison and result.comparison.note:
         yield result.comparison.note
+    if any(run.time()["compile_cached"] for run in result.runs.values()):
+        yield "* compiled programs came from the persistent cache"
     yield f"prior and model: {result.family}"
     if result.table_data.note:
         yield f"data: {result.table_data.note}"
