@@ -65,6 +65,8 @@ def test_the_summary_has_its_schema(written):
     assert summary["methods"]["cavi"]["bound_se"] == 0
     assert summary["methods"]["svi"]["bound_se"] > 0
     assert summary["methods"]["nuts"]["bound"] is None
+    assert summary["methods"]["nuts"]["converged"] is None
+    assert summary["methods"]["cavi"]["converged"] is True
     assert summary["methods"]["cavi"]["restarts"]["optima"][0]["restarts"] >= 1
     quantities = {(r["method"], r["quantity"]) for r in summary["comparisons"]}
     assert ("cavi", "log joint") in quantities

@@ -105,6 +105,11 @@ class Outcome:
     status: Status
     sentence: str = ""
 
+    @property
+    def converged(self) -> bool:
+        """Whether an optimiser ended by its own criterion."""
+        return self.status == "converged"
+
 
 class Draws(NamedTuple):
     """What the last stage of every method returns: a pytree of plain arrays.

@@ -113,13 +113,14 @@ def over_lanes[T](function: Callable[..., T], *arguments: Any) -> T:
     On a CPU one lane after the other (`lax.map`): each stays in cache and stops when
     it is done. On an accelerator all at once (`vmap`), to fill it.
     """
-    if jax.default_backend() == "cpu" and not _on_accelerator():
+    if _platform() == "cpu":
         mapped: T = lax.map(lambda packed: function(*packed), arguments)
     else:
         mapped = jax.vmap(function)(*arguments)
     return mapped
 
 
-def _on_accelerator() -> bool:
+def _platform() -> str:
+    """Of the device chosen by `jax.default_device`, or of JAX's own choice."""
     device = jax.config.jax_default_device
-    return device is not None and getattr(device, "platform", "cpu") != "cpu"
+    return str(getattr(device, "platform", device or jax.default_backend()))

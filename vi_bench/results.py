@@ -130,11 +130,13 @@ def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
     marginal, marginal_se = run.marginal_bound()
     report = run.draws.report if run.draws is not None else {}
     found = result.comparison
+    variational = run.method.kind == "variational"
     entry: dict[str, Any] = {
         "method": type(run.method).__name__,
         "kind": run.method.kind,
         "settings": _settings(run.method),
         "outcome": run.outcome.status,
+        "converged": run.outcome.converged if variational else None,
         "outcome_sentence": run.outcome.sentence,
         "error": run.error,
         "iterations": report.get("iterations"),

@@ -180,6 +180,7 @@ def test_the_same_seed_gives_the_same_numbers(overlapping):
 def test_the_last_elbo_belongs_to_the_q_returned(overlapping):
     fit = vb.cavi(overlapping, 3, 2.0, max_iterations=3)
     assert fit.outcome.status == "budget spent"
+    assert not fit.outcome.converged
     assert "raise max_iterations" in fit.outcome.sentence
 
 
