@@ -23,7 +23,8 @@ LAYERS = [
     {"methods", "compare", "timing", "tree", "catalogue"},
     {"spec"},
     {"pythonic", "kernel"},
-    {"runner", "results", "report"},
+    {"result", "record", "report"},
+    {"runner"},
     {"launch"},
     {"cli"},
 ]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
-from vi_bench import runner
 from vi_bench.errors import InputError
+from vi_bench.record import SCHEMA
 
 SMALL = {
     "cavi": {"restarts": 3},
@@ -42,7 +42,7 @@ def test_the_folder_holds_what_is_promised(written):
 def test_the_summary_has_its_schema(written):
     result, out = written
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["schema"] == runner.SCHEMA
+    assert summary["schema"] == SCHEMA
     assert summary["data"]["shape"] == [45, 2]
     assert summary["data"]["sha256"] == result.table_data.sha256
     assert summary["spec"]["components"] == 2

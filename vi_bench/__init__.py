@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from vi_bench.errors import InputError
     from vi_bench.kernel import CAVIFit, cavi
     from vi_bench.launch import launch, run
-    from vi_bench.runner import Result
+    from vi_bench.result import Result
     from vi_bench.spec import Spec, read
 
 _HOME = {
     "CAVIFit": "kernel",
     "InputError": "errors",
-    "Result": "runner",
+    "Result": "result",
     "Spec": "spec",
     "Table": "data",
     "cavi": "kernel",

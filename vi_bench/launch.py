@@ -14,7 +14,7 @@ from vi_bench.pythonic import specify
 from vi_bench.spec import Spec
 
 if TYPE_CHECKING:
-    from vi_bench.runner import Result
+    from vi_bench.result import Result
 
 
 def run(

@@ -2,174 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vi_bench.compare import Comparison, Sample, compare
-from vi_bench.contract import Draws, Method, Outcome, Problem
+from vi_bench.contract import Draws, Outcome, Problem
 from vi_bench.data import Table, load
 from vi_bench.environment import computing, describe, find_device
 from vi_bench.errors import InputError
 from vi_bench.mixture import Mixture, bind, data_centre
 from vi_bench.progress import Silent, Watcher
+from vi_bench.result import MethodRun, Result, coordinates
 from vi_bench.spec import Spec
-from vi_bench.timing import StageTime, run_stage, spread
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
-    from xarray import DataTree
-
-SCHEMA = 1
-"""Version of summary.json; docs/summary.md describes it."""
-
-
-NOT_STARTED = Outcome("skipped", "not started")
-
-
-@dataclass
-class MethodRun:
-    """What one method gave.
-
-    Attributes:
-        method: its settings.
-        outcome: how it ended.
-        setup_s: host work before the first stage.
-        stages: stage -> its times.
-        draws: as host arrays, uncentred; None unless it finished.
-        log_joint: log p(X, theta) of each draw (chain, draw).
-        error: the traceback of a failure.
-    """
-
-    method: Method
-    outcome: Outcome = NOT_STARTED
-    setup_s: float = 0.0
-    stages: dict[str, StageTime] = field(default_factory=dict)
-    draws: Draws | None = None
-    log_joint: np.ndarray | None = None
-    error: str = ""
-
-    @property
-    def usable(self) -> bool:
-        """Whether there are finite draws to compare."""
-        return self.draws is not None and self.outcome.status != "not finite"
-
-    def bound(self) -> tuple[float | None, float | None]:
-        """The bound as the method reports it, and its error."""
-        if self.draws is None or "bound" not in self.draws.report:
-            return None, None
-        report = self.draws.report
-        return float(report["bound"]), float(report["bound_se"])
-
-    def marginal_bound(self) -> tuple[float | None, float | None]:
-        """E_q [log p(X, theta) - log q(theta)] from the draws, and its error.
-
-        The assignments are summed out, for every variational method alike, so these
-        can be held against each other; CAVI's own bound lies below its marginal one.
-        """
-        if self.draws is None or self.draws.log_q is None or self.log_joint is None:
-            return None, None
-        terms = (self.log_joint - np.asarray(self.draws.log_q)).ravel()
-        return float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(terms.size))
-
-    def steady(self) -> dict[str, float] | None:
-        """Seconds of the steady runs, stages of the inference itself added up."""
-        timed = [s.runs_s for s in self.stages.values() if s.part_of_inference]
-        return spread(*timed) if timed and all(timed) else None
-
-    def time(self) -> dict[str, Any]:
-        """Seconds by kind: the inference's stages added up, and each stage apart."""
-        own = [s for s in self.stages.values() if s.part_of_inference]
-        return {
-            "setup_s": self.setup_s,
-            "trace_s": sum(s.trace_s for s in own),
-            "compile_s": sum(s.compile_s for s in own),
-            "compile_cached": bool(own) and all(s.compile_cached for s in own),
-            "first_s": sum(s.first_s for s in own),
-            "run_s": self.steady(),
-            "stages": {name: s.record() for name, s in self.stages.items()},
-        }
-
-    def memory_bytes(self) -> int | None:
-        """The most that one program of the method needs beyond its arguments."""
-        found = [
-            s.temporary_bytes + (s.output_bytes or 0)
-            for s in self.stages.values()
-            if s.temporary_bytes is not None
-        ]
-        return max(found) if found else None
-
-
-@dataclass
-class Result:
-    """A finished run.
-
-    Attributes:
-        spec: what was asked for.
-        family: the component family with its settings.
-        table_data: the rows.
-        runs: label -> what the method gave.
-        comparison: against the reference; None where it has no draws.
-        environment: device, versions, precision.
-        interrupted: whether Ctrl-C ended it; finished methods are kept.
-        folder: where it was written, or None.
-    """
-
-    spec: Spec
-    family: Any
-    table_data: Table
-    runs: dict[str, MethodRun]
-    comparison: Comparison | None
-    environment: dict[str, Any]
-    interrupted: bool = False
-    folder: Path | None = None
-    _trees: dict[str, DataTree] = field(default_factory=dict)
-
-    @property
-    def posterior(self) -> dict[str, DataTree]:
-        """Label -> ArviZ DataTree, relabelled, of every method that gave draws."""
-        if not self._trees:
-            from vi_bench.results import trees
-
-            self._trees = trees(self)
-        return self._trees
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """summary.json as plain values."""
-        from vi_bench.results import summary
-
-        return summary(self)
-
-    def table(self) -> RichTable:
-        """The table that the command line prints; `rich.print` shows it."""
-        from vi_bench.report.table import table
-
-        return table(self)
-
-    def figures(self, folder: Path | str) -> list[Path]:
-        """Draw the figures into a folder, PNG and PDF; returns their paths."""
-        from vi_bench.report.figures import draw_all
-
-        return draw_all(self, Path(folder))
-
-    def save(self, folder: Path | str) -> None:
-        """Write summary.json, a DataTree per method and the figures into a folder."""
-        target = Path(folder)
-        for label, tree in self.posterior.items():
-            tree.to_netcdf(target / f"{label}.nc", engine="h5netcdf")
-        self.figures(target)
-        text = json.dumps(self.summary, indent=2, allow_nan=False)
-        (target / "summary.json").write_text(text + "\n", encoding="utf-8")
+from vi_bench.timing import run_stage
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:
@@ -291,12 +143,6 @@ def finish(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> None:
     finite = all(np.all(np.isfinite(v)) for v in draws.parameters.values())
     if not finite and run.outcome.status != "not finite":
         run.outcome = Outcome("not finite", "some draws are not finite")
-
-
-def coordinates(family: Any, table: Table) -> dict[str, list[list[object]]]:
-    """Parameter -> coordinates of its dimensions after the component's."""
-    known: dict[str, list[object]] = {"feature": list(table.features)}
-    return {name: [known[d] for d in dims] for name, dims in family.dims.items()}
 
 
 def _compare(

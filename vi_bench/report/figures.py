@@ -13,7 +13,7 @@ from matplotlib.patches import Ellipse
 from scipy.stats import chi2, gaussian_kde
 
 if TYPE_CHECKING:
-    from vi_bench.runner import MethodRun, Result
+    from vi_bench.result import MethodRun, Result
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's, distinct to colour-blind eyes."""
@@ -181,7 +181,7 @@ def marginals(result: Result) -> Figure | None:
 
 def _marginal_draws(result: Result) -> dict[str, dict[str, np.ndarray]]:
     from vi_bench.compare.quantities import by_component
-    from vi_bench.runner import coordinates
+    from vi_bench.result import coordinates
 
     found = result.comparison
     assert found is not None

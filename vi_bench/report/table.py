@@ -13,7 +13,7 @@ from rich.table import Table
 from vi_bench.compare.measures import Distance, Estimate
 
 if TYPE_CHECKING:
-    from vi_bench.runner import MethodRun, Result
+    from vi_bench.result import MethodRun, Result
 
 NOTHING = "-"
 
@@ -124,7 +124,7 @@ def furthest(estimates: list[Estimate], target: float) -> Estimate | None:
 
 
 def _ess_per_second(result: Result, label: str) -> float | None:
-    from vi_bench.results import ess_per_second
+    from vi_bench.record import ess_per_second
 
     return ess_per_second(result, label)
 
@@ -144,7 +144,7 @@ def with_error(value: float | None, error: float | None) -> str:
 
 def lines(result: Result) -> Iterator[str]:
     """What to know besides the table: reasons, outcomes, restarts, notes."""
-    from vi_bench.results import restarts
+    from vi_bench.record import restarts
 
     for label, run in result.runs.items():
         reason = ""

@@ -17,7 +17,11 @@ from vi_bench.tree import to_tree
 if TYPE_CHECKING:
     from xarray import DataTree
 
-    from vi_bench.runner import MethodRun, Result
+    from vi_bench.result import MethodRun, Result
+
+
+SCHEMA = 1
+"""Version of summary.json; docs/summary.md describes it."""
 
 
 def trees(result: Result) -> dict[str, DataTree]:
@@ -87,8 +91,6 @@ def plain(value: Any) -> Any:
 
 def summary(result: Result) -> dict[str, Any]:
     """The content of summary.json, see docs/summary.md."""
-    from vi_bench.runner import SCHEMA
-
     table = result.table_data
     return plain(  # type: ignore[no-any-return]
         {
