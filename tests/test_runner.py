@@ -173,6 +173,20 @@ def test_an_interrupt_keeps_finished_methods(rows, monkeypatch, tmp_path):
     assert result.runs["nuts"].outcome.sentence == "not started"
 
 
+def test_an_interrupt_before_anything_finished_writes_nothing(
+    rows, monkeypatch, tmp_path
+):
+    from vi_bench.methods.cavi import CAVI
+
+    def interrupt(self, problem, key):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CAVI, "prepare", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        vb.run("gaussian", rows, ["cavi"], out=tmp_path / "r", **FIELDS)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_components_and_rows_must_fit(rows):
     with pytest.raises(InputError, match=r"components = 46.* 45 rows"):
         vb.run("gaussian", rows, ["cavi"], components=46)

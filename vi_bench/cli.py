@@ -83,14 +83,14 @@ def run(
         "repeats": repeats,
     }
     try:
-        interrupted = _run(spec, overrides, out, overwrite, quiet)
+        code = _run(spec, overrides, out, overwrite, quiet)
     except InputError as error:
         _refuse(str(error))
     except KeyboardInterrupt:
         print("interrupted before any method finished", file=sys.stderr)
         raise typer.Exit(130) from None
-    if interrupted:
-        raise typer.Exit(130)
+    if code:
+        raise typer.Exit(code)
 
 
 def _run(
@@ -99,7 +99,8 @@ def _run(
     out: Path | None,
     overwrite: bool,
     quiet: bool,
-) -> bool:
+) -> int:
+    """Run, print, and return the exit code: 0, 1 if a method failed, 130 on Ctrl-C."""
     from rich.console import Console
 
     from vi_bench.folder import default_folder
@@ -122,7 +123,9 @@ def _run(
         for line in lines(result):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     print(f"written to {target}", file=sys.stderr)
-    return result.interrupted
+    if result.interrupted:
+        return 130
+    return int(any(r.outcome.status == "failed" for r in result.runs.values()))
 
 
 def _refuse(message: str) -> NoReturn:

@@ -58,6 +58,9 @@ def launch(
 ) -> Result:
     """Execute a spec and write its folder, whole or not at all.
 
+    An interrupt keeps the methods that had finished; with none it goes on, as
+    KeyboardInterrupt, and nothing is written.
+
     What can be refused without computing is refused before JAX is loaded. With
     `cache`, compiled programs are kept in the user's cache folder: a setting of the
     whole process, so it is the caller's to make.
@@ -75,6 +78,8 @@ def launch(
             use_compilation_cache()
         with bars(labels) if progress else nullcontext(Silent()) as watcher:
             result = execute(spec, table, watcher)
+        if result.interrupted and not any(r.usable for r in result.runs.values()):
+            raise KeyboardInterrupt
         if staged is not None:
             result.save(staged)
     result.folder = None if out is None else Path(out)

@@ -26,7 +26,7 @@ def sample_components(mixture: Mixture, distributions: dict[str, Any]) -> Parame
     with numpyro.plate("component", mixture.components):
         theta = {name: numpyro.sample(name, d) for name, d in distributions.items()}
     # without the barrier XLA fuses the random bits of a draw into the loop over rows
-    # and makes them anew for every row: five times the cost of a step
+    # and makes them anew for every row: several times the cost of a step
     together: Parameters = jax.lax.optimization_barrier(theta)
     return together
 

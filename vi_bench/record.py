@@ -12,6 +12,7 @@ import numpy as np
 
 from vi_bench.compare.measures import Distance, Summary
 from vi_bench.methods.cavi import optima
+from vi_bench.mixture import data_centre
 from vi_bench.tree import to_tree
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
         "settings": _settings(run.method),
         "spec": result.spec.model_dump(mode="json"),
         "data_sha256": result.table_data.sha256,
+        "centre": data_centre(result.table_data.values),
         "outcome": dataclasses.asdict(run.outcome),
         "sampling_time": steady["median"] if steady else None,
         "environment": result.environment,
@@ -169,7 +171,7 @@ def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
 
 def restarts(report: Mapping[str, Any]) -> dict[str, Any]:
     """The table of restarts and the distinct optima they ended in, best first."""
-    bounds = np.asarray(report["restart_bound"], float)
+    bounds = np.asarray(report["restart_bound"])
     return {
         "bound": bounds,
         "iterations": report["restart_iterations"],

@@ -204,3 +204,5 @@ def test_optima_groups_by_distance_and_drops_nan():
     bounds = np.array([-10.0, np.nan, -10.00005, -12.0, -10.00009])
     assert optima(bounds) == [(-10.0, 3), (-12.0, 1)]
     assert optima(np.array([np.nan])) == []
+    coarse = np.array([-451.5681, -451.56775, -453.0], np.float32)
+    assert [count for _, count in optima(coarse)] == [2, 1]

@@ -165,15 +165,17 @@ def best_draws(
     return Draws(theta, {}, mixture.log_q(theta, best.point), variational, report)
 
 
-def optima(bounds: np.ndarray, apart: float = SAME_OPTIMUM) -> list[tuple[float, int]]:
+def optima(bounds: np.ndarray) -> list[tuple[float, int]]:
     """Distinct optima among the restarts' bounds: (bound, restarts there), best first.
 
-    Neighbours in order less than `apart` nats from each other are one optimum;
-    restarts whose bound is not finite count nowhere.
+    Neighbours in order less than SAME_OPTIMUM apart, or less than their precision
+    resolves, are one optimum; restarts whose bound is not finite count nowhere.
     """
     ordered = np.sort(bounds[np.isfinite(bounds)])[::-1]
     if not len(ordered):
         return []
+    resolved = 16 * np.finfo(bounds.dtype).eps * np.abs(ordered).max()
+    apart = max(SAME_OPTIMUM, float(resolved))
     cuts = np.flatnonzero(ordered[:-1] - ordered[1:] > apart) + 1
     return [(float(group[0]), len(group)) for group in np.split(ordered, cuts)]
 
