@@ -68,6 +68,10 @@ def test_the_summary_has_its_schema(written):
     assert summary["methods"]["nuts"]["converged"] is None
     assert summary["methods"]["cavi"]["converged"] is True
     assert summary["methods"]["cavi"]["restarts"]["optima"][0]["restarts"] >= 1
+    sampler = summary["methods"]["nuts"]["sampler"]
+    assert 0.5 < sampler["mean_acceptance_rate"] <= 1
+    assert len(sampler["step_size"]) == 2
+    assert sampler["gradients"] >= 200
     quantities = {(r["method"], r["quantity"]) for r in summary["comparisons"]}
     assert ("cavi", "log joint") in quantities
     assert ("svi", "mu[x0] of component 0") in quantities

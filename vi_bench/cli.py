@@ -13,6 +13,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help needs no import of rich
     help="Is this variational posterior right, how far off, and what did it cost?",
 )
 

@@ -153,6 +153,8 @@ def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
         "memory_bytes": run.memory_bytes(),
         "ess_per_s": ess_per_second(result, label),
     }
+    if run.draws is not None and "n_steps" in run.draws.sample_stats:
+        entry["sampler"] = sampler(run.draws.sample_stats)
     if "restart_bound" in report:
         entry["restarts"] = restarts(report)
     if found and label in found.summaries:
@@ -167,6 +169,17 @@ def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
             name: _summary(s) for name, s in found.summaries[label].items()
         }
     return entry
+
+
+def sampler(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """How a Hamiltonian sampler moved, over the draws that were kept."""
+    return {
+        "divergences": np.sum(stats["diverging"]),
+        "mean_tree_depth": np.mean(stats["tree_depth"]),
+        "mean_acceptance_rate": np.mean(stats["acceptance_rate"]),
+        "step_size": np.asarray(stats["step_size"])[:, 0],
+        "gradients": np.sum(stats["n_steps"]),
+    }
 
 
 def restarts(report: Mapping[str, Any]) -> dict[str, Any]:

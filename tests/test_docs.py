@@ -1,0 +1,55 @@
+"""What the documentation shows must run."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+
+from vi_bench.spec import Spec, read
+
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(page, language):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_readmes_python_runs(random):
+    (code,) = blocks("README.md", "python")
+    x = np.r_[random.normal(size=(30, 2)), 7 + random.normal(size=(30, 2))]
+    names = {"X": np.r_[x, random.normal(size=(30, 2)) - [8, 0]]}
+    exec(code, names)
+    assert names["result"].comparison.verdicts["cavi"].word
+    assert names["fit"].m.shape == (3, 2)
+
+
+def test_the_spec_page_is_a_valid_spec_with_every_key(tmp_path):
+    (text,) = blocks("docs/spec.md", "toml")
+    path = tmp_path / "page.toml"
+    path.write_text(text)
+    spec = read(str(path), {})
+    assert spec.family()
+    shown = spec.inference()
+    assert shown["rich"].guide == "full-rank"
+    for label in ("cavi", "svi", "nuts"):  # the page shows defaults, and all of them
+        assert shown[label] == type(shown[label])()
+        named = spec.methods[label]
+        assert set(named) == {f.name for f in dataclasses.fields(shown[label])}
+    keys = set(re.findall(r"^(\w+) =", text.split("[model]")[0], re.MULTILINE))
+    assert keys | {"name", "model", "methods"} == set(Spec.model_fields)
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_summary_page_names_every_key_of_a_method():
+    text = (ROOT / "docs" / "summary.md").read_text(encoding="utf-8")
+    source = (ROOT / "vi_bench" / "record.py").read_text(encoding="utf-8")
+    written = source[source.index("def summary(") :]
+    for key in re.findall(r'^\s+"(\w+)":', written, re.MULTILINE):
+        assert f"`{key}`" in text or f"`{key.removesuffix('_se')}`" in text, key
