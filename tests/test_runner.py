@@ -1,5 +1,8 @@
 import io
 import json
+import os
+import subprocess
+import sys
 
 import arviz
 import numpy as np
@@ -215,3 +218,37 @@ def test_a_big_offset_with_the_prior_moved_changes_no_comparison(rows):
     b = there.comparison.distances["cavi"][name]
     assert a.mean_difference.value == pytest.approx(b.mean_difference.value, abs=1e-4)
     assert a.sd_ratio.value == pytest.approx(b.sd_ratio.value, rel=1e-4)
+
+
+def test_the_programs_do_not_depend_on_the_hash_seed():
+    """Else the compilation cache misses, and one seed gives other last digits."""
+    code = """
+import hashlib, jax, numpy as np
+from vi_bench.contract import Problem
+from vi_bench.methods.cavi import CAVI
+from vi_bench.methods.nuts import NUTS
+from vi_bench.methods.svi import SVI
+from vi_bench.mixture import bind
+from vi_bench.models.gaussian import Gaussian
+x = np.random.default_rng(0).normal(size=(9, 2))
+mixture = bind(Gaussian(), x, 2, np.float32)
+key = jax.random.key(0)
+for method in (CAVI(restarts=2), NUTS(warmup=20), SVI(steps=100, bound_draws=2)):
+    carry = None
+    for stage in method.prepare(Problem(mixture, 2, 4), key):
+        lowered = jax.jit(stage.run).lower(key, mixture, carry)
+        print(hashlib.md5(lowered.as_text().encode()).hexdigest())
+        carry = lowered.compile()(key, mixture, carry)
+"""
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for seed in ("1", "3")
+    ]
+    assert len(found[0]) == 11
+    assert found[0] == found[1]

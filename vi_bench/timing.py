@@ -69,7 +69,7 @@ def spread(*stages: list[float]) -> dict[str, float]:
 
 
 REPEATS = 3
-PATIENCE = 1.0
+PATIENCE = 0.5
 """Seconds: unless a number of repeats is asked for, a stage is run REPEATS times more,
 fewer once its repeats have taken this long."""
 

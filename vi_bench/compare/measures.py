@@ -109,7 +109,8 @@ def wasserstein(a: np.ndarray, b: np.ndarray) -> Estimate:
     g = np.searchsorted(flat_b, grid, side="right") / flat_b.size
     steps = np.sign(f - g)[:-1] * np.diff(grid)
     influence = np.concatenate([[0.0], np.cumsum(steps)])
-    of_a, of_b = (summarise(np.interp(x, grid, influence)).mean.se for x in (a, b))
+    moved = [np.interp(x, grid, influence) for x in (a, b)]
+    of_a, of_b = (_stat("mcse", h, method="mean") if np.ptp(h) else 0.0 for h in moved)
     return Estimate(
         float(wasserstein_distance(flat_a, flat_b)), float(np.hypot(of_a, of_b))
     )
