@@ -71,7 +71,8 @@ def spread(*stages: list[float]) -> dict[str, float]:
 REPEATS = 3
 PATIENCE = 0.5
 """Seconds: unless a number of repeats is asked for, a stage is run REPEATS times more,
-fewer once its repeats have taken this long."""
+fewer once its repeats have taken this long. Stages that only make numbers for the
+report are run once more."""
 
 Tick = Callable[[int, int], None]
 """Called with (calls done, calls at most) between calls of a stage's program."""
@@ -99,7 +100,8 @@ def run_stage(
 
     result, timed.first_s, timed.calls = _run(stage, program, key, mixture, carry, tick)
     tick(stage.calls, stage.calls)
-    for _ in range(repeats or REPEATS):
+    wanted = (repeats or REPEATS) if stage.part_of_inference else 1
+    for _ in range(wanted):
         _, seconds, _ = _run(stage, program, key, mixture, carry, None)
         timed.runs_s.append(seconds)
         if repeats is None and sum(timed.runs_s) >= PATIENCE:

@@ -80,7 +80,7 @@ class SVI:
     """
 
     guide: Guide = "mean-field"
-    steps: Annotated[int, Gt(0)] = 3000
+    steps: Annotated[int, Gt(0)] = 2000
     learning_rate: Annotated[float, Gt(0)] = 0.05
     final_learning_rate: Annotated[float, Gt(0)] = 1e-4
     particles: Annotated[int, Gt(0)] = 4

@@ -38,7 +38,7 @@ def draw_all(result: Result, folder: Path) -> list[Path]:
             continue
         for suffix in ("png", "pdf"):
             path = folder / f"{name}.{suffix}"
-            figure.savefig(path, dpi=150)
+            figure.savefig(path, dpi=130)
             figure.set_layout_engine("none")  # laid out once is enough
             paths.append(path)
     return paths
