@@ -124,13 +124,13 @@ class Gaussian:
         return {"mu": points}
 
     def numpyro_prior(self) -> dict[str, Any]:
-        """Mu ~ Normal(mean, sigma), features independent."""
+        """The prior mu ~ Normal(mean, sigma), features independent."""
         import numpyro.distributions as dist
 
         return {"mu": dist.Normal(jnp.asarray(self.mean), self.sigma).to_event(1)}
 
     def numpyro_start(self, theta: Parameters, scale: float) -> dict[str, Any]:
-        """M (K, d) on the means and s (K,), the square root of s2."""
+        """Means m (K, d) where theta has them, and s (K,), the root of s2."""
         from numpyro.distributions import constraints
 
         spread = jnp.full(theta["mu"].shape[:1], scale, theta["mu"].dtype)
@@ -146,7 +146,7 @@ class Gaussian:
         return {"mu": dist.Normal(params["m"], params["s"][:, None]).to_event(1)}
 
     def numpyro_component(self, theta: Parameters) -> Any:
-        """X ~ Normal(mu_k, sqrt(variance)), features independent."""
+        """A row x ~ Normal(mu_k, sqrt(variance)), features independent."""
         import numpyro.distributions as dist
 
         return dist.Normal(theta["mu"], jnp.sqrt(self.variance)).to_event(1)

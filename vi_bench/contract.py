@@ -72,7 +72,7 @@ class Family(Protocol):
         """Draws of theta from q, each parameter of shape (*shape, K, ...)."""
 
     def describe(self, lam: Float[Array, "K P"]) -> dict[str, Array]:
-        """Q in the family's usual parameters."""
+        """The usual parameters of q in this family."""
 
     def uncentre(self, theta: Parameters, centre: Any) -> Parameters:
         """Parameters, or `describe`'s, in the coordinates of the data as given."""

@@ -45,13 +45,13 @@ class Mixture:
 
     @property
     def rows(self) -> int:
-        """N."""
+        """The number of rows, N."""
         blocks, _, size = self.blocks.body.shape
         return int(blocks * size + self.blocks.tail.shape[1])
 
     @property
     def features(self) -> int:
-        """D."""
+        """The number of features, d."""
         return int(self.blocks.tail.shape[0])
 
     def data(self) -> Float[Array, "N d"]:
@@ -86,9 +86,6 @@ class Mixture:
     def responsibilities(self, lam: Float[Array, "K P"]) -> Float[Array, "N K"]:
         """phi, the optimal q(c_i = k) given q(theta); (N, K), so held in memory."""
         coefficients = self._weighted(self.family.moments(lam))
-        return self._softmax(coefficients)
-
-    def _softmax(self, coefficients: Float[Array, "K P"]) -> Float[Array, "N K"]:
         t = self.family.statistics(from_blocks(self.blocks))
         return jax.nn.softmax(coefficients @ t, axis=0).T
 

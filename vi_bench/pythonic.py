@@ -9,7 +9,7 @@ from typing import Any
 
 from vi_bench.data import Table, load
 from vi_bench.errors import InputError
-from vi_bench.spec import DEFAULT_METHODS, Spec, choose, make
+from vi_bench.spec import DEFAULT_METHODS, Spec, choose, make, values_of
 
 
 def specify(
@@ -33,17 +33,13 @@ def _registered(settings: Any) -> str:
     return type(settings).__module__.rpartition(".")[2].replace("_", "-")
 
 
-def _plain(settings: Any) -> dict[str, Any]:
-    return {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-
-
 def _model(model: Any) -> dict[str, Any]:
     if isinstance(model, str):
         return {"name": model}
     if isinstance(model, Mapping):
         return dict(model)
     if dataclasses.is_dataclass(model) and not isinstance(model, type):
-        return {"name": _registered(model)} | _plain(model)
+        return {"name": _registered(model)} | values_of(model)
     raise InputError(f"model {model!r}: expected a name, a mapping or a family")
 
 
@@ -68,5 +64,5 @@ def _settings(label: str, given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return dict(given)
     if dataclasses.is_dataclass(given) and not isinstance(given, type):
-        return {"method": _registered(given)} | _plain(given)
+        return {"method": _registered(given)} | values_of(given)
     raise InputError(f"method {label!r}: {given!r} is neither a name nor settings")

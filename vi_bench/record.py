@@ -13,6 +13,7 @@ import numpy as np
 from vi_bench.compare.measures import Distance, Summary
 from vi_bench.methods.cavi import optima
 from vi_bench.mixture import data_centre
+from vi_bench.spec import values_of
 from vi_bench.tree import to_tree
 
 if TYPE_CHECKING:
@@ -36,10 +37,9 @@ def trees(result: Result) -> dict[str, DataTree]:
 
 def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
     assert run.draws is not None
-    found = result.comparison
+    found = result.comparison  # every usable run is in it, if there is one
     parameters: dict[str, Any] = run.draws.parameters
     first = next(iter(parameters.values()))
-    compared = found is not None and label in found.relabelled
     order = np.broadcast_to(np.arange(first.shape[2]), first.shape[:3])
     stats: dict[str, Any] = dict(run.draws.sample_stats)
     if run.log_joint is not None:
@@ -51,7 +51,7 @@ def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
     attributes = {
         "label": label,
         "method": type(run.method).__name__,
-        "settings": _settings(run.method),
+        "settings": values_of(run.method),
         "spec": result.spec.model_dump(mode="json"),
         "data_sha256": result.table_data.sha256,
         "centre": data_centre(result.table_data.values),
@@ -61,19 +61,15 @@ def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
         "inference_library": "vi_bench",
     }
     return to_tree(
-        found.relabelled[label] if compared and found else parameters,
+        found.relabelled[label] if found else parameters,
         result.family.dims,
         result.table_data,
-        order=found.relabellings[label].order if compared and found else order,
+        order=found.relabellings[label].order if found else order,
         sample_stats=stats,
-        invariants=found.invariants[label] if compared and found else {},
+        invariants=found.invariants[label] if found else {},
         variational={k: np.asarray(v) for k, v in run.draws.variational.items()},
         attributes=plain(attributes),
     )
-
-
-def _settings(settings: Any) -> dict[str, Any]:
-    return {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
 
 
 def plain(value: Any) -> Any:
@@ -93,7 +89,7 @@ def plain(value: Any) -> Any:
 
 def summary(result: Result) -> dict[str, Any]:
     """The content of summary.json, see docs/summary.md."""
-    table = result.table_data
+    table, found = result.table_data, result.comparison
     return plain(  # type: ignore[no-any-return]
         {
             "schema": SCHEMA,
@@ -101,7 +97,7 @@ def summary(result: Result) -> dict[str, Any]:
             "interrupted": result.interrupted,
             "spec": result.spec.model_dump(mode="json"),
             "model": {"name": result.spec.model.get("name", "gaussian")}
-            | _settings(result.family),
+            | values_of(result.family),
             "data": {
                 "name": table.name,
                 "sha256": table.sha256,
@@ -115,18 +111,14 @@ def summary(result: Result) -> dict[str, Any]:
                 label: _method(result, label, run) for label, run in result.runs.items()
             },
             "reference": result.spec.held_against,
-            "note": result.comparison.note if result.comparison else "",
+            "note": found.note if found else "",
             "comparisons": comparisons(result),
             "verdicts": {
-                label: dataclasses.asdict(v) for label, v in verdicts(result).items()
+                label: dataclasses.asdict(verdict)
+                for label, verdict in (found.verdicts if found else {}).items()
             },
         }
     )
-
-
-def verdicts(result: Result) -> dict[str, Any]:
-    """Label -> verdict; empty where the reference has no draws."""
-    return dict(result.comparison.verdicts) if result.comparison else {}
 
 
 def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
@@ -138,7 +130,7 @@ def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "method": type(run.method).__name__,
         "kind": run.method.kind,
-        "settings": _settings(run.method),
+        "settings": values_of(run.method),
         "outcome": run.outcome.status,
         "converged": run.outcome.converged if variational else None,
         "outcome_sentence": run.outcome.sentence,

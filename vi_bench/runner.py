@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vi_bench.compare import Comparison, Sample, compare
+from vi_bench.compare.quantities import Coordinates
 from vi_bench.contract import Draws, Outcome, Problem
 from vi_bench.data import Table, load
 from vi_bench.environment import computing, describe, find_device
 from vi_bench.errors import InputError
 from vi_bench.mixture import Mixture, bind, data_centre
-from vi_bench.progress import Silent, Watcher
+from vi_bench.progress import Watcher
 from vi_bench.result import MethodRun, Result, coordinates
 from vi_bench.spec import Spec
 from vi_bench.timing import run_stage
@@ -46,20 +47,19 @@ def check(spec: Spec, family: Any, table: Table) -> None:
 
 def execute(
     spec: Spec,
-    table: Table | None = None,
-    watcher: Watcher | None = None,
+    table: Table,
+    watcher: Watcher,
 ) -> Result:
     """Run every method of a spec and compare; files are the caller's business.
 
     Args:
         spec: what to run.
-        table: the data, where they are not what `spec.data` names.
+        table: the data, before `spec.standardise`.
         watcher: told of the progress.
     """
-    watcher = watcher or Silent()
     methods = spec.inference()
     family = spec.family()
-    data = load(spec.data if table is None else table, spec.standardise)
+    data = load(table, spec.standardise)
     check(spec, family, data)
     device = find_device(spec.device)
     runs = {label: MethodRun(method) for label, method in methods.items()}
@@ -86,9 +86,8 @@ def execute(
             if interrupted:
                 break
         environment = describe(device, spec.precision)
-    return Result(
-        spec, family, data, runs, _compare(spec, data, runs), environment, interrupted
-    )
+    found = _compare(spec, coordinates(family, data), runs)
+    return Result(spec, family, data, runs, found, environment, interrupted)
 
 
 def attempt(
@@ -146,7 +145,7 @@ def finish(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> None:
 
 
 def _compare(
-    spec: Spec, table: Table, runs: Mapping[str, MethodRun]
+    spec: Spec, places: Coordinates, runs: Mapping[str, MethodRun]
 ) -> Comparison | None:
     samples = {}
     for label, run in runs.items():
@@ -161,4 +160,4 @@ def _compare(
     reference = spec.held_against
     if reference not in samples:
         return None
-    return compare(samples, reference, coordinates(spec.family(), table), spec.margin)
+    return compare(samples, reference, places, spec.margin)

@@ -124,6 +124,11 @@ def build(settings_class: type, values: Mapping[str, Any], where: str) -> Any:
     return _validated(TypeAdapter(settings_class), dict(values), where)
 
 
+def values_of(settings: Any) -> dict[str, Any]:
+    """The inverse of `build`: a settings dataclass as plain values."""
+    return {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+
+
 def _validated(adapter: TypeAdapter[Any], values: Any, where: str) -> Any:
     try:
         return adapter.validate_python(values)

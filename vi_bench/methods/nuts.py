@@ -117,7 +117,7 @@ class NUTS:
         if not np.all(np.isfinite(stats["lp"])):
             return Outcome("not finite", "log densities of draws are not finite")
         stuck = [c for c, lp in enumerate(stats["lp"]) if len(np.unique(lp)) < 2]
-        if total > 1 and stuck and stats["lp"].shape[1] > 1:
+        if stuck and stats["lp"].shape[1] > 1:
             return Outcome(
                 "suspect", f"chains {stuck} never moved: look at the data's scale"
             )

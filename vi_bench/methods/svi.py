@@ -125,7 +125,7 @@ class SVI:
                 windows=at + 1,
             )
 
-        def draw(key: Key, mixture: Mixture, state: Fit) -> tuple[Draws, Any]:
+        def draw(key: Key, mixture: Mixture, state: Fit) -> Draws:
             params = svi.get_params(state.optimiser)
             shape = (problem.chains, problem.draws)
 
@@ -139,10 +139,10 @@ class SVI:
                 "trace_se": state.bound_se,
                 "not_finite": state.not_finite,
             }
-            return Draws(theta, {}, log_q, dict(params), report), params
+            return Draws(theta, {}, log_q, dict(params), report)
 
-        def estimate(key: Key, mixture: Mixture, carry: tuple[Draws, Any]) -> Draws:
-            draws, params = carry
+        def estimate(key: Key, mixture: Mixture, draws: Draws) -> Draws:
+            params = draws.variational
 
             def term(key: Key) -> Float[Array, ""]:
                 theta, log_q = posterior(key, mixture, params)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vi_bench.compare.measures import Distance, Estimate
+from vi_bench.record import ess_per_second, restarts
 
 if TYPE_CHECKING:
     from vi_bench.result import MethodRun, Result
@@ -82,7 +83,7 @@ def cells(result: Result, label: str) -> list[str]:
         word = found.verdicts[label].word
     style = STYLE.get(word)
     times = run.time()
-    per_second = _ess_per_second(result, label)
+    per_second = ess_per_second(result, label)
     cached = "*" if times["compile_cached"] else ""
     return [
         escape(label),
@@ -123,12 +124,6 @@ def furthest(estimates: list[Estimate], target: float) -> Estimate | None:
     return max(finite, key=lambda e: abs(e.value - target)) if finite else None
 
 
-def _ess_per_second(result: Result, label: str) -> float | None:
-    from vi_bench.record import ess_per_second
-
-    return ess_per_second(result, label)
-
-
 def _estimate(e: Estimate, form: str) -> str:
     return f"{e.value:{form}}±{e.se:.2f}"
 
@@ -144,8 +139,6 @@ def with_error(value: float | None, error: float | None) -> str:
 
 def lines(result: Result) -> Iterator[str]:
     """What to know besides the table: reasons, outcomes, restarts, notes."""
-    from vi_bench.record import restarts
-
     for label, run in result.runs.items():
         reason = ""
         if result.comparison and label in result.comparison.verdicts:
