@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
+
+
+def factors(lam: np.ndarray) -> Any:
+    """Natural parameters of the components as CAVI's factors, weights 1/K."""
+    from vi_bench.mixture import Factors
+
+    return Factors(jnp.asarray(lam), jnp.zeros((2, 0)))
 
 
 def log_block(x: np.ndarray, sigma: float, variance: float, mean: float) -> float:

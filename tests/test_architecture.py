@@ -17,7 +17,7 @@ PACKAGE = ROOT / "vi_bench"
 LAYERS = [
     {"errors"},
     {"contract", "data", "folder", "progress"},
-    {"conjugate", "mixture_pass", "environment"},
+    {"conjugate", "weights", "mixture_pass", "environment"},
     {"mixture", "iterate"},
     {"starts", "numpyro_model", "models"},
     {"methods", "compare", "timing", "tree", "catalogue"},

@@ -38,7 +38,7 @@ def test_the_spec_page_is_a_valid_spec_with_every_key(tmp_path):
         named = spec.methods[label]
         assert set(named) == {f.name for f in dataclasses.fields(shown[label])}
     keys = set(re.findall(r"^(\w+) =", text.split("[model]")[0], re.MULTILINE))
-    assert keys | {"name", "model", "methods"} == set(Spec.model_fields)
+    assert keys | {"name", "model", "weights", "methods"} == set(Spec.model_fields)
 
 
 def test_links_between_pages_lead_somewhere():

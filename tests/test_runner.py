@@ -232,7 +232,7 @@ from vi_bench.methods.svi import SVI
 from vi_bench.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 x = np.random.default_rng(0).normal(size=(9, 2))
-mixture = bind(Gaussian(), x, 2, np.float32)
+mixture = bind(Gaussian(sigma=1.0, mean=0.0), x, 2, np.float32)
 key = jax.random.key(0)
 for method in (CAVI(restarts=2), NUTS(warmup=20), SVI(steps=100, bound_draws=2)):
     carry = None

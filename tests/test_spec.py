@@ -98,7 +98,10 @@ def test_methods_may_not_be_named_twice():
 
 def test_python_objects_give_the_same_spec():
     spec, table = specify(
-        Gaussian(sigma=3.0), [[1.0], [2.0]], ["cavi", SVI(steps=10)], {"components": 1}
+        Gaussian(sigma=3.0),
+        [[1.0], [2.0]],
+        ["cavi", SVI(steps=10)],
+        {"components": 1},
     )
     assert table is not None
     assert spec.family() == Gaussian(sigma=3.0)

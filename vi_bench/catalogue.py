@@ -1,57 +1,270 @@
-"""Find models, methods and experiments by name; listing imports nothing heavy."""
+"""Find models, methods and experiments by name; listing imports nothing heavy.
+
+Beside what ships there are entry points (`vi_bench.models`, `vi_bench.methods`),
+folders and files that the user names. A file is loaded only when it was named; its
+SHA-256 is recorded with the results.
+"""
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-from vi_bench.errors import unknown
+from vi_bench.errors import InputError, unknown
 
 PACKAGE = Path(__file__).parent
 
+Kind = Literal["model", "method", "weights"]
 
-def _names(folder: Path, suffix: str) -> list[str]:
-    files = folder.glob(f"*{suffix}")
-    return sorted(f.stem for f in files if not f.stem.startswith("_"))
+ATTRIBUTE = {"model": "MODEL", "method": "METHOD"}
+"""What a module of each kind calls the class that it offers."""
 
-
-def models() -> list[str]:
-    """Names of the component families: the files in models/."""
-    return [name.replace("_", "-") for name in _names(PACKAGE / "models", ".py")]
-
-
-def methods() -> list[str]:
-    """Names of the inference methods: the files in methods/."""
-    return [name.replace("_", "-") for name in _names(PACKAGE / "methods", ".py")]
+WEIGHTS = {
+    "uniform": "every weight is 1/K",
+    "dirichlet": "symmetric Dirichlet; small concentrations leave components empty",
+    "stick-breaking": "Dirichlet process by stick-breaking, truncated at K",
+}
 
 
-def experiments() -> list[str]:
-    """Names of the built-in experiments."""
-    return _names(PACKAGE / "experiments", ".toml")
+@dataclass(frozen=True)
+class Entry:
+    """A model or a method that can be named.
+
+    Attributes:
+        name: what it is called in specs.
+        origin: "shipped", "entry point ...", "Python", or the file's name.
+        summary: one line.
+        load: imports it and gives the class.
+        sha256: of a file that the user named; else empty.
+    """
+
+    name: str
+    origin: str
+    summary: str
+    load: Callable[[], Any]
+    sha256: str = ""
 
 
-def known(kind: Literal["model", "method"], name: str) -> None:
+_added: dict[str, dict[str, Entry]] = {"model": {}, "method": {}}
+
+
+def entries(kind: Literal["model", "method"]) -> dict[str, Entry]:
+    """All of a kind by name: shipped, entry points, what was added."""
+    found = _shipped(kind) | _added[kind]
+    for name, entry in _installed(kind).items():
+        if name in _shipped(kind):
+            raise InputError(
+                f"{kind} {name!r}: {entry.origin} has the name of one that ships; "
+                "uninstall or rename it"
+            )
+        found.setdefault(name, entry)
+    return dict(sorted(found.items()))
+
+
+def names(kind: Kind) -> list[str]:
+    """What can be named."""
+    if kind == "weights":
+        return list(WEIGHTS)
+    return list(entries(kind))
+
+
+def known(kind: Kind, name: str) -> None:
     """Refuse a name that is not registered, naming the nearest one that is."""
-    names = models() if kind == "model" else methods()
-    if name not in names:
-        raise unknown(kind, name, names)
+    if name not in names(kind):
+        raise unknown(kind, name, names(kind))
 
 
 def model(name: str) -> Any:
     """The family class of a model."""
     known("model", name)
-    module = importlib.import_module(f"vi_bench.models.{name.replace('-', '_')}")
-    return module.MODEL
+    return entries("model")[name].load()
 
 
 def method(name: str) -> Any:
     """The settings class of a method."""
     known("method", name)
-    module = importlib.import_module(f"vi_bench.methods.{name.replace('-', '_')}")
-    return module.METHOD
+    return entries("method")[name].load()
+
+
+def weights(name: str) -> Any:
+    """The class of a prior on the weights."""
+    from vi_bench import weights as module
+
+    known("weights", name)
+    return getattr(module, name.title().replace("-", ""))
+
+
+def registered(kind: Kind, offered: type) -> str:
+    """The name of a class; one that is not registered is, under its module's name."""
+    if kind == "weights":
+        return next(n for n in names(kind) if weights(n) is offered)
+    for name, entry in entries(kind).items():
+        if entry.origin != "shipped" and entry.load() is offered:
+            return name
+    name = _dashed(offered.__module__.rpartition(".")[2])
+    if offered.__module__.startswith(f"vi_bench.{kind}s."):
+        return name
+    if name == "__main__" or name in names(kind):
+        name = _dashed(offered.__name__.lower())
+    summary = str(getattr(offered, "summary", ""))
+    return _add(kind, Entry(name, "Python", summary, lambda: offered))
+
+
+def add_folder(folder: Path) -> list[str]:
+    """Add every model file of a folder."""
+    if not folder.is_dir():
+        raise InputError(f"models {str(folder)!r}: is not a folder")
+    files = [f for f in sorted(folder.glob("*.py")) if not f.stem.startswith("_")]
+    if not files:
+        raise InputError(f"models {str(folder)!r}: has no .py files")
+    return [add_file("model", file) for file in files]
+
+
+def add_file(kind: Literal["model", "method"], file: Path) -> str:
+    """Add a model or a method by its file; returns its name, the file's stem."""
+    try:
+        source = file.read_bytes()
+        summary = _summary(source.decode("utf-8"))
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:
+        raise InputError(f"{kind} {str(file)!r}: cannot be read: {error}") from None
+    digest = hashlib.sha256(source).hexdigest()
+
+    def load() -> Any:
+        return _offered(kind, _module(file.resolve(), source, digest), str(file))
+
+    return _add(kind, Entry(_dashed(file.stem), file.name, summary, load, digest))
+
+
+def provenance(named: Iterable[tuple[Kind, str]]) -> list[dict[str, str]]:
+    """Where what does not ship came from."""
+    found = []
+    for kind, name in named:
+        if kind != "weights" and (e := entries(kind)[name]).origin != "shipped":
+            found.append(
+                {"kind": kind, "name": name, "origin": e.origin, "sha256": e.sha256}
+            )
+    return found
+
+
+def experiments() -> list[str]:
+    """Names of the built-in experiments."""
+    return sorted(f.stem for f in (PACKAGE / "experiments").glob("*.toml"))
+
+
+def described_experiments() -> list[tuple[str, str]]:
+    """Name and first comment of every built-in experiment."""
+    found = []
+    for name in experiments():
+        first = experiment(name).read_text(encoding="utf-8").partition("\n")[0]
+        found.append((name, first.removeprefix("# ")))
+    return found
+
+
+def described_weights() -> list[tuple[str, str]]:
+    """Name and one line of every prior on the weights."""
+    return list(WEIGHTS.items())
 
 
 def experiment(name: str) -> Path:
     """The file of a built-in experiment."""
     return PACKAGE / "experiments" / f"{name}.toml"
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _add(kind: Literal["model", "method"], entry: Entry) -> str:
+    there = entries(kind).get(entry.name)
+    if there is not None and (
+        there.origin == "shipped" or there.sha256 != entry.sha256
+    ):
+        raise InputError(
+            f"{kind} {entry.name!r}: {entry.origin} and {there.origin} have the same "
+            "name; rename one"
+        )
+    _added[kind][entry.name] = entry
+    return entry.name
+
+
+@cache
+def _shipped(kind: Literal["model", "method"]) -> dict[str, Entry]:
+    found = {}
+    for file in (PACKAGE / f"{kind}s").glob("*.py"):
+        if file.stem.startswith("_"):
+            continue
+        module = f"vi_bench.{kind}s.{file.stem}"
+
+        def load(module: str = module) -> Any:
+            return getattr(importlib.import_module(module), ATTRIBUTE[kind])
+
+        name = _dashed(file.stem)
+        summary = _summary(file.read_text(encoding="utf-8"))
+        found[name] = Entry(name, "shipped", summary, load)
+    return found
+
+
+@cache
+def _installed(kind: Literal["model", "method"]) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    for point in entry_points(group=f"vi_bench.{kind}s"):
+        package = point.dist.name if point.dist else point.value
+        origin = f"entry point of {package}"
+        if point.name in found:
+            raise InputError(
+                f"{kind} {point.name!r}: {found[point.name].origin} and {origin} have "
+                "the same name; uninstall one"
+            )
+        about = point.dist.metadata["Summary"] if point.dist else ""
+
+        def load(point: Any = point) -> Any:
+            return point.load()
+
+        found[point.name] = Entry(point.name, origin, about or "", load)
+    return found
+
+
+def _summary(source: str) -> str:
+    """The first line of a module's docstring, without running it."""
+    lines = (ast.get_docstring(ast.parse(source)) or "").splitlines()
+    return lines[0].rstrip(".") if lines else ""
+
+
+@cache
+def _module(file: Path, source: bytes, digest: str) -> Any:
+    """A file as a module, registered before it runs, and once only.
+
+    The same class made twice would be two types, which JAX's tree functions refuse.
+    """
+    name = f"vi_bench_file_{file.stem}_{digest[:12]}"
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=str(file))
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(file)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, str(file), "exec"), module.__dict__)
+    except Exception as error:
+        del sys.modules[name]
+        raise InputError(
+            f"{file.name}: cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    return module
+
+
+def _offered(kind: Literal["model", "method"], module: Any, where: str) -> Any:
+    found = getattr(module, ATTRIBUTE[kind], None)
+    if not isinstance(found, type):
+        raise InputError(
+            f"{kind} {where!r}: defines no {ATTRIBUTE[kind]}, the {kind}'s class"
+        )
+    return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -35,10 +36,25 @@ def run(
     spec: Annotated[
         str,
         typer.Argument(
-            help="notebook, faithful, iris, galaxies (built in), or a .toml file."
+            help="A built-in experiment (vi-bench list experiments), or a .toml file."
         ),
     ],
-    model: Annotated[str | None, typer.Option(help="Component family.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Component family: a name, or a .py file that defines MODEL."
+        ),
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder whose .py files are models too.")
+    ] = None,
+    method: Annotated[
+        list[Path] | None,
+        typer.Option(help="A .py file that defines METHOD; its name joins --methods."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="uniform, dirichlet or stick-breaking.")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -73,10 +89,9 @@ def run(
     from vi_bench.errors import InputError
 
     overrides: dict[str, Any] = {
-        "model": model,
         "data": data,
+        "weights": weights,
         "components": components,
-        "methods": [m.strip() for m in methods.split(",")] if methods else None,
         "reference": reference,
         "seed": seed,
         "precision": precision,
@@ -84,6 +99,10 @@ def run(
         "repeats": repeats,
     }
     try:
+        chosen = [m.strip() for m in methods.split(",")] if methods else []
+        named = _load_plugins(model, models, method or [])
+        overrides["model"] = named[0]
+        overrides["methods"] = _with_files(spec, chosen, named[1])
         code = _run(spec, overrides, out, overwrite, quiet)
     except InputError as error:
         _refuse(str(error))
@@ -92,6 +111,77 @@ def run(
         raise typer.Exit(130) from None
     if code:
         raise typer.Exit(code)
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="models, methods, weights, data or experiments.")
+    ],
+    models: Annotated[
+        Path | None, typer.Option(help="Folder whose .py files are models too.")
+    ] = None,
+) -> None:
+    """What there is, one line each; nothing of it is loaded."""
+    from vi_bench.errors import InputError, unknown
+
+    try:
+        _load_plugins(None, models, [])
+        listed = _listed()
+        if what not in listed:
+            raise unknown("list", what, listed)
+        rows = listed[what]()
+    except InputError as error:
+        _refuse(str(error))
+    width = max(len(name) for name, _ in rows)
+    for name, line in rows:
+        print(f"{name:<{width}}  {line}")
+
+
+def _listed() -> dict[str, Callable[[], list[tuple[str, str]]]]:
+    from vi_bench import catalogue
+
+    def found(kind: Literal["model", "method"]) -> list[tuple[str, str]]:
+        return [
+            (name, e.summary + ("" if e.origin == "shipped" else f" [{e.origin}]"))
+            for name, e in catalogue.entries(kind).items()
+        ]
+
+    def data() -> list[tuple[str, str]]:
+        from vi_bench.data import described
+
+        return described()
+
+    return {
+        "models": lambda: found("model"),
+        "methods": lambda: found("method"),
+        "weights": catalogue.described_weights,
+        "data": data,
+        "experiments": catalogue.described_experiments,
+    }
+
+
+def _load_plugins(
+    model: str | None, models: Path | None, methods: list[Path]
+) -> tuple[str | None, list[str]]:
+    """Register what the command line names; the model's name and the methods'."""
+    from vi_bench import catalogue
+
+    if models is not None:
+        catalogue.add_folder(models)
+    if model is not None and model.endswith(".py"):
+        model = catalogue.add_file("model", Path(model))
+    return model, [catalogue.add_file("method", path) for path in methods]
+
+
+def _with_files(what: str, chosen: list[str], added: list[str]) -> list[str] | None:
+    """The labels to run: those chosen, else the spec's; and what came by file."""
+    if not chosen and not added:
+        return None
+    from vi_bench.spec import read
+
+    labels = chosen or list(read(what, {}).methods)
+    return labels + [name for name in added if name not in labels]
 
 
 def _run(

@@ -15,82 +15,154 @@ from typing import (
     runtime_checkable,
 )
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from vi_bench.data import Table
     from vi_bench.mixture import Mixture
 
 Key = Array
 """A typed JAX PRNG key, ``jax.random.key(seed)``."""
 
 Parameters = dict[str, Array]
-"""Component parameters by name; the component axis comes first, or after draws."""
+"""Parameters by name; the component axis comes first, or after draws."""
+
+
+Standard = dict[str, Array]
+"""The usual parameters of a factor, such as its mean and variance, by name."""
+
+Factor = Any
+"""A NumPyro distribution, or a function from the parameters before it to one."""
 
 
 @runtime_checkable
 class Family(Protocol):
-    """One exponential family under its conjugate prior, in natural form.
+    """One exponential family of rows, and the prior on a component's parameters.
 
     A component has the density ``h(x) exp(<s(theta), t(x)>)``, where ``t`` ends in a
-    constant 1 and ``s`` absorbs the log-normaliser. The prior, and every variational
-    factor q(theta_k), is ``exp(<s(theta), lam> - A(lam))`` with natural parameters
-    ``lam`` of shape (..., P). A family is a frozen dataclass of its hyperparameters
-    and, once bound to data, a JAX pytree.
+    constant 1 and ``s`` absorbs the log-normaliser. What CAVI holds of the components,
+    ``q``, is any pytree of arrays; `vi_bench.conjugate.Conjugate` is the base of
+    families whose q has the prior's form, with natural parameters (K, P). A family is
+    a frozen dataclass of its hyperparameters and, once bound to data, a JAX pytree.
     """
 
-    dims: ClassVar[Mapping[str, tuple[str, ...]]]
-    """Parameter name -> names of its dimensions after the component's."""
+    summary: ClassVar[str]
+    """One line for lists."""
 
-    def check(self, features: int) -> None:
-        """Raise InputError when a hyperparameter makes no sense for d features."""
+    centred: ClassVar[bool]
+    """Whether the data may be moved, the prior along with them, before inference."""
+
+    @property
+    def dims(self) -> Mapping[str, tuple[str, ...]]:
+        """Parameter -> names of its dimensions, "component" first where it has one."""
+
+    def coordinates(self, features: tuple[str, ...]) -> dict[str, list[str]]:
+        """Dimension -> coordinates, for every dimension but the component's."""
+
+    def check(self, table: Table) -> None:
+        """Raise InputError when hyperparameters or rows are not of the right kind."""
+
+    def complete(self, values: np.ndarray, components: int) -> Self:
+        """The family with every hyperparameter set, defaults from the data's scale."""
 
     def bind(self, centre: np.ndarray, dtype: Any) -> Self:
         """The same family for data from which `centre` (d,) was subtracted."""
 
-    @staticmethod
-    def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
-        """Sufficient statistics t(x), the constant 1 last; no hyperparameters."""
+    @property
+    def statistics(self) -> Callable[[Float[Array, "d n"]], Float[Array, "P n"]]:
+        """Sufficient statistics t, the constant 1 last; always the same function."""
 
     def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
         """The log base measure log h(x)."""
 
-    def prior(self) -> Float[Array, " P"]:
-        """The prior's natural parameters, lam_0."""
+    def prior(self, components: int) -> Any:
+        """The q that equals the prior."""
 
-    def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-        """A(lam)."""
+    def update(self, q: Any, expected: Float[Array, "K P"]) -> Any:
+        """The M-step: the optimal q for expected sufficient statistics.
 
-    def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
-        """E_q s(theta), which is the gradient of A."""
+        Families without a closed form take a coordinate step from `q`.
+        """
 
-    def natural(self, theta: Parameters) -> Float[Array, "*b P"]:
+    def coefficients(self, q: Any) -> Float[Array, "K P"]:
+        """E_q s(theta)."""
+
+    def kl(self, q: Any) -> Float[Array, ""]:
+        """KL(q || prior), all components together, nats."""
+
+    def residual(self, q: Any, new: Any, total: Float[Array, " P"]) -> Array:
+        """How far `new` is from `q`, relative; `total` is sum_i |t(x_i)|."""
+
+    def permute(self, q: Any, order: Array) -> Any:
+        """The same q with its components in another order."""
+
+    def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
         """s(theta)."""
 
-    def draw(self, key: Key, lam: Float[Array, "K P"], shape: tuple[int, ...]) -> Any:
-        """Draws of theta from q, each parameter of shape (*shape, K, ...)."""
+    def log_prior(self, theta: Parameters) -> Float[Array, "*b"]:
+        """Log p(theta), all components together."""
 
-    def describe(self, lam: Float[Array, "K P"]) -> dict[str, Array]:
-        """The usual parameters of q in this family."""
+    def log_q(self, theta: Parameters, q: Any) -> Float[Array, "*b"]:
+        """Log q(theta), all components together."""
+
+    def centre(self, q: Any) -> Parameters:
+        """A central theta under q."""
+
+    def describe(self, q: Any) -> Standard:
+        """The usual parameters of q, and its natural ones where it has them."""
+
+    def hyperparameters(self) -> Standard:
+        """The same of the prior, for one component, from the settings alone."""
+
+    def constraints(self) -> dict[str, Any]:
+        """NumPyro constraints of the usual parameters, by name."""
+
+    def factors(self, standard: Standard) -> dict[str, Factor]:
+        """NumPyro distributions of theta for usual parameters, in sampling order."""
+
+    def component(self, theta: Parameters) -> Any:
+        """The NumPyro distribution of a row, batched over components."""
 
     def uncentre(self, theta: Parameters, centre: Any) -> Parameters:
         """Parameters, or `describe`'s, in the coordinates of the data as given."""
 
-    def centre_start(self, points: Float[Array, "K d"]) -> Parameters:
-        """Component parameters that place one component on each point."""
+    def derived(self, theta: Parameters) -> dict[str, Any]:
+        """Further parameters for the reader; their dims are in `dims`."""
 
-    def numpyro_prior(self) -> dict[str, Any]:
-        """NumPyro distributions of one component's parameters, by name."""
+    def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
+        """What posteriors are compared on: name -> (values, dims), with moments."""
 
-    def numpyro_start(self, theta: Parameters, scale: float) -> dict[str, Any]:
-        """Parameters of a q around `theta`: name -> (value, NumPyro constraint)."""
+    def location(self, theta: Parameters) -> Array | None:
+        """E[x | theta] (..., K, d), for figures; None where it means nothing."""
 
-    def numpyro_posterior(self, params: dict[str, Array]) -> dict[str, Any]:
-        """NumPyro distributions of q(theta), by name, batched over components."""
 
-    def numpyro_component(self, theta: Parameters) -> Any:
-        """The NumPyro distribution of a row, batched over components."""
+@runtime_checkable
+class Weights(Protocol):
+    """The prior on the weights: K - 1 independent sticks v_k ~ Beta, or none.
+
+    ``w_k = v_k prod_{j<k} (1 - v_j)`` with v_K = 1. A factor q of the sticks is their
+    Beta parameters (2, S): S = K - 1, or 0 where the weights are fixed. The parameter
+    that is sampled is "stick_logit", logit(v) (..., S).
+    """
+
+    def prior(self, components: int) -> Float[Array, "2 S"]:
+        """The prior's Beta parameters."""
+
+    def update(self, counts: Float[Array, " K"]) -> Float[Array, "2 S"]:
+        """The optimal q for expected counts."""
+
+    def expected_log(
+        self, q: Float[Array, "2 S"], components: int
+    ) -> Float[Array, " K"]:
+        """E_q log w."""
+
+    def log_weights(self, theta: Parameters, components: int) -> Float[Array, "*b K"]:
+        """Log w."""
+
+    def order(self, counts: Float[Array, " K"]) -> Int[Array, " K"] | None:
+        """The order of the components that suits the prior best; None: any does."""
 
 
 Status = Literal[
@@ -115,7 +187,7 @@ class Draws(NamedTuple):
     """What the last stage of every method returns: a pytree of plain arrays.
 
     Attributes:
-        parameters: constrained draws, each (chain, draw, component, ...).
+        parameters: constrained draws, each (chain, draw, *dims), and sticks' logits.
         sample_stats: per draw (chain, draw), under ArviZ's names.
         log_q: log density of q at each draw (chain, draw); None for MCMC.
         variational: what q itself is, for variational methods.

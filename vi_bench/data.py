@@ -27,6 +27,7 @@ class Table:
         note: what a reader should know; empty if nothing.
         source: where built-in numbers come from, and their licence.
         truth: what simulated rows were made from: "means" and "labels".
+        where: (row, column) from 0 to where that is in the file, in words.
     """
 
     name: str
@@ -35,6 +36,26 @@ class Table:
     note: str = ""
     source: str = ""
     truth: dict[str, np.ndarray] = field(default_factory=dict)
+    where: Callable[[int, int], str] | None = field(default=None, compare=False)
+
+    def at(self, row: int, column: int) -> str:
+        """Where a reader of the data finds a cell, counted from 1."""
+        if self.where is not None:
+            return self.where(row, column)
+        return f"row {row + 1}, column {column + 1}"
+
+    def refuse(self, bad: np.ndarray, expected: str) -> None:
+        """Raise InputError if any cell of `bad` (N, d) is true, naming the first."""
+        places = np.argwhere(bad)
+        if not len(places):
+            return
+        row, column = (int(i) for i in places[0])
+        many = "s" if len(places) > 1 else ""
+        raise InputError(
+            f"data {self.name!r}: {self.values[row, column]:g} at "
+            f"{self.at(row, column)} ({len(places)} such value{many}); "
+            f"expected {expected}"
+        )
 
     @property
     def sha256(self) -> str:
@@ -125,19 +146,22 @@ def from_array(
         )
     if array.size == 0:
         raise InputError(f"data {name!r}: is empty, shape {array.shape}")
-    at = where or (lambda row, column: f"row {row + 1}, column {column + 1}")
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        row, column = (int(i) for i in bad[0])
-        raise InputError(
-            f"data {name!r}: {array[row, column]} at {at(row, column)} "
-            f"({len(bad)} such value{'s' if len(bad) > 1 else ''}); "
-            "expected finite numbers"
-        )
+    table = Table(
+        name,
+        array,
+        tuple(features or feature_names(array.shape[1])),
+        where=where,
+        **about,
+    )
+    table.refuse(~np.isfinite(array), "finite numbers")
     if np.abs(array).max() > 1e150:
         raise InputError(f"data {name!r}: values over 1e150, whose squares overflow")
-    labels = tuple(features or (f"x{i}" for i in range(array.shape[1])))
-    return Table(name, array, labels, **about)
+    return table
+
+
+def feature_names(features: int) -> tuple[str, ...]:
+    """The names of columns that have none."""
+    return tuple(f"x{i}" for i in range(features))
 
 
 def read_csv(path: Path) -> Table:
@@ -327,3 +351,12 @@ BUILT_IN: dict[str, BuiltIn] = {
         "centimetres; 50 flowers of each of three species",
     ),
 }
+
+
+def described() -> list[tuple[str, str]]:
+    """Name and one line of everything that can be loaded."""
+    found = [(name, data.note or data.source) for name, data in BUILT_IN.items()]
+    settings = ",".join(f"{k}={v:g}" for k, (_, v) in SIMULATION.items())
+    found.append(("simulate:...", f"a Gaussian mixture, for example {settings}"))
+    found.append(("FILE", f"a {', '.join(READERS)} file of rows x features"))
+    return found

@@ -1,4 +1,11 @@
-"""The one bounded loop: coordinate ascent until the bound and the point stand still."""
+"""The one bounded loop: coordinate ascent until the bound and the point stand still.
+
+Accelerated by squared extrapolation (SQUAREM, scheme S3; Varadhan and Roland 2008) of
+the E-step's coefficients. Those are natural parameters of the responsibilities and free
+of constraints: any real coefficients give valid responsibilities, and the M-step from
+these a valid point whose bound is known. A leap that does not raise the bound is not
+taken.
+"""
 
 from __future__ import annotations
 
@@ -12,42 +19,88 @@ from jaxtyping import Array, Bool, Float, Int
 
 RUNNING, CONVERGED, NOT_FINITE = 0, 1, 2
 
+FIRST, SECOND, LEAP = 0, 1, 2
+"""Phases of an accelerated cycle: two plain sweeps, then one from where they point."""
+
+GROWTH = 4.0
+"""What the longest leap grows by when it was taken, and shrinks by when it was not."""
+
+
+class Move(NamedTuple):
+    """One sweep: what is known at a point, and where it leads.
+
+    Attributes:
+        bound: at the point, if the view was the point's own.
+        after: of the responsibilities that the view gives together with the new point.
+        point: the new point, a pytree.
+        view: of the new point; a named tuple with `coefficients`.
+        residual: largest relative distance of the new point from the old one.
+    """
+
+    bound: Float[Array, ""]
+    after: Float[Array, ""]
+    point: Any
+    view: Any
+    residual: Float[Array, ""]
+
 
 class Ascent(NamedTuple):
     """The state of one ascent.
 
     Attributes:
         point: the current point; once converged, `bound` is its bound.
-        bound: the last bound evaluated, nats.
-        residual: largest |F(point) - point| over the coordinates' scale.
+        view: what the next sweep starts from: the point's, or in a leap a further one.
+        kept: in the second phase the first one's view; in a leap the point's.
+        bound: the last bound evaluated, nats; it never falls.
+        floor: in a leap the bound that it has to reach.
+        longest: the longest leap allowed, in units of a sweep.
+        limited: whether the leap was cut to that.
+        residual: largest relative |F(point) - point|.
         change: last change of the bound over max(1, |bound|).
         fall: largest fall of the bound seen, over max(1, |bound|); rounding, or a bug.
-        iteration: evaluations of the map so far.
+        iteration: sweeps so far.
+        leaps: leaps that were taken.
+        phase: FIRST, SECOND or LEAP.
         status: RUNNING, CONVERGED or NOT_FINITE.
-        trace: the bound by iteration, NaN beyond the last one.
+        trace: the bound by sweep, NaN beyond the last one.
     """
 
-    point: Float[Array, "*p"]
+    point: Any
+    view: Any
+    kept: Any
     bound: Float[Array, ""]
+    floor: Float[Array, ""]
+    longest: Float[Array, ""]
+    limited: Bool[Array, ""]
     residual: Float[Array, ""]
     change: Float[Array, ""]
     fall: Float[Array, ""]
     iteration: Int[Array, ""]
+    leaps: Int[Array, ""]
+    phase: Int[Array, ""]
     status: Int[Array, ""]
     trace: Float[Array, " most"]
 
 
-def begin(point: Float[Array, "*p"], most: int) -> Ascent:
-    """The state before the first evaluation. No bound is known: it is -inf, not 0."""
-    dtype = point.dtype
+def begin(point: Any, view: Any, most: int) -> Ascent:
+    """The state before the first sweep. No bound is known: it is -inf, not 0."""
+    dtype = view.coefficients.dtype
     infinite = jnp.asarray(jnp.inf, dtype)
+    none = jnp.zeros((), jnp.int32)
     return Ascent(
         point=point,
+        view=view,
+        kept=view,
         bound=-infinite,
+        floor=-infinite,
+        longest=jnp.asarray(GROWTH, dtype),
+        limited=jnp.zeros((), bool),
         residual=infinite,
         change=infinite,
         fall=jnp.zeros((), dtype),
-        iteration=jnp.zeros((), jnp.int32),
+        iteration=none,
+        leaps=none,
+        phase=jnp.full((), FIRST, jnp.int32),
         status=jnp.full((), RUNNING, jnp.int32),
         trace=jnp.full((most,), jnp.nan, dtype),
     )
@@ -63,48 +116,109 @@ def resolvable(tolerance: float, dtype: Any) -> float:
 
 
 def ascend(
-    step: Callable[[Array], tuple[Array, Array]],
-    scale: Float[Array, "*s"],
+    sweep: Callable[[Any, Any], Move],
     state: Ascent,
     iterations: int,
     tolerance: float,
+    accelerate: bool = True,
+    weight: Float[Array, "*w"] | float = 1.0,
 ) -> Ascent:
-    """Up to `iterations` more evaluations of `step`, fewer once it has converged.
+    """Up to `iterations` more sweeps, fewer once it has converged.
 
     Args:
-        step: ``point -> (bound at point, next point)``.
-        scale: size of each coordinate, broadcastable to a point.
+        sweep: ``(point, view) -> Move``.
         state: from `begin`, or from an earlier call.
-        iterations: evaluations this call may spend.
+        iterations: sweeps this call may spend.
         tolerance: on the relative change of the bound and on the residual, both.
+        accelerate: whether to leap after every second sweep.
+        weight: of the coefficients in the norms that the leap is measured with.
     """
     last = jnp.minimum(state.iteration + iterations, state.trace.shape[0])
-    tiny = jnp.finfo(scale.dtype).tiny
 
     def unfinished(s: Ascent) -> Bool[Array, ""]:
         return (s.status == RUNNING) & (s.iteration < last)
 
     def advance(s: Ascent) -> Ascent:
-        bound, following = step(s.point)
-        size = jnp.maximum(1.0, jnp.abs(bound))
-        change = (bound - s.bound) / size
-        gap = jnp.abs(following - s.point) / jnp.maximum(scale, tiny)
-        residual = jnp.max(gap)
-        finite = jnp.isfinite(bound) & jnp.all(jnp.isfinite(following))
-        still = (jnp.abs(change) <= tolerance) & (residual <= tolerance)
+        move = sweep(s.point, s.view)
+        leaping = s.phase == LEAP
+        taken = leaping & (move.after >= s.floor)  # False where it is NaN
+        plain = ~leaping
+        landed = jnp.where(taken, move.after, s.floor)
+        bound = jnp.where(plain, move.bound, landed)
+        change = (bound - s.bound) / jnp.maximum(1.0, jnp.abs(bound))
+        residual = jnp.where(plain, move.residual, s.residual)
+        finite = jnp.isfinite(bound) & (~plain | _finite(move.view))
+        still = plain & (jnp.abs(change) <= tolerance) & (residual <= tolerance)
         status = jnp.where(finite, jnp.where(still, CONVERGED, RUNNING), NOT_FINITE)
+        moving = (status == RUNNING) & (plain | taken)
+        point = _pick(moving, move.point, s.point)
+        view = _pick(moving, move.view, _pick(leaping, s.kept, s.view))
+        phase, kept, floor, limited, longest = (
+            s.phase,
+            s.kept,
+            s.floor,
+            s.limited,
+            s.longest,
+        )
+        if accelerate:
+            grown = jnp.where(limited, longest * GROWTH, longest)
+            cut = jnp.maximum(longest / GROWTH, 1.0)
+            longest = jnp.where(leaping, jnp.where(taken, grown, cut), longest)
+            second = (s.phase == SECOND) & (status == RUNNING)
+            target, limited = _leap(s.kept, s.view, move.view, longest, weight)
+            floor = jnp.where(second, move.after, s.floor)
+            kept = _pick(second, move.view, s.view)
+            view = view._replace(
+                coefficients=jnp.where(second, target, view.coefficients)
+            )
+            phase = jnp.where(leaping, FIRST, s.phase + 1)
         return Ascent(
-            point=jnp.where(status == RUNNING, following, s.point),
+            point=point,
+            view=view,
+            kept=kept,
             bound=bound,
+            floor=floor,
+            longest=longest,
+            limited=limited,
             residual=residual,
             change=change,
             fall=jnp.maximum(s.fall, -change),
             iteration=s.iteration + 1,
+            leaps=s.leaps + taken,
+            phase=phase.astype(s.phase.dtype),
             status=status.astype(s.status.dtype),
             trace=s.trace.at[s.iteration].set(bound),
         )
 
     return lax.while_loop(unfinished, advance, state)
+
+
+def _leap(
+    first: Any, second: Any, third: Any, longest: Array, weight: Any
+) -> tuple[Array, Bool[Array, ""]]:
+    """Where two sweeps point to, and whether the way was cut to the longest allowed.
+
+    With r the first sweep's change and v the change of the change, ``M_0 + 2 a r + a^2
+    v`` with a = |r| / |v|; a = 1 is the third view itself.
+    """
+    r = second.coefficients - first.coefficients
+    v = third.coefficients - second.coefficients - r
+    size = jnp.sqrt(jnp.sum((weight * r) ** 2))
+    bend = jnp.sqrt(jnp.sum((weight * v) ** 2))
+    tiny = jnp.finfo(size.dtype).tiny
+    wanted = jnp.where(bend > tiny, size / jnp.maximum(bend, tiny), 1.0)
+    length = jnp.clip(wanted, 1.0, longest)
+    target = first.coefficients + 2 * length * r + length**2 * v
+    return target, wanted > longest
+
+
+def _pick(condition: Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _finite(tree: Any) -> Bool[Array, ""]:
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(leaves))
 
 
 def over_lanes[T](function: Callable[..., T], *arguments: Any) -> T:

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vi_bench.contract import Outcome, Stage
-from vi_bench.data import load
+from vi_bench.data import Table, feature_names, load
 from vi_bench.environment import computing, find_device
 from vi_bench.errors import InputError
 from vi_bench.methods.cavi import CAVI
-from vi_bench.mixture import bind, data_centre
+from vi_bench.mixture import Factors, bind, data_centre
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.spec import build
 
@@ -26,7 +26,7 @@ class CAVIFit(NamedTuple):
         m: (K, d) means of q(mu_k) = N(m_k, s2_k I).
         s2: (K,) variances.
         phi: (N, K) responsibilities, optimal for m and s2.
-        elbo: the ELBO by iteration, in nats, every constant included; the last value
+        elbo: the ELBO by sweep, in nats, every constant included; the last value
             belongs to m, s2 and phi.
         outcome: whether it converged, and a sentence.
         restart_elbo: the final ELBO of every restart.
@@ -64,12 +64,14 @@ def cavi(
         mean: prior mean.
         seed: of the restarts.
         precision: 64 or 32 bits.
-        **settings: of `vi_bench.methods.cavi.CAVI`: restarts, max_iterations, tol.
+        **settings: of `vi_bench.methods.cavi.CAVI`: restarts, max_iterations, tol,
+            accelerate.
 
     Raises:
         InputError: one line that says what cannot be used.
     """
-    values = _rows(data)
+    table = _table(data)
+    values = table.values
     if not isinstance(K, int | np.integer) or K < 1:
         raise InputError(f"K = {K!r}: expected an integer of at least 1")
     if len(values) and len(values) < K:
@@ -78,7 +80,7 @@ def cavi(
         raise InputError(f"precision = {precision!r}: expected 64 or 32")
     given = {"sigma": sigma, "variance": variance, "mean": mean}
     family = build(Gaussian, given, "cavi()")
-    family.check(values.shape[1])
+    family.check(table)
     method = build(CAVI, settings, "cavi()")
     with computing(find_device("auto"), precision):
         dtype = jnp.float64 if precision == 64 else jnp.float32
@@ -91,8 +93,10 @@ def cavi(
                 carry = program(use, mixture, carry)
                 if stage.done and stage.done(carry):
                     break
-        q = mixture.family.uncentre(carry.variational, data_centre(values))
-        phi = mixture.responsibilities(carry.variational["lam"])
+        q = mixture.family.uncentre(carry.variational, data_centre(family, values))
+        phi = mixture.responsibilities(
+            Factors(carry.variational["lam"], mixture.prior().sticks)
+        )
         trace = np.asarray(carry.report["trace"])
         return CAVIFit(
             m=np.asarray(q["m"]),
@@ -110,8 +114,8 @@ def _programs(method: CAVI) -> tuple[tuple[Stage, Any], ...]:
     return tuple((stage, jax.jit(stage.run)) for stage in method.stages((1, 1)))
 
 
-def _rows(data: Any) -> np.ndarray:
+def _table(data: Any) -> Table:
     raw = np.asarray(data) if not isinstance(data, str) else None
     if raw is not None and raw.ndim == 2 and raw.shape[0] == 0 and raw.shape[1] > 0:
-        return raw.astype(np.float64)
-    return load(data).values
+        return Table("array", raw.astype(np.float64), feature_names(raw.shape[1]))
+    return load(data)

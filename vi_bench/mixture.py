@@ -1,18 +1,18 @@
-"""The mixture: a family, K, and data; a pytree that every inference takes."""
+"""The mixture: a family, weights, K, and data; a pytree that every inference takes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import kl_to_prior, log_density
-from vi_bench.contract import Family, Parameters
+from vi_bench import conjugate, weights
+from vi_bench.contract import Family, Key, Parameters, Standard, Weights
+from vi_bench.iterate import Move
 from vi_bench.mixture_pass import (
     Blocks,
     from_blocks,
@@ -22,26 +22,38 @@ from vi_bench.mixture_pass import (
 )
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["family", "blocks", "log_base"],
-    meta_fields=["components"],
-)
+class Factors(NamedTuple):
+    """What CAVI holds: q(theta_k) of all components, and q of the weights' sticks."""
+
+    components: Any
+    sticks: Float[Array, "2 S"]
+
+
+class View(NamedTuple):
+    """What the bound needs of factors: E-step coefficients, and the KL to the prior."""
+
+    coefficients: Float[Array, "K P"]
+    kl: Float[Array, ""]
+
+
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Mixture:
-    """K components of one family with weights 1/K, bound to centred data; a pytree.
+    """K components of one family, and the prior on their weights, bound to data.
 
     Attributes:
         family: the family, its prior moved along with the data.
-        blocks: the data minus their centre.
+        weights: the prior on the weights.
+        blocks: the data, minus their centre where the family allows it.
         log_base: sum_i log h(x_i).
         components: K.
     """
 
     family: Family
+    weights: Weights
     blocks: Blocks
     log_base: Float[Array, ""]
-    components: int
+    components: int = field(metadata={"static": True})
 
     @property
     def rows(self) -> int:
@@ -55,83 +67,198 @@ class Mixture:
         return int(self.blocks.tail.shape[0])
 
     def data(self) -> Float[Array, "N d"]:
-        """The centred data as rows."""
+        """The data as rows, centred where the family's are."""
         return from_blocks(self.blocks).T
 
-    def _weighted(self, coefficients: Float[Array, "K P"]) -> Float[Array, "K P"]:
+    def total(self) -> Float[Array, " P"]:
+        """sum_i |t(x_i)|, the size of the expected statistics."""
+        t = self.family.statistics(from_blocks(self.blocks))
+        return jnp.sum(jnp.abs(t), axis=1)
+
+    def prior(self) -> Factors:
+        """The factors that equal the prior."""
+        dtype = self.log_base.dtype
+        sticks = self.weights.prior(self.components).astype(dtype)
+        return Factors(self.family.prior(self.components), sticks)
+
+    def view(self, q: Factors) -> View:
+        """E_q s(theta_k), E_q log w_k added to the constant's; and the KL."""
+        expected = self.weights.expected_log(q.sticks, self.components)
+        sticks = self.weights.prior(self.components).astype(q.sticks.dtype)
+        kl = self.family.kl(q.components) + weights.kl(q.sticks, sticks)
         # log w_k belongs to the constant statistic, which is the last one
-        return coefficients.at[..., -1].add(-jnp.log(float(self.components)))
+        return View(self.family.coefficients(q.components).at[:, -1].add(expected), kl)
 
-    def step(
-        self, lam: Float[Array, "K P"]
-    ) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
-        """One sweep of coordinate ascent.
+    def update(
+        self, q: Factors, expected: Float[Array, "K P"]
+    ) -> tuple[Factors, Float[Array, "K P"]]:
+        """The M-step: new factors, and the statistics in their components' order."""
+        order = self.weights.order(expected[:, -1])
+        components = q.components
+        if order is not None:
+            expected = expected[order]
+            components = self.family.permute(components, order)
+        return Factors(
+            self.family.update(components, expected),
+            self.weights.update(expected[:, -1]),
+        ), expected
 
-        Args:
-            lam: natural parameters of q(theta_k).
+    def evaluate(self, q: Factors, view: View, total: Float[Array, " P"]) -> Move:
+        """One sweep of coordinate ascent: E-step from a view, M-step from `q`.
 
-        Returns:
-            The ELBO at `lam` with the optimal responsibilities, all constants
-            included (so ELBO <= log p(X)), and the next natural parameters.
-            Blei, Kucukelbir and McAuliffe (2017), equations 21, 24 and 25, in d
-            dimensions and natural form.
+        The bound after it, L(phi, q') = log h + H(phi) + <E_q' s, S> - KL(q'), holds
+        for the responsibilities phi that any coefficients give, also for ones that
+        belong to no q: with M the coefficients and S = R^T T the entropy of phi is
+        sum_i logsumexp_k <t(x_i), M_k> - <M, S>. Where M is that of q, the bound at q
+        with its optimal phi is log h + sum_i logsumexp_k <t(x_i), M_k> - KL(q); Blei,
+        Kucukelbir and McAuliffe (2017), equations 13, 21, 24 and 25. Every constant is
+        included, so both are below log p(X).
         """
-        coefficients = self._weighted(self.family.moments(lam))
         evidence, expected = mixture_pass(
-            self.family.statistics, self.blocks, coefficients
+            self.family.statistics, self.blocks, view.coefficients
         )
-        bound = self.log_base + evidence - jnp.sum(kl_to_prior(self.family, lam))
-        return bound, self.family.prior() + expected
+        new, ordered = self.update(q, expected)
+        following = self.view(new)
+        gain = jnp.sum(following.coefficients * ordered)
+        gain = gain - jnp.sum(view.coefficients * expected)
+        moved = self.family.residual(q.components, new.components, total)
+        size = weights.residual(q.sticks, new.sticks)
+        return Move(
+            bound=self.log_base + evidence - view.kl,
+            after=self.log_base + evidence + gain - following.kl,
+            point=new,
+            view=following,
+            residual=jnp.maximum(moved, size),
+        )
 
-    def responsibilities(self, lam: Float[Array, "K P"]) -> Float[Array, "N K"]:
+    def step(self, q: Factors) -> tuple[Float[Array, ""], Factors]:
+        """The ELBO at `q` with its optimal responsibilities, and the next factors."""
+        move = self.evaluate(q, self.view(q), self.total())
+        return move.bound, move.point
+
+    def responsibilities(self, q: Factors) -> Float[Array, "N K"]:
         """phi, the optimal q(c_i = k) given q(theta); (N, K), so held in memory."""
-        coefficients = self._weighted(self.family.moments(lam))
         t = self.family.statistics(from_blocks(self.blocks))
-        return jax.nn.softmax(coefficients @ t, axis=0).T
+        return jax.nn.softmax(self.view(q).coefficients @ t, axis=0).T
 
-    def from_responsibilities(self, phi: Float[Array, "N K"]) -> Float[Array, "K P"]:
-        """The natural parameters that the M-step gives for responsibilities."""
+    def from_responsibilities(self, phi: Float[Array, "N K"]) -> Factors:
+        """The factors that the M-step gives, from the prior, for responsibilities."""
         t = self.family.statistics(from_blocks(self.blocks))
-        return self.family.prior() + (t @ phi).T
+        return self.update(self.prior(), (t @ phi).T)[0]
+
+    def counts(self, q: Factors) -> Float[Array, " K"]:
+        """Expected rows by component, sum_i phi_ik at q's optimal responsibilities."""
+        coefficients = self.view(q).coefficients
+        expected = mixture_pass(self.family.statistics, self.blocks, coefficients)[1]
+        return expected[:, -1]
+
+    def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
+        """s(theta_k), log w_k added to the constant's coefficient."""
+        log_weights = self.weights.log_weights(theta, self.components)
+        return self.family.natural(theta).at[..., -1].add(log_weights)
 
     def log_prior(self, theta: Parameters) -> Float[Array, ""]:
-        """Log p(theta) of all components."""
-        return jnp.sum(log_density(self.family, theta, self.family.prior()))
+        """Log p(theta): of the components' parameters and of the sticks' logits."""
+        sticks = self.weights.prior(self.components)
+        return self.family.log_prior(theta) + weights.log_density(theta, sticks)
 
     def log_likelihood(self, theta: Parameters) -> Float[Array, ""]:
         """Log p(X | theta), the assignments summed out."""
-        coefficients = self._weighted(self.family.natural(theta))
         return self.log_base + log_marginal(
-            self.family.statistics, self.blocks, coefficients
+            self.family.statistics, self.blocks, self.natural(theta)
         )
 
     def log_joint(self, theta: Parameters) -> Float[Array, ""]:
         """Log p(X, theta), the assignments summed out."""
         return self.log_prior(theta) + self.log_likelihood(theta)
 
-    def log_q(self, theta: Parameters, lam: Float[Array, "K P"]) -> Float[Array, "..."]:
-        """Log q(theta) of all components; `theta` may have leading draw axes."""
-        return jnp.sum(log_density(self.family, theta, lam), axis=-1)
+    def log_q(self, theta: Parameters, q: Factors) -> Float[Array, "*b"]:
+        """Log q(theta); `theta` may have leading draw axes."""
+        family = self.family.log_q(theta, q.components)
+        return family + weights.log_density(theta, q.sticks)
 
-    def scale(self) -> Float[Array, " P"]:
-        """The size of each natural parameter: |lam_0| + sum_i |t(x_i)|."""
-        t = self.family.statistics(from_blocks(self.blocks))
-        return jnp.abs(self.family.prior()) + jnp.sum(jnp.abs(t), axis=1)
+    def log_density(
+        self, theta: Parameters, points: Float[Array, "n d"]
+    ) -> Float[Array, "*b n"]:
+        """Log p(x | theta) of new points, centred as the data are; draws first."""
+        t = self.family.statistics(points.T)
+        terms = jnp.einsum("...kp,pn->...kn", self.natural(theta), t)
+        return self.family.log_base(points.T) + jax.nn.logsumexp(terms, axis=-2)
+
+    def draw(self, key: Key, q: Factors, shape: tuple[int, ...]) -> Parameters:
+        """Draws of theta from factors, each (*shape, *dims)."""
+        of_components, of_sticks = jax.random.split(key)
+        standard = self.family.describe(q.components)
+        theta = conjugate.draw(of_components, self.family.factors(standard), shape)
+        return theta | weights.draw(of_sticks, q.sticks, shape)
+
+    def simulate(
+        self, key: Key, n: int, theta: Parameters | None = None
+    ) -> tuple[Float[Array, "n d"], Any]:
+        """Rows of the mixture and their components.
+
+        Args:
+            key: of the simulation.
+            n: rows.
+            theta: one value of the parameters; by default one draw from the prior,
+                which makes this the prior predictive.
+
+        Returns:
+            Rows (n, d), centred as the data are, and labels (n,).
+        """
+        first, second, third = jax.random.split(key, 3)
+        if theta is None:
+            theta = self.draw(first, self.prior(), ())
+        log_weights = self.weights.log_weights(theta, self.components)
+        labels = jax.random.categorical(second, log_weights, shape=(n,))
+        every = self.family.component(theta).sample(third, (n,))
+        return jnp.take_along_axis(every, labels[:, None, None], axis=1)[:, 0], labels
+
+    def describe(self, q: Factors) -> Standard:
+        """The usual parameters of q; of the sticks their Betas' a and b."""
+        sticks = {"stick_a": q.sticks[0], "stick_b": q.sticks[1]}
+        return self.family.describe(q.components) | (
+            sticks if q.sticks.shape[1] else {}
+        )
+
+    def centre(self, q: Factors) -> Parameters:
+        """A central theta under q."""
+        theta = dict(self.family.centre(q.components))
+        if q.sticks.shape[1]:
+            theta[weights.STICK] = jnp.log(q.sticks[0]) - jnp.log(q.sticks[1])
+        return theta
 
 
-def bind(family: Family, values: np.ndarray, components: int, dtype: Any) -> Mixture:
+def bind(
+    family: Family,
+    values: np.ndarray,
+    components: int,
+    dtype: Any,
+    prior: Weights | None = None,
+) -> Mixture:
     """The mixture of `components` components of a family on (N, d) values.
 
-    The data are centred here, in float64 on the host, and the prior is moved along:
-    <t(x), s(theta)> cancels badly when the mean is large against the spread.
+    Where the family allows it the data are centred here, in float64 on the host, and
+    its prior is moved along: <t(x), s(theta)> cancels badly when the mean is large
+    against the spread.
+
+    Args:
+        family: complete, that is with every hyperparameter set.
+        values: rows.
+        components: K.
+        dtype: of all arrays.
+        prior: on the weights; by default they are 1/K.
     """
-    centre = data_centre(values)
+    centre = data_centre(family, values)
     blocks = to_blocks(values - centre, dtype)
     bound = family.bind(centre, dtype)
     log_base = jnp.sum(bound.log_base(from_blocks(blocks)))
-    return Mixture(bound, blocks, log_base, components)
+    chosen = weights.bind(prior or weights.Uniform(), dtype)
+    return Mixture(bound, chosen, blocks, log_base, components)
 
 
-def data_centre(values: np.ndarray) -> np.ndarray:
-    """The mean of each feature (d,); zero where there are no rows."""
-    return values.mean(axis=0) if len(values) else np.zeros(values.shape[1])
+def data_centre(family: Family, values: np.ndarray) -> np.ndarray:
+    """What is subtracted: the mean of each feature (d,); 0 where nothing is."""
+    if family.centred and len(values):
+        return np.asarray(values.mean(axis=0))
+    return np.zeros(values.shape[1])

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vi_bench import catalogue
 from vi_bench.data import Table, load
 from vi_bench.errors import InputError
 from vi_bench.spec import DEFAULT_METHODS, Spec, choose, make, values_of
@@ -20,7 +21,9 @@ def specify(
 ) -> tuple[Spec, Table | None]:
     """A Spec, and the table where the data were not given by name."""
     values = dict(fields)
-    values["model"] = _model(model)
+    values["model"] = _named("model", model)
+    if "weights" in values:
+        values["weights"] = _named("weights", values["weights"])
     values["methods"] = _methods(methods)
     named = isinstance(data, str | Path)
     table = None if named else load(data)
@@ -29,18 +32,14 @@ def specify(
     return make(values, "run()"), table
 
 
-def _registered(settings: Any) -> str:
-    return type(settings).__module__.rpartition(".")[2].replace("_", "-")
-
-
-def _model(model: Any) -> dict[str, Any]:
-    if isinstance(model, str):
-        return {"name": model}
-    if isinstance(model, Mapping):
-        return dict(model)
-    if dataclasses.is_dataclass(model) and not isinstance(model, type):
-        return {"name": _registered(model)} | values_of(model)
-    raise InputError(f"model {model!r}: expected a name, a mapping or a family")
+def _named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
+    if isinstance(given, str):
+        return {"name": given}
+    if isinstance(given, Mapping):
+        return dict(given)
+    if dataclasses.is_dataclass(given) and not isinstance(given, type):
+        return {"name": catalogue.registered(kind, type(given))} | values_of(given)
+    raise InputError(f"{kind} {given!r}: expected a name, a mapping or settings")
 
 
 def _methods(methods: Iterable[Any] | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -52,7 +51,11 @@ def _methods(methods: Iterable[Any] | Mapping[str, Any] | None) -> dict[str, Any
         return {label: _settings(label, given) for label, given in methods.items()}
     labels, settings = [], {}
     for given in methods:
-        label = given if isinstance(given, str) else _registered(given)
+        label = (
+            given
+            if isinstance(given, str)
+            else catalogue.registered("method", type(given))
+        )
         labels.append(label)
         settings[label] = _settings(label, given)
     return choose(labels, settings)
@@ -64,5 +67,7 @@ def _settings(label: str, given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return dict(given)
     if dataclasses.is_dataclass(given) and not isinstance(given, type):
-        return {"method": _registered(given)} | values_of(given)
+        return {"method": catalogue.registered("method", type(given))} | values_of(
+            given
+        )
     raise InputError(f"method {label!r}: {given!r} is neither a name nor settings")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vi_bench.compare.measures import Distance, Summary
+from vi_bench.compare.quantities import WEIGHT
 from vi_bench.methods.cavi import optima
 from vi_bench.mixture import data_centre
 from vi_bench.spec import values_of
@@ -38,9 +39,15 @@ def trees(result: Result) -> dict[str, DataTree]:
 def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
     assert run.draws is not None
     found = result.comparison  # every usable run is in it, if there is one
-    parameters: dict[str, Any] = run.draws.parameters
-    first = next(iter(parameters.values()))
+    dims = dict(result.family.dims) | {WEIGHT: ("component",)}
+    own = {name for name, d in dims.items() if d[:1] == ("component",)}
+    first = next(v for name, v in run.posterior.items() if name in own)
     order = np.broadcast_to(np.arange(first.shape[2]), first.shape[:3])
+    how = found.relabellings[label] if found else None
+    posterior = {
+        name: how.apply(v) if how and name in own else v
+        for name, v in run.posterior.items()
+    }
     stats: dict[str, Any] = dict(run.draws.sample_stats)
     if run.log_joint is not None:
         stats.setdefault("lp", run.log_joint)
@@ -54,17 +61,18 @@ def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
         "settings": values_of(run.method),
         "spec": result.spec.model_dump(mode="json"),
         "data_sha256": result.table_data.sha256,
-        "centre": data_centre(result.table_data.values),
+        "centre": data_centre(result.family, result.table_data.values),
         "outcome": dataclasses.asdict(run.outcome),
         "sampling_time": steady["median"] if steady else None,
         "environment": result.environment,
         "inference_library": "vi_bench",
     }
     return to_tree(
-        found.relabelled[label] if found else parameters,
-        result.family.dims,
+        posterior,
+        dims,
+        result.family.coordinates(result.table_data.features),
         result.table_data,
-        order=found.relabellings[label].order if found else order,
+        order=how.order if how else order,
         sample_stats=stats,
         invariants=found.invariants[label] if found else {},
         variational={k: np.asarray(v) for k, v in run.draws.variational.items()},
@@ -98,6 +106,9 @@ def summary(result: Result) -> dict[str, Any]:
             "spec": result.spec.model_dump(mode="json"),
             "model": {"name": result.spec.model.get("name", "gaussian")}
             | values_of(result.family),
+            "weights": {"name": result.spec.weights.get("name", "uniform")}
+            | values_of(result.weights),
+            "plugins": result.plugins,
             "data": {
                 "name": table.name,
                 "sha256": table.sha256,
@@ -136,6 +147,8 @@ def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
         "outcome_sentence": run.outcome.sentence,
         "error": run.error,
         "iterations": report.get("iterations"),
+        "leaps": report.get("leaps"),
+        "counts": report.get("counts"),
         "bound": bound,
         "bound_se": bound_se,
         "bound_keeps_labels": run.method.bound_keeps_labels,
@@ -181,8 +194,10 @@ def restarts(report: Mapping[str, Any]) -> dict[str, Any]:
         "bound": bounds,
         "iterations": report["restart_iterations"],
         "converged": np.asarray(report["restart_status"]) == 1,
+        "counts": report["restart_counts"],
         "optima": [
-            {"bound": value, "restarts": count} for value, count in optima(bounds)
+            {"bound": value, "restarts": count, "occupied": full}
+            for value, count, full in optima(bounds, report["restart_counts"])
         ],
         "largest_relative_fall": report["fall"],
     }

@@ -33,6 +33,8 @@ class MethodRun:
         setup_s: host work before the first stage.
         stages: stage -> its times.
         draws: as host arrays, uncentred; None unless it finished.
+        posterior: for the reader: parameters and what is derived from them, uncentred,
+            and weights where they are drawn; (chain, draw, *dims).
         log_joint: log p(X, theta) of each draw (chain, draw).
         error: the traceback of a failure.
     """
@@ -42,6 +44,7 @@ class MethodRun:
     setup_s: float = 0.0
     stages: dict[str, StageTime] = field(default_factory=dict)
     draws: Draws | None = None
+    posterior: dict[str, np.ndarray] = field(default_factory=dict)
     log_joint: np.ndarray | None = None
     error: str = ""
 
@@ -102,21 +105,25 @@ class Result:
 
     Attributes:
         spec: what was asked for.
-        family: the component family with its settings.
+        family: the component family, every hyperparameter set.
+        weights: the prior on the weights.
         table_data: the rows.
         runs: label -> what the method gave.
         comparison: against the reference; None where it has no draws.
         environment: device, versions, precision.
+        plugins: where a model or method that does not ship came from.
         interrupted: whether Ctrl-C ended it; finished methods are kept.
         folder: where it was written, or None.
     """
 
     spec: Spec
     family: Any
+    weights: Any
     table_data: Table
     runs: dict[str, MethodRun]
     comparison: Comparison | None
     environment: dict[str, Any]
+    plugins: list[dict[str, str]] = field(default_factory=list)
     interrupted: bool = False
     folder: Path | None = None
     _trees: dict[str, DataTree] = field(default_factory=dict)
@@ -157,9 +164,3 @@ class Result:
         self.figures(target)
         text = json.dumps(self.summary, indent=2, allow_nan=False)
         (target / "summary.json").write_text(text + "\n", encoding="utf-8")
-
-
-def coordinates(family: Any, table: Table) -> dict[str, list[list[object]]]:
-    """Parameter -> coordinates of its dimensions after the component's."""
-    known: dict[str, list[object]] = {"feature": list(table.features)}
-    return {name: [known[d] for d in dims] for name, dims in family.dims.items()}

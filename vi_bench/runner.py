@@ -13,16 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from vi_bench.compare import Comparison, Sample, compare
-from vi_bench.compare.quantities import Coordinates
+from vi_bench.compare.quantities import WEIGHT, flatten
 from vi_bench.contract import Draws, Outcome, Problem
 from vi_bench.data import Table, load
 from vi_bench.environment import computing, describe, find_device
 from vi_bench.errors import InputError
 from vi_bench.mixture import Mixture, bind, data_centre
 from vi_bench.progress import Watcher
-from vi_bench.result import MethodRun, Result, coordinates
+from vi_bench.result import MethodRun, Result
 from vi_bench.spec import Spec
 from vi_bench.timing import run_stage
+from vi_bench.weights import STICK
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:
@@ -32,15 +33,15 @@ def stream(key: jax.Array, name: str) -> jax.Array:
 
 def check(spec: Spec, family: Any, table: Table) -> None:
     """Refuse what fits each by itself but not together."""
-    rows, features = table.values.shape
+    rows = len(table.values)
     if spec.components > rows:
         raise InputError(
             f"components = {spec.components}, the data {table.name!r} have {rows} "
             "rows; expected at most as many components as rows"
         )
-    family.check(features)
+    family.check(table)
     if spec.precision == 32:
-        centred = table.values - data_centre(table.values)
+        centred = table.values - data_centre(family, table.values)
         if np.abs(centred).max() > 1e15:
             raise InputError("precision 32: values over 1e15 overflow when squared")
 
@@ -61,13 +62,15 @@ def execute(
     family = spec.family()
     data = load(table, spec.standardise)
     check(spec, family, data)
+    family = family.complete(data.values, spec.components)
+    weights = spec.mixing()
     device = find_device(spec.device)
     runs = {label: MethodRun(method) for label, method in methods.items()}
     interrupted = False
     with computing(device, spec.precision):
         dtype = jnp.float64 if spec.precision == 64 else jnp.float32
-        mixture = bind(family, data.values, spec.components, dtype)
-        centre = data_centre(data.values)
+        mixture = bind(family, data.values, spec.components, dtype, weights)
+        centre = data_centre(family, data.values)
         problem = Problem(mixture, spec.chains, spec.draws)
         key = jax.random.key(spec.seed)
         for label, run in runs.items():
@@ -86,8 +89,18 @@ def execute(
             if interrupted:
                 break
         environment = describe(device, spec.precision)
-    found = _compare(spec, coordinates(family, data), runs)
-    return Result(spec, family, data, runs, found, environment, interrupted)
+    found = _compare(spec, family, data, runs)
+    return Result(
+        spec,
+        family,
+        weights,
+        data,
+        runs,
+        found,
+        environment,
+        spec.plugins(),
+        interrupted,
+    )
 
 
 def attempt(
@@ -130,9 +143,17 @@ def finish(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> None:
     shape = next(iter(draws.parameters.values())).shape[:2]
     run.log_joint = np.asarray(log_joint).reshape(shape)
     run.outcome = run.method.outcome(draws)
-    uncentre = mixture.family.uncentre
+    family = mixture.family
+    theta = family.uncentre(draws.parameters, centre)
+    known = {name: theta[name] for name in family.dims if name in theta}
+    run.posterior = {
+        name: np.asarray(v) for name, v in (known | family.derived(known)).items()
+    }
+    if STICK in theta:
+        log_weights = mixture.weights.log_weights(theta, mixture.components)
+        run.posterior[WEIGHT] = np.exp(np.asarray(log_weights, float))
     as_numpy: dict[str, Any] = {
-        field: {k: np.asarray(v) for k, v in uncentre(values, centre).items()}
+        field: {k: np.asarray(v) for k, v in family.uncentre(values, centre).items()}
         for field, values in (
             ("parameters", draws.parameters),
             ("variational", draws.variational),
@@ -145,19 +166,27 @@ def finish(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> None:
 
 
 def _compare(
-    spec: Spec, places: Coordinates, runs: Mapping[str, MethodRun]
+    spec: Spec, family: Any, table: Table, runs: Mapping[str, MethodRun]
 ) -> Comparison | None:
+    coordinates = family.coordinates(table.features)
     samples = {}
     for label, run in runs.items():
         if run.usable and run.draws is not None:
             diverging = run.draws.sample_stats.get("diverging")
             share = 0.0 if diverging is None else float(np.mean(diverging))
+            known = {k: np.asarray(v, float) for k, v in run.posterior.items()}
+            weights = known.pop(WEIGHT, None)
+            named = family.compared({k: known[k] for k in family.dims if k in known})
+            columns, shared = flatten(named, coordinates)
+            if weights is not None:
+                columns[WEIGHT] = weights
             samples[label] = Sample(
-                {k: np.asarray(v, float) for k, v in run.draws.parameters.items()},
+                columns,
+                shared,
                 None if run.log_joint is None else run.log_joint.astype(float),
                 share,
             )
     reference = spec.held_against
     if reference not in samples:
         return None
-    return compare(samples, reference, places, spec.margin)
+    return compare(samples, reference, spec.margin)

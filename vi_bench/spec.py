@@ -27,6 +27,7 @@ class Spec(BaseModel):
         standardise: give each feature mean 0 and standard deviation 1.
         components: K.
         model: {"name": ..., settings of the family}.
+        weights: {"name": "uniform", "dirichlet" or "stick-breaking", settings}.
         methods: label -> {"method": registered name, by default the label; settings}.
         reference: label of the method that the others are held against; by default
             "nuts" where it is among them, else nothing is compared.
@@ -48,6 +49,7 @@ class Spec(BaseModel):
     standardise: bool = False
     components: Annotated[int, Ge(1)] = 2
     model: dict[str, Any] = Field(default_factory=lambda: {"name": "gaussian"})
+    weights: dict[str, Any] = Field(default_factory=lambda: {"name": "uniform"})
     methods: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: dict[str, dict[str, Any]](
             (label, {}) for label in DEFAULT_METHODS
@@ -69,6 +71,7 @@ class Spec(BaseModel):
             InputError: a model, method or reference is unknown, or a label is unfit.
         """
         catalogue.known("model", self.model.get("name", "gaussian"))
+        catalogue.known("weights", self.weights.get("name", "uniform"))
         for label, settings in self.methods.items():
             catalogue.known("method", settings.get("method", label))
             _check_label(label)
@@ -83,6 +86,12 @@ class Spec(BaseModel):
         name = settings.pop("name", "gaussian")
         return build(catalogue.model(name), settings, f"model {name}")
 
+    def mixing(self) -> Any:
+        """The prior on the weights with its settings, validated."""
+        settings = dict(self.weights)
+        name = settings.pop("name", "uniform")
+        return build(catalogue.weights(name), settings, f"weights {name}")
+
     def inference(self) -> dict[str, Any]:
         """Label -> method with its settings, validated, in the order given."""
         self.check_names()
@@ -92,6 +101,14 @@ class Spec(BaseModel):
             kind = catalogue.method(given.pop("method", label))
             found[label] = build(kind, given, f"method {label}")
         return found
+
+    def plugins(self) -> list[dict[str, str]]:
+        """Where a model or method that does not ship comes from, by its SHA-256."""
+        methods = {s.get("method", label) for label, s in self.methods.items()}
+        model = self.model.get("name", "gaussian")
+        return catalogue.provenance(
+            [("model", model), *(("method", name) for name in sorted(methods))]
+        )
 
     @property
     def held_against(self) -> str | None:
@@ -161,7 +178,7 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
     Args:
         what: an experiment's name or the path of a .toml file.
         overrides: Spec fields; "methods" may be an iterable of labels, which keeps
-            the settings that the file has for them, and "model" a name.
+            the settings that the file has for them, "model" and "weights" a name.
     """
     if what in catalogue.experiments():
         path = catalogue.experiment(what)
@@ -184,11 +201,11 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
 
 def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     merged = values | {k: v for k, v in overrides.items() if v is not None}
-    if isinstance(merged.get("model"), str):
-        kept = values.get("model", {})
-        name = merged["model"]
-        same = isinstance(kept, Mapping) and kept.get("name", "gaussian") == name
-        merged["model"] = dict(kept) if same else {"name": name}
+    for key, usual in (("model", "gaussian"), ("weights", "uniform")):
+        if isinstance(name := merged.get(key), str):
+            kept = values.get(key, {})
+            same = isinstance(kept, Mapping) and kept.get("name", usual) == name
+            merged[key] = dict(kept) if same else {"name": name}
     chosen = merged.get("methods")
     if chosen is not None and not isinstance(chosen, Mapping):
         merged["methods"] = choose(chosen, values.get("methods", {}))

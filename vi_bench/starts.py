@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import Key
-from vi_bench.mixture import Mixture
+from vi_bench.mixture import Factors, Mixture
 
 
 def _squared_distances(
@@ -67,8 +67,8 @@ def k_means(
 ) -> Float[Array, "K d"]:
     """Centres of the best of several short k-means runs, in random order.
 
-    A start for methods that follow one path (SVI, a NUTS chain); it shares nothing
-    with the CAVI kernel. Centres left without rows stay where they are.
+    A start for methods that follow one path (SVI, a NUTS chain). Centres left without
+    rows stay where they are.
     """
 
     def improve(_: Array, centres: Float[Array, "K d"]) -> Float[Array, "K d"]:
@@ -86,8 +86,12 @@ def k_means(
     return jax.random.permutation(order, centres[jnp.argmin(inertia)])
 
 
-def centres(key: Key, mixture: Mixture) -> Float[Array, "K d"]:
-    """`k_means` of a mixture's centred data; zeros where there are no rows."""
+def k_means_factors(key: Key, mixture: Mixture) -> Factors:
+    """The M-step after `k_means`; the prior where there are no rows."""
     if mixture.rows == 0:
-        return jnp.zeros((mixture.components, mixture.features))
-    return k_means(key, mixture.data(), mixture.components)
+        return mixture.prior()
+    x = mixture.data()
+    owner = nearest(x, k_means(key, x, mixture.components))
+    return mixture.from_responsibilities(
+        jax.nn.one_hot(owner, mixture.components, dtype=x.dtype)
+    )

@@ -16,6 +16,7 @@ from vi_bench.data import Table
 def to_tree(
     posterior: Mapping[str, np.ndarray],
     dims: Mapping[str, tuple[str, ...]],
+    coordinates: Mapping[str, list[str]],
     table: Table,
     *,
     order: np.ndarray,
@@ -31,12 +32,11 @@ def to_tree(
     component) tells which component of the raw draw became component k; `variational`,
     q's own parameters; `observed_data`.
     """
-    components = next(iter(posterior.values())).shape[2]
     coords: dict[str, Any] = {
-        "component": np.arange(components),
+        "component": np.arange(order.shape[-1]),
         "feature": list(table.features),
         "row": np.arange(len(table.values)),
-    }
+    } | dict(coordinates)
     tree = from_dict(
         {
             "posterior": dict(posterior),
@@ -44,7 +44,7 @@ def to_tree(
             "observed_data": {"x": table.values},
         },
         coords=coords,
-        dims={name: ["component", *extra] for name, extra in dims.items()}
+        dims={name: list(d) for name, d in dims.items() if name in posterior}
         | {"x": ["row", "feature"]},
     )
     draws = ("chain", "draw")

@@ -5,24 +5,27 @@ from vi_bench.compare import Sample, compare
 from vi_bench.compare.measures import Distance, Estimate
 from vi_bench.compare.verdict import _holm, judge
 
-PLACES = {"mu": [["x0", "x1"]]}
 MEANS = np.array([[-6.0, 0.0], [6.0, 1.0], [0.0, 8.0]])
 
 
 def sample(random, scale=1.0, shift=0.0, shape=(4, 1000), means=MEANS):
     mu = means + shift + scale * random.normal(size=(*shape, *means.shape))
-    return Sample({"mu": mu}, -(((mu - means) ** 2).sum((2, 3))) / 2)
+    return Sample(columns(mu), {}, -(((mu - means) ** 2).sum((2, 3))) / 2)
+
+
+def columns(mu):
+    return {f"mu[x{j}]": mu[..., j] for j in range(mu.shape[-1])}
 
 
 def permuted(given, random):
-    mu = given.parameters["mu"]
+    mu = np.stack(list(given.columns.values()), axis=-1)
     order = np.array([[random.permutation(3) for _ in row] for row in mu])
     moved = np.take_along_axis(mu, order[..., None], axis=2)
-    return Sample({"mu": moved}, given.log_joint)
+    return Sample(columns(moved), {}, given.log_joint)
 
 
 def test_equal_posteriors_agree(random):
-    found = compare({"a": sample(random), "b": sample(random)}, "b", PLACES)
+    found = compare({"a": sample(random), "b": sample(random)}, "b")
     assert found.verdicts["a"].word == "agrees"
     assert set(found.verdicts) == {"a"}
     assert found.note == ""
@@ -30,14 +33,14 @@ def test_equal_posteriors_agree(random):
 
 @pytest.mark.parametrize("change", [{"scale": 0.7}, {"shift": 0.4}])
 def test_different_posteriors_differ(change, random):
-    found = compare({"a": sample(random, **change), "b": sample(random)}, "b", PLACES)
+    found = compare({"a": sample(random, **change), "b": sample(random)}, "b")
     assert found.verdicts["a"].word == "differs"
     assert "+-" in found.verdicts["a"].reason
 
 
 def test_few_draws_are_inconclusive_and_say_how_many_more(random):
     few = {k: sample(random, shape=(4, 150)) for k in "ab"}
-    verdict = compare(few, "b", PLACES).verdicts["a"]
+    verdict = compare(few, "b").verdicts["a"]
     assert verdict.word == "inconclusive"
     assert verdict.more_draws > 1
     assert "times the draws" in verdict.reason
@@ -45,8 +48,8 @@ def test_few_draws_are_inconclusive_and_say_how_many_more(random):
 
 def test_label_permuted_chains_give_the_same_comparison(random):
     a, b = sample(random, 0.9), sample(random)
-    plain = compare({"a": a, "b": b}, "b", PLACES)
-    mixed = compare({"a": permuted(a, random), "b": permuted(b, random)}, "b", PLACES)
+    plain = compare({"a": a, "b": b}, "b")
+    mixed = compare({"a": permuted(a, random), "b": permuted(b, random)}, "b")
     # components may come in another order, their numbers may not change
     for label in ("a", "b"):
         left = _sorted_summaries(plain, label)
@@ -69,8 +72,9 @@ def _sorted_summaries(found, label):
 def test_chains_in_different_modes_make_the_reference_unreliable(random):
     stuck = sample(random)
     other = MEANS + np.array([[0.0, 0.0], [0.0, 0.0], [0.0, -5.0]])
-    stuck.parameters["mu"][2:] = sample(random, means=other).parameters["mu"][2:]
-    found = compare({"a": sample(random), "b": stuck}, "b", PLACES)
+    for label, values in sample(random, means=other).columns.items():
+        stuck.columns[label][2:] = values[2:]
+    found = compare({"a": sample(random), "b": stuck}, "b")
     verdict = found.verdicts["a"]
     assert verdict.word == "reference unreliable"
     assert "R-hat" in verdict.reason
@@ -78,8 +82,8 @@ def test_chains_in_different_modes_make_the_reference_unreliable(random):
 
 def test_divergences_make_the_reference_unreliable(random):
     reference = sample(random)
-    reference = Sample(reference.parameters, reference.log_joint, divergent=0.05)
-    verdict = compare({"a": sample(random), "b": reference}, "b", PLACES).verdicts["a"]
+    reference = Sample(reference.columns, {}, reference.log_joint, divergent=0.05)
+    verdict = compare({"a": sample(random), "b": reference}, "b").verdicts["a"]
     assert verdict.word == "reference unreliable"
     assert "diverged" in verdict.reason
 
@@ -87,17 +91,15 @@ def test_divergences_make_the_reference_unreliable(random):
 def test_overlapping_components_are_judged_by_invariants_only(random):
     near = 0.3 * MEANS / 6
     samples = {k: sample(random, means=near) for k in "ab"}
-    found = compare(samples, "b", PLACES)
+    found = compare(samples, "b")
     assert "label-invariant" in found.note
     assert not any("of component" in name for name in found.judged)
     assert any("of component" in name for name in found.distances["a"])
 
 
 def test_one_component_and_one_dimension(random):
-    samples = {
-        k: Sample({"mu": random.normal(size=(4, 1000, 1, 1))}, None) for k in "ab"
-    }
-    found = compare(samples, "b", {"mu": [["x0"]]})
+    samples = {k: Sample({"mu": random.normal(size=(4, 1000, 1))}) for k in "ab"}
+    found = compare(samples, "b")
     assert found.verdicts["a"].word == "agrees"
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vi_bench as vb
-from tests.oracles import log_block, log_evidence, textbook_elbo
+from tests.oracles import factors, log_block, log_evidence, textbook_elbo
 from vi_bench.methods.cavi import optima
 from vi_bench.mixture import bind
 from vi_bench.models.gaussian import Gaussian
@@ -72,12 +72,12 @@ def test_the_elbo_equals_the_textbooks_sum_of_expectations(overlapping):
 
 
 def test_the_answer_is_a_stationary_point_of_the_bound(overlapping):
-    mixture = bind(Gaussian(sigma=2.0), overlapping, 3, jnp.float64)
+    mixture = bind(Gaussian(sigma=2.0, mean=0.0), overlapping, 3, jnp.float64)
     fit = vb.cavi(overlapping, 3, 2.0)
     centre = overlapping.mean(axis=0)
     c = 1 / fit.s2
-    lam = jnp.asarray(np.c_[(fit.m - centre) * c[:, None], c])
-    gradient = jax.grad(lambda lam: mixture.step(lam)[0])(lam)
+    lam = factors(np.c_[(fit.m - centre) * c[:, None], c])
+    gradient = jax.grad(lambda q: mixture.step(q)[0])(lam).components
     # against the bound's curvature in these coordinates, 1 / (2 c^2) and s2
     assert float(jnp.abs(gradient).max()) < 1e-8
 
@@ -94,10 +94,10 @@ def test_the_updates_are_the_papers(overlapping):
     new_m = new_s2[:, None] * (phi.T @ x)
 
     centre = x.mean(axis=0)
-    mixture = bind(Gaussian(sigma=sigma), x, K, jnp.float64)
-    lam = jnp.asarray(np.c_[(m - centre) / s2[:, None], 1 / s2])
+    mixture = bind(Gaussian(sigma=sigma, mean=0.0), x, K, jnp.float64)
+    lam = factors(np.c_[(m - centre) / s2[:, None], 1 / s2])
     bound, following = mixture.step(lam)
-    q = mixture.family.describe(following)
+    q = mixture.describe(following)
     np.testing.assert_allclose(q["m"] + centre, new_m, rtol=1e-10)
     np.testing.assert_allclose(q["s2"], new_s2, rtol=1e-12)
     np.testing.assert_allclose(mixture.responsibilities(lam), phi, rtol=1e-9)
@@ -112,7 +112,8 @@ def test_the_notebooks_optimum_is_the_known_one():
     """
     fit = vb.cavi("notebook", 5, 1.0)
     np.testing.assert_allclose(fit.elbo[-1], -3286.509556, atol=1e-6)
-    assert optima(fit.restart_elbo) == [(pytest.approx(-3286.509556, abs=1e-6), 20)]
+    (only,) = optima(fit.restart_elbo, np.ones((20, 5)))
+    assert only == (pytest.approx(-3286.509556, abs=1e-6), 20, 5)
     gaps = np.linalg.norm(fit.m[:, None] - fit.m, axis=2) + 9 * np.eye(5)
     assert gaps.min() < 1e-4
     pair = np.argwhere(gaps < 1e-4)[0]
@@ -126,16 +127,6 @@ def test_permuted_rows_and_relabelled_starts_change_nothing(overlapping, random)
     np.testing.assert_allclose(a.elbo[-1], b.elbo[-1], rtol=1e-12)
     ranked = [fit.m[np.argsort(fit.m[:, 0])] for fit in (a, b)]
     np.testing.assert_allclose(*ranked, atol=1e-6)
-
-
-def test_a_step_commutes_with_relabelling(overlapping, random):
-    mixture = bind(Gaussian(), overlapping, 3, jnp.float64)
-    lam = jnp.asarray(np.c_[random.normal(size=(3, 2)), [3.0, 9.0, 20.0]])
-    order = np.array([2, 0, 1])
-    bound, following = mixture.step(lam)
-    other, permuted = mixture.step(lam[order])
-    np.testing.assert_allclose(bound, other, rtol=1e-14)
-    np.testing.assert_allclose(following[order], permuted, rtol=1e-13)
 
 
 @pytest.mark.parametrize("offset", [1e8, -3e6])
@@ -187,10 +178,10 @@ def test_the_last_elbo_belongs_to_the_q_returned(overlapping):
 def test_restarts_in_a_worse_optimum_are_shown():
     data = "simulate:K=8,d=1,N=200,separation=12,seed=3"
     fit = vb.cavi(data, 8, 10.0, restarts=30)
-    found = optima(fit.restart_elbo)
+    found = optima(fit.restart_elbo, np.ones((30, 8)))
     assert len(found) > 1
     assert found[0][0] == pytest.approx(fit.elbo[-1], abs=1e-6)
-    assert sum(count for _, count in found) == 30
+    assert sum(count for _, count, _ in found) == 30
 
 
 def test_empty_components_are_legal(random):
@@ -202,7 +193,19 @@ def test_empty_components_are_legal(random):
 
 def test_optima_groups_by_distance_and_drops_nan():
     bounds = np.array([-10.0, np.nan, -10.00005, -12.0, -10.00009])
-    assert optima(bounds) == [(-10.0, 3), (-12.0, 1)]
-    assert optima(np.array([np.nan])) == []
+    counts = np.array([[5, 5.0]] * 3 + [[9.9, 0.1]] + [[5, 5]])
+    assert optima(bounds, counts) == [(-10.0, 3, 2), (-12.0, 1, 1)]
+    assert optima(np.array([np.nan]), counts[:1]) == []
     coarse = np.array([-451.5681, -451.56775, -453.0], np.float32)
-    assert [count for _, count in optima(coarse)] == [2, 1]
+    assert [count for _, count, _ in optima(coarse, counts)] == [2, 1]
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.0])
+def test_leaps_end_in_the_optimum_of_plain_sweeps(sigma):
+    """Same optimum to 1e-8, with far fewer sweeps where those are slow."""
+    plain = vb.cavi("notebook", 5, sigma, accelerate=False, max_iterations=20_000)
+    quick = vb.cavi("notebook", 5, sigma)
+    assert plain.outcome.converged
+    assert quick.outcome.converged
+    np.testing.assert_allclose(quick.elbo[-1], plain.elbo[-1], rtol=0, atol=1e-8)
+    assert len(quick.elbo) < len(plain.elbo)

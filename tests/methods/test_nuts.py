@@ -29,7 +29,7 @@ def test_nuts_equals_exact_enumeration():
     """Two z-tests at 4.5 standard errors: false alarm 1.4e-5; ESS is checked first."""
     x = np.array([-2.1, -1.4, -1.9, 0.3, 1.2, 1.8, 2.4, 2.0])[:, None]
     result = vb.run(
-        Gaussian(sigma=2.0), x, ["nuts"], components=2, draws=4000, repeats=1
+        Gaussian(sigma=2.0, mean=0.0), x, ["nuts"], components=2, draws=4000, repeats=1
     )
     found = result.comparison.summaries["nuts"]
     for name, exact in exact_moments(x, 2, 2.0).items():
@@ -43,7 +43,11 @@ def test_nuts_equals_exact_enumeration():
 def test_on_separated_data_cavis_means_are_nuts_means(separated):
     """12 z-tests of means and sds at 5 errors: false alarm 7e-6; ESS first."""
     result = vb.run(
-        Gaussian(sigma=5.0), separated, ["cavi", "nuts"], components=3, repeats=1
+        Gaussian(sigma=5.0, mean=0.0),
+        separated,
+        ["cavi", "nuts"],
+        components=3,
+        repeats=1,
     )
     found = result.comparison
     assert found.relabellings["nuts"].identifiable
@@ -101,7 +105,7 @@ def test_stuck_chains_and_divergences_are_suspect():
 
 
 def test_the_density_is_the_log_joint_of_the_unconstrained(overlapping):
-    mixture = bind(Gaussian(), overlapping, 2, jnp.float64)
+    mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 2, jnp.float64)
     mu = {"mu": jnp.ones((2, 2))}
     value = unconstrained_density(mixture)(mu)
     np.testing.assert_allclose(value, mixture.log_joint(mu))

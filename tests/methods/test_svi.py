@@ -17,18 +17,19 @@ DRAWS = 4000
 @pytest.fixture(scope="module")
 def problem():
     x = vb.load("simulate:K=3,d=2,N=80,separation=3,seed=1").values
-    return x, bind(Gaussian(sigma=2.0), x, 3, jnp.float64)
+    return x, bind(Gaussian(sigma=2.0, mean=0.0), x, 3, jnp.float64)
 
 
 def at_cavis_answer(x, mixture, method):
     """NumPyro's SVI with every parameter at CAVI's optimum."""
     fit = vb.cavi(x, 3, 2.0)
     m = jnp.asarray(fit.m - x.mean(axis=0))
-    svi, model, _ = method._build({"mu": m})
+    standard = {"m": m, "s2": jnp.asarray(fit.s2)}
+    svi, model, _ = method._build(mixture, {"mu": m}, standard)
     state = svi.init(jax.random.key(0), mixture)
     values = {
         "m": m,
-        "s": jnp.sqrt(jnp.asarray(fit.s2)),
+        "s2": jnp.asarray(fit.s2),
         "assignment_logits": jnp.log(jnp.asarray(fit.phi)),
     }
     free = transform_fn(svi.constrain_fn.args[0], values, invert=True)
@@ -59,7 +60,7 @@ def test_same_family_at_cavis_answer_has_its_elbo_and_does_not_improve_it(proble
         return jax.lax.scan(lambda s, _: svi.update(s, mixture), state, length=1500)[0]
 
     trained = svi.get_params(train(state))
-    moved = max(float(jnp.abs(trained[n] - values[n]).max()) for n in ("m", "s"))
+    moved = max(float(jnp.abs(trained[n] - values[n]).max()) for n in ("m", "s2"))
     assert moved > 1e-4, "the optimiser must have been free to move"
     after, after_error = estimate(model, mixture, trained, jax.random.key(3))
     assert after <= fit.elbo[-1] + 5 * after_error
@@ -71,7 +72,7 @@ def test_log_q_is_the_guides_own(guide, problem):
     _, mixture = problem
     method = SVI(guide=guide)
     start = {"mu": jnp.asarray(np.arange(6.0).reshape(3, 2))}
-    svi, model, posterior = method._build(start)
+    svi, model, posterior = method._build(mixture, start, {})
     state = svi.init(jax.random.key(0), mixture)
     params = svi.get_params(state)
     theta, log_q = posterior(jax.random.key(1), mixture, params)
@@ -98,7 +99,7 @@ def test_the_guides_rank_as_they_must_and_stay_below_the_evidence(problem):
     bounds = {}
     for guide in ("same-family", "mean-field", "full-rank"):
         result = vb.run(
-            Gaussian(sigma=2.0),
+            Gaussian(sigma=2.0, mean=0.0),
             x,
             {"svi": {"guide": guide, "steps": 2000}},
             components=3,
@@ -119,7 +120,7 @@ def test_the_guides_rank_as_they_must_and_stay_below_the_evidence(problem):
 def test_a_learning_rate_that_explodes_is_not_finite_and_says_so(problem):
     x, _ = problem
     result = vb.run(
-        Gaussian(sigma=2.0),
+        Gaussian(sigma=2.0, mean=0.0),
         x,
         {"svi": {"learning_rate": 1e38, "final_learning_rate": 1e38, "steps": 200}},
         components=3,
@@ -133,7 +134,11 @@ def test_a_learning_rate_that_explodes_is_not_finite_and_says_so(problem):
 def test_too_few_steps_are_budget_spent(problem):
     x, _ = problem
     result = vb.run(
-        Gaussian(sigma=2.0), x, {"svi": {"steps": 100}}, components=3, repeats=1
+        Gaussian(sigma=2.0, mean=0.0),
+        x,
+        {"svi": {"steps": 100}},
+        components=3,
+        repeats=1,
     )
     assert result.runs["svi"].outcome.status == "budget spent"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vi_bench.compare.measures import Distance, Summary, distance, summarise
-from vi_bench.compare.quantities import Coordinates, by_component, invariants
+from vi_bench.compare.quantities import by_component, invariants
 from vi_bench.compare.relabel import Relabelling, find_pivot, points, relabel
 from vi_bench.compare.verdict import Verdict, judge, unreliable
 
@@ -18,12 +18,14 @@ class Sample:
     """Draws of one posterior.
 
     Attributes:
-        parameters: name -> (chain, draw, K, ...).
+        columns: label -> (chain, draw, K), scalars that each component has.
+        shared: label -> (chain, draw), scalars that the components share.
         log_joint: log p(X, theta) of each draw (chain, draw), or None.
         divergent: share of divergent transitions.
     """
 
-    parameters: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray]
+    shared: dict[str, np.ndarray] = field(default_factory=dict)
     log_joint: np.ndarray | None = None
     divergent: float = 0.0
 
@@ -34,7 +36,7 @@ class Comparison:
 
     Attributes:
         reference: label of the reference.
-        relabelled: label -> parameters permuted to the pivot.
+        relabelled: label -> columns permuted to the pivot.
         relabellings: label -> how.
         invariants: label -> name -> (chain, draw).
         summaries: label -> quantity -> Summary; relabelled parameters included.
@@ -63,7 +65,6 @@ class Comparison:
 def compare(
     samples: Mapping[str, Sample],
     reference: str,
-    coordinates: Coordinates,
     margin: float = 0.1,
 ) -> Comparison:
     """Compare every sample with the reference.
@@ -71,18 +72,17 @@ def compare(
     Args:
         samples: label -> draws, all of the same mixture.
         reference: the label that the others are held against.
-        coordinates: parameter -> coordinates of its dimensions after the component's.
         margin: see `vi_bench.compare.verdict`.
     """
     trusted = samples[reference]
-    pivot, scale = find_pivot(points(trusted.parameters), trusted.log_joint)
+    pivot, scale = find_pivot(points(trusted.columns), trusted.log_joint)
     relabellings, relabelled, invariant, summaries = {}, {}, {}, {}
     scalars: dict[str, dict[str, np.ndarray]] = {}
     for label, sample in samples.items():
-        how = relabel(points(sample.parameters), pivot, scale)
-        moved = {name: how.apply(v) for name, v in sample.parameters.items()}
-        found = invariants(sample.parameters, sample.log_joint, coordinates)
-        scalars[label] = found | by_component(moved, coordinates)
+        how = relabel(points(sample.columns), pivot, scale)
+        moved = {name: how.apply(v) for name, v in sample.columns.items()}
+        found = invariants(sample.columns, sample.shared, sample.log_joint)
+        scalars[label] = found | by_component(moved)
         relabellings[label], relabelled[label], invariant[label] = how, moved, found
         summaries[label] = {k: summarise(v) for k, v in scalars[label].items()}
 

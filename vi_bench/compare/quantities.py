@@ -6,51 +6,82 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-Coordinates = Mapping[str, Sequence[Sequence[object]]]
-"""Parameter name -> for each dimension after the component's, its coordinates."""
+WEIGHT = "weight"
+"""The name of the column that holds the components' weights, where they are drawn."""
 
 
-def _columns(
-    parameters: dict[str, np.ndarray], coordinates: Coordinates
-) -> dict[str, np.ndarray]:
-    """Every coordinate of every parameter: its label -> (chain, draw, K)."""
-    found = {}
-    for name, values in parameters.items():
-        for index in np.ndindex(values.shape[3:]):
-            labels = [str(coordinates[name][axis][i]) for axis, i in enumerate(index)]
-            found[f"{name}[{','.join(labels)}]" if labels else name] = values[
-                (slice(None), slice(None), slice(None), *index)
-            ]
-    return found
+def flatten(
+    named: Mapping[str, tuple[np.ndarray, tuple[str, ...]]],
+    coordinates: Mapping[str, Sequence[object]],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Every coordinate of every array by its label.
+
+    Args:
+        named: name -> (values (chain, draw, *dims), dims), "component" first where a
+            component has one.
+        coordinates: dimension -> coordinates, for every other dimension.
+
+    Returns:
+        Columns (chain, draw, K) of what each component has, and scalars (chain, draw)
+        of what they share.
+    """
+    columns: dict[str, np.ndarray] = {}
+    shared: dict[str, np.ndarray] = {}
+    for name, (values, dims) in named.items():
+        own = dims[:1] == ("component",)
+        rest = dims[1:] if own else dims
+        lead = 3 if own else 2
+        for index in np.ndindex(values.shape[lead:]):
+            labels = [str(coordinates[d][i]) for d, i in zip(rest, index, strict=True)]
+            label = f"{name}[{','.join(labels)}]" if labels else name
+            part = values[(*(slice(None),) * lead, *index)]
+            (columns if own else shared)[label] = part
+    return columns, shared
 
 
 def invariants(
-    parameters: dict[str, np.ndarray],
+    columns: Mapping[str, np.ndarray],
+    shared: Mapping[str, np.ndarray],
     log_joint: np.ndarray | None,
-    coordinates: Coordinates,
 ) -> dict[str, np.ndarray]:
     """Scalars that no permutation of the components changes, each (chain, draw).
 
-    The log joint density; per coordinate the mean and the mean square over
-    components, and the sorted values (1 is the smallest).
+    The log joint density; what components share; per column the mean and the mean
+    square over components, weighted where weights are drawn. Where they are not, the
+    sorted values too (1 is the smallest); where they are, the sorted weights and the
+    sum of their squares: an empty component's parameters are draws from the prior, and
+    their order tells nothing about the data.
     """
     found = {} if log_joint is None else {"log joint": log_joint}
-    for label, values in _columns(parameters, coordinates).items():
-        found[f"mean {label}"] = values.mean(axis=-1)
-        found[f"mean square {label}"] = (values**2).mean(axis=-1)
-        if values.shape[-1] > 1:
+    found |= shared
+    weights = columns.get(WEIGHT)
+    for label, values in columns.items():
+        if label == WEIGHT:
+            found[f"sum of squared {label}s"] = (values**2).sum(axis=-1)
+        elif weights is None:
+            found[f"mean {label}"] = values.mean(axis=-1)
+            found[f"mean square {label}"] = (values**2).mean(axis=-1)
+        else:
+            found[f"mean {label}"] = (weights * values).sum(axis=-1)
+            found[f"mean square {label}"] = (weights * values**2).sum(axis=-1)
+        if values.shape[-1] > 1 and (weights is None or label == WEIGHT):
             ordered = np.sort(values, axis=-1)
             for rank in range(values.shape[-1]):
                 found[f"sorted {label} {rank + 1}"] = ordered[..., rank]
-    return found
+    return {name: v for name, v in found.items() if not constant(v)}
 
 
-def by_component(
-    parameters: dict[str, np.ndarray], coordinates: Coordinates
-) -> dict[str, np.ndarray]:
+def constant(values: np.ndarray) -> bool:
+    """Whether draws differ by rounding only, as the one weight of K = 1 does."""
+    spread = float(np.ptp(values)) if values.size else 0.0
+    return spread <= 1e-12 * float(np.max(np.abs(values), initial=0.0))
+
+
+def by_component(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every scalar parameter of relabelled draws, each (chain, draw)."""
     return {
         f"{label} of component {k}": values[..., k]
-        for label, values in _columns(parameters, coordinates).items()
+        for label, values in columns.items()
         for k in range(values.shape[-1])
+        if not constant(values[..., k])
     }

@@ -72,10 +72,9 @@ class Relabelling:
         return np.take_along_axis(values, order, axis=2)
 
 
-def points(parameters: dict[str, np.ndarray]) -> np.ndarray:
-    """All parameters of a component side by side: (chain, draw, K, F)."""
-    parts = [v.reshape(*v.shape[:3], -1) for _, v in sorted(parameters.items())]
-    return np.concatenate(parts, axis=-1)
+def points(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """All scalars of a component side by side: (chain, draw, K, F)."""
+    return np.stack([v for _, v in sorted(columns.items())], axis=-1)
 
 
 def costs(draws: np.ndarray, pivot: np.ndarray, scale: np.ndarray) -> np.ndarray:

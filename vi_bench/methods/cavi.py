@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from vi_bench import starts
 from vi_bench.contract import Draws, Key, Outcome, Problem, Stage
@@ -21,12 +21,13 @@ from vi_bench.iterate import (
     CONVERGED,
     NOT_FINITE,
     Ascent,
+    Move,
     ascend,
     begin,
     over_lanes,
     resolvable,
 )
-from vi_bench.mixture import Mixture
+from vi_bench.mixture import Factors, Mixture
 
 SLICE = 500
 """Iterations each restart may spend between two looks at the clock."""
@@ -49,11 +50,13 @@ class CAVI:
         max_iterations: cap on the iterations of each restart.
         tol: on the relative change of the ELBO and on the fixed-point residual, both;
             raised to what the precision resolves.
+        accelerate: leap ahead after every second sweep (SQUAREM), where the ELBO rises.
     """
 
     restarts: Annotated[int, Gt(0)] = 20
     max_iterations: Annotated[int, Gt(0)] = 10_000
     tol: Annotated[float, Gt(0)] = 1e-10
+    accelerate: bool = True
 
     kind: ClassVar[Literal["variational", "mcmc"]] = "variational"
     summary: ClassVar[str] = "coordinate ascent, hand-written kernel, many restarts"
@@ -72,15 +75,22 @@ class CAVI:
                 jnp.arange(self.restarts) >= (self.restarts + 1) // 2,
                 jax.random.split(key, self.restarts),
             )
-            return jax.vmap(lambda point: begin(point, self.max_iterations))(points)
+            return jax.vmap(
+                lambda point: begin(point, mixture.view(point), self.max_iterations)
+            )(points)
 
         def fit(_: Key, mixture: Mixture, lanes: Ascent) -> Ascent:
-            tolerance = resolvable(self.tol, lanes.point.dtype)
-            scale = mixture.scale()
-            return over_lanes(
-                lambda state: ascend(mixture.step, scale, state, SLICE, tolerance),
-                lanes,
-            )
+            total = mixture.total()
+            mean = total / max(mixture.rows, 1)
+            tolerance = resolvable(self.tol, total.dtype)
+
+            def sweep(point: Any, view: Any) -> Move:
+                return mixture.evaluate(point, view, total)
+
+            def climb(state: Ascent) -> Ascent:
+                return ascend(sweep, state, SLICE, tolerance, self.accelerate, mean)
+
+            return over_lanes(climb, lanes)
 
         def draw(key: Key, mixture: Mixture, lanes: Ascent) -> Draws:
             return best_draws(key, mixture, lanes, shape)
@@ -96,12 +106,12 @@ class CAVI:
         report = draws.report
         status = int(report["status"])
         iterations, residual = int(report["iterations"]), float(report["residual"])
-        precision = draws.variational["lam"].dtype
+        precision = report["bound"].dtype
         if status == NOT_FINITE or not np.isfinite(report["bound"]):
             return Outcome(
                 "not finite",
                 f"the ELBO was not finite after {iterations} iterations: "
-                "look at the scale of the data and of sigma",
+                "look at the scale of the data and of the prior",
             )
         if status == CONVERGED:
             tol = resolvable(self.tol, precision)
@@ -122,11 +132,10 @@ def all_done(lanes: Ascent) -> bool:
     return bool(np.all(np.asarray(lanes.status) != 0))
 
 
-def start_point(random: Array, key: Key, mixture: Mixture) -> Float[Array, "K P"]:
+def start_point(random: Array, key: Key, mixture: Mixture) -> Factors:
     """The M-step after k-means++ or, where `random`, after random responsibilities."""
     if mixture.rows == 0:  # nothing to start from: the prior is the answer
-        prior = mixture.family.prior()
-        return jnp.broadcast_to(prior, (mixture.components, *prior.shape))
+        return mixture.prior()
     x = mixture.data()
     phi = jax.lax.cond(
         random,
@@ -146,11 +155,13 @@ def best_draws(
     as_good = ranked >= jnp.max(ranked) - TIE * jnp.abs(jnp.max(ranked))
     best = jax.tree.map(lambda leaf: leaf[jnp.argmax(as_good)], lanes)
     bound, _ = mixture.step(best.point)
-    theta = mixture.family.draw(key, best.point, shape)
+    theta = mixture.draw(key, best.point, shape)
     report = {
         "bound": jnp.where(best.status == NOT_FINITE, jnp.nan, bound),
         "bound_se": jnp.zeros_like(bound),
+        "counts": mixture.counts(best.point),
         "iterations": best.iteration,
+        "leaps": best.leaps,
         "total_iterations": jnp.sum(lanes.iteration),
         "residual": best.residual,
         "change": best.change,
@@ -160,24 +171,43 @@ def best_draws(
         "restart_bound": lanes.bound,
         "restart_iterations": lanes.iteration,
         "restart_status": lanes.status,
+        "restart_counts": over_lanes(mixture.counts, lanes.point),
     }
-    variational = mixture.family.describe(best.point) | {"lam": best.point}
+    variational = mixture.describe(best.point)
     return Draws(theta, {}, mixture.log_q(theta, best.point), variational, report)
 
 
-def optima(bounds: np.ndarray) -> list[tuple[float, int]]:
-    """Distinct optima among the restarts' bounds: (bound, restarts there), best first.
+def optima(bounds: np.ndarray, counts: np.ndarray) -> list[tuple[float, int, int]]:
+    """Distinct optima among the restarts, best first.
 
     Neighbours in order less than SAME_OPTIMUM apart, or less than their precision
     resolves, are one optimum; restarts whose bound is not finite count nowhere.
+
+    Args:
+        bounds: (restarts,).
+        counts: expected rows by component (restarts, K).
+
+    Returns:
+        For each optimum its bound, the restarts there, and in the best of them the
+        components that hold at least half a row.
     """
-    ordered = np.sort(bounds[np.isfinite(bounds)])[::-1]
-    if not len(ordered):
+    finite = np.flatnonzero(np.isfinite(bounds))
+    if not len(finite):
         return []
+    order = finite[np.argsort(-bounds[finite], kind="stable")]
+    ordered = bounds[order]
     resolved = 16 * np.finfo(bounds.dtype).eps * np.abs(ordered).max()
     apart = max(SAME_OPTIMUM, float(resolved))
     cuts = np.flatnonzero(ordered[:-1] - ordered[1:] > apart) + 1
-    return [(float(group[0]), len(group)) for group in np.split(ordered, cuts)]
+    return [
+        (float(bounds[group[0]]), len(group), occupied(counts[group[0]]))
+        for group in np.split(order, cuts)
+    ]
+
+
+def occupied(counts: np.ndarray) -> int:
+    """Components that hold at least half a row; the others are empty."""
+    return int(np.sum(counts >= 0.5))
 
 
 METHOD = CAVI

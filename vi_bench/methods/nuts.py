@@ -146,12 +146,11 @@ def unconstrained_density(mixture: Mixture) -> Callable[[Parameters], Array]:
 
 
 def start_position(key: Key, mixture: Mixture) -> Parameters:
-    """One component on each centre of a short k-means run, unconstrained.
+    """One component on each cluster of a short k-means run, unconstrained.
 
     Each chain has its own run and its own order of labels.
     """
-    points = starts.centres(key, mixture)
-    return unconstrain(mixture, mixture.family.centre_start(points))
+    return unconstrain(mixture, mixture.centre(starts.k_means_factors(key, mixture)))
 
 
 def empty_chain(state: Any, step_size: Array, metric: Array, draws: int) -> Chain:

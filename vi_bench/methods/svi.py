@@ -8,7 +8,7 @@ gradients and in NumPyro's own arithmetic, exactly the bound that CAVI optimises
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -23,6 +23,7 @@ from annotated_types import Gt
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
+from numpyro.distributions import constraints
 from numpyro.handlers import replay, seed
 from numpyro.infer import ELBO
 from numpyro.infer import SVI as NumPyroSVI
@@ -32,14 +33,25 @@ from numpyro.infer.util import log_density
 from numpyro.optim import optax_to_numpyro
 
 from vi_bench import starts
-from vi_bench.contract import Draws, Key, Outcome, Parameters, Problem, Stage
+from vi_bench.conjugate import resolve
+from vi_bench.contract import (
+    Draws,
+    Factor,
+    Key,
+    Outcome,
+    Parameters,
+    Problem,
+    Stage,
+    Standard,
+)
 from vi_bench.mixture import Mixture
 from vi_bench.numpyro_model import (
     assigned_model,
-    bijections,
     constrain,
     marginal_model,
-    sample_components,
+    sample_parameters,
+    unconstrain,
+    with_sticks,
 )
 
 WINDOW = 100
@@ -76,7 +88,7 @@ class SVI:
         final_learning_rate: of the last step; it falls exponentially in between.
         particles: draws per gradient.
         bound_draws: fresh draws that the reported bound is estimated from.
-        init_scale: standard deviation that the guide starts with.
+        init_scale: standard deviation that a Gaussian guide starts with.
     """
 
     guide: Guide = "mean-field"
@@ -99,10 +111,11 @@ class SVI:
         """Build the guide, then start, fit (in windows), draw, estimate the bound."""
         windows = -(-self.steps // WINDOW)
         place, once = jax.random.split(key)
-        start_theta = jax.jit(start_parameters)(place, problem.mixture)
-        svi, model, posterior = self._build(start_theta)
+        mixture = problem.mixture
+        theta, standard = jax.jit(start_parameters)(place, mixture)
+        svi, model, posterior = self._build(mixture, theta, standard)
         # on the host, once: NumPyro's guides learn the latent sites from concrete data
-        svi.init(once, problem.mixture)
+        svi.init(once, mixture)
 
         def start(key: Key, mixture: Mixture, _: Any) -> Fit:
             zero = jnp.zeros(windows, mixture.log_base.dtype)
@@ -160,20 +173,22 @@ class SVI:
             Stage("bound", estimate, part_of_inference=False),
         )
 
-    def _build(self, start: Parameters) -> tuple[Any, Callable[..., None], Posterior]:
+    def _build(
+        self, mixture: Mixture, start: Parameters, standard: Standard
+    ) -> tuple[Any, Callable[..., None], Posterior]:
         """NumPyro's SVI on the chosen guide, its model, and how to draw from it."""
         model: Callable[..., None] = marginal_model
         guide: Any
         posterior: Posterior
         if self.guide == "same-family":
             model = partial(assigned_model, start=start)
-            guide = partial(same_family_guide, start=start, scale=self.init_scale)
+            guide = partial(same_family_guide, start=standard)
             posterior = same_family_posterior
         else:
             auto = AutoNormal if self.guide == "mean-field" else AutoMultivariateNormal
             place = init_to_value(values=start)
             guide = auto(model, init_loc_fn=place, init_scale=self.init_scale)
-            posterior = partial(gaussian_posterior, guide, start)
+            posterior = partial(gaussian_posterior, guide, unconstrain(mixture, start))
         rate = optax.exponential_decay(
             self.learning_rate,
             max(self.steps - 1, 1),
@@ -224,20 +239,36 @@ class OrderedELBO(ELBO):  # type: ignore[misc]
         return {"loss": -jnp.mean(jax.vmap(particle)(keys)), "mutable_state": None}
 
 
-def start_parameters(key: Key, mixture: Mixture) -> Parameters:
-    """One component on each centre of a short k-means run."""
-    return mixture.family.centre_start(starts.centres(key, mixture))
+def start_parameters(key: Key, mixture: Mixture) -> tuple[Parameters, Standard]:
+    """One component on each cluster of a short k-means run: a theta, and a q."""
+    q = starts.k_means_factors(key, mixture)
+    named = mixture.family.constraints() | STICK_CONSTRAINTS
+    standard = {k: v for k, v in mixture.describe(q).items() if k in named}
+    return mixture.centre(q), standard
 
 
-def same_family_guide(mixture: Mixture, start: Parameters, scale: float) -> None:
+STICK_CONSTRAINTS = dict.fromkeys(("stick_a", "stick_b"), constraints.positive)
+
+
+def same_family_factors(
+    mixture: Mixture, params: Mapping[str, Array]
+) -> dict[str, Factor]:
+    """q(theta) from the prior's family: NumPyro distributions, in sampling order."""
+    factors = mixture.family.factors(dict(params))
+    if "stick_a" not in params:
+        return factors
+    sticks = jnp.stack([params["stick_a"], params["stick_b"]])
+    return with_sticks(factors, sticks)
+
+
+def same_family_guide(mixture: Mixture, start: Standard) -> None:
     """q(theta_k) from the prior's family, as a NumPyro guide."""
+    named = mixture.family.constraints() | STICK_CONSTRAINTS
     params = {
-        name: numpyro.param(name, value, constraint=constraint)
-        for name, (value, constraint) in mixture.family.numpyro_start(
-            start, scale
-        ).items()
+        name: numpyro.param(name, value, constraint=named[name])
+        for name, value in start.items()
     }
-    sample_components(mixture, mixture.family.numpyro_posterior(params))
+    sample_parameters(mixture, same_family_factors(mixture, params))
 
 
 def same_family_posterior(
@@ -246,8 +277,9 @@ def same_family_posterior(
     """One draw from the same-family guide and its log density."""
     theta: Parameters = {}
     log_q = jnp.zeros(())
-    for name, q in mixture.family.numpyro_posterior(params).items():
+    for name, factor in same_family_factors(mixture, params).items():
         key, use = jax.random.split(key)
+        q = resolve(factor, theta)
         theta[name] = q.sample(use)
         log_q = log_q + jnp.sum(q.log_prob(theta[name]))
     return theta, log_q
@@ -261,9 +293,8 @@ def gaussian_posterior(
         q = guide.get_posterior(params)
         _, unravel = ravel_pytree(start)
     else:
-        names = bijections(mixture)
-        loc, unravel = ravel_pytree({n: params[f"{n}_auto_loc"] for n in names})
-        scale, _ = ravel_pytree({n: params[f"{n}_auto_scale"] for n in names})
+        loc, unravel = ravel_pytree({n: params[f"{n}_auto_loc"] for n in start})
+        scale, _ = ravel_pytree({n: params[f"{n}_auto_scale"] for n in start})
         q = dist.Normal(loc, scale).to_event(1)
     flat = q.sample(key)
     theta, log_jacobian = constrain(mixture, unravel(flat))

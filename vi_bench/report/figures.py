@@ -53,12 +53,15 @@ def _styles(result: Result) -> dict[str, tuple[str, str]]:
 
 def _means(result: Result) -> dict[str, np.ndarray]:
     """Label -> relabelled component means (chain, draw, K, d), where there are any."""
-    trees = result.posterior
-    return {
-        label: np.asarray(tree["posterior/mu"])
-        for label, tree in trees.items()
-        if "mu" in tree["posterior"]
-    }
+    means, found = {}, result.comparison
+    for label, run in result.runs.items():
+        if not run.usable:
+            continue
+        where = result.family.location(run.posterior)
+        if where is not None:
+            how = found.relabellings[label] if found else None
+            means[label] = how.apply(np.asarray(where)) if how else np.asarray(where)
+    return means
 
 
 def components(result: Result) -> Figure | None:
@@ -181,17 +184,12 @@ def marginals(result: Result) -> Figure | None:
 
 def _marginal_draws(result: Result) -> dict[str, dict[str, np.ndarray]]:
     from vi_bench.compare.quantities import by_component
-    from vi_bench.result import coordinates
 
     found = result.comparison
     assert found is not None
     if not found.relabellings[found.reference].identifiable:
         return found.invariants
-    places = coordinates(result.family, result.table_data)
-    return {
-        label: by_component(parameters, places)
-        for label, parameters in found.relabelled.items()
-    }
+    return {label: by_component(columns) for label, columns in found.relabelled.items()}
 
 
 def _density(axes: Axes, draws: np.ndarray, colour: str, dash: str, label: str) -> None:

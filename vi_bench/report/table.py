@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from vi_bench.compare.measures import Distance, Estimate
+from vi_bench.methods.cavi import occupied
 from vi_bench.record import ess_per_second, restarts
+from vi_bench.spec import values_of
 
 if TYPE_CHECKING:
     from vi_bench.result import MethodRun, Result
@@ -99,6 +101,17 @@ def cells(result: Result, label: str) -> list[str]:
     ]
 
 
+def _optimum(found: dict[str, Any]) -> str:
+    full = f" ({found['occupied']} components)"
+    return f"{found['bound']:.3f} x {found['restarts']}{full}"
+
+
+def described(settings: Any) -> str:
+    """Settings as they would be written, every value shown."""
+    values = ", ".join(f"{k}={v!r}" for k, v in values_of(settings).items())
+    return f"{type(settings).__name__}({values})"
+
+
 def _seconds(run: MethodRun) -> str:
     steady = run.steady() if run.usable else None
     return f"{steady['median']:.3g}" if steady else NOTHING
@@ -146,11 +159,18 @@ def lines(result: Result) -> Iterator[str]:
         yield f"{label}: {run.outcome.status}, {run.outcome.sentence}{reason}"
         if run.draws is not None and "restart_bound" in run.draws.report:
             found = restarts(run.draws.report)["optima"]
-            shown = ", ".join(f"{o['bound']:.3f} x {o['restarts']}" for o in found[:4])
+            shown = ", ".join(map(_optimum, found[:4]))
             more = f" and {len(found) - 4} more" if len(found) > 4 else ""
             count = len(run.draws.report["restart_bound"])
             optima = "optimum" if len(found) == 1 else "distinct optima"
             yield f"{label}: {count} starts, {len(found)} {optima}: {shown}{more}"
+        if run.draws is not None and "counts" in run.draws.report:
+            counts = np.asarray(run.draws.report["counts"])
+            if (full := occupied(counts)) < len(counts):
+                yield (
+                    f"{label}: {full} of {len(counts)} components hold rows, the "
+                    "others are empty: their parameters are the prior's"
+                )
     if result.spec.held_against is None:
         yield "no reference among the methods: nothing was compared"
     elif result.comparison is None:
@@ -159,6 +179,7 @@ def lines(result: Result) -> Iterator[str]:
         yield result.comparison.note
     if any(run.time()["compile_cached"] for run in result.runs.values()):
         yield "* compiled programs came from the persistent cache"
-    yield f"prior and model: {result.family}"
+    yield f"model and prior: {described(result.family)}"
+    yield f"weights: {described(result.weights)}"
     if result.table_data.note:
         yield f"data: {result.table_data.note}"

@@ -1,0 +1,132 @@
+"""Bernoulli components: binary vectors, a Beta prior on each probability.
+
+probability_kj ~ Beta(a, b),   x_ij | c_i = k ~ Bernoulli(probability_kj)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Gt
+from jax.scipy.special import betaln, digamma
+from jaxtyping import Array, Float
+
+from vi_bench.conjugate import Conjugate, per_feature
+from vi_bench.contract import Factor, Parameters, Standard
+
+if TYPE_CHECKING:
+    from vi_bench.data import Table
+
+Positive = Annotated[float, Gt(0)]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Bernoulli(Conjugate):
+    """Independent binary features; see the module for the densities.
+
+    The statistics are (x, 1); the natural parameters of q(probability_k) = prod_j
+    Beta(a_kj, b_kj) are (a_j - 1, a_j + b_j - 2), the last one the same for all j.
+
+    Attributes:
+        a: of the probabilities' Betas, the prior's worth in ones.
+        b: of the probabilities' Betas, the prior's worth in zeros.
+    """
+
+    a: Positive = 1.0
+    b: Positive = 1.0
+
+    summary: ClassVar[str] = "binary vectors, Bernoulli; Beta prior on each probability"
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Probability (K, d)."""
+        return {"probability": ("component", "feature")}
+
+    def check(self, table: Table) -> None:
+        """Refuse what is neither 0 nor 1."""
+        table.refuse((table.values != 0) & (table.values != 1), "0 or 1")
+
+    @staticmethod
+    def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
+        """(x, 1)."""
+        return jnp.concatenate([x, jnp.ones_like(x[:1])])
+
+    def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
+        """0."""
+        return jnp.zeros(x.shape[1:], x.dtype)
+
+    def bind(self, centre: np.ndarray, dtype: Any) -> Self:
+        """With an a and a b per feature."""
+        bound = super().bind(centre, dtype)
+        spread: dict[str, Any] = {
+            name: per_feature(getattr(bound, name), len(centre)) for name in ("a", "b")
+        }
+        return replace(bound, **spread)
+
+    def natural_prior(self) -> Float[Array, " P"]:
+        """(a - 1, a + b - 2)."""
+        a, b = jnp.asarray(self.a), jnp.asarray(self.b)
+        return jnp.append(a - 1, a[0] + b[0] - 2)
+
+    def standard(self, lam: Float[Array, "*b P"]) -> Standard:
+        """Beta(a, b), both (K, d)."""
+        a = lam[..., :-1] + 1
+        return {"a": a, "b": lam[..., -1:] + 2 - a}
+
+    def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
+        """sum_j log B(a_j, b_j)."""
+        q = self.standard(lam)
+        return jnp.sum(betaln(q["a"], q["b"]), axis=-1)
+
+    def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
+        """(psi(a) - psi(b), sum_j [psi(b_j) - psi(a_j + b_j)])."""
+        q = self.standard(lam)
+        b = digamma(q["b"])
+        none = jnp.sum(b - digamma(q["a"] + q["b"]), axis=-1, keepdims=True)
+        return jnp.concatenate([digamma(q["a"]) - b, none], axis=-1)
+
+    def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
+        """(logit probability, sum_j log(1 - probability_j))."""
+        p = theta["probability"]
+        none = jnp.log1p(-p)
+        total = jnp.sum(none, axis=-1, keepdims=True)
+        return jnp.concatenate([jnp.log(p) - none, total], axis=-1)
+
+    def centre(self, q: Float[Array, "K P"]) -> Parameters:
+        """Means of q."""
+        standard = self.standard(q)
+        return {"probability": standard["a"] / (standard["a"] + standard["b"])}
+
+    def hyperparameters(self) -> Standard:
+        """The prior's."""
+        return {"a": jnp.asarray(self.a), "b": jnp.asarray(self.b)}
+
+    def constraints(self) -> dict[str, Any]:
+        """Both are positive."""
+        from numpyro.distributions import constraints
+
+        return dict.fromkeys(("a", "b"), constraints.positive)
+
+    def factors(self, standard: Standard) -> dict[str, Factor]:
+        """Probability ~ Beta(a, b)."""
+        import numpyro.distributions as dist
+
+        return {"probability": dist.Beta(standard["a"], standard["b"]).to_event(1)}
+
+    def component(self, theta: Parameters) -> Any:
+        """A row x_j ~ Bernoulli(probability_kj)."""
+        import numpyro.distributions as dist
+
+        return dist.Bernoulli(theta["probability"]).to_event(1)
+
+    def location(self, theta: Parameters) -> Array:
+        """The probabilities."""
+        return theta["probability"]
+
+
+MODEL = Bernoulli

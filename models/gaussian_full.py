@@ -1,0 +1,284 @@
+"""Gaussian components of unknown covariance, a Normal-inverse-Wishart prior.
+
+    precision_k ~ Wishart(degrees_of_freedom, scale^-1),  covariance_k = precision_k^-1
+    mu_k | precision_k ~ N(mean, (kappa precision_k)^-1)
+    x_i | c_i = k ~ N(mu_k, covariance_k)
+
+so the covariance is inverse-Wishart(degrees_of_freedom, scale); densities are those of
+the precision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Gt
+from jax.scipy.special import digamma, multigammaln
+from jaxtyping import Array, Float
+
+from vi_bench.conjugate import (
+    LOG_2PI,
+    Conjugate,
+    check_length,
+    rounded,
+    standard_normal_base,
+)
+from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from vi_bench.data import Table
+
+Positive = Annotated[float, Gt(0)]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GaussianFull(Conjugate):
+    """One covariance per component; see the module for the densities.
+
+    The statistics are (x x^T, x, 1, 1), of the symmetric matrix the upper triangle, so
+    that every coordinate is free; the prior's worth in rows of the mean (kappa) and of
+    the precision are separate coordinates.
+
+    Attributes:
+        mean: prior mean; by default the data's.
+        kappa: the prior mean's worth in rows.
+        degrees_of_freedom: of the Wishart, over d - 1; by default d + 2.
+        scale: of the inverse-Wishart: one number, one per feature (a diagonal), or a
+            matrix; by default the data's covariance over K^(2/d) (Fraley and Raftery
+            2007).
+    """
+
+    mean: float | tuple[float, ...] | None = None
+    kappa: Positive = 0.01
+    degrees_of_freedom: Positive | None = None
+    scale: Positive | tuple[Positive, ...] | tuple[tuple[float, ...], ...] | None = None
+
+    summary: ClassVar[str] = (
+        "Gaussian, unknown covariance; Normal-inverse-Wishart prior"
+    )
+    centred: ClassVar[bool] = True
+    located: ClassVar[tuple[str, ...]] = ("mean", "mu", "m")
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Mu (K, d); precision and, derived from it, covariance (K, d, d)."""
+        matrix = ("component", "feature", "feature_2")
+        return {
+            "mu": ("component", "feature"),
+            "precision": matrix,
+            "covariance": matrix,
+        }
+
+    def coordinates(self, features: tuple[str, ...]) -> dict[str, list[str]]:
+        """Features, twice, and their pairs."""
+        rows, columns = np.triu_indices(len(features), 1)
+        pairs = [
+            f"{features[i]},{features[j]}" for i, j in zip(rows, columns, strict=True)
+        ]
+        names = list(features)
+        return {"feature": names, "feature_2": names, "pair": pairs}
+
+    def check(self, table: Table) -> None:
+        """Refuse hyperparameters that make no sense for d features."""
+        d = len(table.features)
+        for name in ("mean", "scale"):
+            check_length("gaussian-full", name, getattr(self, name), d)
+        if self.degrees_of_freedom is not None and self.degrees_of_freedom <= d - 1:
+            raise InputError(
+                f"model gaussian-full: degrees_of_freedom = {self.degrees_of_freedom}: "
+                f"expected more than d - 1 = {d - 1}"
+            )
+        matrix = np.asarray(1.0 if self.scale is None else self.scale, float)
+        if matrix.ndim == 2:
+            square = matrix.shape == (d, d) and np.allclose(matrix, matrix.T)
+            if not square or np.linalg.eigvalsh(matrix).min() <= 0:
+                raise InputError(
+                    "model gaussian-full: scale is not a symmetric positive definite "
+                    f"{d} x {d} matrix"
+                )
+
+    def complete(self, values: np.ndarray, components: int) -> Self:
+        """The data's mean, and covariances on the scale of a Kth of their volume."""
+        d = values.shape[1]
+        scale = np.cov(values.T, ddof=0).reshape(d, d) / components ** (2 / d)
+        if np.linalg.matrix_rank(scale) < d:  # flat data: their axes, floored
+            spread = np.diag(scale)
+            scale = np.diag(np.where(spread > 0, spread, 1.0))
+        matrix = tuple(tuple(rounded(v) for v in row) for row in scale)
+        centre = tuple(rounded(v) for v in values.mean(axis=0))
+        free = self.degrees_of_freedom
+        return replace(
+            self,
+            mean=centre if self.mean is None else self.mean,
+            degrees_of_freedom=d + 2.0 if free is None else free,
+            scale=matrix if self.scale is None else self.scale,
+        )
+
+    @staticmethod
+    def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
+        """(x_i x_j for i <= j, x, 1, 1)."""
+        rows, columns = np.triu_indices(x.shape[0])
+        one = jnp.ones_like(x[:1])
+        return jnp.concatenate([x[rows] * x[columns], x, one, one])
+
+    def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
+        """-(d/2) log(2 pi)."""
+        return standard_normal_base(x)
+
+    def _scale_matrix(self) -> Float[Array, "d d"]:
+        d = jnp.asarray(self.mean).shape[0]
+        scale = jnp.asarray(self.scale)
+        return scale if scale.ndim == 2 else scale * jnp.eye(d, dtype=scale.dtype)
+
+    def natural_prior(self) -> Float[Array, " P"]:
+        """(scale + kappa m_0 m_0^T, kappa m_0, kappa, degrees_of_freedom - d)."""
+        m = jnp.asarray(self.mean)
+        free = jnp.asarray(self.degrees_of_freedom)
+        matrix = self._scale_matrix() + self.kappa * jnp.outer(m, m)
+        ends = jnp.stack([self.kappa, free - m.shape[0]])
+        return jnp.concatenate([_pack(matrix), self.kappa * m, ends])
+
+    def standard(self, lam: Float[Array, "*b P"]) -> Standard:
+        """Wishart(nu, psi^-1) and N(m, (kappa precision)^-1): kappa and nu (K,)."""
+        d = _features(lam.shape[-1])
+        packed, r = lam[..., : -d - 2], lam[..., -d - 2 : -2]
+        kappa = lam[..., -2]
+        outer = r[..., :, None] * r[..., None, :] / kappa[..., None, None]
+        return {
+            "m": r / kappa[..., None],
+            "kappa": kappa,
+            "nu": lam[..., -1] + d,
+            "psi": _unpack(packed, d) - outer,
+        }
+
+    def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
+        """(d log(2 pi / kappa) + nu d log 2 - nu log|psi|) / 2 + lgamma_d(nu / 2)."""
+        q = self.standard(lam)
+        d, nu = q["m"].shape[-1], q["nu"]
+        size = 0.5 * d * (LOG_2PI - jnp.log(q["kappa"]) + nu * jnp.log(2.0))
+        return size + multigammaln(0.5 * nu, d) - 0.5 * nu * _log_det(q["psi"])
+
+    def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
+        """E of `natural`: E precision = nu psi^-1, and E log|precision|."""
+        q = self.standard(lam)
+        d, nu = q["m"].shape[-1], q["nu"]
+        precision = nu[..., None, None] * jnp.linalg.inv(q["psi"])
+        turned = jnp.einsum("...ij,...j->...i", precision, q["m"])
+        square = jnp.sum(turned * q["m"], axis=-1) + d / q["kappa"]
+        digammas = digamma(0.5 * (nu[..., None] - jnp.arange(d)))
+        log = jnp.sum(digammas, axis=-1) + d * jnp.log(2.0) - _log_det(q["psi"])
+        ends = 0.5 * jnp.stack([-square, log], axis=-1)
+        return jnp.concatenate([_halves(precision), turned, ends], axis=-1)
+
+    def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
+        """(-precision / 2, precision mu, -mu' precision mu / 2, log|precision| / 2)."""
+        mu, precision = theta["mu"], theta["precision"]
+        turned = jnp.einsum("...ij,...j->...i", precision, mu)
+        square = jnp.sum(turned * mu, axis=-1)
+        ends = 0.5 * jnp.stack([-square, _log_det(precision)], axis=-1)
+        return jnp.concatenate([_halves(precision), turned, ends], axis=-1)
+
+    def centre(self, q: Float[Array, "K P"]) -> Parameters:
+        """Means of q."""
+        standard = self.standard(q)
+        precision = standard["nu"][:, None, None] * jnp.linalg.inv(standard["psi"])
+        return {"mu": standard["m"], "precision": precision}
+
+    def hyperparameters(self) -> Standard:
+        """The prior's."""
+        return {
+            "m": jnp.asarray(self.mean),
+            "kappa": jnp.asarray(self.kappa),
+            "nu": jnp.asarray(self.degrees_of_freedom),
+            "psi": self._scale_matrix(),
+        }
+
+    def constraints(self) -> dict[str, Any]:
+        """Nu exceeds d - 1, psi is positive definite."""
+        from numpyro.distributions import constraints
+
+        d = jnp.asarray(self.mean).shape[0]
+        return {
+            "m": constraints.real,
+            "kappa": constraints.positive,
+            "nu": constraints.greater_than(d - 1.0),
+            "psi": constraints.positive_definite,
+        }
+
+    def factors(self, standard: Standard) -> dict[str, Factor]:
+        """Precision ~ Wishart(nu, psi^-1), then mu ~ N(m, (kappa precision)^-1)."""
+        import numpyro.distributions as dist
+
+        def mu(theta: Parameters) -> Any:
+            matrix = standard["kappa"][..., None, None] * theta["precision"]
+            return dist.MultivariateNormal(standard["m"], precision_matrix=matrix)
+
+        wishart = dist.Wishart(standard["nu"], rate_matrix=standard["psi"])
+        return {"precision": wishart, "mu": mu}
+
+    def component(self, theta: Parameters) -> Any:
+        """A row x ~ N(mu_k, precision_k^-1)."""
+        import numpyro.distributions as dist
+
+        return dist.MultivariateNormal(theta["mu"], precision_matrix=theta["precision"])
+
+    def derived(self, theta: Parameters) -> dict[str, Any]:
+        """The covariance."""
+        return {"covariance": np.linalg.inv(theta["precision"])}
+
+    def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
+        """Means, log variances, correlations: all have moments in empty components."""
+        covariance = np.linalg.inv(theta["precision"])
+        variance = np.diagonal(covariance, axis1=-2, axis2=-1)
+        scale = np.sqrt(variance[..., :, None] * variance[..., None, :])
+        rows, columns = np.triu_indices(variance.shape[-1], 1)
+        correlation = (covariance / scale)[..., rows, columns]
+        return {
+            "mu": (theta["mu"], self.dims["mu"]),
+            "log variance": (np.log(variance), ("component", "feature")),
+            "correlation": (correlation, ("component", "pair")),
+        }
+
+    def location(self, theta: Parameters) -> Array:
+        """Mu."""
+        return theta["mu"]
+
+
+def _features(size: int) -> int:
+    """The d of P = d (d + 1) / 2 + d + 2."""
+    return int(np.rint((np.sqrt(8 * (size - 2) + 9) - 3) / 2))
+
+
+def _pack(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b T"]:
+    """The upper triangle of a symmetric matrix."""
+    rows, columns = np.triu_indices(matrix.shape[-1])
+    return matrix[..., rows, columns]
+
+
+def _unpack(packed: Float[Array, "*b T"], d: int) -> Float[Array, "*b d d"]:
+    """The symmetric matrix; the inverse of `_pack`."""
+    place = np.zeros((d, d), int)
+    rows, columns = np.triu_indices(d)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return packed[..., place]
+
+
+def _halves(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b T"]:
+    """What x x^T, upper triangle, is multiplied with for -x' matrix x / 2."""
+    # an entry off the diagonal stands for its mirror image too
+    return _pack(matrix) * _pack(0.5 * jnp.eye(matrix.shape[-1]) - 1.0)
+
+
+def _log_det(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
+    root = jnp.linalg.cholesky(matrix)
+    diagonal = jnp.diagonal(root, axis1=-2, axis2=-1)
+    return 2 * jnp.sum(jnp.log(diagonal), axis=-1)
+
+
+MODEL = GaussianFull

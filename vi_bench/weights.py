@@ -1,0 +1,189 @@
+"""Priors on the mixture's weights: fixed, Dirichlet, or truncated stick-breaking.
+
+All are K - 1 independent sticks ``v_k ~ Beta(a_k, b_k)`` with ``w_k = v_k prod_{j<k}
+(1 - v_j)`` and v_K = 1, or none. A symmetric Dirichlet(alpha) is a_k = alpha, b_k =
+(K - k) alpha; the Dirichlet process truncated at K (Ishwaran and James 2001) is a_k =
+1, b_k = gamma. In both the optimal q(v_k) is Beta(a_k + n_k, b_k + n_{>k}). Sticks are
+sampled as logits, and weights are held as logarithms: under sparse priors exp(log w)
+is 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Gt
+from jax.nn import log_sigmoid
+from jax.scipy.special import betaln, digamma
+from jaxtyping import Array, Float, Int
+
+from vi_bench.contract import Key, Parameters, Weights
+
+STICK = "stick_logit"
+"""The name of the sampled parameter, logit(v)."""
+
+
+def log_stick_breaking(
+    log_v: Float[Array, "*b S"], log_rest: Float[Array, "*b S"]
+) -> Float[Array, "*b K"]:
+    """Log weights (or their expectations) from those of v and 1 - v; K = S + 1."""
+    end = jnp.zeros_like(log_v, shape=(*log_v.shape[:-1], 1))
+    left = jnp.concatenate([end, jnp.cumsum(log_rest, axis=-1)], axis=-1)
+    return jnp.concatenate([log_v, end], axis=-1) + left
+
+
+def kl(q: Float[Array, "2 S"], prior: Float[Array, "2 S"]) -> Float[Array, ""]:
+    """KL of the sticks' Beta factors to the prior's, nats; 0 without sticks."""
+    expected = digamma(q) - digamma(jnp.sum(q, axis=0))
+    gap = jnp.sum((q - prior) * expected, axis=0)
+    return jnp.sum(gap - betaln(*q) + betaln(*prior))
+
+
+def log_density(
+    theta: Parameters, q: Float[Array, "2 S"]
+) -> Float[Array, "*b"] | Float[Array, ""]:
+    """Log density of the sticks' logits under Beta factors; 0 without sticks."""
+    if STICK not in theta:
+        return jnp.zeros(())
+    u, (a, b) = theta[STICK], q
+    terms = a * log_sigmoid(u) + b * log_sigmoid(-u) - betaln(a, b)
+    return jnp.sum(terms, axis=-1)
+
+
+def residual(q: Float[Array, "2 S"], new: Float[Array, "2 S"]) -> Float[Array, ""]:
+    """Largest relative change of the sticks' parameters; 0 without sticks."""
+    return jnp.max(jnp.abs(new - q) / q, initial=0.0)
+
+
+def bind(prior: Weights, dtype: Any) -> Weights:
+    """The same prior with its numbers as arrays."""
+    bound: Weights = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), prior)
+    return bound
+
+
+def draw(key: Key, q: Float[Array, "2 S"], shape: tuple[int, ...]) -> Parameters:
+    """Logits of sticks from q, (*shape, S); nothing without sticks."""
+    if not q.shape[1]:
+        return {}
+    # a Beta's logit is the difference of two log Gammas, exact however small v is
+    size = (2, *shape, q.shape[1])
+    wide = q.reshape(2, *(1,) * len(shape), -1)
+    top, bottom = jax.random.loggamma(key, wide, size, q.dtype)
+    return {STICK: top - bottom}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Uniform:
+    """Every weight is 1/K."""
+
+    def prior(self, components: int) -> Float[Array, "2 S"]:
+        """No sticks."""
+        return jnp.zeros((2, 0))
+
+    def update(self, counts: Float[Array, " K"]) -> Float[Array, "2 S"]:
+        """No sticks."""
+        return jnp.zeros((2, 0), counts.dtype)
+
+    def expected_log(
+        self, q: Float[Array, "2 S"], components: int
+    ) -> Float[Array, " K"]:
+        """-log K, K times."""
+        return jnp.full(components, -jnp.log(float(components)), q.dtype)
+
+    def log_weights(self, theta: Parameters, components: int) -> Float[Array, " K"]:
+        """-log K, K times."""
+        return jnp.full(components, -jnp.log(float(components)))
+
+    def order(self, counts: Float[Array, " K"]) -> None:
+        """Any order is as good."""
+
+
+class _Sticks:
+    """What priors with sticks share; `prior` tells them apart."""
+
+    def prior(self, components: int) -> Float[Array, "2 S"]:
+        raise NotImplementedError
+
+    def update(self, counts: Float[Array, " K"]) -> Float[Array, "2 S"]:
+        """Beta(a_k + n_k, b_k + n_{>k})."""
+        after = jnp.cumsum(counts[::-1])[::-1][1:]
+        return self.prior(counts.shape[0]) + jnp.stack([counts[:-1], after])
+
+    def expected_log(
+        self, q: Float[Array, "2 S"], components: int
+    ) -> Float[Array, " K"]:
+        """E log w_k = E log v_k + sum_{j<k} E log(1 - v_j)."""
+        return log_stick_breaking(*(digamma(q) - digamma(jnp.sum(q, axis=0))))
+
+    def log_weights(self, theta: Parameters, components: int) -> Float[Array, "*b K"]:
+        """Log w, finite also where w itself is not representable."""
+        u = theta[STICK]
+        return log_stick_breaking(log_sigmoid(u), log_sigmoid(-u))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Dirichlet(_Sticks):
+    """w ~ Dirichlet(concentration, ..., concentration).
+
+    Attributes:
+        concentration: of each weight; far under 1 leaves components empty.
+    """
+
+    concentration: Annotated[float, Gt(0)] = 1.0
+
+    def prior(self, components: int) -> Float[Array, "2 S"]:
+        """Beta(alpha, (K - k) alpha)."""
+        behind = jnp.arange(components - 1, 0, -1)
+        return jnp.asarray(self.concentration) * jnp.stack(
+            [jnp.ones_like(behind), behind]
+        )
+
+    def order(self, counts: Float[Array, " K"]) -> None:
+        """Any order is as good."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class StickBreaking(_Sticks):
+    """v_k ~ Beta(1, concentration): a Dirichlet process truncated at K.
+
+    Attributes:
+        concentration: gamma; larger ones spread the mass over more components.
+        reorder: put components into the order that this prior, which is not
+            exchangeable, likes best, after every sweep of CAVI; it raises the ELBO.
+    """
+
+    concentration: Annotated[float, Gt(0)] = 1.0
+    reorder: bool = field(default=True, metadata={"static": True})
+
+    def prior(self, components: int) -> Float[Array, "2 S"]:
+        """Beta(1, gamma)."""
+        gamma = jnp.asarray(self.concentration)
+        ones = jnp.ones((components - 1,), gamma.dtype)
+        return jnp.stack([ones, gamma * ones])
+
+    def order(self, counts: Float[Array, " K"]) -> Int[Array, " K"] | None:
+        """The order with the highest sum of log Beta functions of the counts.
+
+        Swapping neighbours shows that the largest come first; only the last place,
+        whose stick is 1, may suit any component, so all K are tried there.
+        """
+        if not self.reorder:
+            return None
+        by_size = jnp.argsort(-counts)
+        places = jnp.arange(counts.shape[0])
+
+        def with_last(rank: Array) -> tuple[Array, Array]:
+            kept = jnp.where(places < rank, places, places + 1)
+            order = by_size[kept.at[-1].set(rank)]
+            return jnp.sum(betaln(*self.update(counts[order]))), order
+
+        gain, orders = jax.vmap(with_last)(places)
+        # of equals the plain order by size
+        best = places[-1] - jnp.argmax(gain[::-1])
+        return orders[best]
