@@ -23,7 +23,7 @@ LAYERS = [
     {"methods", "compare", "timing", "tree", "catalogue"},
     {"spec"},
     {"pythonic", "kernel"},
-    {"result", "record", "report"},
+    {"result", "record", "report", "predictive"},
     {"runner"},
     {"launch"},
     {"cli"},

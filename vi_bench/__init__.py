@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vi_bench.data import Table, load
     from vi_bench.errors import InputError
     from vi_bench.kernel import CAVIFit, cavi
-    from vi_bench.launch import launch, run
+    from vi_bench.launch import launch, run, simulate
     from vi_bench.result import Result
     from vi_bench.spec import Spec, read
 
@@ -27,6 +27,7 @@ _HOME = {
     "load": "data",
     "read": "spec",
     "run": "launch",
+    "simulate": "launch",
 }
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "read",
     "run",
+    "simulate",
 ]
 
 

@@ -111,7 +111,9 @@ class Family:
                 continue
             given = getattr(self, f.name)
             if given is None:
-                raise ValueError(f"{f.name} is not set: call complete() before bind()")
+                raise ValueError(
+                    f"{f.name} is not set, and there are no data to take it from"
+                )
             value = np.asarray(given, float)
             if f.name in self.located:
                 value = np.broadcast_to(value, centre.shape) - centre

@@ -144,7 +144,7 @@ class Weights(Protocol):
 
     ``w_k = v_k prod_{j<k} (1 - v_j)`` with v_K = 1. A factor q of the sticks is their
     Beta parameters (2, S): S = K - 1, or 0 where the weights are fixed. The parameter
-    that is sampled is "stick_logit", logit(v) (..., S).
+    that is sampled is "stick", asinh(logit v) (..., S).
     """
 
     def prior(self, components: int) -> Float[Array, "2 S"]:
@@ -187,7 +187,7 @@ class Draws(NamedTuple):
     """What the last stage of every method returns: a pytree of plain arrays.
 
     Attributes:
-        parameters: constrained draws, each (chain, draw, *dims), and sticks' logits.
+        parameters: constrained draws, each (chain, draw, *dims), and the sticks.
         sample_stats: per draw (chain, draw), under ArviZ's names.
         log_q: log density of q at each draw (chain, draw); None for MCMC.
         variational: what q itself is, for variational methods.

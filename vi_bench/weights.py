@@ -3,9 +3,12 @@
 All are K - 1 independent sticks ``v_k ~ Beta(a_k, b_k)`` with ``w_k = v_k prod_{j<k}
 (1 - v_j)`` and v_K = 1, or none. A symmetric Dirichlet(alpha) is a_k = alpha, b_k =
 (K - k) alpha; the Dirichlet process truncated at K (Ishwaran and James 2001) is a_k =
-1, b_k = gamma. In both the optimal q(v_k) is Beta(a_k + n_k, b_k + n_{>k}). Sticks are
-sampled as logits, and weights are held as logarithms: under sparse priors exp(log w)
-is 0.
+1, b_k = gamma. In both the optimal q(v_k) is Beta(a_k + n_k, b_k + n_{>k}).
+
+Under a sparse prior log w is about -1/alpha give or take 1/alpha: weights are held as
+logarithms, and a stick is sampled as ``asinh(logit v)``, which is the logit where that
+is small and its logarithm far out, so that a wall at -5 and a tail to -5000 are of one
+scale to a gradient-based sampler and to a Gaussian guide.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import Key, Parameters, Weights
 
-STICK = "stick_logit"
-"""The name of the sampled parameter, logit(v)."""
+STICK = "stick"
+"""The name of the sampled parameter, asinh(logit v)."""
 
 
 def log_stick_breaking(
@@ -45,12 +48,18 @@ def kl(q: Float[Array, "2 S"], prior: Float[Array, "2 S"]) -> Float[Array, ""]:
 def log_density(
     theta: Parameters, q: Float[Array, "2 S"]
 ) -> Float[Array, "*b"] | Float[Array, ""]:
-    """Log density of the sticks' logits under Beta factors; 0 without sticks."""
+    """Log density of the sticks under Beta factors, Jacobians included; 0 without."""
     if STICK not in theta:
         return jnp.zeros(())
-    u, (a, b) = theta[STICK], q
+    t, (a, b) = theta[STICK], q
+    u = jnp.sinh(t)
     terms = a * log_sigmoid(u) + b * log_sigmoid(-u) - betaln(a, b)
-    return jnp.sum(terms, axis=-1)
+    return jnp.sum(terms + log_cosh(t), axis=-1)
+
+
+def log_cosh(t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Log cosh, which is log |d sinh(t) / dt|, without overflow."""
+    return jnp.logaddexp(t, -t) - jnp.log(2.0)
 
 
 def residual(q: Float[Array, "2 S"], new: Float[Array, "2 S"]) -> Float[Array, ""]:
@@ -65,14 +74,14 @@ def bind(prior: Weights, dtype: Any) -> Weights:
 
 
 def draw(key: Key, q: Float[Array, "2 S"], shape: tuple[int, ...]) -> Parameters:
-    """Logits of sticks from q, (*shape, S); nothing without sticks."""
+    """Sticks from q, (*shape, S); nothing without."""
     if not q.shape[1]:
         return {}
     # a Beta's logit is the difference of two log Gammas, exact however small v is
     size = (2, *shape, q.shape[1])
     wide = q.reshape(2, *(1,) * len(shape), -1)
     top, bottom = jax.random.loggamma(key, wide, size, q.dtype)
-    return {STICK: top - bottom}
+    return {STICK: jnp.arcsinh(top - bottom)}
 
 
 @jax.tree_util.register_dataclass
@@ -121,7 +130,7 @@ class _Sticks:
 
     def log_weights(self, theta: Parameters, components: int) -> Float[Array, "*b K"]:
         """Log w, finite also where w itself is not representable."""
-        u = theta[STICK]
+        u = jnp.sinh(theta[STICK])
         return log_stick_breaking(log_sigmoid(u), log_sigmoid(-u))
 
 

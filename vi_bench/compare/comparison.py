@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vi_bench.compare.measures import Distance, Summary, distance, summarise
-from vi_bench.compare.quantities import by_component, invariants
+from vi_bench.compare.quantities import by_component, idle, invariants
 from vi_bench.compare.relabel import Relabelling, find_pivot, points, relabel
 from vi_bench.compare.verdict import Verdict, judge, unreliable
 
@@ -84,6 +84,11 @@ def compare(
         found = invariants(sample.columns, sample.shared, sample.log_joint)
         scalars[label] = found | by_component(moved)
         relabellings[label], relabelled[label], invariant[label] = how, moved, found
+    dropped = {name for name, v in scalars[reference].items() if idle(name, v)}
+    for label in samples:
+        for known in (scalars[label], invariant[label]):
+            for name in dropped & set(known):
+                del known[name]
         summaries[label] = {k: summarise(v) for k, v in scalars[label].items()}
 
     distances = {

@@ -9,6 +9,8 @@ import numpy as np
 WEIGHT = "weight"
 """The name of the column that holds the components' weights, where they are drawn."""
 
+TINY_WEIGHT = 1e-4
+
 
 def flatten(
     named: Mapping[str, tuple[np.ndarray, tuple[str, ...]]],
@@ -68,13 +70,19 @@ def invariants(
             ordered = np.sort(values, axis=-1)
             for rank in range(values.shape[-1]):
                 found[f"sorted {label} {rank + 1}"] = ordered[..., rank]
-    return {name: v for name, v in found.items() if not constant(v)}
+    return found
 
 
-def constant(values: np.ndarray) -> bool:
-    """Whether draws differ by rounding only, as the one weight of K = 1 does."""
-    spread = float(np.ptp(values)) if values.size else 0.0
-    return spread <= 1e-12 * float(np.max(np.abs(values), initial=0.0))
+def idle(name: str, values: np.ndarray) -> bool:
+    """Whether the reference's draws of a quantity do not vary enough to be compared.
+
+    By more than rounding, which is all that the one weight of K = 1 does; of a weight
+    by more than 1e-4: under a sparse prior an empty component's is 1e-100, give or
+    take a factor of 1e+90, and its sd no unit to measure in.
+    """
+    if WEIGHT in name:
+        return float(values.std()) < TINY_WEIGHT
+    return float(np.ptp(values)) <= 1e-12 * float(np.max(np.abs(values)))
 
 
 def by_component(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -83,5 +91,4 @@ def by_component(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         f"{label} of component {k}": values[..., k]
         for label, values in columns.items()
         for k in range(values.shape[-1])
-        if not constant(values[..., k])
     }

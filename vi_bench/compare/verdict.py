@@ -114,8 +114,9 @@ def _tests(distances: Mapping[str, Distance], margin: float) -> list[_Test]:
         mean, ratio = d.mean_difference, d.sd_ratio
         if np.isfinite(mean.value) and np.isfinite(mean.se):
             tests.append(_Test(f"mean: {name}", mean.value, mean.se, margin))
-        if ratio.value > 0 and np.isfinite(ratio.se):
-            log_ratio, error = np.log(ratio.value), ratio.se / ratio.value
+        if np.isfinite(ratio.value) and np.isfinite(ratio.se):
+            held = max(ratio.value, 1e-12)  # a collapsed posterior differs, too
+            log_ratio, error = np.log(held), ratio.se / held
             tests.append(_Test(f"sd: {name}", float(log_ratio), error, float(band)))
     return tests
 

@@ -138,6 +138,9 @@ def furthest(estimates: list[Estimate], target: float) -> Estimate | None:
 
 
 def _estimate(e: Estimate, form: str) -> str:
+    if abs(e.value) >= 1e4:
+        form = form.replace(".2f", ".1e")
+        return f"{e.value:{form}}±{e.se:.0e}"
     return f"{e.value:{form}}±{e.se:.2f}"
 
 
