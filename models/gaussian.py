@@ -16,7 +16,7 @@ import numpy as np
 from annotated_types import Gt
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import LOG_2PI, Conjugate, check_length, rounded
+from vi_bench.conjugate import LOG_2PI, Conjugate, check_length, rounded, rounded_centre
 from vi_bench.contract import Factor, Parameters, Standard
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Gaussian(Conjugate):
     def complete(self, values: np.ndarray, components: int) -> Self:
         """Mean and standard deviation of the data where none are given."""
         spread = rounded(np.sqrt(values.var(axis=0).mean())) or 1.0
-        centre = tuple(rounded(v) for v in values.mean(axis=0))
+        centre = rounded_centre(values)
         return replace(
             self,
             sigma=spread if self.sigma is None else self.sigma,

@@ -23,6 +23,7 @@ from vi_bench.conjugate import (
     check_length,
     per_feature,
     rounded,
+    rounded_centre,
     standard_normal_base,
 )
 from vi_bench.contract import Factor, Parameters, Standard
@@ -73,7 +74,7 @@ class GaussianDiagonal(Conjugate):
         variance = values.var(axis=0)
         variance = np.where(variance > 0, variance, 1.0)
         rate = tuple(rounded(v) for v in variance / (2 * components ** (2 / d)))
-        centre = tuple(rounded(v) for v in values.mean(axis=0))
+        centre = rounded_centre(values)
         return replace(
             self,
             mean=centre if self.mean is None else self.mean,

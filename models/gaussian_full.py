@@ -25,6 +25,7 @@ from vi_bench.conjugate import (
     Conjugate,
     check_length,
     rounded,
+    rounded_centre,
     standard_normal_base,
 )
 from vi_bench.contract import Factor, Parameters, Standard
@@ -111,7 +112,7 @@ class GaussianFull(Conjugate):
             spread = np.diag(scale)
             scale = np.diag(np.where(spread > 0, spread, 1.0))
         matrix = tuple(tuple(rounded(v) for v in row) for row in scale)
-        centre = tuple(rounded(v) for v in values.mean(axis=0))
+        centre = rounded_centre(values)
         free = self.degrees_of_freedom
         return replace(
             self,

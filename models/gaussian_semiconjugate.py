@@ -27,6 +27,7 @@ from vi_bench.conjugate import (
     check_length,
     per_feature,
     rounded,
+    rounded_centre,
     standard_normal_base,
 )
 from vi_bench.contract import Factor, Parameters, Standard
@@ -81,7 +82,7 @@ class GaussianSemiconjugate(Family):
         """Defaults from the range, feature by feature."""
         low, high = values.min(axis=0), values.max(axis=0)
         span = np.where(high > low, high - low, 1.0)
-        middle = tuple(rounded(v) for v in (low + high) / 2)
+        middle = rounded_centre(np.stack([low, high]))
         scale = tuple(rounded(v) for v in 0.02 * span**2)
         return replace(
             self,

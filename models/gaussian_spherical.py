@@ -22,6 +22,7 @@ from vi_bench.conjugate import (
     Conjugate,
     check_length,
     rounded,
+    rounded_centre,
     standard_normal_base,
 )
 from vi_bench.contract import Factor, Parameters, Standard
@@ -69,7 +70,7 @@ class GaussianSpherical(Conjugate):
         d = values.shape[1]
         variance = values.var(axis=0).mean() or 1.0
         rate = rounded(variance / (2 * components ** (2 / d)))
-        centre = tuple(rounded(v) for v in values.mean(axis=0))
+        centre = rounded_centre(values)
         return replace(
             self,
             mean=centre if self.mean is None else self.mean,

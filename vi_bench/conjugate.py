@@ -79,6 +79,16 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+def rounded_centre(values: np.ndarray) -> tuple[float, ...]:
+    """The mean of each feature, to a millionth of its standard deviation."""
+    found = []
+    for column in values.T:
+        spread = float(column.std()) or 1.0
+        digits = 6 - int(np.floor(np.log10(spread)))
+        found.append(round(float(column.mean()), digits) + 0.0)
+    return tuple(found)
+
+
 class Family:
     """Defaults for what most families do not care about."""
 

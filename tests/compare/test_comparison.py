@@ -134,3 +134,46 @@ def test_holm_keeps_its_false_alarm_rate(random):
 
     false = sum(any(_holm(list(norm.sf(random.normal(size=12))))) for _ in range(2000))
     assert false / 2000 < 0.05 + 4.5 * np.sqrt(0.05 * 0.95 / 2000)
+
+
+def weighted(random, tiny):
+    """Two components with rows, and a third with weights around `tiny`."""
+    mu = np.array([-3.0, 3.0, 0.0]) + random.normal(size=(4, 500, 3))
+    w = np.stack(
+        [
+            0.6 + 0.02 * random.normal(size=(4, 500)),
+            0.4 + 0.02 * random.normal(size=(4, 500)),
+            tiny(random),
+        ],
+        axis=-1,
+    )
+    return Sample({"mu": mu, "weight": w / w.sum(axis=-1, keepdims=True)})
+
+
+def test_weights_of_empty_components_are_not_compared(random):
+    """1e-100 give or take, and now and then one row's worth: moments of few draws."""
+
+    def rare(random):
+        w = 10.0 ** random.uniform(-200, -50, size=(4, 500))
+        w[random.uniform(size=w.shape) < 0.02] = 0.01
+        return w
+
+    samples = {k: weighted(random, rare) for k in "ab"}
+    found = compare(samples, "b")
+    names = set(found.summaries["a"])
+    assert "sorted weight 3" in names
+    assert "sorted weight 2" in names
+    assert "sorted weight 1" not in names
+    assert "mean weight" not in names
+    assert not any(name.startswith("sorted mu") for name in names)
+    assert found.verdicts["a"].word in ("agrees", "inconclusive")
+    w, mu = samples["a"].columns["weight"], samples["a"].columns["mu"]
+    np.testing.assert_allclose(found.invariants["a"]["mean mu"], (w * mu).sum(-1))
+
+
+def test_a_collapsed_posterior_differs(random):
+    flat = sample(random)
+    for values in flat.columns.values():
+        values[:] = values.mean(axis=(0, 1))
+    found = compare({"a": flat, "b": sample(random)}, "b")
+    assert found.verdicts["a"].word == "differs"

@@ -19,6 +19,9 @@ from vi_bench.weights import StickBreaking, log_stick_breaking
 
 every_family = pytest.mark.parametrize("name", CASES)
 every_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=list(WEIGHTS))
+proper_weights = pytest.mark.parametrize(
+    "weights", [WEIGHTS[n] for n in ("dirichlet", "stick-breaking")], ids=str
+)
 conjugate = pytest.mark.parametrize("name", [n for n, c in CASES.items() if c.exact])
 
 
@@ -123,10 +126,10 @@ def test_the_moments_are_the_gradient_of_the_log_normaliser(name):
     )
 
 
-@every_weights
 @every_family
-def test_the_bound_is_stationary_at_the_answer(name, weights):
-    """Its gradient by autodiff, per sd of what it is taken in, is zero."""
+def test_the_bound_is_stationary_at_the_answer(name):
+    """Its gradient by autodiff, times what it is taken in, is zero."""
+    weights = WEIGHTS["dirichlet"]
     mixture = mixture_of(name, rows(name, 25), 2, weights)
     q = mixture.from_responsibilities(
         jnp.asarray(np.eye(2)[np.arange(25) % 2] * 0.8 + 0.1)
@@ -199,6 +202,8 @@ def test_numpyros_density_equals_the_passes(name, weights):
         free = random_free(mixture, seed)
         ours, numpyros = both(free)
         np.testing.assert_allclose(ours, numpyros, rtol=1e-9)
+    if weights is not WEIGHTS["dirichlet"]:
+        return  # gradients take long to compile; the densities are the same function
     mine, theirs = gradients(free)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-7),
@@ -223,7 +228,7 @@ def test_the_elbo_is_below_the_exact_evidence(name, weights):
     assert best > exact - 6  # and no empty bound
 
 
-@every_weights
+@proper_weights
 @every_family
 def test_a_mixture_of_its_own_rows_predicts_as_it_was_enumerated(name, weights):
     """Sequentially: log p(x_1..x_n) by draws from the prior, against enumeration.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vi_bench.compare.measures import Distance, Summary, distance, summarise
-from vi_bench.compare.quantities import by_component, idle, invariants
+from vi_bench.compare.quantities import WEIGHT, by_component, idle, invariants
 from vi_bench.compare.relabel import Relabelling, find_pivot, points, relabel
 from vi_bench.compare.verdict import Verdict, judge, unreliable
 
@@ -75,11 +75,13 @@ def compare(
         margin: see `vi_bench.compare.verdict`.
     """
     trusted = samples[reference]
-    pivot, scale = find_pivot(points(trusted.columns), trusted.log_joint)
+    pivot = find_pivot(
+        points(trusted.columns), trusted.log_joint, trusted.columns.get(WEIGHT)
+    )
     relabellings, relabelled, invariant, summaries = {}, {}, {}, {}
     scalars: dict[str, dict[str, np.ndarray]] = {}
     for label, sample in samples.items():
-        how = relabel(points(sample.columns), pivot, scale)
+        how = relabel(points(sample.columns), pivot, sample.columns.get(WEIGHT))
         moved = {name: how.apply(v) for name, v in sample.columns.items()}
         found = invariants(sample.columns, sample.shared, sample.log_joint)
         scalars[label] = found | by_component(moved)

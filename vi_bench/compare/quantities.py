@@ -9,7 +9,8 @@ import numpy as np
 WEIGHT = "weight"
 """The name of the column that holds the components' weights, where they are drawn."""
 
-TINY_WEIGHT = 1e-4
+RARE = 0.01
+"""A weight whose median is under this share of its mean is one of rare draws only."""
 
 
 def flatten(
@@ -74,14 +75,14 @@ def invariants(
 
 
 def idle(name: str, values: np.ndarray) -> bool:
-    """Whether the reference's draws of a quantity do not vary enough to be compared.
+    """Whether the reference's draws of a quantity are nothing to be compared with.
 
-    By more than rounding, which is all that the one weight of K = 1 does; of a weight
-    by more than 1e-4: under a sparse prior an empty component's is 1e-100, give or
-    take a factor of 1e+90, and its sd no unit to measure in.
+    They vary by rounding only, as the one weight of K = 1 does; or they are weights of
+    an empty component under a sparse prior, 1e-100 give or take a factor of 1e+90, so
+    that mean and sd are those of a few draws, and no unit to measure in.
     """
-    if WEIGHT in name:
-        return float(values.std()) < TINY_WEIGHT
+    if WEIGHT in name and np.median(values) < RARE * values.mean():
+        return True
     return float(np.ptp(values)) <= 1e-12 * float(np.max(np.abs(values)))
 
 

@@ -2,7 +2,8 @@
 
 A mixture posterior has K! equivalent modes, so raw component means, R-hat and sds mean
 nothing. Every draw, of every method, is permuted to the pivot by the assignment that
-minimises the scaled squared distance (Stephens 2000; Papastamoulis 2016).
+minimises the scaled squared distance, components weighted (Stephens 2000;
+Papastamoulis 2016).
 """
 
 from __future__ import annotations
@@ -77,19 +78,42 @@ def points(columns: dict[str, np.ndarray]) -> np.ndarray:
     return np.stack([v for _, v in sorted(columns.items())], axis=-1)
 
 
-def costs(draws: np.ndarray, pivot: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Squared scaled distance of pivot component j and draw component k, (S, j, k)."""
-    gap = (draws[:, None, :, :] - pivot[None, :, None, :]) / scale
-    return np.asarray(np.einsum("sjkf,sjkf->sjk", gap, gap))
+@dataclass(frozen=True)
+class Pivot:
+    """What draws are permuted to.
+
+    Attributes:
+        points: (K, F), scalars of each component.
+        weights: (K,), what each component matters; equal where weights are not drawn.
+        scale: (F,), the unit of each scalar.
+    """
+
+    points: np.ndarray
+    weights: np.ndarray
+    scale: np.ndarray
 
 
-def relabel(draws: np.ndarray, pivot: np.ndarray, scale: np.ndarray) -> Relabelling:
-    """Permute (chain, draw, K, F) draws onto a (K, F) pivot; `scale` is (F,)."""
+def costs(draws: np.ndarray, weights: np.ndarray, pivot: Pivot) -> np.ndarray:
+    """Squared scaled distance of pivot component j and draw component k, (S, j, k).
+
+    Times the sum of their weights: an empty component may lie anywhere, and must not
+    decide which of the others is which.
+    """
+    gap = (draws[:, None, :, :] - pivot.points[None, :, None, :]) / pivot.scale
+    square = np.einsum("sjkf,sjkf->sjk", gap, gap)
+    return np.asarray(square * (pivot.weights[:, None] + weights[:, None, :]))
+
+
+def relabel(
+    draws: np.ndarray, pivot: Pivot, weights: np.ndarray | None = None
+) -> Relabelling:
+    """Permute (chain, draw, K, F) draws, weights (chain, draw, K), onto a pivot."""
     chains, length, components, _ = draws.shape
     flat = draws.reshape(-1, *draws.shape[2:])
+    heavy = _or_equal(weights, draws).reshape(-1, components)
     solve = _enumerate if components <= ENUMERATED else _assign
     parts = [
-        solve(costs(flat[i : i + CHUNK], pivot, scale))
+        solve(costs(flat[i : i + CHUNK], heavy[i : i + CHUNK], pivot))
         for i in range(0, len(flat), CHUNK)
     ]
     order = np.concatenate([part[0] for part in parts])
@@ -97,6 +121,12 @@ def relabel(draws: np.ndarray, pivot: np.ndarray, scale: np.ndarray) -> Relabell
     return Relabelling(
         order.reshape(chains, length, components), margin.reshape(chains, length)
     )
+
+
+def _or_equal(weights: np.ndarray | None, draws: np.ndarray) -> np.ndarray:
+    if weights is not None:
+        return weights
+    return np.full(draws.shape[:3], 1 / draws.shape[2])
 
 
 def _enumerate(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,17 +154,29 @@ def _assign(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_pivot(
-    draws: np.ndarray, log_joint: np.ndarray | None, rounds: int = 3
-) -> tuple[np.ndarray, np.ndarray]:
-    """A pivot (K, F) and scale (F,) from the reference's (chain, draw, K, F) draws.
+    draws: np.ndarray,
+    log_joint: np.ndarray | None,
+    weights: np.ndarray | None = None,
+    rounds: int = 3,
+) -> Pivot:
+    """A pivot from the reference's (chain, draw, K, F) draws.
 
     It begins at the draw of the highest log joint and is replaced, a few times, by the
-    mean of the draws relabelled to it.
+    mean of the draws relabelled to it, components weighted.
     """
-    scale = draws.std(axis=(0, 1, 2))
-    scale = np.where(scale > 0, scale, 1.0)
-    flat = draws.reshape(-1, *draws.shape[2:])
-    pivot = flat[0 if log_joint is None else int(np.argmax(log_joint))]
+    heavy = _or_equal(weights, draws)
+    total = heavy.sum()
+    centre = np.einsum("cdk,cdkf->f", heavy, draws) / total
+    spread = np.sqrt(np.einsum("cdk,cdkf->f", heavy, (draws - centre) ** 2) / total)
+    scale = np.where(spread > 0, spread, 1.0)
+    first = 0 if log_joint is None else int(np.argmax(log_joint))
+    at = np.unravel_index(first, draws.shape[:2])
+    pivot = Pivot(draws[at], heavy[at], scale)
     for _ in range(rounds):
-        pivot = relabel(draws, pivot, scale).apply(draws).mean(axis=(0, 1))
-    return pivot, scale
+        how = relabel(draws, pivot, heavy)
+        ours = how.apply(heavy)
+        mass = ours.sum(axis=(0, 1))
+        mean = np.einsum("cdk,cdkf->kf", ours, how.apply(draws))
+        mean /= np.maximum(mass, np.finfo(float).tiny)[:, None]
+        pivot = Pivot(mean, ours.mean(axis=(0, 1)), scale)
+    return pivot

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from scipy.stats import chi2, gaussian_kde
 
+from vi_bench.compare.quantities import WEIGHT
+
 if TYPE_CHECKING:
     from vi_bench.result import MethodRun, Result
 
@@ -52,15 +54,24 @@ def _styles(result: Result) -> dict[str, tuple[str, str]]:
 
 
 def _means(result: Result) -> dict[str, np.ndarray]:
-    """Label -> relabelled component means (chain, draw, K, d), where there are any."""
+    """Label -> relabelled component means (chain, draw, k, d), where there are any.
+
+    Of components that hold a row on average; the others' means are the prior's.
+    """
     means, found = {}, result.comparison
     for label, run in result.runs.items():
-        if not run.usable:
+        where = result.family.location(run.posterior) if run.usable else None
+        if where is None:
             continue
-        where = result.family.location(run.posterior)
-        if where is not None:
-            how = found.relabellings[label] if found else None
-            means[label] = how.apply(np.asarray(where)) if how else np.asarray(where)
+        mu, weight = np.asarray(where), run.posterior.get(WEIGHT)
+        how = found.relabellings[label] if found else None
+        if how is not None:
+            mu = how.apply(mu)
+            weight = None if weight is None else how.apply(weight)
+        if weight is not None:
+            rows = weight.mean(axis=(0, 1)) * len(result.table_data.values)
+            mu = mu[:, :, rows >= 1]
+        means[label] = mu
     return means
 
 
@@ -94,10 +105,18 @@ def components(result: Result) -> Figure | None:
                     label=label if k == 0 else None,
                 )
         axes.set(xlabel=names[0], ylabel=names[1])
-        axes.set_aspect("equal", adjustable="datalim")
+        _show_data(axes, shown)
     axes.set_title(f"{result.spec.name}: component means, 95 % credible regions")
     axes.legend(loc="best", frameon=False)
     return figure
+
+
+def _show_data(axes: Axes, shown: np.ndarray) -> None:
+    """Equal scales, and the data fill the picture however wide an ellipse is."""
+    low, high = shown.min(axis=0), shown.max(axis=0)
+    pad = 0.1 * np.max(high - low)
+    axes.set(xlim=(low[0] - pad, high[0] + pad), ylim=(low[1] - pad, high[1] + pad))
+    axes.set_aspect("equal", adjustable="box")
 
 
 def _plane(result: Result) -> tuple[np.ndarray, tuple[str, str]]:
