@@ -16,8 +16,9 @@ import numpy as np
 from annotated_types import Gt
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import LOG_2PI, Conjugate, check_length, rounded, rounded_centre
+from vi_bench.conjugate import Conjugate, check_length, rounded, rounded_centre
 from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.models._real import LOG_2PI, RealRows
 
 if TYPE_CHECKING:
     from vi_bench.data import Table
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Gaussian(Conjugate):
+class Gaussian(RealRows, Conjugate):
     """Known-variance Gaussian components; see the module for the densities.
 
     The statistics are (x, 1), the natural parameters of q(mu_k) = N(m_k, s2_k I) are
@@ -44,8 +45,6 @@ class Gaussian(Conjugate):
     mean: float | tuple[float, ...] | None = None
 
     summary: ClassVar[str] = "Gaussian, known variance; Normal prior on the mean"
-    centred: ClassVar[bool] = True
-    located: ClassVar[tuple[str, ...]] = ("mean", "mu", "m")
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
@@ -130,10 +129,6 @@ class Gaussian(Conjugate):
         import numpyro.distributions as dist
 
         return dist.Normal(theta["mu"], jnp.sqrt(self.variance)).to_event(1)
-
-    def location(self, theta: Parameters) -> Array:
-        """Mu."""
-        return theta["mu"]
 
 
 MODEL = Gaussian

@@ -18,15 +18,14 @@ from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
 from vi_bench.conjugate import (
-    LOG_2PI,
     Conjugate,
     check_length,
     per_feature,
     rounded,
     rounded_centre,
-    standard_normal_base,
 )
 from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.models._real import LOG_2PI, RealRows
 
 if TYPE_CHECKING:
     from vi_bench.data import Table
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class GaussianDiagonal(Conjugate):
+class GaussianDiagonal(RealRows, Conjugate):
     """One precision per component and feature; see the module for the densities.
 
     The statistics are (x^2, x, 1, 1); the prior's worth in rows of the mean (kappa)
@@ -54,8 +53,6 @@ class GaussianDiagonal(Conjugate):
     rate: Annotated[float, Gt(0)] | tuple[Annotated[float, Gt(0)], ...] | None = None
 
     summary: ClassVar[str] = "Gaussian, unknown diagonal precision; Normal-Gamma prior"
-    centred: ClassVar[bool] = True
-    located: ClassVar[tuple[str, ...]] = ("mean", "mu", "m")
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
@@ -87,10 +84,6 @@ class GaussianDiagonal(Conjugate):
         """(x^2, x, 1, 1)."""
         one = jnp.ones_like(x[:1])
         return jnp.concatenate([x**2, x, one, one])
-
-    def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """-(d/2) log(2 pi)."""
-        return standard_normal_base(x)
 
     def natural_prior(self) -> Float[Array, " P"]:
         """(2 b_0 + kappa m_0^2, kappa m_0, kappa, 2 a_0 - 1)."""
@@ -180,10 +173,6 @@ class GaussianDiagonal(Conjugate):
             "mu": (theta["mu"], self.dims["mu"]),
             "log precision": (np.log(theta["precision"]), self.dims["precision"]),
         }
-
-    def location(self, theta: Parameters) -> Array:
-        """Mu."""
-        return theta["mu"]
 
 
 MODEL = GaussianDiagonal

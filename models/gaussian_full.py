@@ -21,15 +21,14 @@ from jax.scipy.special import digamma, multigammaln
 from jaxtyping import Array, Float
 
 from vi_bench.conjugate import (
-    LOG_2PI,
     Conjugate,
     check_length,
     rounded,
     rounded_centre,
-    standard_normal_base,
 )
 from vi_bench.contract import Factor, Parameters, Standard
 from vi_bench.errors import InputError
+from vi_bench.models._real import LOG_2PI, RealRows
 
 if TYPE_CHECKING:
     from vi_bench.data import Table
@@ -39,7 +38,7 @@ Positive = Annotated[float, Gt(0)]
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class GaussianFull(Conjugate):
+class GaussianFull(RealRows, Conjugate):
     """One covariance per component; see the module for the densities.
 
     The statistics are (x x^T, x, 1, 1), of the symmetric matrix the upper triangle, so
@@ -63,8 +62,6 @@ class GaussianFull(Conjugate):
     summary: ClassVar[str] = (
         "Gaussian, unknown covariance; Normal-inverse-Wishart prior"
     )
-    centred: ClassVar[bool] = True
-    located: ClassVar[tuple[str, ...]] = ("mean", "mu", "m")
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
@@ -127,10 +124,6 @@ class GaussianFull(Conjugate):
         rows, columns = np.triu_indices(x.shape[0])
         one = jnp.ones_like(x[:1])
         return jnp.concatenate([x[rows] * x[columns], x, one, one])
-
-    def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """-(d/2) log(2 pi)."""
-        return standard_normal_base(x)
 
     def _scale_matrix(self) -> Float[Array, "d d"]:
         d = jnp.asarray(self.mean).shape[0]
@@ -245,10 +238,6 @@ class GaussianFull(Conjugate):
             "log variance": (np.log(variance), ("component", "feature")),
             "correlation": (correlation, ("component", "pair")),
         }
-
-    def location(self, theta: Parameters) -> Array:
-        """Mu."""
-        return theta["mu"]
 
 
 def _features(size: int) -> int:

@@ -22,15 +22,14 @@ from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
 from vi_bench.conjugate import (
-    LOG_2PI,
     Family,
     check_length,
     per_feature,
     rounded,
     rounded_centre,
-    standard_normal_base,
 )
 from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.models._real import LOG_2PI, RealRows
 
 if TYPE_CHECKING:
     from vi_bench.data import Table
@@ -41,7 +40,7 @@ PerFeature = Positive | tuple[Positive, ...]
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class GaussianSemiconjugate(Family):
+class GaussianSemiconjugate(RealRows, Family):
     """Diagonal Gaussian components; see the module for the densities.
 
     q is {"m", "v"} of the means' Normals (K, d), {"a", "b"} of the variances'
@@ -63,8 +62,6 @@ class GaussianSemiconjugate(Family):
     shared: bool = field(default=False, metadata={"static": True})
 
     summary: ClassVar[str] = "Gaussian; independent Normal and inverse-Gamma priors"
-    centred: ClassVar[bool] = True
-    located: ClassVar[tuple[str, ...]] = ("mean", "mu", "m")
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
@@ -95,10 +92,6 @@ class GaussianSemiconjugate(Family):
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
         """(x^2, x, 1)."""
         return jnp.concatenate([x**2, x, jnp.ones_like(x[:1])])
-
-    def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """-(d/2) log(2 pi)."""
-        return standard_normal_base(x)
 
     def prior(self, components: int) -> Standard:
         """The q that is the prior."""
@@ -225,10 +218,6 @@ class GaussianSemiconjugate(Family):
             "mu": (theta["mu"], self.dims["mu"]),
             "log variance": (np.log(theta["variance"]), self.dims["variance"]),
         }
-
-    def location(self, theta: Parameters) -> Array:
-        """Mu."""
-        return theta["mu"]
 
 
 def _parts(expected: Float[Array, "K P"]) -> tuple[Array, Array, Array]:

@@ -18,14 +18,13 @@ from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
 from vi_bench.conjugate import (
-    LOG_2PI,
     Conjugate,
     check_length,
     rounded,
     rounded_centre,
-    standard_normal_base,
 )
 from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.models._real import LOG_2PI, RealRows
 
 if TYPE_CHECKING:
     from vi_bench.data import Table
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class GaussianSpherical(Conjugate):
+class GaussianSpherical(RealRows, Conjugate):
     """One precision per component; see the module for the densities.
 
     The statistics are (||x||^2, x, 1, 1); the prior's worth in rows of the mean (kappa)
@@ -53,8 +52,6 @@ class GaussianSpherical(Conjugate):
     rate: Annotated[float, Gt(0)] | None = None
 
     summary: ClassVar[str] = "Gaussian, one unknown precision; Normal-Gamma prior"
-    centred: ClassVar[bool] = True
-    located: ClassVar[tuple[str, ...]] = ("mean", "mu", "m")
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
@@ -83,10 +80,6 @@ class GaussianSpherical(Conjugate):
         """(||x||^2, x, 1, 1)."""
         one = jnp.ones_like(x[:1])
         return jnp.concatenate([jnp.sum(x**2, axis=0, keepdims=True), x, one, one])
-
-    def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """-(d/2) log(2 pi)."""
-        return standard_normal_base(x)
 
     def natural_prior(self) -> Float[Array, " P"]:
         """(2 b_0 + kappa ||m_0||^2, kappa m_0, kappa, (2 a_0 - 2) / d + 1)."""
@@ -179,10 +172,6 @@ class GaussianSpherical(Conjugate):
             "mu": (theta["mu"], self.dims["mu"]),
             "log precision": (np.log(theta["precision"]), self.dims["precision"]),
         }
-
-    def location(self, theta: Parameters) -> Array:
-        """Mu."""
-        return theta["mu"]
 
 
 MODEL = GaussianSpherical

@@ -22,8 +22,6 @@ from vi_bench.errors import InputError
 if TYPE_CHECKING:
     from vi_bench.data import Table
 
-LOG_2PI = float(np.log(2 * np.pi))
-
 
 def inner(a: Float[Array, "*#b P"], b: Float[Array, "*#b P"]) -> Float[Array, "..."]:
     """The inner product <a, b> over the last axis, leading axes broadcast."""
@@ -33,11 +31,6 @@ def inner(a: Float[Array, "*#b P"], b: Float[Array, "*#b P"]) -> Float[Array, ".
 def per_feature(value: Any, features: int) -> Float[Array, " d"]:
     """A hyperparameter that is one number, or one per feature, as d numbers."""
     return jnp.broadcast_to(jnp.asarray(value), (features,))
-
-
-def standard_normal_base(x: Float[Array, "d n"]) -> Float[Array, " n"]:
-    """-(d/2) log(2 pi): log h of Gaussian rows of unknown precision."""
-    return jnp.full(x.shape[1:], -0.5 * x.shape[0] * LOG_2PI, x.dtype)
 
 
 def check_length(model: str, name: str, value: Any, features: int) -> None:

@@ -1,0 +1,47 @@
+"""Every method on every family, as a user runs them."""
+
+import numpy as np
+import pytest
+
+import vi_bench as vb
+from tests.contract.cases import CASES
+
+METHODS = {
+    "cavi": {"restarts": 10},
+    "mean-field": {"method": "svi", "guide": "mean-field", "steps": 2000},
+    "full-rank": {"method": "svi", "guide": "full-rank", "steps": 2000},
+    "same-family": {"method": "svi", "guide": "same-family", "steps": 3000},
+    "nuts": {"warmup": 300},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_every_method_finishes_and_the_bounds_rank(name):
+    """Labels in q <= summed out; `same-family` is CAVI by gradients, so no higher.
+
+    Five standard errors on each side: false alarms under 1e-5 in all.
+    """
+    case = CASES[name]
+    x = case.rows(np.random.default_rng(9), 60)
+    result = vb.run(
+        case.family, x, METHODS, weights="dirichlet", components=2, repeats=1
+    )
+    for label, run in result.runs.items():
+        good = ("converged", "sampled", "suspect", "budget spent")
+        assert run.outcome.status in good, (label, run.outcome, run.error)
+    cavi, _ = result.runs["cavi"].bound()
+    same, error = result.runs["same-family"].bound()
+    assert same <= cavi + 5 * error
+    assert same > cavi - 1.0 - 5 * error
+    summed, summed_error = result.runs["cavi"].marginal_bound()
+    assert cavi <= summed + 5 * summed_error
+    found = result.comparison
+    assert found is not None
+    assert np.isfinite(found.min_ess("nuts"))
+    tree = result.posterior["nuts"]["posterior"]
+    for parameter, dims in result.family.dims.items():
+        assert tree[parameter].dims == ("chain", "draw", *dims)
+    np.testing.assert_allclose(tree["weight"].sum("component"), 1.0)
+    assert np.all(np.isfinite(result.log_density("nuts", x[:5])))
+    assert result.predict("cavi", 50).values.shape == (50, x.shape[1])
