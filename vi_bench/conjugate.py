@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from jaxtyping import Array, Float
 
 from vi_bench.contract import Factor, Key, Parameters, Standard
@@ -21,6 +22,10 @@ from vi_bench.errors import InputError
 
 if TYPE_CHECKING:
     from vi_bench.data import Table
+
+# ArviZ leaves a lazy proxy for numpyro in sys.modules; if its first use were `import
+# numpyro.distributions`, that package would be executed twice, every class two classes
+LOADED_NUMPYRO = numpyro.__version__
 
 
 def inner(a: Float[Array, "*#b P"], b: Float[Array, "*#b P"]) -> Float[Array, "..."]:

@@ -7,10 +7,10 @@ import vi_bench as vb
 from tests.contract.cases import CASES
 
 METHODS = {
-    "cavi": {"restarts": 10},
+    "cavi": {"restarts": 30},
     "mean-field": {"method": "svi", "guide": "mean-field", "steps": 2000},
     "full-rank": {"method": "svi", "guide": "full-rank", "steps": 2000},
-    "same-family": {"method": "svi", "guide": "same-family", "steps": 3000},
+    "same-family": {"method": "svi", "guide": "same-family", "steps": 12_000},
     "nuts": {"warmup": 300},
 }
 
@@ -33,7 +33,9 @@ def test_every_method_finishes_and_the_bounds_rank(name):
     cavi, _ = result.runs["cavi"].bound()
     same, error = result.runs["same-family"].bound()
     assert same <= cavi + 5 * error
-    assert same > cavi - 1.0 - 5 * error
+    # it follows one path, into one of the optima that CAVI's restarts find
+    optima = np.asarray(result.runs["cavi"].draws.report["restart_bound"])
+    assert np.min(np.abs(same - optima)) < 0.1 + 5 * error
     summed, summed_error = result.runs["cavi"].marginal_bound()
     assert cavi <= summed + 5 * summed_error
     found = result.comparison
