@@ -119,13 +119,12 @@ class Mixture:
         )
         new, ordered = self.update(q, expected)
         following = self.view(new)
-        gain = jnp.sum(following.coefficients * ordered)
-        gain = gain - jnp.sum(view.coefficients * expected)
+        gain = following.coefficients * ordered - view.coefficients * expected
         moved = self.family.residual(q.components, new.components, total)
         size = weights.residual(q.sticks, new.sticks)
         return Move(
             bound=self.log_base + evidence - view.kl,
-            after=self.log_base + evidence + gain - following.kl,
+            after=self.log_base + evidence + jnp.sum(gain) - following.kl,
             point=new,
             view=following,
             residual=jnp.maximum(moved, size),

@@ -130,6 +130,8 @@ class _Sticks:
 
     def log_weights(self, theta: Parameters, components: int) -> Float[Array, "*b K"]:
         """Log w, finite also where w itself is not representable."""
+        if STICK not in theta:  # one component
+            return jnp.zeros(1)
         u = jnp.sinh(theta[STICK])
         return log_stick_breaking(log_sigmoid(u), log_sigmoid(-u))
 

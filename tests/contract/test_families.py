@@ -72,9 +72,13 @@ def random_free(mixture, seed=1):
 def test_one_component_is_exact(name, weights):
     x = rows(name, 30)
     mixture = mixture_of(name, x, 1, weights)
-    bounds, _ = climb(mixture, mixture.prior())
+    bounds, q = climb(mixture, mixture.prior())
     exact = CASES[name].log_blocks([x])
     np.testing.assert_allclose(bounds[-1], exact, rtol=1e-9)
+    # so q is the posterior: log p(x, theta) - log q(theta) is log p(x) everywhere
+    theta = mixture.centre(q)
+    ratio = mixture.log_joint(theta) - mixture.log_q(theta, q)
+    np.testing.assert_allclose(ratio, exact, rtol=1e-9)
 
 
 @every_weights

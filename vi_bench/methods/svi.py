@@ -60,6 +60,9 @@ WINDOW = 100
 STANDING_STILL = 0.05
 """Nats: a fit has converged when its bound moved less over its last tenth."""
 
+STICK_CONSTRAINTS = dict.fromkeys(("stick_a", "stick_b"), constraints.positive)
+"""Of the weights' Beta parameters, beside the family's own."""
+
 Guide = Literal["mean-field", "full-rank", "same-family"]
 
 Posterior = Callable[[Key, Mixture, dict[str, Array]], tuple[Parameters, Array]]
@@ -245,9 +248,6 @@ def start_parameters(key: Key, mixture: Mixture) -> tuple[Parameters, Standard]:
     named = mixture.family.constraints() | STICK_CONSTRAINTS
     standard = {k: v for k, v in mixture.describe(q).items() if k in named}
     return mixture.centre(q), standard
-
-
-STICK_CONSTRAINTS = dict.fromkeys(("stick_a", "stick_b"), constraints.positive)
 
 
 def same_family_factors(
