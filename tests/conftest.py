@@ -1,5 +1,9 @@
 """Double precision, shapes checked at run time, small data."""
 
+import os
+import shutil
+import tempfile
+
 from jaxtyping import install_import_hook
 
 CHECKED = ["mixture_pass", "iterate", "starts"]
@@ -10,6 +14,18 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+# many tests run the same programs: both workers share what one of them has compiled
+if "VI_BENCH_TEST_PROGRAMS" not in os.environ:
+    os.environ["VI_BENCH_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="vi-bench-tests-")
+COMPILED = os.environ["VI_BENCH_TEST_PROGRAMS"]
+jax.config.update("jax_compilation_cache_dir", COMPILED)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The first process to start is the last to end, and cleans up."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(COMPILED, ignore_errors=True)
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vi_bench.api import launch, run, simulate
     from vi_bench.data import Table, load
     from vi_bench.errors import InputError
     from vi_bench.kernel import CAVIFit, cavi
-    from vi_bench.launch import launch, run, simulate
     from vi_bench.result import Result
     from vi_bench.spec import Spec, read
 
@@ -23,11 +23,11 @@ _HOME = {
     "Spec": "spec",
     "Table": "data",
     "cavi": "kernel",
-    "launch": "launch",
+    "launch": "api",
     "load": "data",
     "read": "spec",
-    "run": "launch",
-    "simulate": "launch",
+    "run": "api",
+    "simulate": "api",
 }
 
 __all__ = [

@@ -194,8 +194,8 @@ def _run(
     """Run, print, and return the exit code: 0, 1 if a method failed, 130 on Ctrl-C."""
     from rich.console import Console
 
+    from vi_bench.api import launch
     from vi_bench.folder import default_folder
-    from vi_bench.launch import launch
     from vi_bench.spec import read
 
     spec = read(what, overrides)
