@@ -23,7 +23,8 @@ from vi_bench.errors import InputError, unknown
 
 PACKAGE = Path(__file__).parent
 
-Kind = Literal["model", "method", "weights"]
+Plugin = Literal["model", "method"]
+Kind = Plugin | Literal["weights"]
 
 ATTRIBUTE = {"model": "MODEL", "method": "METHOD"}
 """What a module of each kind calls the class that it offers."""
@@ -57,7 +58,7 @@ class Entry:
 _added: dict[str, dict[str, Entry]] = {"model": {}, "method": {}}
 
 
-def entries(kind: Literal["model", "method"]) -> dict[str, Entry]:
+def entries(kind: Plugin) -> dict[str, Entry]:
     """All of a kind by name: shipped, entry points, what was added."""
     found = _shipped(kind) | _added[kind]
     for name, entry in _installed(kind).items():
@@ -129,7 +130,7 @@ def add_folder(folder: Path) -> list[str]:
     return [add_file("model", file) for file in files]
 
 
-def add_file(kind: Literal["model", "method"], file: Path) -> str:
+def add_file(kind: Plugin, file: Path) -> str:
     """Add a model or a method by its file; returns its name, the file's stem."""
     try:
         source = file.read_bytes()
@@ -144,11 +145,11 @@ def add_file(kind: Literal["model", "method"], file: Path) -> str:
     return _add(kind, Entry(_dashed(file.stem), file.name, summary, load, digest))
 
 
-def provenance(named: Iterable[tuple[Kind, str]]) -> list[dict[str, str]]:
+def provenance(named: Iterable[tuple[Plugin, str]]) -> list[dict[str, str]]:
     """Where what does not ship came from."""
     found = []
     for kind, name in named:
-        if kind != "weights" and (e := entries(kind)[name]).origin != "shipped":
+        if (e := entries(kind)[name]).origin != "shipped":
             found.append(
                 {"kind": kind, "name": name, "origin": e.origin, "sha256": e.sha256}
             )
@@ -169,11 +170,6 @@ def described_experiments() -> list[tuple[str, str]]:
     return found
 
 
-def described_weights() -> list[tuple[str, str]]:
-    """Name and one line of every prior on the weights."""
-    return list(WEIGHTS.items())
-
-
 def experiment(name: str) -> Path:
     """The file of a built-in experiment."""
     return PACKAGE / "experiments" / f"{name}.toml"
@@ -183,7 +179,7 @@ def _dashed(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _add(kind: Literal["model", "method"], entry: Entry) -> str:
+def _add(kind: Plugin, entry: Entry) -> str:
     there = entries(kind).get(entry.name)
     if there is not None and (
         there.origin == "shipped" or there.sha256 != entry.sha256
@@ -197,7 +193,7 @@ def _add(kind: Literal["model", "method"], entry: Entry) -> str:
 
 
 @cache
-def _shipped(kind: Literal["model", "method"]) -> dict[str, Entry]:
+def _shipped(kind: Plugin) -> dict[str, Entry]:
     found = {}
     for file in (PACKAGE / f"{kind}s").glob("*.py"):
         if file.stem.startswith("_"):
@@ -214,7 +210,7 @@ def _shipped(kind: Literal["model", "method"]) -> dict[str, Entry]:
 
 
 @cache
-def _installed(kind: Literal["model", "method"]) -> dict[str, Entry]:
+def _installed(kind: Plugin) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for point in entry_points(group=f"vi_bench.{kind}s"):
         package = point.dist.name if point.dist else point.value
@@ -261,7 +257,7 @@ def _module(file: Path, source: bytes, digest: str) -> Any:
     return module
 
 
-def _offered(kind: Literal["model", "method"], module: Any, where: str) -> Any:
+def _offered(kind: Plugin, module: Any, where: str) -> Any:
     found = getattr(module, ATTRIBUTE[kind], None)
     if not isinstance(found, type):
         raise InputError(

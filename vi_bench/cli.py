@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -141,7 +141,7 @@ def list_(
 def _listed() -> dict[str, Callable[[], list[tuple[str, str]]]]:
     from vi_bench import catalogue
 
-    def found(kind: Literal["model", "method"]) -> list[tuple[str, str]]:
+    def found(kind: catalogue.Plugin) -> list[tuple[str, str]]:
         return [
             (name, e.summary + ("" if e.origin == "shipped" else f" [{e.origin}]"))
             for name, e in catalogue.entries(kind).items()
@@ -155,7 +155,7 @@ def _listed() -> dict[str, Callable[[], list[tuple[str, str]]]]:
     return {
         "models": lambda: found("model"),
         "methods": lambda: found("method"),
-        "weights": catalogue.described_weights,
+        "weights": lambda: list(catalogue.WEIGHTS.items()),
         "data": data,
         "experiments": catalogue.described_experiments,
     }

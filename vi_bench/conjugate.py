@@ -7,6 +7,7 @@ the usual parameters; the M-step, KL, densities and draws follow.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -87,7 +88,7 @@ def rounded_centre(values: np.ndarray) -> tuple[float, ...]:
     return tuple(found)
 
 
-class Family:
+class Family(ABC):
     """Defaults for what most families do not care about."""
 
     summary: ClassVar[str] = ""
@@ -96,15 +97,15 @@ class Family:
     """Hyperparameters and parameters that move along with the data."""
 
     @property
+    @abstractmethod
     def dims(self) -> Mapping[str, tuple[str, ...]]:
         """Parameter -> names of its dimensions, "component" first."""
-        raise NotImplementedError
 
     def coordinates(self, features: tuple[str, ...]) -> dict[str, list[str]]:
         """The names of the features."""
         return {"feature": list(features)}
 
-    def check(self, table: Table) -> None:
+    def check(self, table: Table) -> None:  # noqa: B027 - a default, not a gap
         """Nothing to refuse."""
 
     def complete(self, values: np.ndarray, components: int) -> Self:
@@ -153,25 +154,25 @@ class Family:
 class Conjugate(Family):
     """A family whose factors q have the prior's form: q is `lam`, (K, P)."""
 
+    @abstractmethod
     def natural_prior(self) -> Float[Array, " P"]:
         """lam_0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
         """A(lam)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
         """E_q s(theta), which is the gradient of A."""
-        raise NotImplementedError
 
+    @abstractmethod
     def standard(self, lam: Float[Array, "*b P"]) -> Standard:
         """The usual parameters of exp(<s, lam> - A(lam))."""
-        raise NotImplementedError
 
+    @abstractmethod
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
         """s(theta)."""
-        raise NotImplementedError
 
     def prior(self, components: int) -> Float[Array, "K P"]:
         """lam_0 for every component."""

@@ -95,7 +95,7 @@ def cavi(
                     break
         q = mixture.family.uncentre(carry.variational, data_centre(family, values))
         phi = mixture.responsibilities(
-            Factors(carry.variational["lam"], mixture.prior().sticks)
+            Factors(carry.variational["lam"], mixture.prior_sticks())
         )
         trace = np.asarray(carry.report["trace"])
         return CAVIFit(

@@ -70,22 +70,27 @@ class Mixture:
         """The data as rows, centred where the family's are."""
         return from_blocks(self.blocks).T
 
+    def statistics(self) -> Float[Array, "P N"]:
+        """t(x_i) of all rows at once, so held in memory."""
+        return self.family.statistics(from_blocks(self.blocks))
+
     def total(self) -> Float[Array, " P"]:
         """sum_i |t(x_i)|, the size of the expected statistics."""
-        t = self.family.statistics(from_blocks(self.blocks))
-        return jnp.sum(jnp.abs(t), axis=1)
+        return jnp.sum(jnp.abs(self.statistics()), axis=1)
+
+    def prior_sticks(self) -> Float[Array, "2 S"]:
+        """Beta parameters of the prior on the weights' sticks."""
+        return self.weights.prior(self.components).astype(self.log_base.dtype)
 
     def prior(self) -> Factors:
         """The factors that equal the prior."""
-        dtype = self.log_base.dtype
-        sticks = self.weights.prior(self.components).astype(dtype)
-        return Factors(self.family.prior(self.components), sticks)
+        return Factors(self.family.prior(self.components), self.prior_sticks())
 
     def view(self, q: Factors) -> View:
         """E_q s(theta_k), E_q log w_k added to the constant's; and the KL."""
         expected = self.weights.expected_log(q.sticks, self.components)
-        sticks = self.weights.prior(self.components).astype(q.sticks.dtype)
-        kl = self.family.kl(q.components) + weights.kl(q.sticks, sticks)
+        of_sticks = weights.kl(q.sticks, self.prior_sticks())
+        kl = self.family.kl(q.components) + of_sticks
         # log w_k belongs to the constant statistic, which is the last one
         return View(self.family.coefficients(q.components).at[:, -1].add(expected), kl)
 
@@ -137,13 +142,12 @@ class Mixture:
 
     def responsibilities(self, q: Factors) -> Float[Array, "N K"]:
         """phi, the optimal q(c_i = k) given q(theta); (N, K), so held in memory."""
-        t = self.family.statistics(from_blocks(self.blocks))
-        return jax.nn.softmax(self.view(q).coefficients @ t, axis=0).T
+        logits = self.view(q).coefficients @ self.statistics()
+        return jax.nn.softmax(logits, axis=0).T
 
     def from_responsibilities(self, phi: Float[Array, "N K"]) -> Factors:
         """The factors that the M-step gives, from the prior, for responsibilities."""
-        t = self.family.statistics(from_blocks(self.blocks))
-        return self.update(self.prior(), (t @ phi).T)[0]
+        return self.update(self.prior(), (self.statistics() @ phi).T)[0]
 
     def counts(self, q: Factors) -> Float[Array, " K"]:
         """Expected rows by component, sum_i phi_ik at q's optimal responsibilities."""
@@ -158,8 +162,8 @@ class Mixture:
 
     def log_prior(self, theta: Parameters) -> Float[Array, ""]:
         """Log p(theta): of the components' parameters and of the sticks."""
-        sticks = self.weights.prior(self.components)
-        return self.family.log_prior(theta) + weights.log_density(theta, sticks)
+        of_sticks = weights.log_density(theta, self.prior_sticks())
+        return self.family.log_prior(theta) + of_sticks
 
     def log_likelihood(self, theta: Parameters) -> Float[Array, ""]:
         """Log p(X | theta), the assignments summed out."""

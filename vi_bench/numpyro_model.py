@@ -59,8 +59,8 @@ class StickBeta(dist.Distribution):  # type: ignore[misc]
 def prior_factors(mixture: Mixture) -> dict[str, Factor]:
     """NumPyro distributions of the prior, in sampling order."""
     family = mixture.family
-    sticks = mixture.weights.prior(mixture.components)
-    return with_sticks(family.factors(family.hyperparameters()), sticks)
+    factors = family.factors(family.hyperparameters())
+    return with_sticks(factors, mixture.prior_sticks())
 
 
 def with_sticks(

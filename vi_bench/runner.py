@@ -144,7 +144,15 @@ def finish(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> None:
     run.log_joint = np.asarray(log_joint).reshape(shape)
     run.outcome = run.method.outcome(draws)
     family = mixture.family
-    theta = family.uncentre(draws.parameters, centre)
+    moved: dict[str, Any] = {
+        field: {k: np.asarray(v) for k, v in family.uncentre(values, centre).items()}
+        for field, values in (
+            ("parameters", draws.parameters),
+            ("variational", draws.variational),
+        )
+    }
+    run.draws = draws._replace(**moved)
+    theta = run.draws.parameters
     known = {name: theta[name] for name in family.dims if name in theta}
     run.posterior = {
         name: np.asarray(v) for name, v in (known | family.derived(known)).items()
@@ -152,14 +160,6 @@ def finish(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> None:
     if STICK in theta:
         log_weights = mixture.weights.log_weights(theta, mixture.components)
         run.posterior[WEIGHT] = np.exp(np.asarray(log_weights, float))
-    as_numpy: dict[str, Any] = {
-        field: {k: np.asarray(v) for k, v in family.uncentre(values, centre).items()}
-        for field, values in (
-            ("parameters", draws.parameters),
-            ("variational", draws.variational),
-        )
-    }
-    run.draws = draws._replace(**as_numpy)
     finite = all(np.all(np.isfinite(v)) for v in draws.parameters.values())
     if not finite and run.outcome.status != "not finite":
         run.outcome = Outcome("not finite", "some draws are not finite")

@@ -13,6 +13,7 @@ scale to a gradient-based sampler and to a Gaussian guide.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -38,10 +39,14 @@ def log_stick_breaking(
     return jnp.concatenate([log_v, end], axis=-1) + left
 
 
+def _expected_logs(q: Float[Array, "2 S"]) -> Float[Array, "2 S"]:
+    """E log v and E log(1 - v)."""
+    return digamma(q) - digamma(jnp.sum(q, axis=0))
+
+
 def kl(q: Float[Array, "2 S"], prior: Float[Array, "2 S"]) -> Float[Array, ""]:
     """KL of the sticks' Beta factors to the prior's, nats; 0 without sticks."""
-    expected = digamma(q) - digamma(jnp.sum(q, axis=0))
-    gap = jnp.sum((q - prior) * expected, axis=0)
+    gap = jnp.sum((q - prior) * _expected_logs(q), axis=0)
     return jnp.sum(gap - betaln(*q) + betaln(*prior))
 
 
@@ -111,11 +116,12 @@ class Uniform:
         """Any order is as good."""
 
 
-class _Sticks:
+class _Sticks(ABC):
     """What priors with sticks share; `prior` tells them apart."""
 
+    @abstractmethod
     def prior(self, components: int) -> Float[Array, "2 S"]:
-        raise NotImplementedError
+        """Beta(a_k, b_k)."""
 
     def update(self, counts: Float[Array, " K"]) -> Float[Array, "2 S"]:
         """Beta(a_k + n_k, b_k + n_{>k})."""
@@ -126,7 +132,7 @@ class _Sticks:
         self, q: Float[Array, "2 S"], components: int
     ) -> Float[Array, " K"]:
         """E log w_k = E log v_k + sum_{j<k} E log(1 - v_j)."""
-        return log_stick_breaking(*(digamma(q) - digamma(jnp.sum(q, axis=0))))
+        return log_stick_breaking(*_expected_logs(q))
 
     def log_weights(self, theta: Parameters, components: int) -> Float[Array, "*b K"]:
         """Log w, finite also where w itself is not representable."""
@@ -134,6 +140,10 @@ class _Sticks:
             return jnp.zeros(1)
         u = jnp.sinh(theta[STICK])
         return log_stick_breaking(log_sigmoid(u), log_sigmoid(-u))
+
+    def order(self, counts: Float[Array, " K"]) -> Int[Array, " K"] | None:
+        """Any order is as good."""
+        return None
 
 
 @jax.tree_util.register_dataclass
@@ -153,9 +163,6 @@ class Dirichlet(_Sticks):
         return jnp.asarray(self.concentration) * jnp.stack(
             [jnp.ones_like(behind), behind]
         )
-
-    def order(self, counts: Float[Array, " K"]) -> None:
-        """Any order is as good."""
 
 
 @jax.tree_util.register_dataclass

@@ -153,13 +153,15 @@ def best_draws(
     ranked = jnp.where(jnp.isfinite(lanes.bound), lanes.bound, -jnp.inf)
     # of restarts in one optimum the first, so that rounding does not choose
     as_good = ranked >= jnp.max(ranked) - TIE * jnp.abs(jnp.max(ranked))
-    best = jax.tree.map(lambda leaf: leaf[jnp.argmax(as_good)], lanes)
+    chosen = jnp.argmax(as_good)
+    best = jax.tree.map(lambda leaf: leaf[chosen], lanes)
+    counts = over_lanes(mixture.counts, lanes.point)
     bound, _ = mixture.step(best.point)
     theta = mixture.draw(key, best.point, shape)
     report = {
         "bound": jnp.where(best.status == NOT_FINITE, jnp.nan, bound),
         "bound_se": jnp.zeros_like(bound),
-        "counts": mixture.counts(best.point),
+        "counts": counts[chosen],
         "iterations": best.iteration,
         "leaps": best.leaps,
         "total_iterations": jnp.sum(lanes.iteration),
@@ -171,7 +173,7 @@ def best_draws(
         "restart_bound": lanes.bound,
         "restart_iterations": lanes.iteration,
         "restart_status": lanes.status,
-        "restart_counts": over_lanes(mixture.counts, lanes.point),
+        "restart_counts": counts,
     }
     variational = mixture.describe(best.point)
     return Draws(theta, {}, mixture.log_q(theta, best.point), variational, report)
