@@ -165,6 +165,10 @@ class Weights(Protocol):
         """The order of the components that suits the prior best; None: any does."""
 
 
+Kind = Literal["variational", "mcmc", "particles", "exact"]
+"""Where a method's draws come from: a fitted q, a Markov chain, a population of
+weighted particles, or the posterior itself."""
+
 Status = Literal[
     "converged", "budget spent", "not finite", "suspect", "failed", "skipped", "sampled"
 ]
@@ -192,6 +196,8 @@ class Draws(NamedTuple):
         log_q: log density of q at each draw (chain, draw); None for MCMC.
         variational: what q itself is, for variational methods.
         report: scalars and traces that the outcome and the figures are made from.
+            "bound" and "bound_se", "log_evidence" and "log_evidence_se", in nats, where
+            the method gives them; an error of 0 means exact.
     """
 
     parameters: Parameters
@@ -232,13 +238,17 @@ class Problem:
 class Method(Protocol):
     """An inference method: a frozen dataclass of plain settings."""
 
-    kind: ClassVar[Literal["variational", "mcmc"]]
+    kind: ClassVar[Kind]
     summary: ClassVar[str]
     bound_keeps_labels: bool
     """Whether the reported bound has the assignments in q (CAVI's) or summed out."""
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Host work, then the stages; the last one returns Draws."""
+        """Host work, then the stages; the last one returns Draws.
+
+        Raises:
+            NotApplicable: the method cannot work on this problem; the reason.
+        """
 
     def outcome(self, draws: Draws) -> Outcome:
         """How it ended, read from the report."""

@@ -1,4 +1,4 @@
-"""The one error that users are meant to see, and how it names near misses."""
+"""The errors that users are meant to see, and how they name near misses."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ class InputError(ValueError):
 
     The message is one line: what was given, where, and what is expected. The command
     line prints it and ends with exit code 2.
+    """
+
+
+class NotApplicable(Exception):
+    """A method cannot work on this problem, or not within reason.
+
+    A method's `prepare` raises it; the method is skipped, and the message, one line, is
+    the reason given in its row.
     """
 
 

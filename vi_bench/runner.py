@@ -17,7 +17,7 @@ from vi_bench.compare.quantities import WEIGHT, flatten
 from vi_bench.contract import Draws, Outcome, Problem
 from vi_bench.data import Table, load
 from vi_bench.environment import computing, describe, find_device
-from vi_bench.errors import InputError
+from vi_bench.errors import InputError, NotApplicable
 from vi_bench.mixture import Mixture, bind, data_centre
 from vi_bench.progress import Watcher
 from vi_bench.result import MethodRun, Result
@@ -81,6 +81,8 @@ def execute(
                 run.outcome = Outcome("skipped", "interrupted")
                 run.draws = None
                 interrupted = True
+            except NotApplicable as reason:
+                run.outcome = Outcome("skipped", str(reason))
             except Exception as error:
                 first = str(error).strip().partition("\n")[0]
                 run.outcome = Outcome("failed", f"{type(error).__name__}: {first}")

@@ -7,7 +7,7 @@ McAuliffe (2017), algorithm 2, for any conjugate family and in d dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from annotated_types import Gt
 from jaxtyping import Array
 
 from vi_bench import starts
-from vi_bench.contract import Draws, Key, Outcome, Problem, Stage
+from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage
 from vi_bench.iterate import (
     CONVERGED,
     NOT_FINITE,
@@ -58,7 +58,7 @@ class CAVI:
     tol: Annotated[float, Gt(0)] = 1e-10
     accelerate: bool = True
 
-    kind: ClassVar[Literal["variational", "mcmc"]] = "variational"
+    kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "coordinate ascent, hand-written kernel, many restarts"
     bound_keeps_labels: ClassVar[bool] = True
 

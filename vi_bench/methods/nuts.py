@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import blackjax
 import jax
@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Array, Float
 
 from vi_bench import starts
-from vi_bench.contract import Draws, Key, Outcome, Parameters, Problem, Stage
+from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
 from vi_bench.iterate import over_lanes
 from vi_bench.mixture import Mixture
 from vi_bench.numpyro_model import constrain, unconstrain
@@ -54,7 +54,7 @@ class NUTS:
     max_tree_depth: Annotated[int, Gt(0)] = 10
     dense_mass: bool = False
 
-    kind: ClassVar[Literal["variational", "mcmc"]] = "mcmc"
+    kind: ClassVar[Kind] = "mcmc"
     summary: ClassVar[str] = "BlackJAX NUTS, window adaptation, assignments summed out"
     bound_keeps_labels: ClassVar[bool] = False
 

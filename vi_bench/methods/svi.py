@@ -38,6 +38,7 @@ from vi_bench.contract import (
     Draws,
     Factor,
     Key,
+    Kind,
     Outcome,
     Parameters,
     Problem,
@@ -102,7 +103,7 @@ class SVI:
     bound_draws: Annotated[int, Gt(1)] = 4000
     init_scale: Annotated[float, Gt(0)] = 0.1
 
-    kind: ClassVar[Literal["variational", "mcmc"]] = "variational"
+    kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "NumPyro SVI: mean-field, full-rank or same-family guide"
 
     @property
