@@ -15,7 +15,13 @@ from annotated_types import Gt
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import Conjugate, check_length, per_feature, rounded
+from vi_bench.conjugate import (
+    Conjugate,
+    check_length,
+    namespace,
+    per_feature,
+    rounded,
+)
 from vi_bench.contract import Factor, Parameters, Standard
 
 if TYPE_CHECKING:
@@ -127,7 +133,8 @@ class Exponential(Conjugate):
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
         """Log rates."""
-        return {"log rate": (np.log(theta["rate"]), self.dims["rate"])}
+        xp = namespace(theta["rate"])
+        return {"log rate": (xp.log(theta["rate"]), self.dims["rate"])}
 
     def location(self, theta: Parameters) -> Array:
         """One over the rates."""

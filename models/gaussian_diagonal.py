@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from vi_bench.conjugate import (
     Conjugate,
     check_length,
+    namespace,
     per_feature,
     rounded,
     rounded_centre,
@@ -169,9 +170,10 @@ class GaussianDiagonal(RealRows, Conjugate):
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
         """Means, and log precisions: these have moments even in empty components."""
+        xp = namespace(theta["precision"])
         return {
             "mu": (theta["mu"], self.dims["mu"]),
-            "log precision": (np.log(theta["precision"]), self.dims["precision"]),
+            "log precision": (xp.log(theta["precision"]), self.dims["precision"]),
         }
 
 

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 from vi_bench.conjugate import (
     Conjugate,
     check_length,
+    namespace,
     rounded,
     rounded_centre,
 )
@@ -228,14 +229,15 @@ class GaussianFull(RealRows, Conjugate):
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
         """Means, log variances, correlations: all have moments in empty components."""
-        covariance = np.linalg.inv(theta["precision"])
-        variance = np.diagonal(covariance, axis1=-2, axis2=-1)
-        scale = np.sqrt(variance[..., :, None] * variance[..., None, :])
+        xp = namespace(theta["precision"])
+        covariance = xp.linalg.inv(theta["precision"])
+        variance = xp.diagonal(covariance, axis1=-2, axis2=-1)
+        scale = xp.sqrt(variance[..., :, None] * variance[..., None, :])
         rows, columns = np.triu_indices(variance.shape[-1], 1)
         correlation = (covariance / scale)[..., rows, columns]
         return {
             "mu": (theta["mu"], self.dims["mu"]),
-            "log variance": (np.log(variance), ("component", "feature")),
+            "log variance": (xp.log(variance), ("component", "feature")),
             "correlation": (correlation, ("component", "pair")),
         }
 

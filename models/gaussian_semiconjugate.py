@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 from vi_bench.conjugate import (
     Family,
     check_length,
+    namespace,
     per_feature,
     rounded,
     rounded_centre,
@@ -159,6 +160,35 @@ class GaussianSemiconjugate(RealRows, Family):
         variance = jnp.broadcast_to(variance, mu.shape)
         return _coefficients(1 / variance, mu, mu**2, jnp.log(variance))
 
+    def natural_parameters(self, q: Standard) -> Standard:
+        """Of mu (m, 1) / v, of each variance (a, b)."""
+        return {"r": q["m"] / q["v"], "c": 1 / q["v"], "a": q["a"], "b": q["b"]}
+
+    def from_natural_parameters(self, eta: Standard) -> Standard:
+        """The inverse."""
+        m, v = eta["r"] / eta["c"], 1 / eta["c"]
+        return {"m": m, "v": v, "a": eta["a"], "b": eta["b"]}
+
+    def expected_statistics(self, q: Standard) -> Standard:
+        """(m, -(m^2 + v) / 2), and of -log variance and -1 / variance."""
+        a, b = q["a"], q["b"]
+        log = jnp.sum(digamma(a) - jnp.log(b), axis=-1, keepdims=True)
+        return {"r": q["m"], "c": -0.5 * (q["m"] ** 2 + q["v"]), "a": log, "b": -a / b}
+
+    def natural_update(self, q: Standard, expected: Float[Array, "K P"]) -> Standard:
+        """Of both factors at once, each given the other as it is in q."""
+        square, r, n = _parts(expected)
+        h = self.hyperparameters()
+        precision = q["a"] / q["b"]
+        rest = square - 2 * q["m"] * r + n * (q["m"] ** 2 + q["v"])
+        means = {
+            "r": h["m"] / h["v"] + precision * r,
+            "c": 1 / h["v"] + precision * n,
+        }
+        if self.shared:
+            n, rest = jnp.sum(n, axis=0), jnp.sum(rest, axis=0)
+        return means | {"a": h["a"] + 0.5 * n, "b": h["b"] + 0.5 * rest}
+
     def log_prior(self, theta: Parameters) -> Float[Array, "*b"]:
         """Normal on the means, inverse-Gamma on the variances."""
         return self.log_q(theta, self.hyperparameters())
@@ -214,9 +244,10 @@ class GaussianSemiconjugate(RealRows, Family):
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
         """Means, and log variances: these have moments even in empty components."""
+        xp = namespace(theta["variance"])
         return {
             "mu": (theta["mu"], self.dims["mu"]),
-            "log variance": (np.log(theta["variance"]), self.dims["variance"]),
+            "log variance": (xp.log(theta["variance"]), self.dims["variance"]),
         }
 
 

@@ -15,7 +15,13 @@ from annotated_types import Gt
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import Conjugate, check_length, per_feature, rounded
+from vi_bench.conjugate import (
+    Conjugate,
+    check_length,
+    namespace,
+    per_feature,
+    rounded,
+)
 from vi_bench.contract import Factor, Parameters, Standard
 
 if TYPE_CHECKING:
@@ -134,7 +140,8 @@ class Poisson(Conjugate):
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
         """Log rates."""
-        return {"log rate": (np.log(theta["rate"]), self.dims["rate"])}
+        xp = namespace(theta["rate"])
+        return {"log rate": (xp.log(theta["rate"]), self.dims["rate"])}
 
     def location(self, theta: Parameters) -> Array:
         """The rates."""

@@ -73,6 +73,11 @@ def draw(
     return theta
 
 
+def namespace(array: Any) -> Any:
+    """NumPy for NumPy's arrays, jax.numpy for JAX's and inside transformations."""
+    return array.__array_namespace__()
+
+
 def rounded(value: float) -> float:
     """Six significant digits: a default that is printed is the one that is used."""
     return float(f"{value:.6g}")
@@ -144,7 +149,7 @@ class Family(ABC):
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
         """Every parameter as it is."""
-        return {name: (v, self.dims[name]) for name, v in theta.items()}
+        return {n: (v, self.dims[n]) for n, v in theta.items() if n in self.dims}
 
     def location(self, theta: Parameters) -> Array | None:
         """Nothing that a figure could show."""
@@ -188,6 +193,24 @@ class Conjugate(Family):
     def coefficients(self, q: Float[Array, "K P"]) -> Float[Array, "K P"]:
         """E_q s(theta)."""
         return self.moments(q)
+
+    def natural_parameters(self, q: Float[Array, "K P"]) -> Float[Array, "K P"]:
+        """Lam itself."""
+        return q
+
+    def from_natural_parameters(self, eta: Float[Array, "K P"]) -> Float[Array, "K P"]:
+        """Lam itself."""
+        return eta
+
+    def expected_statistics(self, q: Float[Array, "K P"]) -> Float[Array, "K P"]:
+        """E_q s(theta)."""
+        return self.moments(q)
+
+    def natural_update(
+        self, q: Float[Array, "K P"], expected: Float[Array, "K P"]
+    ) -> Float[Array, "K P"]:
+        """The M-step: one factor a component, whose optimum needs no other."""
+        return self.update(q, expected)
 
     def kl(self, q: Float[Array, "K P"]) -> Float[Array, ""]:
         """KL(q || prior): <lam - lam_0, grad A(lam)> - A(lam) + A(lam_0), summed."""

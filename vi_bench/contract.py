@@ -98,6 +98,18 @@ class Family(Protocol):
     def permute(self, q: Any, order: Array) -> Any:
         """The same q with its components in another order."""
 
+    def natural_parameters(self, q: Any) -> Any:
+        """The natural parameters of q's factors, a pytree."""
+
+    def from_natural_parameters(self, eta: Any) -> Any:
+        """The q of natural parameters."""
+
+    def expected_statistics(self, q: Any) -> Any:
+        """E_q of the factors' sufficient statistics, as `natural_parameters`."""
+
+    def natural_update(self, q: Any, expected: Float[Array, "K P"]) -> Any:
+        """Natural parameters of each factor's optimum, the others as they are in q."""
+
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
         """s(theta)."""
 
@@ -198,6 +210,8 @@ class Draws(NamedTuple):
         report: scalars and traces that the outcome and the figures are made from.
             "bound" and "bound_se", "log_evidence" and "log_evidence_se", in nats, where
             the method gives them; an error of 0 means exact.
+        factors: q as the mixture's own `Factors`, of methods that end at a fixed point
+            of coordinate ascent; linear response starts from it.
     """
 
     parameters: Parameters
@@ -205,6 +219,7 @@ class Draws(NamedTuple):
     log_q: Array | None
     variational: dict[str, Array]
     report: dict[str, Array]
+    factors: Any = None
 
 
 @dataclass(frozen=True)

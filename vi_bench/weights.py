@@ -39,14 +39,20 @@ def log_stick_breaking(
     return jnp.concatenate([log_v, end], axis=-1) + left
 
 
-def _expected_logs(q: Float[Array, "2 S"]) -> Float[Array, "2 S"]:
+def sticks_of(log_weights: Float[Array, "*b K"]) -> Float[Array, "*b S"]:
+    """The sampled parameter, asinh(logit v), of log weights: their inverse."""
+    behind = jax.lax.cumlogsumexp(log_weights, axis=log_weights.ndim - 1, reverse=True)
+    return jnp.arcsinh(log_weights[..., :-1] - behind[..., 1:])
+
+
+def expected_logs(q: Float[Array, "2 S"]) -> Float[Array, "2 S"]:
     """E log v and E log(1 - v)."""
     return digamma(q) - digamma(jnp.sum(q, axis=0))
 
 
 def kl(q: Float[Array, "2 S"], prior: Float[Array, "2 S"]) -> Float[Array, ""]:
     """KL of the sticks' Beta factors to the prior's, nats; 0 without sticks."""
-    gap = jnp.sum((q - prior) * _expected_logs(q), axis=0)
+    gap = jnp.sum((q - prior) * expected_logs(q), axis=0)
     return jnp.sum(gap - betaln(*q) + betaln(*prior))
 
 
@@ -132,7 +138,7 @@ class _Sticks(ABC):
         self, q: Float[Array, "2 S"], components: int
     ) -> Float[Array, " K"]:
         """E log w_k = E log v_k + sum_{j<k} E log(1 - v_j)."""
-        return log_stick_breaking(*_expected_logs(q))
+        return log_stick_breaking(*expected_logs(q))
 
     def log_weights(self, theta: Parameters, components: int) -> Float[Array, "*b K"]:
         """Log w, finite also where w itself is not representable."""

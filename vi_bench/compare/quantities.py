@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -57,20 +58,30 @@ def invariants(
     """
     found = {} if log_joint is None else {"log joint": log_joint}
     found |= shared
+    found |= averages(columns)
     weights = columns.get(WEIGHT)
     for label, values in columns.items():
-        if label == WEIGHT:
-            found[f"sum of squared {label}s"] = (values**2).sum(axis=-1)
-        elif weights is None:
-            found[f"mean {label}"] = values.mean(axis=-1)
-            found[f"mean square {label}"] = (values**2).mean(axis=-1)
-        else:
-            found[f"mean {label}"] = (weights * values).sum(axis=-1)
-            found[f"mean square {label}"] = (weights * values**2).sum(axis=-1)
         if values.shape[-1] > 1 and (weights is None or label == WEIGHT):
             ordered = np.sort(values, axis=-1)
             for rank in range(values.shape[-1]):
                 found[f"sorted {label} {rank + 1}"] = ordered[..., rank]
+    return found
+
+
+def averages(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and mean square over components, weighted where weights are drawn.
+
+    Of the weights themselves the sum of squares. Arrays of NumPy or JAX, (..., K).
+    """
+    weights = columns.get(WEIGHT)
+    found = {}
+    for label, values in columns.items():
+        if label == WEIGHT:
+            found[f"sum of squared {label}s"] = (values**2).sum(axis=-1)
+            continue
+        share = 1 / values.shape[-1] if weights is None else weights
+        found[f"mean {label}"] = (share * values).sum(axis=-1)
+        found[f"mean square {label}"] = (share * values**2).sum(axis=-1)
     return found
 
 

@@ -176,7 +176,8 @@ def best_draws(
         "restart_counts": counts,
     }
     variational = mixture.describe(best.point)
-    return Draws(theta, {}, mixture.log_q(theta, best.point), variational, report)
+    log_q = mixture.log_q(theta, best.point)
+    return Draws(theta, {}, log_q, variational, report, best.point)
 
 
 def optima(bounds: np.ndarray, counts: np.ndarray) -> list[tuple[float, int, int]]:

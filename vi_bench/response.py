@@ -1,0 +1,245 @@
+"""Linear response: what mean field hides, read off the fixed point of CAVI.
+
+Tilting the posterior by exp(eps g) moves the fixed point lam = F(lam) of coordinate
+ascent by d lam / d eps = (I - J)^-1 G', with J the Jacobian of one step in natural
+parameters; how the expectation of another quantity moves is its covariance with g
+(Giordano, Broderick and Jordan 2018). For the sufficient statistics t that is Cov[t] =
+V (I - J)^-1, V their covariance under q. J is that of all factors updated at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from vi_bench.compare.quantities import WEIGHT, averages, by_component, flatten
+from vi_bench.mixture import Factors, Mixture
+from vi_bench.mixture_pass import mixture_pass
+from vi_bench.weights import STICK, expected_logs
+
+LARGEST = 2000
+"""Natural parameters beyond which a dense Jacobian is not formed."""
+
+FIXED = 1e-5
+"""How far, relative, one more step may move the point from which all is linearised."""
+
+APART = 4.0
+"""Linear-response sds between two components under which they may swap places."""
+
+
+@dataclass(frozen=True)
+class LinearResponse:
+    """Covariances of the compared quantities, corrected by linear response.
+
+    Attributes:
+        labels: of the quantities: "mu[x0] of component 1", then averages over
+            components; components in q's own order.
+        covariance: by linear response (Q, Q); empty where it was refused.
+        mean_field: q's own (Q, Q), by the same delta method.
+        rate: the spectral radius of J, CAVI's linear rate of convergence.
+        overlapping: components that another one lies so close to that the posterior is
+            not Gaussian around either: their own figures are unreliable, those of
+            averages need not be.
+        refused: why there are no covariances; empty if there are.
+    """
+
+    labels: tuple[str, ...]
+    covariance: np.ndarray
+    mean_field: np.ndarray
+    rate: float
+    overlapping: tuple[int, ...]
+    refused: str = ""
+
+    @property
+    def sd(self) -> dict[str, float]:
+        """Standard deviations by label."""
+        return self._roots(self.covariance)
+
+    @property
+    def mean_field_sd(self) -> dict[str, float]:
+        """Those of q."""
+        return self._roots(self.mean_field)
+
+    def unreliable(self, label: str) -> bool:
+        """Whether a quantity belongs to a component that overlaps another."""
+        return any(label.endswith(f" of component {k}") for k in self.overlapping)
+
+    def reordered(self, order: Sequence[int]) -> LinearResponse:
+        """With components named by another order: new component j was order[j]."""
+        name = {f" of component {old}": new for new, old in enumerate(order)}
+
+        def renamed(label: str) -> str:
+            for end, new in name.items():
+                if label.endswith(end):
+                    return f"{label.removesuffix(end)} of component {new}"
+            return label
+
+        place = {old: new for new, old in enumerate(order)}
+        return LinearResponse(
+            tuple(map(renamed, self.labels)),
+            self.covariance,
+            self.mean_field,
+            self.rate,
+            tuple(sorted(place[k] for k in self.overlapping)),
+            self.refused,
+        )
+
+    def _roots(self, matrix: np.ndarray) -> dict[str, float]:
+        diagonal = np.sqrt(np.maximum(np.diagonal(matrix), 0.0))
+        return dict(zip(self.labels, diagonal.tolist(), strict=False))
+
+
+def linear_response(
+    mixture: Mixture,
+    q: Factors,
+    centre: np.ndarray,
+    coordinates: Mapping[str, Sequence[object]],
+) -> LinearResponse:
+    """Linear response at a fixed point of CAVI.
+
+    Quantities are those that posteriors are compared on. The delta method takes them to
+    first order around the central theta under q.
+
+    Args:
+        mixture: the mixture that q approximates.
+        q: a fixed point.
+        centre: what was subtracted from the data (d,).
+        coordinates: of the family's dimensions.
+
+    Returns:
+        Covariances, or the reason why there are none.
+    """
+    eta, unravel = ravel_pytree(_natural(mixture, q))
+    if eta.size > LARGEST:
+        return _refusal(f"{eta.size} natural parameters, the most are {LARGEST}")
+    if eta.dtype != jnp.float64:
+        return _refusal("it needs 64 bits")
+    labels = list(_quantities(mixture, q, centre, coordinates))
+
+    def parts(mixture: Mixture, eta: Array) -> Any:
+        def maps(eta: Array) -> tuple[Array, Array, Array]:
+            components, sticks = unravel(eta)
+            components = mixture.family.from_natural_parameters(components)
+            q = Factors(components, sticks)
+            named = _quantities(mixture, q, centre, coordinates)
+            return (
+                ravel_pytree(_step(mixture, q))[0],
+                ravel_pytree(_expected(mixture, q))[0],
+                jnp.stack(list(named.values())),
+            )
+
+        def along(direction: Array) -> Any:
+            return jax.jvp(maps, (eta,), (direction,))
+
+        # one trace for all three maps, their values and their Jacobians
+        return jax.vmap(along, out_axes=(None, -1))(jnp.eye(eta.size))
+
+    values, jacobians = jax.tree.map(np.asarray, jax.jit(parts)(mixture, eta))
+    moved, _, central = values
+    scale = np.asarray(ravel_pytree(_natural(mixture, mixture.prior()))[0])
+    size = np.abs(scale) + np.abs(np.asarray(eta)) + 1e-300
+    gap = float(np.max(np.abs(moved - np.asarray(eta)) / size))
+    if not gap <= FIXED:
+        return _refusal(f"one more step moves q by {gap:.1e}: not at a fixed point")
+    return _respond(tuple(labels), central, *jacobians)
+
+
+def _refusal(why: str) -> LinearResponse:
+    nothing = np.empty((0, 0))
+    return LinearResponse((), nothing, nothing, np.nan, (), why)
+
+
+def _natural(mixture: Mixture, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
+    """Natural parameters of all factors; a Beta's are its a and b."""
+    return mixture.family.natural_parameters(q.components), q.sticks
+
+
+def _expected(mixture: Mixture, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
+    """Expectations of the statistics that belong to `_natural`."""
+    return mixture.family.expected_statistics(q.components), expected_logs(q.sticks)
+
+
+def _step(mixture: Mixture, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
+    """F: the E-step, then every factor's optimum given the others."""
+    family, coefficients = mixture.family, mixture.view(q).coefficients
+    _, expected = mixture_pass(family.statistics, mixture.blocks, coefficients)
+    of_components = family.natural_update(q.components, expected)
+    return of_components, mixture.weights.update(expected[:, -1])
+
+
+def _quantities(
+    mixture: Mixture,
+    q: Factors,
+    centre: np.ndarray,
+    coordinates: Mapping[str, Sequence[object]],
+) -> dict[str, Array]:
+    """What posteriors are compared on, at the central theta under q."""
+    theta = mixture.centre(q)
+    lifted = {name: value[None, None] for name, value in theta.items()}
+    family = mixture.family
+    moved = family.uncentre({n: v for n, v in lifted.items() if n != STICK}, centre)
+    of_components, shared = flatten(family.compared(moved), coordinates)
+    columns: dict[str, Any] = dict(of_components)
+    if STICK in theta:
+        columns[WEIGHT] = jnp.exp(
+            mixture.weights.log_weights(lifted, mixture.components)
+        )
+    named = by_component(columns) | shared | averages(columns)
+    return {name: value[0, 0] for name, value in named.items()}
+
+
+def _respond(
+    labels: tuple[str, ...],
+    values: np.ndarray,
+    jacobian: np.ndarray,
+    variance: np.ndarray,
+    gradient: np.ndarray,
+) -> LinearResponse:
+    """Covariances of quantities from the Jacobian J, V, and d quantities / d lam."""
+    rate = np.linalg.eigvals(jacobian)
+    if not rate.real.max() < 1 - 1e-9:
+        return _refusal(
+            f"an eigenvalue of CAVI's step is {rate.real.max():.6f}: not a strict "
+            "optimum, some direction is flat"
+        )
+    # a statistic that is constant has no variance, and no quantity depends on it
+    tilt = np.linalg.lstsq(variance, gradient.T, rcond=1e-12)[0]
+    response = np.linalg.solve(np.eye(len(jacobian)) - jacobian, tilt)
+    covariance, own = gradient @ response, gradient @ tilt
+    skew = np.abs(covariance - covariance.T).max()
+    if skew > 1e-6 * np.abs(covariance).max():
+        return _refusal(f"the covariance is not symmetric by {skew:.1e}")
+    covariance = 0.5 * (covariance + covariance.T)
+    if np.linalg.eigvalsh(covariance).min() < -1e-8 * np.abs(covariance).max():
+        return _refusal("I - J is not positive: the covariance has negative variances")
+    near = _overlapping(labels, values, covariance)
+    return LinearResponse(
+        labels, covariance, own, float(np.abs(rate).max()), tuple(sorted(near))
+    )
+
+
+def _overlapping(
+    labels: tuple[str, ...], values: np.ndarray, covariance: np.ndarray
+) -> set[int]:
+    """Components that lie, in every quantity, within APART sds of another one."""
+    owned: dict[int, list[int]] = {}
+    for i, label in enumerate(labels):
+        _, found, number = label.rpartition(" of component ")
+        if found and not label.startswith(WEIGHT):
+            owned.setdefault(int(number), []).append(i)
+    near: set[int] = set()
+    for a, b in combinations(owned, 2):
+        gap = np.abs(values[owned[a]] - values[owned[b]])
+        both = np.eye(len(values))[owned[a]] - np.eye(len(values))[owned[b]]
+        spread = np.sqrt(np.einsum("ij,jk,ik->i", both, covariance, both))
+        if np.all(gap <= APART * spread):
+            near |= {a, b}
+    return near
