@@ -29,7 +29,7 @@ from vi_bench.conjugate import (
     rounded,
     rounded_centre,
 )
-from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.contract import Factor, Key, Parameters, Standard
 from vi_bench.models._real import LOG_2PI, RealRows
 
 if TYPE_CHECKING:
@@ -188,6 +188,23 @@ class GaussianSemiconjugate(RealRows, Family):
         if self.shared:
             n, rest = jnp.sum(n, axis=0), jnp.sum(rest, axis=0)
         return means | {"a": h["a"] + 0.5 * n, "b": h["b"] + 0.5 * rest}
+
+    def resample(
+        self, key: Key, theta: Parameters, expected: Float[Array, "K P"]
+    ) -> Parameters:
+        """First mu given the variances, then these given mu; Chib (1995), section 4."""
+        of_mu, of_variance = jax.random.split(key)
+        square, r, n = _parts(expected)
+        h = self.hyperparameters()
+        v = 1 / (1 / h["v"] + n / theta["variance"])
+        m = v * (h["m"] / h["v"] + r / theta["variance"])
+        mu = m + jnp.sqrt(v) * jax.random.normal(of_mu, m.shape, m.dtype)
+        # the sum of squares around mu: rounding must not make it negative
+        rest = jnp.maximum(square - 2 * mu * r + n * mu**2, 0.0)
+        if self.shared:
+            n, rest = jnp.sum(n, axis=0), jnp.sum(rest, axis=0)
+        a, b = jnp.broadcast_arrays(h["a"] + 0.5 * n, h["b"] + 0.5 * rest)
+        return {"mu": mu, "variance": b / jax.random.gamma(of_variance, a)}
 
     def log_prior(self, theta: Parameters) -> Float[Array, "*b"]:
         """Normal on the means, inverse-Gamma on the variances."""

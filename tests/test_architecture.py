@@ -17,12 +17,13 @@ PACKAGE = ROOT / "vi_bench"
 
 LAYERS = [
     {"errors"},
-    {"contract", "data", "folder", "progress"},
+    {"contract", "data", "folder", "posteriordb", "progress"},
     {"conjugate", "weights", "mixture_pass", "environment"},
     {"mixture", "iterate"},
     {"starts", "numpyro_model", "models", "symmetry"},
-    {"methods", "compare", "timing", "tree", "catalogue", "response"},
-    {"spec"},
+    {"marginals", "exact", "subset_convolution", "subsets", "lattice"},
+    {"methods", "comparison", "timing", "tree", "catalogue", "response", "evaluate"},
+    {"spec", "reference", "external"},
     {"pythonic", "kernel"},
     {"result", "record", "report", "predictive"},
     {"runner"},
@@ -36,7 +37,7 @@ def modules():
     for path in [*PACKAGE.glob("*.py"), *ROOT.glob("models/*.py")]:
         name = "models" if path.parent.name == "models" else path.stem
         yield name, path
-    for folder in ("methods", "compare", "report"):
+    for folder in ("methods", "comparison", "report"):
         for path in (PACKAGE / folder).glob("*.py"):
             yield folder, path
 
@@ -70,9 +71,9 @@ def test_imports_point_one_way():
             assert level[other] <= level[name], f"{path} imports {other}"
 
 
-def test_compare_knows_no_method_and_no_model():
-    for path in (PACKAGE / "compare").glob("*.py"):
-        assert set(imported(path)) <= {"compare"}, path
+def test_the_comparison_knows_no_method_and_no_model():
+    for path in (PACKAGE / "comparison").glob("*.py"):
+        assert set(imported(path)) <= {"comparison"}, path
 
 
 def test_the_harness_never_names_a_model():

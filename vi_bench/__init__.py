@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vi_bench.api import launch, run, simulate
+    from vi_bench.api import compare, launch, run, simulate
     from vi_bench.data import Table, load
     from vi_bench.errors import InputError
+    from vi_bench.external import read_draws
     from vi_bench.kernel import CAVIFit, cavi
     from vi_bench.result import Result
     from vi_bench.spec import Spec, read
@@ -23,9 +24,11 @@ _HOME = {
     "Spec": "spec",
     "Table": "data",
     "cavi": "kernel",
+    "compare": "api",
     "launch": "api",
     "load": "data",
     "read": "spec",
+    "read_draws": "external",
     "run": "api",
     "simulate": "api",
 }
@@ -37,9 +40,11 @@ __all__ = [
     "Spec",
     "Table",
     "cavi",
+    "compare",
     "launch",
     "load",
     "read",
+    "read_draws",
     "run",
     "simulate",
 ]

@@ -113,6 +113,72 @@ def run(
         raise typer.Exit(code)
 
 
+@app.command()
+def compare(
+    draws: Annotated[
+        list[str],
+        typer.Argument(
+            help="Draws: .nc (ArviZ); posteriordb's .json, .json.zip or folder."
+        ),
+    ],
+    reference: Annotated[
+        str, typer.Option(help="The one of them that the others are held against.")
+    ],
+    margin: Annotated[float, typer.Option(help="Of means, in reference sds.")] = 0.1,
+    sd_margin: Annotated[float, typer.Option(help="Of sds, relative.")] = 0.1,
+    component_dim: Annotated[
+        str, typer.Option(help="The dimension whose labels may be permuted.")
+    ] = "component",
+    weight: Annotated[
+        str, typer.Option(help="The variable that holds the weights.")
+    ] = "weight",
+    variables: Annotated[
+        str | None, typer.Option(help="Comma-separated; by default all in common.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .json file for all that was found.")
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No notes; only the table.")
+    ] = False,
+) -> None:
+    """Compare posteriors that are there already, wherever they were made."""
+    from vi_bench.api import compare as held
+    from vi_bench.errors import InputError
+    from vi_bench.report.comparison import print_comparison, write_comparison
+
+    try:
+        named = _named_draws(draws)
+        label = next((k for k, v in named.items() if v == reference), reference)
+        chosen = variables.split(",") if variables else None
+        found = held(
+            named,
+            label,
+            margin=margin,
+            sd_margin=sd_margin,
+            component_dim=component_dim,
+            weight=weight,
+            variables=chosen,
+        )
+        if out is not None:
+            write_comparison(found, out)
+    except InputError as error:
+        _refuse(str(error))
+    print_comparison(found, _console(), quiet)
+
+
+def _named_draws(paths: list[str]) -> dict[str, str]:
+    """Label -> path: the file's name without its ending where that is unambiguous."""
+    from vi_bench.errors import InputError
+
+    if len(set(paths)) < len(paths):
+        raise InputError("the same draws are named twice")
+    stems = [Path(path).name.partition(".")[0] for path in paths]
+    if len(set(stems)) < len(stems):
+        stems = paths
+    return dict(zip(stems, paths, strict=True))
+
+
 @app.command(name="list")
 def list_(
     what: Annotated[
@@ -192,8 +258,6 @@ def _run(
     quiet: bool,
 ) -> int:
     """Run, print, and return the exit code: 0, 1 if a method failed, 130 on Ctrl-C."""
-    from rich.console import Console
-
     from vi_bench.api import launch
     from vi_bench.folder import default_folder
     from vi_bench.spec import read
@@ -204,19 +268,30 @@ def _run(
         spec, None, target, overwrite=overwrite, progress=not quiet, cache=True
     )
 
+    from vi_bench.report.deviations import deviations_table
     from vi_bench.report.table import lines
 
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=150)  # for files and pipes, where nothing else is known
+    console = _console()
     console.print(result.table())
     if not quiet:
+        if (beside := deviations_table(result)) is not None:
+            console.print(beside)
         for line in lines(result):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     print(f"written to {target}", file=sys.stderr)
     if result.interrupted:
         return 130
     return int(any(r.outcome.status == "failed" for r in result.runs.values()))
+
+
+def _console() -> Any:
+    """Where results go; wide for files and pipes, where nothing else is known."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        return Console(width=150)
+    return console
 
 
 def _refuse(message: str) -> NoReturn:

@@ -179,6 +179,10 @@ class Conjugate(Family):
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
         """s(theta)."""
 
+    @abstractmethod
+    def factors(self, standard: Standard) -> dict[str, Factor]:
+        """NumPyro distributions of theta for usual parameters, in sampling order."""
+
     def prior(self, components: int) -> Float[Array, "K P"]:
         """lam_0 for every component."""
         prior = self.natural_prior()
@@ -189,6 +193,13 @@ class Conjugate(Family):
     ) -> Float[Array, "K P"]:
         """lam_k = lam_0 + sum_i phi_ik t(x_i)."""
         return self.natural_prior() + expected
+
+    def resample(
+        self, key: Key, theta: Parameters, expected: Float[Array, "K P"]
+    ) -> Parameters:
+        """A draw from p(theta | X, c), the prior's own form; independent of `theta`."""
+        q = self.update(self.prior(expected.shape[0]), expected)
+        return draw(key, self.factors(self.describe(q)))
 
     def coefficients(self, q: Float[Array, "K P"]) -> Float[Array, "K P"]:
         """E_q s(theta)."""

@@ -98,18 +98,6 @@ class Family(Protocol):
     def permute(self, q: Any, order: Array) -> Any:
         """The same q with its components in another order."""
 
-    def natural_parameters(self, q: Any) -> Any:
-        """The natural parameters of q's factors, a pytree."""
-
-    def from_natural_parameters(self, eta: Any) -> Any:
-        """The q of natural parameters."""
-
-    def expected_statistics(self, q: Any) -> Any:
-        """E_q of the factors' sufficient statistics, as `natural_parameters`."""
-
-    def natural_update(self, q: Any, expected: Float[Array, "K P"]) -> Any:
-        """Natural parameters of each factor's optimum, the others as they are in q."""
-
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
         """s(theta)."""
 
@@ -148,6 +136,38 @@ class Family(Protocol):
 
     def location(self, theta: Parameters) -> Array | None:
         """E[x | theta] (..., K, d), for figures; None where it means nothing."""
+
+
+@runtime_checkable
+class ExponentialFactors(Protocol):
+    """A family whose q is made of exponential-family factors: for linear response."""
+
+    def natural_parameters(self, q: Any) -> Any:
+        """The natural parameters of q's factors, a pytree."""
+
+    def from_natural_parameters(self, eta: Any) -> Any:
+        """The q of natural parameters."""
+
+    def expected_statistics(self, q: Any) -> Any:
+        """E_q of the factors' sufficient statistics, as `natural_parameters`."""
+
+    def natural_update(self, q: Any, expected: Float[Array, "K P"]) -> Any:
+        """Natural parameters of each factor's optimum, the others as they are in q."""
+
+
+@runtime_checkable
+class GibbsStep(Protocol):
+    """A family whose parameters can be drawn given the assignments: for `gibbs`."""
+
+    def resample(
+        self, key: Key, theta: Parameters, expected: Float[Array, "K P"]
+    ) -> Parameters:
+        """A Gibbs step of the components: theta given the rows' assignments.
+
+        `expected` are the statistics of the assigned rows. The step leaves p(theta |
+        X, c) invariant; where that is not of closed form it moves one parameter after
+        the other and starts from `theta`.
+        """
 
 
 @runtime_checkable

@@ -62,6 +62,21 @@ class Table:
         """Of the float64 values in row order, little endian."""
         return hashlib.sha256(self.values.astype("<f8").tobytes("C")).hexdigest()
 
+    def split(self, rows: int, seed: int) -> tuple[Table, Table]:
+        """The table without `rows` rows chosen at random, and those rows, in order."""
+        chosen = np.random.default_rng(seed).permutation(len(self.values))[:rows]
+        out = np.isin(np.arange(len(self.values)), chosen)
+        labels = {k: v for k, v in self.truth.items() if len(v) == len(self.values)}
+        parts = []
+        for keep, what in ((~out, f"{rows} rows held out"), (out, "held out")):
+            note = "; ".join(filter(None, [self.note, what]))
+            truth = self.truth | {k: v[keep] for k, v in labels.items()}
+            values = self.values[keep]
+            parts.append(
+                Table(self.name, values, self.features, note, self.source, truth)
+            )
+        return parts[0], parts[1]
+
     def standardised(self) -> Table:
         """Each feature minus its mean, over its standard deviation (ddof 0)."""
         spread = self.values.std(axis=0)

@@ -53,20 +53,28 @@ def bars(methods: list[str]) -> Iterator[Watcher]:
         disable=not console.is_terminal,
     )
     with shown:
-        tasks = {
-            name: shown.add_task("waiting", method=name, total=1.0, start=False)
-            for name in methods
-        }
-        yield _Bars(shown, tasks)
+        watcher = _Bars(shown)
+        for name in methods:
+            watcher.add(name)
+        yield watcher
 
 
 class _Bars:
-    def __init__(self, shown: Progress, tasks: dict[str, TaskID]) -> None:
-        self._shown, self._tasks = shown, tasks
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+        self._tasks: dict[str, TaskID] = {}
         self._method, self._name, self._index, self._of = "", "", 0, 1
 
+    def add(self, method: str) -> TaskID:
+        """The bar of a method, a new one where there is none yet."""
+        if method not in self._tasks:
+            self._tasks[method] = self._shown.add_task(
+                "waiting", method=method, total=1.0, start=False
+            )
+        return self._tasks[method]
+
     def stage(self, method: str, name: str, index: int, of: int) -> None:
-        task = self._tasks[method]
+        task = self.add(method)
         if method != self._method:
             self._shown.start_task(task)
         self._method, self._name = method, name
@@ -79,6 +87,6 @@ class _Bars:
         self._shown.update(self._tasks[self._method], completed=part, description=name)
 
     def end(self, method: str, word: str) -> None:
-        task = self._tasks[method]
+        task = self.add(method)
         self._shown.update(task, description=word, completed=1.0)
         self._shown.stop_task(task)

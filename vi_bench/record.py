@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vi_bench.compare.measures import Distance, Summary
-from vi_bench.compare.quantities import WEIGHT
+from vi_bench.comparison import Comparison
+from vi_bench.comparison.measures import Distance, Summary
+from vi_bench.comparison.quantities import WEIGHT
 from vi_bench.methods.cavi import optima
 from vi_bench.mixture import data_centre
+from vi_bench.response import LinearResponse
 from vi_bench.spec import values_of
 from vi_bench.tree import to_tree
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from vi_bench.result import MethodRun, Result
 
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of summary.json; docs/summary.md describes it."""
 
 
@@ -121,9 +123,11 @@ def summary(result: Result) -> dict[str, Any]:
             "methods": {
                 label: _method(result, label, run) for label, run in result.runs.items()
             },
-            "reference": result.spec.held_against,
+            "reference": found.reference if found else result.spec.held_against,
             "note": found.note if found else "",
-            "comparisons": comparisons(result),
+            "evidence": evidence(found),
+            "comparisons": comparisons(found),
+            "joint": joint(found),
             "verdicts": {
                 label: dataclasses.asdict(verdict)
                 for label, verdict in (found.verdicts if found else {}).items()
@@ -154,6 +158,8 @@ def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
         "bound_keeps_labels": run.method.bound_keeps_labels,
         "marginal_bound": marginal,
         "marginal_bound_se": marginal_se,
+        "log_evidence": report.get("log_evidence"),
+        "log_evidence_se": report.get("log_evidence_se"),
         "time": run.time(),
         "memory_bytes": run.memory_bytes(),
         "ess_per_s": ess_per_second(result, label),
@@ -162,17 +168,12 @@ def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
         entry["sampler"] = sampler(run.draws.sample_stats)
     if "restart_bound" in report:
         entry["restarts"] = restarts(report)
+    if run.response is not None:
+        entry["linear_response"] = response(run.response)
     if found and label in found.summaries:
-        how = found.relabellings[label]
-        entry["relabelling"] = {
-            "moved": how.moved,
-            "switching": how.switching,
-            "ambiguous": how.ambiguous,
-            "identifiable": how.identifiable,
-        }
-        entry["quantities"] = {
-            name: _summary(s) for name, s in found.summaries[label].items()
-        }
+        entry |= posterior(found, label)
+        if label in found.importance:
+            entry["importance"] = dataclasses.asdict(found.importance[label])
     return entry
 
 
@@ -203,6 +204,32 @@ def restarts(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def response(found: LinearResponse) -> dict[str, Any]:
+    """Standard deviations by mean field and by linear response, and how it went."""
+    own = found.mean_field_sd
+    return {
+        "refused": found.refused,
+        "rate": found.rate,
+        "overlapping": found.overlapping,
+        "quantities": {
+            name: {
+                "sd": sd,
+                "mean_field_sd": own[name],
+                "unreliable": found.unreliable(name),
+            }
+            for name, sd in found.sd.items()
+        },
+    }
+
+
+def evidence(found: Comparison | None) -> dict[str, Any] | None:
+    """The evidence ladder: bounds, estimates, gaps, and what is in the wrong order."""
+    if found is None or found.evidence is None:
+        return None
+    ladder = found.evidence
+    return dataclasses.asdict(ladder) | {"violations": ladder.violations()}
+
+
 def ess_per_second(result: Result, label: str) -> float | None:
     """Smallest ESS over the judged quantities per second of a steady run."""
     run, found = result.runs[label], result.comparison
@@ -224,9 +251,73 @@ def _summary(s: Summary) -> dict[str, float]:
     }
 
 
-def comparisons(result: Result) -> list[dict[str, Any]]:
+def comparison(found: Comparison) -> dict[str, Any]:
+    """A comparison by itself, see docs/summary.md."""
+    return plain(  # type: ignore[no-any-return]
+        {
+            "schema": SCHEMA,
+            "reference": found.reference,
+            "note": found.note,
+            "posteriors": {label: posterior(found, label) for label in found.summaries},
+            "comparisons": comparisons(found),
+            "joint": joint(found),
+            "verdicts": {k: dataclasses.asdict(v) for k, v in found.verdicts.items()},
+        }
+    )
+
+
+def posterior(found: Comparison, label: str) -> dict[str, Any]:
+    """What is known of one method's draws by themselves."""
+    how = found.relabellings[label]
+    return {
+        "relabelling": {
+            "moved": how.moved,
+            "switching": how.switching,
+            "ambiguous": how.ambiguous,
+            "identifiable": how.identifiable,
+        },
+        "modes": [dataclasses.asdict(mode) for mode in found.modes[label]],
+        "elpd": elpd(found, label),
+        "quantities": {n: _summary(s) for n, s in found.summaries[label].items()},
+    }
+
+
+def joint(found: Comparison | None) -> dict[str, Any]:
+    """By label, how far from the reference in all columns at once."""
+    if found is None:
+        return {}
+    known = found.examination
+    return {
+        label: dataclasses.asdict(distances)
+        | {"columns": known.columns}
+        | (
+            {"similarity": dataclasses.asdict(known.similarity[label])}
+            if label in known.similarity
+            else {}
+        )
+        for label, distances in known.joint.items()
+    }
+
+
+def elpd(found: Comparison, label: str) -> dict[str, Any]:
+    """Expected log predictive densities: by leave-one-out and of held-out rows."""
+    entry = {}
+    for kind in ("loo", "held_out"):
+        known = getattr(found.examination, kind).get(label)
+        if known is not None:
+            entry[kind] = {
+                "elpd": known.total.value,
+                "se": known.total.se,
+                "mc_error": known.mc_error,
+                "rows": known.points.size,
+                "worst_khat": known.worst_khat,
+                "p_loo": known.p_loo,
+            }
+    return entry
+
+
+def comparisons(found: Comparison | None) -> list[dict[str, Any]]:
     """A row per method and quantity: how far from the reference."""
-    found = result.comparison
     if found is None:
         return []
     return [

@@ -20,7 +20,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from vi_bench.compare.quantities import WEIGHT, averages, by_component, flatten
+from vi_bench.comparison.quantities import WEIGHT, averages, by_component, flatten
+from vi_bench.contract import ExponentialFactors
 from vi_bench.mixture import Factors, Mixture
 from vi_bench.mixture_pass import mixture_pass
 from vi_bench.weights import STICK, expected_logs
@@ -117,7 +118,9 @@ def linear_response(
     Returns:
         Covariances, or the reason why there are none.
     """
-    eta, unravel = ravel_pytree(_natural(mixture, q))
+    if not isinstance(mixture.family, ExponentialFactors):
+        return _refusal("the family does not give q's natural parameters")
+    eta, unravel = ravel_pytree(_natural(mixture.family, q))
     if eta.size > LARGEST:
         return _refusal(f"{eta.size} natural parameters, the most are {LARGEST}")
     if eta.dtype != jnp.float64:
@@ -126,13 +129,14 @@ def linear_response(
 
     def parts(mixture: Mixture, eta: Array) -> Any:
         def maps(eta: Array) -> tuple[Array, Array, Array]:
+            assert isinstance(mixture.family, ExponentialFactors)
             components, sticks = unravel(eta)
             components = mixture.family.from_natural_parameters(components)
             q = Factors(components, sticks)
             named = _quantities(mixture, q, centre, coordinates)
             return (
                 ravel_pytree(_step(mixture, q))[0],
-                ravel_pytree(_expected(mixture, q))[0],
+                ravel_pytree(_expected(mixture.family, q))[0],
                 jnp.stack(list(named.values())),
             )
 
@@ -144,7 +148,7 @@ def linear_response(
 
     values, jacobians = jax.tree.map(np.asarray, jax.jit(parts)(mixture, eta))
     moved, _, central = values
-    scale = np.asarray(ravel_pytree(_natural(mixture, mixture.prior()))[0])
+    scale = np.asarray(ravel_pytree(_natural(mixture.family, mixture.prior()))[0])
     size = np.abs(scale) + np.abs(np.asarray(eta)) + 1e-300
     gap = float(np.max(np.abs(moved - np.asarray(eta)) / size))
     if not gap <= FIXED:
@@ -157,20 +161,23 @@ def _refusal(why: str) -> LinearResponse:
     return LinearResponse((), nothing, nothing, np.nan, (), why)
 
 
-def _natural(mixture: Mixture, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
+def _natural(family: ExponentialFactors, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
     """Natural parameters of all factors; a Beta's are its a and b."""
-    return mixture.family.natural_parameters(q.components), q.sticks
+    return family.natural_parameters(q.components), q.sticks
 
 
-def _expected(mixture: Mixture, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
+def _expected(
+    family: ExponentialFactors, q: Factors
+) -> tuple[Any, Float[Array, "2 S"]]:
     """Expectations of the statistics that belong to `_natural`."""
-    return mixture.family.expected_statistics(q.components), expected_logs(q.sticks)
+    return family.expected_statistics(q.components), expected_logs(q.sticks)
 
 
 def _step(mixture: Mixture, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
     """F: the E-step, then every factor's optimum given the others."""
     family, coefficients = mixture.family, mixture.view(q).coefficients
-    _, expected = mixture_pass(family.statistics, mixture.blocks, coefficients)
+    assert isinstance(family, ExponentialFactors)
+    _, expected = mixture_pass(mixture.family.statistics, mixture.blocks, coefficients)
     of_components = family.natural_update(q.components, expected)
     return of_components, mixture.weights.update(expected[:, -1])
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vi_bench.compare import Comparison
+from vi_bench.comparison import Comparison
+from vi_bench.comparison.measures import Estimate
 from vi_bench.contract import Draws, Method, Outcome
 from vi_bench.data import Table
+from vi_bench.evaluate import Evaluation
+from vi_bench.response import LinearResponse
 from vi_bench.spec import Spec
 from vi_bench.timing import StageTime, spread
 
@@ -35,7 +38,8 @@ class MethodRun:
         draws: as host arrays, uncentred; None unless it finished.
         posterior: for the reader: parameters and what is derived from them, uncentred,
             and weights where they are drawn; (chain, draw, *dims).
-        log_joint: log p(X, theta) of each draw (chain, draw).
+        evaluation: what the mixture tells of each draw, log p(X, theta) first.
+        response: linear response, of methods that end at a fixed point of CAVI.
         error: the traceback of a failure.
     """
 
@@ -45,7 +49,8 @@ class MethodRun:
     stages: dict[str, StageTime] = field(default_factory=dict)
     draws: Draws | None = None
     posterior: dict[str, np.ndarray] = field(default_factory=dict)
-    log_joint: np.ndarray | None = None
+    evaluation: Evaluation | None = None
+    response: LinearResponse | None = None
     error: str = ""
 
     @property
@@ -53,12 +58,22 @@ class MethodRun:
         """Whether there are finite draws to compare."""
         return self.draws is not None and self.outcome.status != "not finite"
 
+    @property
+    def log_joint(self) -> np.ndarray | None:
+        """Log p(X, theta) of each draw (chain, draw)."""
+        return None if self.evaluation is None else self.evaluation.log_joint
+
+    def reported(self, name: str) -> Estimate | None:
+        """A number of the report with its error, such as "log_evidence"."""
+        if self.draws is None or name not in self.draws.report:
+            return None
+        report = self.draws.report
+        return Estimate(float(report[name]), float(report[f"{name}_se"]))
+
     def bound(self) -> tuple[float | None, float | None]:
         """The bound as the method reports it, and its error."""
-        if self.draws is None or "bound" not in self.draws.report:
-            return None, None
-        report = self.draws.report
-        return float(report["bound"]), float(report["bound_se"])
+        found = self.reported("bound")
+        return (None, None) if found is None else (found.value, found.se)
 
     def marginal_bound(self) -> tuple[float | None, float | None]:
         """E_q [log p(X, theta) - log q(theta)] from the draws, and its error.

@@ -5,23 +5,28 @@ from __future__ import annotations
 import time
 import traceback
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vi_bench.compare import Comparison, Sample, compare
-from vi_bench.compare.quantities import WEIGHT, flatten
+from vi_bench.comparison import Comparison, Margin, Sample
+from vi_bench.comparison.modes import Mode
+from vi_bench.comparison.quantities import WEIGHT, flatten
 from vi_bench.contract import Draws, Outcome, Problem
 from vi_bench.data import Table, load
 from vi_bench.environment import computing, describe, find_device
 from vi_bench.errors import InputError, NotApplicable
+from vi_bench.evaluate import best_draw, bound_from, evaluate
 from vi_bench.mixture import Mixture, bind, data_centre
 from vi_bench.progress import Watcher
+from vi_bench.reference import Reference, choose, hold_against
+from vi_bench.response import linear_response
 from vi_bench.result import MethodRun, Result
-from vi_bench.spec import Spec
+from vi_bench.spec import AUTO, Spec
 from vi_bench.timing import run_stage
 from vi_bench.weights import STICK
 
@@ -33,11 +38,12 @@ def stream(key: jax.Array, name: str) -> jax.Array:
 
 def check(spec: Spec, family: Any, table: Table) -> None:
     """Refuse what fits each by itself but not together."""
-    rows = len(table.values)
+    rows = len(table.values) - spec.held_out
     if spec.components > rows:
+        left = f" when {spec.held_out} are held out" if spec.held_out else ""
         raise InputError(
-            f"components = {spec.components}, the data {table.name!r} have {rows} "
-            "rows; expected at most as many components as rows"
+            f"components = {spec.components}, the data {table.name!r} have "
+            f"{max(rows, 0)} rows{left}; expected at most as many components as rows"
         )
     family.check(table)
     if spec.precision == 32:
@@ -61,22 +67,30 @@ def execute(
     methods = spec.inference()
     family = spec.family()
     data = load(table, spec.standardise)
+    held_out = np.empty((0, data.values.shape[1]))
     check(spec, family, data)
+    if spec.held_out:
+        data, set_aside = data.split(spec.held_out, spec.seed)
+        held_out = set_aside.values
     family = family.complete(data.values, spec.components)
     weights = spec.mixing()
     device = find_device(spec.device)
-    runs = {label: MethodRun(method) for label, method in methods.items()}
     interrupted = False
     with computing(device, spec.precision):
         dtype = jnp.float64 if spec.precision == 64 else jnp.float32
         mixture = bind(family, data.values, spec.components, dtype, weights)
         centre = data_centre(family, data.values)
+        coordinates = family.coordinates(data.features)
+        reference = Reference(spec.held_against)
+        if spec.reference == AUTO:
+            reference = choose(mixture, methods)
+        runs = {label: MethodRun(method) for label, method in methods.items()}
         problem = Problem(mixture, spec.chains, spec.draws)
         key = jax.random.key(spec.seed)
         for label, run in runs.items():
             try:
                 attempt(label, run, problem, stream(key, label), spec.repeats, watcher)
-                finish(run, mixture, centre)
+                finish(run, mixture, centre, coordinates, held_out - centre)
             except KeyboardInterrupt:
                 run.outcome = Outcome("skipped", "interrupted")
                 run.draws = None
@@ -91,7 +105,16 @@ def execute(
             if interrupted:
                 break
         environment = describe(device, spec.precision)
-    found = _compare(spec, family, data, runs)
+        samples = {
+            label: sample_of(run, family, coordinates)
+            for label, run in runs.items()
+            if run.usable
+        }
+        ask = partial(mode_bounds, mixture, runs, centre)
+        margin = Margin(spec.margin, spec.sd_margin)
+        found = hold_against(samples, reference, margin, ask)
+        if found is not None:
+            align(runs, found)
     return Result(
         spec,
         family,
@@ -131,21 +154,24 @@ def attempt(
     run.draws = carry
 
 
-def finish(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> None:
-    """Log joint densities, host arrays, the data's own coordinates, the outcome."""
+def finish(
+    run: MethodRun,
+    mixture: Mixture,
+    centre: np.ndarray,
+    coordinates: Mapping[str, Sequence[object]],
+    held_out: np.ndarray,
+) -> None:
+    """What the mixture tells of the draws, host arrays, coordinates, the outcome."""
     assert run.draws is not None
-
-    def each(theta: dict[str, jax.Array]) -> jax.Array:
-        flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
-        found: jax.Array = jax.lax.map(mixture.log_joint, flat)
-        return found
-
-    log_joint = jax.jit(each)(run.draws.parameters)
-    draws: Draws = jax.tree.map(np.asarray, run.draws)
-    shape = next(iter(draws.parameters.values())).shape[:2]
-    run.log_joint = np.asarray(log_joint).reshape(shape)
-    run.outcome = run.method.outcome(draws)
+    raw = run.draws
+    run.outcome = run.method.outcome(jax.tree.map(np.asarray, raw))
+    log_q = getattr(run.method, "log_q", None)
+    density = None if log_q is None else partial(log_q, mixture, raw)
+    run.evaluation = evaluate(mixture, raw.parameters, held_out, density)
+    if raw.factors is not None and run.outcome.converged:
+        run.response = linear_response(mixture, raw.factors, centre, coordinates)
     family = mixture.family
+    draws: Draws = jax.tree.map(np.asarray, raw)
     moved: dict[str, Any] = {
         field: {k: np.asarray(v) for k, v in family.uncentre(values, centre).items()}
         for field, values in (
@@ -167,28 +193,59 @@ def finish(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> None:
         run.outcome = Outcome("not finite", "some draws are not finite")
 
 
-def _compare(
-    spec: Spec, family: Any, table: Table, runs: Mapping[str, MethodRun]
-) -> Comparison | None:
-    coordinates = family.coordinates(table.features)
-    samples = {}
+def sample_of(
+    run: MethodRun, family: Any, coordinates: Mapping[str, Sequence[object]]
+) -> Sample:
+    """A method's draws as the comparison takes them."""
+    assert run.draws is not None
+    assert run.evaluation is not None
+    known = {k: np.asarray(v, float) for k, v in run.posterior.items()}
+    weights = known.pop(WEIGHT, None)
+    columns, shared = flatten(family.compared(known), coordinates)
+    if weights is not None:
+        columns[WEIGHT] = weights
+    found, draws = run.evaluation, run.draws
+    if found.held_out.shape[-1]:
+        shared["held-out log density"] = found.held_out.sum(axis=-1)
+    diverging = draws.sample_stats.get("diverging")
+    best = draws.report.get("restart_bound")
+    return Sample(
+        columns,
+        shared,
+        found.log_joint,
+        0.0 if diverging is None else float(np.mean(diverging)),
+        None if draws.log_q is None else np.asarray(draws.log_q, float),
+        found.log_q_symmetric,
+        run.reported("bound") if run.method.bound_keeps_labels else None,
+        None if best is None else float(np.nanmax(best)),
+        run.reported("log_evidence"),
+        found.log_likelihood,
+        found.held_out if found.held_out.shape[-1] else None,
+        found.similarity,
+    )
+
+
+def align(runs: Mapping[str, MethodRun], found: Comparison) -> None:
+    """Name linear response's components as the comparison names them."""
     for label, run in runs.items():
-        if run.usable and run.draws is not None:
-            diverging = run.draws.sample_stats.get("diverging")
-            share = 0.0 if diverging is None else float(np.mean(diverging))
-            known = {k: np.asarray(v, float) for k, v in run.posterior.items()}
-            weights = known.pop(WEIGHT, None)
-            named = family.compared({k: known[k] for k in family.dims if k in known})
-            columns, shared = flatten(named, coordinates)
-            if weights is not None:
-                columns[WEIGHT] = weights
-            samples[label] = Sample(
-                columns,
-                shared,
-                None if run.log_joint is None else run.log_joint.astype(float),
-                share,
-            )
-    reference = spec.held_against
-    if reference not in samples:
-        return None
-    return compare(samples, reference, spec.margin)
+        if run.response is not None and label in found.relabellings:
+            order = found.relabellings[label].usual
+            run.response = run.response.reordered(order.tolist())
+
+
+def mode_bounds(
+    mixture: Mixture,
+    runs: Mapping[str, MethodRun],
+    centre: np.ndarray,
+    label: str,
+    modes: Sequence[Mode],
+) -> dict[int, float]:
+    """The ELBO that CAVI reaches from the best draw of each mode."""
+    run = runs[label]
+    assert run.draws is not None
+    assert run.log_joint is not None
+    theta = mixture.family.uncentre(run.draws.parameters, -centre)
+    return {
+        i: bound_from(mixture, best_draw(theta, run.log_joint, mode.chains))
+        for i, mode in enumerate(modes)
+    }

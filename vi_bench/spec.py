@@ -17,6 +17,9 @@ from vi_bench.errors import InputError, unknown
 
 DEFAULT_METHODS = ("cavi", "svi", "nuts")
 
+AUTO = "auto"
+"""The reference that is chosen by the problem."""
+
 
 class Spec(BaseModel):
     """One run, before anything is loaded.
@@ -25,12 +28,15 @@ class Spec(BaseModel):
         name: of the run, for its folder and titles.
         data: a built-in's name, "simulate:...", or a path.
         standardise: give each feature mean 0 and standard deviation 1.
+        held_out: rows set aside at random, to score predictions on.
         components: K.
         model: {"name": ..., settings of the family}.
         weights: {"name": "uniform", "dirichlet" or "stick-breaking", settings}.
         methods: label -> {"method": registered name, by default the label; settings}.
         reference: label of the method that the others are held against; by default
-            "nuts" where it is among them, else nothing is compared.
+            "nuts" where it is among them, else nothing is compared. "auto" takes
+            `exact` where it reaches, else `nuts` checked against `gibbs` or `smc`;
+            what is missing is added to the methods.
         seed: of everything; each method's stream depends on its label alone.
         precision: bits, 64 or 32.
         device: "auto" takes the best one there is.
@@ -38,8 +44,8 @@ class Spec(BaseModel):
             repeats have taken `vi_bench.timing.PATIENCE` seconds.
         chains: of every method, variational ones draw independently.
         draws: per chain.
-        margin: equivalence margin: |mean difference| in reference sds, and the
-            relative error of an sd, that still count as agreement.
+        margin: |mean difference| in reference sds that still counts as agreement.
+        sd_margin: relative error of an sd that still does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +53,7 @@ class Spec(BaseModel):
     name: str = "run"
     data: str = "notebook"
     standardise: bool = False
+    held_out: Annotated[int, Ge(0)] = 0
     components: Annotated[int, Ge(1)] = 2
     model: dict[str, Any] = Field(default_factory=lambda: {"name": "gaussian"})
     weights: dict[str, Any] = Field(default_factory=lambda: {"name": "uniform"})
@@ -63,6 +70,7 @@ class Spec(BaseModel):
     chains: Annotated[int, Ge(1)] = 4
     draws: Annotated[int, Ge(4)] = 1000
     margin: Annotated[float, Gt(0), Lt(1)] = 0.1
+    sd_margin: Annotated[float, Gt(0), Lt(1)] = 0.1
 
     def check_names(self) -> None:
         """Refuse unknown names and bad labels; imports nothing heavy.
@@ -77,8 +85,9 @@ class Spec(BaseModel):
             _check_label(label)
         if not self.methods:
             raise InputError("methods: none given")
-        if self.reference is not None and self.reference not in self.methods:
-            raise unknown("reference", self.reference, self.methods, "methods")
+        wanted = self.reference
+        if wanted is not None and wanted not in (AUTO, *self.methods):
+            raise unknown("reference", wanted, self.methods, "methods")
 
     def family(self) -> Any:
         """The component family with its settings, validated."""
@@ -112,7 +121,9 @@ class Spec(BaseModel):
 
     @property
     def held_against(self) -> str | None:
-        """The label of the reference, if there is one."""
+        """The label of the reference, if there is one and it is not to be chosen."""
+        if self.reference == AUTO:
+            return None
         return self.reference or ("nuts" if "nuts" in self.methods else None)
 
 

@@ -107,7 +107,7 @@ def test_it_equals_the_inverse_curvature_of_the_bound(name, random):
     family = case.family
     mixture, q, found = respond(family, x, 2, Dirichlet(0.9))
     assert not found.refused
-    eta, unravel = ravel_pytree(response._natural(mixture, q))
+    eta, unravel = ravel_pytree(response._natural(mixture.family, q))
 
     def factors(eta):
         components, sticks = unravel(eta)

@@ -5,7 +5,7 @@ from scipy.special import logsumexp
 
 import vi_bench as vb
 from tests.oracles import enumerate_assignments
-from vi_bench.compare.measures import summarise
+from vi_bench.comparison.measures import summarise
 from vi_bench.methods.nuts import NUTS, unconstrained_density
 from vi_bench.mixture import bind
 from vi_bench.models.gaussian import Gaussian

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from vi_bench import starts
-from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage
+from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
 from vi_bench.iterate import (
     CONVERGED,
     NOT_FINITE,
@@ -100,6 +100,13 @@ class CAVI:
             Stage("fit", fit, calls=-(-self.max_iterations // SLICE), done=all_done),
             Stage("draw", draw),
         )
+
+    def log_q(
+        self, mixture: Mixture, draws: Draws, theta: Parameters
+    ) -> Float[Array, ""]:
+        """Log q at any theta."""
+        found: Array = mixture.log_q(theta, draws.factors)
+        return found
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged, budget spent or not finite, as the best restart ended."""

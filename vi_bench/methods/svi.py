@@ -32,7 +32,7 @@ from numpyro.infer.initialization import init_to_value
 from numpyro.infer.util import log_density
 from numpyro.optim import optax_to_numpyro
 
-from vi_bench import starts
+from vi_bench import conjugate, starts
 from vi_bench.conjugate import resolve
 from vi_bench.contract import (
     Draws,
@@ -192,7 +192,7 @@ class SVI:
             auto = AutoNormal if self.guide == "mean-field" else AutoMultivariateNormal
             place = init_to_value(values=start)
             guide = auto(model, init_loc_fn=place, init_scale=self.init_scale)
-            posterior = partial(gaussian_posterior, guide, unconstrain(mixture, start))
+            posterior = partial(gaussian_posterior, unconstrain(mixture, start))
         rate = optax.exponential_decay(
             self.learning_rate,
             max(self.steps - 1, 1),
@@ -201,6 +201,18 @@ class SVI:
         loss = OrderedELBO(num_particles=self.particles)
         svi = NumPyroSVI(model, guide, optax_to_numpyro(optax.adam(rate)), loss)
         return svi, model, posterior
+
+    def log_q(
+        self, mixture: Mixture, draws: Draws, theta: Parameters
+    ) -> Float[Array, ""]:
+        """Log density of the fitted guide at any theta, constrained."""
+        params = {name: jnp.asarray(v) for name, v in draws.variational.items()}
+        if self.guide == "same-family":
+            return same_family_log_q(mixture, params, theta)
+        flat, _ = ravel_pytree(free := unconstrain(mixture, theta))
+        _, log_jacobian = constrain(mixture, free)
+        log_q: Array = gaussian_guide(params, free).log_prob(flat) - log_jacobian
+        return log_q
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged when the bound stood still over the last tenth of the steps."""
@@ -276,30 +288,38 @@ def same_family_posterior(
     key: Key, mixture: Mixture, params: dict[str, Array]
 ) -> tuple[Parameters, Array]:
     """One draw from the same-family guide and its log density."""
-    theta: Parameters = {}
-    log_q = jnp.zeros(())
-    for name, factor in same_family_factors(mixture, params).items():
-        key, use = jax.random.split(key)
-        q = resolve(factor, theta)
-        theta[name] = q.sample(use)
-        log_q = log_q + jnp.sum(q.log_prob(theta[name]))
-    return theta, log_q
+    theta = conjugate.draw(key, same_family_factors(mixture, params))
+    return theta, same_family_log_q(mixture, params, theta)
+
+
+def same_family_log_q(
+    mixture: Mixture, params: Mapping[str, Array], theta: Parameters
+) -> Float[Array, ""]:
+    """Log density of the same-family guide."""
+    factors = same_family_factors(mixture, params)
+    terms = [jnp.sum(resolve(f, theta).log_prob(theta[n])) for n, f in factors.items()]
+    return jnp.sum(jnp.stack(terms))
 
 
 def gaussian_posterior(
-    guide: Any, start: Parameters, key: Key, mixture: Mixture, params: dict[str, Array]
+    start: Parameters, key: Key, mixture: Mixture, params: dict[str, Array]
 ) -> tuple[Parameters, Array]:
     """One draw from a Gaussian guide on the unconstrained space, constrained."""
-    if "auto_loc" in params:
-        q = guide.get_posterior(params)
-        _, unravel = ravel_pytree(start)
-    else:
-        loc, unravel = ravel_pytree({n: params[f"{n}_auto_loc"] for n in start})
-        scale, _ = ravel_pytree({n: params[f"{n}_auto_scale"] for n in start})
-        q = dist.Normal(loc, scale).to_event(1)
+    q = gaussian_guide(params, start)
+    _, unravel = ravel_pytree(start)
     flat = q.sample(key)
     theta, log_jacobian = constrain(mixture, unravel(flat))
     return theta, q.log_prob(flat) - log_jacobian
+
+
+def gaussian_guide(params: Mapping[str, Array], like: Parameters) -> Any:
+    """A fitted Gaussian guide on the unconstrained space, flat as `like` is."""
+    if "auto_loc" in params:
+        root = params["auto_scale_tril"]
+        return dist.MultivariateNormal(params["auto_loc"], scale_tril=root)
+    loc, _ = ravel_pytree({n: params[f"{n}_auto_loc"] for n in like})
+    scale, _ = ravel_pytree({n: params[f"{n}_auto_scale"] for n in like})
+    return dist.Normal(loc, scale).to_event(1)
 
 
 def numpyro_density(

@@ -12,15 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from scipy.stats import chi2, gaussian_kde
 
-from vi_bench.compare.quantities import WEIGHT
+from vi_bench.comparison.quantities import WEIGHT
+from vi_bench.report.evidence import deviations, ladder
+from vi_bench.report.style import COLOURS, DASHES
 
 if TYPE_CHECKING:
     from vi_bench.result import MethodRun, Result
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, distinct to colour-blind eyes."""
-
-DASHES = ("-", "--", ":", "-.")
 CREDIBLE = 0.95
 MARGINALS = 12
 
@@ -32,6 +30,8 @@ def draw_all(result: Result, folder: Path) -> list[Path]:
         ("marginals", marginals),
         ("bound", bound),
         ("timing", timing),
+        ("evidence", ladder),
+        ("deviations", deviations),
     ]
     paths = []
     for name, draw in drawn:
@@ -202,7 +202,7 @@ def marginals(result: Result) -> Figure | None:
 
 
 def _marginal_draws(result: Result) -> dict[str, dict[str, np.ndarray]]:
-    from vi_bench.compare.quantities import by_component
+    from vi_bench.comparison.quantities import by_component
 
     found = result.comparison
     assert found is not None

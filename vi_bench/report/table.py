@@ -10,9 +10,11 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from vi_bench.compare.measures import Distance, Estimate
+from vi_bench.comparison import Comparison
+from vi_bench.comparison.measures import Distance, Estimate
 from vi_bench.methods.cavi import occupied
 from vi_bench.record import ess_per_second, restarts
+from vi_bench.report.joint import joint_lines
 from vi_bench.spec import values_of
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def cells(result: Result, label: str) -> list[str]:
     """One row of the table."""
     run = result.runs[label]
     found = result.comparison
-    distances = judged(result, label)
+    distances = judged(result.comparison, label)
     worst_mean = furthest([d.mean_difference for d in distances], 0.0)
     worst_ratio = furthest([d.sd_ratio for d in distances], 1.0)
     word: str
@@ -91,14 +93,59 @@ def cells(result: Result, label: str) -> list[str]:
         escape(label),
         with_error(*own_bound(run)),
         with_error(*run.marginal_bound()),
-        NOTHING if worst_mean is None else _estimate(worst_mean, "+.2f"),
-        NOTHING if worst_ratio is None else _estimate(worst_ratio, ".2f"),
+        NOTHING if worst_mean is None else estimate(worst_mean, "+.2f"),
+        NOTHING if worst_ratio is None else estimate(worst_ratio, ".2f"),
         f"[{style}]{word}[/]" if style else word,
         f"{times['compile_s']:.2f}{cached}" if run.stages else NOTHING,
         _seconds(run),
         NOTHING if per_second is None else f"{per_second:.3g}",
         result.environment["device"].partition(":")[0],
     ]
+
+
+def evidence_lines(result: Result) -> Iterator[str]:
+    """The evidence, how far the bounds are from it and why, and wrong orders."""
+    found = result.comparison.evidence if result.comparison else None
+    if found is None:
+        return
+    for label, e in found.evidence.items():
+        yield f"{label}: log p(X) = {with_error(e.value, e.se)} nats"
+    for label, gap in found.gaps.items():
+        symmetry = (
+            f"label symmetry {with_error(gap.symmetry.value, gap.symmetry.se)}, "
+            if gap.symmetry
+            else ""
+        )
+        yield (
+            f"{label}: its bound is {_signed(gap.total)} nats below log p(X) by "
+            f"{found.trusted}: optimisation {gap.optimisation:.3f}, {symmetry}"
+            f"mean field {_signed(gap.mean_field)}"
+        )
+    for sentence in found.violations():
+        yield f"WRONG ORDER, a bug or a wrong evidence: {sentence}"
+
+
+def _signed(e: Estimate) -> str:
+    """Nats that may be 0: a shortfall within errors is one."""
+    return f"{e.value:.3f}±{e.se:.3f}" if e.se > 1e-12 else f"{e.value:.3f}"
+
+
+def response_lines(result: Result) -> Iterator[str]:
+    """What linear response says of the fixed point, or why it was refused."""
+    for label, run in result.runs.items():
+        response = run.response
+        if response is None:
+            continue
+        if response.refused:
+            yield f"{label}: no linear response: {response.refused}"
+            continue
+        yield f"{label}: CAVI's linear rate is {response.rate:.4f}"
+        if response.overlapping:
+            numbers = ", ".join(map(str, response.overlapping))
+            yield (
+                f"{label}: components {numbers} overlap: their own linear-response sds "
+                "(!) are unreliable, those of averages need not be"
+            )
 
 
 def _optimum(found: dict[str, Any]) -> str:
@@ -122,9 +169,8 @@ def own_bound(run: MethodRun) -> tuple[float | None, float | None]:
     return run.bound() if run.method.bound_keeps_labels else (None, None)
 
 
-def judged(result: Result, label: str) -> list[Distance]:
+def judged(found: Comparison | None, label: str) -> list[Distance]:
     """The distances that a method's verdict rests on."""
-    found = result.comparison
     if found is None or label not in found.distances:
         return []
     distances = found.distances[label]
@@ -137,7 +183,8 @@ def furthest(estimates: list[Estimate], target: float) -> Estimate | None:
     return max(finite, key=lambda e: abs(e.value - target)) if finite else None
 
 
-def _estimate(e: Estimate, form: str) -> str:
+def estimate(e: Estimate, form: str) -> str:
+    """A number and its error."""
     if abs(e.value) >= 1e4:
         form = form.replace(".2f", ".1e")
         return f"{e.value:{form}}±{e.se:.0e}"
@@ -174,12 +221,18 @@ def lines(result: Result) -> Iterator[str]:
                     f"{label}: {full} of {len(counts)} components hold rows, the "
                     "others are empty: their parameters are the prior's"
                 )
-    if result.spec.held_against is None:
-        yield "no reference among the methods: nothing was compared"
-    elif result.comparison is None:
-        yield f"the reference {result.spec.held_against} has no draws: no comparison"
+    if result.comparison is None:
+        wanted = result.spec.held_against or result.spec.reference
+        if wanted is None:
+            yield "no reference among the methods: nothing was compared"
+        else:
+            yield f"the reference {wanted} has no draws: no comparison"
     if result.comparison and result.comparison.note:
         yield result.comparison.note
+    if result.comparison:
+        yield from joint_lines(result.comparison)
+    yield from evidence_lines(result)
+    yield from response_lines(result)
     if any(run.time()["compile_cached"] for run in result.runs.values()):
         yield "* compiled programs came from the persistent cache"
     yield f"model and prior: {described(result.family)}"

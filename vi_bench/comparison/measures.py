@@ -61,12 +61,15 @@ def summarise(draws: np.ndarray) -> Summary:
     if np.ptp(draws) == 0:  # a constant is known exactly, and has not mixed
         constant = float(draws.flat[0])
         return Summary(Estimate(constant, 0.0), Estimate(0.0, 0.0), 1.0, 1.0, np.nan)
+    several = draws
+    if len(draws) == 1:  # R-hat holds one half of a single chain against the other
+        several = draws[:, : draws.shape[1] // 2 * 2].reshape(2, -1)
     return Summary(
         mean=Estimate(float(draws.mean()), _stat("mcse", draws, method="mean")),
         sd=Estimate(float(draws.std(ddof=1)), _stat("mcse", draws, method="sd")),
         ess_bulk=_stat("ess", draws, method="bulk"),
         ess_tail=_stat("ess", draws, method="tail", prob=(0.05, 0.95)),
-        r_hat=_stat("rhat", draws, method="rank"),
+        r_hat=_stat("rhat", several, method="rank"),
     )
 
 

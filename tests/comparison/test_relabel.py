@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vi_bench.compare import relabel as r
+from vi_bench.comparison import relabel as r
 
 
 def plain(points):

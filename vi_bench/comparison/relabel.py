@@ -46,6 +46,14 @@ class Relabelling:
         return float(np.mean(np.any(self.order != still, axis=-1)))
 
     @property
+    def usual(self) -> np.ndarray:
+        """The most common order of all draws (K,)."""
+        orders, counts = np.unique(
+            self.order.reshape(-1, self.order.shape[-1]), axis=0, return_counts=True
+        )
+        return np.asarray(orders[counts.argmax()])
+
+    @property
     def switching(self) -> float:
         """Share of draws in another labelling than the most common of their chain."""
         shares = []

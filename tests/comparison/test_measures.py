@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from vi_bench.compare.measures import distance, split_half, summarise, wasserstein
+from vi_bench.comparison.measures import distance, split_half, summarise, wasserstein
 
 
 def autoregressive(random, phi, shape=(4, 1000)):

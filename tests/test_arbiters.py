@@ -1,0 +1,139 @@
+"""A run with an arbiter: evidence, gaps, linear response, held-out rows."""
+
+import json
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vi_bench as vb
+from tests.oracles import log_evidence
+from vi_bench.mixture import bind
+from vi_bench.models.gaussian import Gaussian
+from vi_bench.reference import Reference, choose
+from vi_bench.report.deviations import deviations_table, quantities
+from vi_bench.report.table import lines
+
+X = np.array([-2.1, -1.4, -1.9, 0.3, 1.2, 1.8, 2.4, 2.0, 0.1, -0.5, 0.4])[:, None]
+METHODS = {
+    "cavi": {"restarts": 4, "tol": 1e-12},
+    "one-start": {"method": "cavi", "restarts": 1, "max_iterations": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def arbitrated(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "one"
+    family = Gaussian(sigma=2.0, mean=0.0)
+    fields = {"components": 2, "held_out": 1, "draws": 500, "repeats": 1}
+    return vb.run(family, X, METHODS, reference="auto", out=out, **fields), out
+
+
+def test_exact_is_chosen_and_the_evidence_is_right(arbitrated):
+    result, _ = arbitrated
+    found = result.comparison
+    assert found.reference == "exact"
+    ladder = found.evidence
+    assert ladder.trusted == "exact"
+    x = result.table_data.values
+    assert len(x) == 10
+    truth = log_evidence(x, 2, 2.0)
+    assert ladder.evidence["exact"].value == pytest.approx(truth, rel=1e-10)
+    assert ladder.evidence["exact"].se == 0
+    assert not ladder.violations()
+
+
+def test_the_gap_is_what_lies_between_the_elbo_and_the_evidence(arbitrated):
+    result, _ = arbitrated
+    ladder = result.comparison.evidence
+    elbo = result.runs["cavi"].bound()[0]
+    gap = ladder.gaps["cavi"]
+    assert gap.total.value == pytest.approx(ladder.evidence["exact"].value - elbo)
+    assert gap.optimisation == pytest.approx(0, abs=1e-12)
+    assert 0 < gap.symmetry.value <= np.log(2) + 1e-9
+    assert gap.mean_field.value > 0
+    # two iterations from one start end below what four starts reached
+    short = ladder.gaps["one-start"]
+    own = result.runs["one-start"].bound()[0]
+    assert short.optimisation == pytest.approx(elbo - own)
+
+
+def test_linear_response_stands_beside_mean_field(arbitrated):
+    result, _ = arbitrated
+    response = result.runs["cavi"].response
+    assert not response.refused
+    names = quantities(result)
+    assert "mean mu[x0]" in names
+    exact = result.comparison.summaries["exact"]["mean mu[x0]"].sd
+    corrected, own = response.sd["mean mu[x0]"], response.mean_field_sd["mean mu[x0]"]
+    assert abs(corrected - exact.value) < 0.5 * abs(own - exact.value)
+    # a fit that was cut short is no fixed point
+    assert result.runs["one-start"].response is None
+    table = deviations_table(result)
+    assert table.row_count == len(names)
+
+
+def test_components_are_named_as_the_comparison_names_them(arbitrated):
+    result, _ = arbitrated
+    response, found = result.runs["cavi"].response, result.comparison
+    for k in range(2):
+        label = f"mu[x0] of component {k}"
+        drawn = found.summaries["cavi"][label].sd
+        assert abs(response.mean_field_sd[label] - drawn.value) < 5 * drawn.se + 0.01
+
+
+def test_the_held_out_row_is_scored(arbitrated):
+    result, _ = arbitrated
+    found = result.comparison.summaries
+    assert "held-out log density" in result.comparison.judged
+    at = result.runs["exact"].evaluation.held_out
+    assert at.shape == (4, 500, 1)
+    assert found["exact"]["held-out log density"].mean.value == pytest.approx(at.mean())
+    assert "1 rows held out" in result.table_data.note
+
+
+def test_the_summary_and_the_lines_tell_it(arbitrated):
+    result, out = arbitrated
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["reference"] == "exact"
+    assert summary["evidence"]["trusted"] == "exact"
+    assert summary["evidence"]["gaps"]["cavi"]["total"]["value"] > 0
+    assert summary["evidence"]["violations"] == []
+    response = summary["methods"]["cavi"]["linear_response"]
+    assert 0 < response["rate"] < 1
+    assert response["quantities"]["mean mu[x0]"]["sd"] > 0
+    assert summary["methods"]["exact"]["log_evidence_se"] == 0
+    assert summary["methods"]["exact"]["kind"] == "exact"
+    assert len(summary["methods"]["cavi"]["modes"]) == 1
+    told = "\n".join(lines(result))
+    assert re.search(r"exact: log p\(X\) = -\d+\.\d{3} nats", told)
+    assert "below log p(X) by exact: optimisation 0.000, label symmetry" in told
+    assert "linear rate" in told
+    for name in ("evidence", "deviations"):
+        assert (out / f"{name}.png").stat().st_size > 5000
+
+
+def test_what_is_chosen_where_exact_does_not_reach(random):
+    rows = random.normal(size=(60, 2))
+    mixture = bind(Gaussian(sigma=2.0, mean=0.0), rows, 3, jnp.float64)
+    methods = {"cavi": object()}
+    assert choose(mixture, methods) == Reference("nuts", "gibbs")
+    assert list(methods) == ["cavi", "nuts", "gibbs"]
+
+
+def test_too_many_rows_held_out_are_refused():
+    with pytest.raises(vb.InputError, match="1 rows when 10 are held out"):
+        vb.run(Gaussian(2.0), X, ["cavi"], components=2, held_out=10)
+
+
+def test_a_split_keeps_rows_and_labels_together(random):
+    table = vb.simulate(Gaussian(2.0, mean=0.0), rows=30, components=2, seed=1)
+    train, held = table.split(7, seed=3)
+    assert (len(train.values), len(held.values)) == (23, 7)
+    for part in (train, held):
+        for row, label in zip(part.values, part.truth["labels"], strict=True):
+            at = np.flatnonzero((table.values == row).all(axis=1))[0]
+            assert table.truth["labels"][at] == label
+    again, _ = table.split(7, seed=3)
+    np.testing.assert_array_equal(again.values, train.values)

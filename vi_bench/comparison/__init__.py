@@ -1,0 +1,6 @@
+"""Compare posteriors: arrays in, tables out; knows no method and no model."""
+
+from vi_bench.comparison.comparison import Comparison, Sample, compare
+from vi_bench.comparison.verdict import Margin
+
+__all__ = ["Comparison", "Margin", "Sample", "compare"]

@@ -1,0 +1,209 @@
+"""The evidence ladder: bounds on log p(X), each above the one before it, and the gap.
+
+From below: the bound with the assignments in q (CAVI's ELBO); E_q [log p(X, theta) -
+log q(theta)] of the same q, the assignments summed out; the same with q averaged over
+label permutations; importance-weighted bounds (Burda, Grosse and Salakhutdinov 2016);
+and log p(X) itself, from enumeration or estimated with an error. ELBO + log K! is no
+rung: it can lie above log p(X).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from vi_bench.comparison.measures import Estimate
+
+GROUP = 100
+"""Draws under one logarithm in the importance-weighted bound."""
+
+BEYOND = 4.5
+"""Standard errors beyond which a wrong order is no chance: 3e-6 a pair."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one variational method knows of log p(X), nats.
+
+    Attributes:
+        labels_in_q: the bound with the assignments in q, or None.
+        summed_out: E_q [log p(X, theta) - log q(theta)].
+        symmetrised: the same with q averaged over label permutations, or None.
+        importance_weighted: E log of the mean of GROUP weights, with the symmetrised q
+            where there is one; None with fewer draws than two groups.
+        symmetry: symmetrised - summed out, from the same draws, or None.
+    """
+
+    labels_in_q: Estimate | None
+    summed_out: Estimate | None
+    symmetrised: Estimate | None
+    importance_weighted: Estimate | None
+    symmetry: Estimate | None
+
+    def rungs(self) -> dict[str, Estimate]:
+        """Name -> bound, from the lowest up, those that there are."""
+        named = {
+            "labels in q": self.labels_in_q,
+            "labels summed out": self.summed_out,
+            "symmetrised": self.symmetrised,
+            "importance weighted": self.importance_weighted,
+        }
+        return {name: e for name, e in named.items() if e is not None}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """log p(X) minus a method's lowest bound, and what it consists of, nats.
+
+    Attributes:
+        total: the gap.
+        optimisation: the best bound of this kind that any restart or method reached,
+            minus this one.
+        symmetry: what averaging q over label permutations gains, up to log K!; None
+            where that was not possible.
+        mean_field: the rest: q's form.
+    """
+
+    total: Estimate
+    optimisation: float
+    symmetry: Estimate | None
+    mean_field: Estimate
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Every bound and estimate of one run.
+
+    Attributes:
+        bounds: label -> the bounds of a variational method.
+        evidence: label -> log p(X) by a method that estimates it; an error of 0 means
+            exact.
+        trusted: the label of the estimate that gaps are measured from, or None.
+        gaps: label -> Gap.
+    """
+
+    bounds: dict[str, Bounds] = field(default_factory=dict)
+    evidence: dict[str, Estimate] = field(default_factory=dict)
+    trusted: str | None = None
+    gaps: dict[str, Gap] = field(default_factory=dict)
+
+    def violations(self) -> list[str]:
+        """Rungs in the wrong order by over BEYOND errors: a bug, or a bad evidence."""
+        found = []
+        for label, bounds in self.bounds.items():
+            rungs = list(bounds.rungs().items())
+            if self.trusted is not None:
+                rungs.append(
+                    (f"log p(X) by {self.trusted}", self.evidence[self.trusted])
+                )
+            for (low, a), (high, b) in pairwise(rungs):
+                excess = _minus(a, b)
+                # rounding, where neither has a Monte-Carlo error
+                slack = BEYOND * excess.se + 1e-9 * abs(a.value)
+                if excess.value > slack:
+                    found.append(
+                        f"{label}: {low} {a.value:.4f} lies above {high} {b.value:.4f} "
+                        f"by {excess.value:.4f} +- {excess.se:.4f}"
+                    )
+        return found
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the bounds of one variational method are made from.
+
+    Attributes:
+        log_joint: log p(X, theta) of draws of q (chain, draw).
+        log_q: log q(theta) of the same draws.
+        log_q_symmetric: log of q averaged over label permutations, or None.
+        bound: the bound with the assignments in q, or None.
+        best: the best such bound over restarts, or None.
+    """
+
+    log_joint: np.ndarray
+    log_q: np.ndarray
+    log_q_symmetric: np.ndarray | None = None
+    bound: Estimate | None = None
+    best: float | None = None
+
+
+def ladder(
+    terms: Mapping[str, Terms], evidence: Mapping[str, Estimate]
+) -> Ladder | None:
+    """All bounds, the evidence by the most precise method, and the gaps to it.
+
+    Args:
+        terms: label -> terms, of variational methods.
+        evidence: label -> estimate of log p(X).
+    """
+    if not terms and not evidence:
+        return None
+    bounds = {label: bounds_of(t) for label, t in terms.items()}
+    known = {label: e for label, e in evidence.items() if np.isfinite(e.value)}
+    trusted = min(known, key=lambda label: known[label].se) if known else None
+    gaps = {}
+    if trusted is not None:
+        for label, found in bounds.items():
+            if (gap := _gap(found, known[trusted], _best(terms, label))) is not None:
+                gaps[label] = gap
+    return Ladder(bounds, dict(evidence), trusted, gaps)
+
+
+def bounds_of(terms: Terms) -> Bounds:
+    """The bounds of one method from its draws."""
+    log_w = (terms.log_joint - terms.log_q).ravel()
+    summed_out = _mean(log_w)
+    symmetrised = symmetry = None
+    if terms.log_q_symmetric is not None:
+        symmetrised = _mean((terms.log_joint - terms.log_q_symmetric).ravel())
+        symmetry = _mean((terms.log_q - terms.log_q_symmetric).ravel())
+        log_w = (terms.log_joint - terms.log_q_symmetric).ravel()
+    weighted = importance_weighted(log_w, GROUP)
+    return Bounds(terms.bound, summed_out, symmetrised, weighted, symmetry)
+
+
+def importance_weighted(log_w: np.ndarray, group: int) -> Estimate | None:
+    """E log of the mean of `group` independent weights; None with under two groups."""
+    groups = log_w.size // group
+    if groups < 2:
+        return None
+    parts = log_w[: groups * group].reshape(groups, group)
+    most = parts.max(axis=1)
+    return _mean(most + np.log(np.exp(parts - most[:, None]).mean(axis=1)))
+
+
+def _mean(values: np.ndarray) -> Estimate:
+    """Mean of independent values and its error."""
+    error = values.std(ddof=1) / np.sqrt(values.size)
+    return Estimate(float(values.mean()), float(error))
+
+
+def _best(terms: Mapping[str, Terms], label: str) -> float | None:
+    """The best bound with the labels in q, over restarts and methods of that kind."""
+    if terms[label].bound is None:
+        return None
+    bounds = [
+        t.best if t.best is not None else t.bound.value
+        for t in terms.values()
+        if t.bound is not None
+    ]
+    return max(bounds)
+
+
+def _gap(found: Bounds, evidence: Estimate, best: float | None) -> Gap | None:
+    lowest = found.labels_in_q or found.summed_out
+    if lowest is None or not np.isfinite(lowest.value):
+        return None
+    total = _minus(evidence, lowest)
+    optimisation = 0.0 if best is None else max(0.0, best - lowest.value)
+    explained = optimisation + (found.symmetry.value if found.symmetry else 0.0)
+    spread = found.symmetry.se if found.symmetry else 0.0
+    rest = Estimate(total.value - explained, float(np.hypot(total.se, spread)))
+    return Gap(total, optimisation, found.symmetry, rest)
+
+
+def _minus(a: Estimate, b: Estimate) -> Estimate:
+    return Estimate(a.value - b.value, float(np.hypot(a.se, b.se)))

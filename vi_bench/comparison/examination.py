@@ -1,0 +1,89 @@
+"""The costlier part of a comparison: joint distances, co-clustering, predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vi_bench.comparison.elpd import Elpd, held_out, psis_loo
+from vi_bench.comparison.joint import (
+    Discrepancy,
+    Joint,
+    compare_jointly,
+    similarity_distance,
+)
+from vi_bench.comparison.quantities import by_component
+
+if TYPE_CHECKING:
+    from vi_bench.comparison.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What is known beside the verdicts.
+
+    Attributes:
+        joint: label -> distances to the reference in all columns at once.
+        columns: what those columns are.
+        similarity: label -> distance of the co-clustering matrix to the reference's.
+        loo: label -> expected log predictive density by PSIS-LOO, of the draws as they
+            are: a q is taken for the posterior.
+        held_out: label -> log predictive density of rows that were set aside.
+    """
+
+    joint: dict[str, Joint] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    similarity: dict[str, Discrepancy] = field(default_factory=dict)
+    loo: dict[str, Elpd] = field(default_factory=dict)
+    held_out: dict[str, Elpd] = field(default_factory=dict)
+
+
+def examine(found: Comparison) -> Examination:
+    """Examine the samples of a comparison.
+
+    Jointly are compared the relabelled parameters, or where components have no identity
+    the label-invariant quantities.
+    """
+    own = found.samples[found.reference]
+    others = [label for label in found.samples if label != found.reference]
+    identifiable = found.relabellings[found.reference].identifiable
+    scalars = {
+        label: by_component(found.relabelled[label])
+        if identifiable
+        else found.invariants[label]
+        for label in found.samples
+    }
+    known = found.summaries[found.reference]
+    names = tuple(n for n in scalars[found.reference] if n in known)
+    names = tuple(n for n in names if all(n in s for s in scalars.values()))
+    stacked = {label: _stack(s, names) for label, s in scalars.items()}
+    similar = {}
+    if own.similarity is not None:
+        for label in others:
+            theirs = found.samples[label].similarity
+            if theirs is not None:
+                similar[label] = similarity_distance(theirs, own.similarity)
+    return Examination(
+        {k: compare_jointly(stacked[k], stacked[found.reference]) for k in others}
+        if names
+        else {},
+        names,
+        similar,
+        {
+            label: psis_loo(s.log_likelihood)
+            for label, s in found.samples.items()
+            if s.log_likelihood is not None
+        },
+        {
+            label: held_out(s.held_out)
+            for label, s in found.samples.items()
+            if s.held_out is not None
+        },
+    )
+
+
+def _stack(scalars: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+    return np.stack([scalars[n] for n in names], axis=-1) if names else np.empty(0)

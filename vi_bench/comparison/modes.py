@@ -1,0 +1,96 @@
+"""Chains that sit in different modes, beyond what a permutation of labels undoes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import mannwhitneyu
+
+APART = 0.99
+"""Two chains are apart when a draw of one exceeds a draw of the other, in some
+label-invariant quantity, with at least this probability (or at most one minus it)."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Chains that overlap each other, and no other chain.
+
+    Attributes:
+        chains: their indices.
+        log_joint: mean log p(X, theta) of their draws; NaN where it is not known.
+        share: of the posterior's mass by evidence, relative to the other modes found;
+            NaN where it is not known.
+    """
+
+    chains: tuple[int, ...]
+    log_joint: float
+    share: float = np.nan
+
+    def say(self) -> str:
+        """The chains, and what is known of the mode."""
+        one = len(self.chains) == 1
+        named = "chain" if one else "chains"
+        known = [] if np.isnan(self.log_joint) else [f"log joint {self.log_joint:.2f}"]
+        if not np.isnan(self.share):
+            known.append(f"{100 * self.share:.3g} % of the mass by evidence")
+        told = f" ({', '.join(known)})" if known else ""
+        return f"{named} {', '.join(map(str, self.chains))}{told}"
+
+
+def find_modes(
+    invariants: Mapping[str, np.ndarray], log_joint: np.ndarray | None
+) -> tuple[Mode, ...]:
+    """Group chains by label-invariant quantities, the highest log joint first.
+
+    Chains of one group are linked by overlap, if only through others. One group means
+    that nothing was found, not that there is nothing to find.
+
+    Args:
+        invariants: name -> (chain, draw); no permutation of components changes them.
+        log_joint: log p(X, theta) of each draw (chain, draw), or None.
+    """
+    chains = next(iter(invariants.values())).shape[0]
+    together = np.ones((chains, chains), bool)
+    for draws in invariants.values():
+        for i in range(chains):
+            for j in range(i):
+                if _separate(draws[i], draws[j]):
+                    together[i, j] = together[j, i] = False
+    count, group = connected_components(together, directed=False)
+    found = []
+    for k in range(count):
+        mine = np.flatnonzero(group == k)
+        mean = np.nan if log_joint is None else float(log_joint[mine].mean())
+        found.append(Mode(tuple(mine.tolist()), mean))
+    return tuple(sorted(found, key=lambda mode: -np.nan_to_num(mode.log_joint)))
+
+
+def _separate(a: np.ndarray, b: np.ndarray) -> bool:
+    if np.ptp(a) == 0 and np.ptp(b) == 0:
+        return bool(a[0] != b[0])
+    larger = mannwhitneyu(a, b).statistic / (a.size * b.size)
+    return bool(larger > APART or larger < 1 - APART)
+
+
+def weighted(
+    modes: tuple[Mode, ...], log_evidence: Mapping[int, float]
+) -> tuple[Mode, ...]:
+    """The modes with their shares of the mass.
+
+    Args:
+        modes: from `find_modes`.
+        log_evidence: position in `modes` -> log evidence of that mode, or a lower bound
+            on it that is as far off in each.
+    """
+    if set(log_evidence) != set(range(len(modes))):
+        return modes
+    logs = np.array([log_evidence[i] for i in range(len(modes))])
+    shares = np.exp(logs - logs.max())
+    shares /= shares.sum()
+    return tuple(
+        replace(mode, share=float(share))
+        for mode, share in zip(modes, shares, strict=True)
+    )

@@ -1,0 +1,57 @@
+"""A reference that another sampler vouches for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from vi_bench.comparison.comparison import Comparison, ModeEvidence, Sample, compare
+from vi_bench.comparison.verdict import Margin, Verdict
+
+
+def compare_checked(
+    samples: Mapping[str, Sample],
+    reference: str,
+    check: str,
+    margin: Margin | None = None,
+    mode_evidence: ModeEvidence | None = None,
+) -> Comparison:
+    """Compare with a reference, or with its check where the reference is unreliable.
+
+    Where both are reliable and the check differs from the reference, one of them is
+    wrong and nothing is judged.
+
+    Args:
+        samples: label -> draws.
+        reference: the reference.
+        check: a sampler that shares as little with it as possible.
+        margin: what still counts as agreement.
+        mode_evidence: see `compare`.
+    """
+    found = compare(samples, reference, margin, mode_evidence)
+    if check not in samples:
+        return _noted(found, f"no {check} to check the reference {reference} against")
+    word = found.verdicts[check]
+    if word.word == "agrees":
+        return _noted(found, f"{check} agrees with the reference {reference}")
+    if word.word == "inconclusive":
+        why = f"whether {check} agrees with the reference {reference} is open"
+        return _noted(found, f"{why}: {word.reason}")
+    other = compare(samples, check, margin, mode_evidence)
+    reliable = other.verdicts[reference].word != "reference unreliable"
+    if word.word == "reference unreliable":
+        if not reliable:
+            return found
+        why = f"{reference} is no reference, {word.reason}; {check} is"
+        return _noted(other, why)
+    if not reliable:
+        unfit = other.verdicts[reference].reason
+        return _noted(found, f"{check} could not check {reference}: {unfit}")
+    doubt = Verdict(
+        "reference unreliable", f"{check} differs from {reference}: {word.reason}"
+    )
+    return replace(found, verdicts=dict.fromkeys(found.verdicts, doubt))
+
+
+def _noted(found: Comparison, note: str) -> Comparison:
+    return replace(found, note="; ".join(filter(None, [found.note, note])))

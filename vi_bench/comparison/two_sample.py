@@ -1,0 +1,99 @@
+"""Measures of how far two samples (n, D) of equal size are apart.
+
+Draws are taken as independent; what a number means beside its noise, see
+`vi_bench.comparison.joint`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist, pdist
+
+DIRECTIONS, PERMUTATIONS, FOLDS = 200, 199, 5
+
+PRODUCTS = 12
+"""Up to this many columns the classifier sees products of two, beyond it squares."""
+
+
+def sliced(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
+    """Mean Wasserstein-1 distance of two (n, D) samples over random directions."""
+    directions = np.random.default_rng(seed).normal(size=(x.shape[1], DIRECTIONS))
+    directions /= np.linalg.norm(directions, axis=0)
+    one, other = (np.sort(v @ directions, axis=0) for v in (x, y))
+    return float(np.abs(one - other).mean())
+
+
+def transport(x: np.ndarray, y: np.ndarray) -> float:
+    """Wasserstein-1 distance, Euclidean, of two samples (n, D) of equal size."""
+    cost = cdist(x, y)
+    return float(cost[linear_sum_assignment(cost)].mean())
+
+
+def energy(x: np.ndarray, y: np.ndarray) -> float:
+    """Energy distance of two (n, D) samples, all pairs counted."""
+    within = cdist(x, x).mean() + cdist(y, y).mean()
+    return float(2 * cdist(x, y).mean() - within)
+
+
+def median_distance(y: np.ndarray) -> float:
+    """The median distance between two draws; 1 where that is 0."""
+    return float(np.median(pdist(y))) or 1.0
+
+
+def gaussian(x: np.ndarray, y: np.ndarray, width: float) -> np.ndarray:
+    """The Gaussian kernel between all pairs (n, m)."""
+    return np.asarray(np.exp(-cdist(x, y, "sqeuclidean") / (2 * width**2)))
+
+
+def mmd(x: np.ndarray, y: np.ndarray, width: float) -> float:
+    """Squared maximum mean discrepancy of two (n, D) samples, unbiased."""
+    pairs = len(x) * (len(x) - 1)
+    within = sum((gaussian(v, v, width).sum() - len(v)) / pairs for v in (x, y))
+    return float(within - 2 * gaussian(x, y, width).mean())
+
+
+def labellings(n: int, seed: int) -> np.ndarray:
+    """Signs (1 + PERMUTATIONS, 2n) that say whose a draw is, the true ones first."""
+    true = np.repeat([1.0, -1.0], n)
+    rows = np.tile(true, (PERMUTATIONS, 1))
+    return np.vstack([true, np.random.default_rng(seed).permuted(rows, axis=1)])
+
+
+def p_value(similarity: np.ndarray, labels: np.ndarray) -> float:
+    """Share of labellings under which draws of one side are as alike as they are.
+
+    For samples of equal size MMD^2 and energy are increasing functions of the sum of
+    s_i s_j similarity_ij, which is like within sides less like across.
+    """
+    alike = np.einsum("pi,pi->p", labels @ similarity, labels)
+    # the true labelling may come up again, by another order of summation
+    return float(np.mean(alike >= alike[0] - 1e-9 * abs(alike[0])))
+
+
+def classify(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
+    """Out-of-fold accuracy of a classifier between two (n, D) samples of equal size.
+
+    Logistic regression on the columns, their squares and, up to PRODUCTS columns, their
+    products; shuffled folds, each with as many of both.
+    """
+    # late: scikit-learn takes a second to import
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    whose = np.repeat([1, 0], len(x))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    seen = features(np.concatenate([x, y]))
+    told = cross_val_predict(model, seen, whose, cv=folds)
+    return float(np.mean(told == whose))
+
+
+def features(x: np.ndarray) -> np.ndarray:
+    """Columns, and their squares or products of two, (n, F) of (n, D)."""
+    i, j = np.triu_indices(x.shape[1])
+    if x.shape[1] > PRODUCTS:
+        i = j = np.arange(x.shape[1])
+    return np.hstack([x, x[:, i] * x[:, j]])

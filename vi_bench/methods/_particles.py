@@ -1,0 +1,75 @@
+"""What samplers that start from the prior share: particles, densities, evidences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from blackjax.smc.resampling import systematic
+from jaxtyping import Array, Float, Int
+
+from vi_bench.contract import Key, Parameters
+from vi_bench.mixture import Mixture
+from vi_bench.numpyro_model import constrain, unconstrain
+
+Density = Callable[[Parameters], Float[Array, ""]]
+
+
+def from_prior(key: Key, mixture: Mixture, number: int) -> Parameters:
+    """Draws from the prior, unconstrained: (number, *dims)."""
+    theta = mixture.draw(key, mixture.prior(), (number,))
+    return jax.vmap(lambda one: unconstrain(mixture, one))(theta)
+
+
+def densities(mixture: Mixture) -> tuple[Density, Density]:
+    """Log prior, its Jacobian included, and log likelihood of unconstrained theta.
+
+    Where rounding leaves no finite value, the likelihood is the lowest that there is:
+    a particle without weight, but 0 times it is 0.
+    """
+    lowest = 0.01 * jnp.finfo(mixture.log_base.dtype).min
+
+    def log_prior(free: Parameters) -> Float[Array, ""]:
+        theta, log_jacobian = constrain(mixture, free)
+        return mixture.log_prior(theta) + log_jacobian
+
+    def log_likelihood(free: Parameters) -> Float[Array, ""]:
+        value = mixture.log_likelihood(constrain(mixture, free)[0])
+        return jnp.where(jnp.isfinite(value), value, lowest)
+
+    return log_prior, log_likelihood
+
+
+def constrained(mixture: Mixture, free: Parameters) -> Parameters:
+    """Particles (chain, draw, *dims) in the usual parameters."""
+    return jax.vmap(jax.vmap(lambda one: constrain(mixture, one)[0]))(free)
+
+
+def resample(
+    key: Key, weights: Float[Array, " points"], number: int
+) -> Int[Array, " number"]:
+    """Indices of equally weighted draws of weighted points, systematically.
+
+    The points are put into a random order first, and copies of one stay side by side:
+    so the draws' autocorrelation tells of the copies, and of nothing else.
+    """
+    shuffle, pick = jax.random.split(key)
+    order = jax.random.permutation(shuffle, weights.shape[0])
+    chosen: Array = order[systematic(pick, weights[order], number)]
+    return chosen
+
+
+def log_mean_evidence(
+    runs: Float[Array, " chain"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Log of the mean of independent runs' evidences, and its standard error.
+
+    Each run's evidence, not its logarithm, is unbiased. The error is the mean's over
+    the mean, from the runs' spread; NaN for one run.
+    """
+    top = jnp.max(runs)
+    relative = jnp.exp(runs - top)
+    mean = jnp.mean(relative)
+    error = jnp.std(relative, ddof=1) / jnp.sqrt(float(runs.shape[0])) / mean
+    return top + jnp.log(mean), error

@@ -1,0 +1,141 @@
+"""Exact: the posterior itself, by summing over assignments; the arbiter of the others.
+
+Independent draws of the assignments from their exact law, then of the parameters from
+their conjugate posteriors. For at most 18 rows, of two components 22, or some
+hundreds where these lie on a lattice, as counts do.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from vi_bench import lattice, marginals, subsets
+from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage
+from vi_bench.errors import NotApplicable
+from vi_bench.exact import Posterior
+from vi_bench.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Has no settings: there is nothing to trade for time."""
+
+    kind: ClassVar[Kind] = "exact"
+    summary: ClassVar[str] = "all assignments summed, independent draws; few rows"
+    bound_keeps_labels: ClassVar[bool] = False
+
+    def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """Enumerate, draw.
+
+        Raises:
+            NotApplicable: no closed form, or too many rows; what it would cost.
+        """
+        way, _ = cost(problem.mixture)
+        grid = lattice_of(problem.mixture) if way == "lattice" else None
+        shape = (problem.chains, problem.draws)
+
+        def enumerate_states(_: Key, mixture: Mixture, __: Any) -> Posterior:
+            if grid:
+                return lattice.enumerate_lattice(mixture, grid)
+            return subsets.enumerate_subsets(mixture)
+
+        def draw(key: Key, _: Mixture, posterior: Posterior) -> Draws:
+            report = {
+                "log_evidence": posterior.log_evidence,
+                "log_evidence_se": jnp.zeros(()),
+                "occupancy": posterior.occupancy,
+                "rows": jnp.asarray(posterior.mixture.rows),
+                "states": jnp.asarray(posterior.log_weight.size),
+            }
+            if isinstance(posterior, subsets.SubsetPosterior):
+                report["similarity"] = posterior.co_clustering()
+            return Draws(posterior.draw(key, shape), {}, None, {}, report)
+
+        return (Stage("enumerate", enumerate_states), Stage("draw", draw))
+
+    def outcome(self, draws: Draws) -> Outcome:
+        """How many states were summed over."""
+        report = draws.report
+        if not np.isfinite(report["log_evidence"]):
+            return Outcome(
+                "not finite",
+                "log p(X) is not finite: look at the scale of data and prior",
+            )
+        rows, states = int(report["rows"]), int(report["states"])
+        kind = "sets of rows" if "similarity" in report else "values of the statistics"
+        return Outcome("sampled", f"N = {rows}: summed over {states:,} {kind}")
+
+
+def cost(mixture: Mixture) -> tuple[str, float]:
+    """Whether the exact posterior is in reach, and for how many seconds; runs nothing.
+
+    Args:
+        mixture: bound to its data.
+
+    Returns:
+        "subsets" or "lattice", the recursion that is used; and about how long it takes,
+        compilation and draws not counted.
+
+    Raises:
+        NotApplicable: it is not in reach: why, what it would cost, what to use instead.
+    """
+    marginals.check(mixture)
+    rows, components = mixture.rows, mixture.components
+    if rows <= subsets.most_rows(components):
+        return "subsets", math.exp(subsets.log_seconds(rows, components))
+    grid = lattice_of(mixture)
+    return "lattice", lattice.seconds(rows, grid)
+
+
+def seconds(mixture: Mixture) -> float | None:
+    """About how long the exact posterior takes; None where it is not in reach."""
+    try:
+        return cost(mixture)[1]
+    except NotApplicable:
+        return None
+
+
+def lattice_of(mixture: Mixture) -> lattice.Grid:
+    """The lattice of more rows than `vi_bench.subsets` takes, if that is in reach.
+
+    Raises:
+        NotApplicable: it is not; the cost of either recursion.
+    """
+    rows, components = mixture.rows, mixture.components
+    by_sets = subsets.log_seconds(rows, components)
+    refused = f"{rows} rows: sums over their sets would take {duration(by_sets)}"
+    if components <= 2:
+        sets = f"1e{rows * math.log10(2.0):.0f}"
+        refused = f"{rows} rows have {sets} sets, more than are held in memory"
+    instead = f"use at most {subsets.most_rows(components)} rows, or smc, gibbs or nuts"
+    if components != 2:
+        raise NotApplicable(f"{refused}; {instead}")
+    grid = lattice.find_grid(np.asarray(mixture.statistics()))
+    if grid is None:
+        why = "their statistics lie on no lattice (one number, few decimals)"
+        raise NotApplicable(f"{refused}, and {why}; {instead}")
+    if rows > lattice.MOST:
+        why = f"sums over their statistics reach {lattice.MOST} rows"
+        raise NotApplicable(f"{refused}, {why}; {instead}")
+    states = lattice.states(rows, grid)
+    if states > lattice.WIDEST:
+        why = f"their statistics have {states:.1e} states, {lattice.WIDEST:.0e} fit"
+        raise NotApplicable(f"{refused}, {why}; round the data, or {instead}")
+    return grid
+
+
+def duration(log_seconds: float) -> str:
+    """A length of time in words, from the logarithm of its seconds."""
+    for name, size in (("years", 3.156e7), ("days", 86400.0), ("hours", 3600.0)):
+        power = (log_seconds - math.log(size)) / math.log(10)
+        if power > 0:
+            return f"{10**power:.0f} {name}" if power < 5 else f"1e{power:.0f} {name}"
+    return f"{math.exp(log_seconds):.0f} seconds"
+
+
+METHOD = Exact

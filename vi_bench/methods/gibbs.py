@@ -1,0 +1,358 @@
+"""Gibbs: assignments given parameters, then parameters given assignments, in blocks.
+
+Diebolt and Robert (1994). No step size, no rejection, and a sweep costs one pass over
+the data. Under exchangeable weights the labels are permuted at random after each sweep
+(the random permutation sampler of Fruehwirth-Schnatter 2001), so every chain visits all
+K! copies of the posterior. The evidence is Chib's (1995), symmetrised over the labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Ge, Gt
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from vi_bench import starts, weights
+from vi_bench.conjugate import Conjugate
+from vi_bench.contract import (
+    Draws,
+    GibbsStep,
+    Key,
+    Kind,
+    Outcome,
+    Parameters,
+    Problem,
+    Stage,
+)
+from vi_bench.errors import NotApplicable
+from vi_bench.iterate import over_lanes
+from vi_bench.mixture import Mixture
+from vi_bench.symmetry import permute
+from vi_bench.weights import STICK, StickBreaking
+
+PARTS = 20
+"""Calls that the sampling stage is cut into, so that progress can be shown."""
+
+MOST = 10
+"""Up to this K the evidence is symmetrised: it sums over all 2^K sets of labels."""
+
+FEW = 100.0
+"""An evidence that rests on fewer effective draws than this is called unreliable."""
+
+
+class Chain(NamedTuple):
+    """One chain: where it is, and what it has drawn so far."""
+
+    theta: Parameters
+    kept: Parameters
+    done: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class Gibbs:
+    """Settings of the Gibbs sampler.
+
+    Attributes:
+        warmup: sweeps per chain that are thrown away.
+        thin: sweeps per kept draw.
+        permute: put the labels into a random order after each sweep. Where the weights
+            are not exchangeable, swaps of two labels are proposed instead and accepted
+            as Metropolis and Hastings have it.
+    """
+
+    warmup: Annotated[int, Ge(0)] = 500
+    thin: Annotated[int, Gt(0)] = 1
+    permute: bool = True
+
+    kind: ClassVar[Kind] = "mcmc"
+    summary: ClassVar[str] = "blocked Gibbs, labels permuted, Chib's evidence"
+    bound_keeps_labels: ClassVar[bool] = False
+
+    def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """Warm up, sample (in parts), estimate the evidence where that is known.
+
+        Raises:
+            NotApplicable: the family has no Gibbs step.
+        """
+        draws = problem.draws
+        part = -(-draws // min(PARTS, draws))
+        if not isinstance(problem.mixture.family, GibbsStep):
+            raise NotApplicable(
+                "the family has no `resample`, its parameters given the assignments: "
+                "use smc or nuts"
+            )
+
+        def warm_up(key: Key, mixture: Mixture, _: Any) -> Chain:
+            def chain(key: Key) -> Chain:
+                begin, go_on = jax.random.split(key)
+                theta = self._sweeps(
+                    go_on, mixture, self._start(begin, mixture), self.warmup
+                )
+                return empty_chain(theta, draws)
+
+            return over_lanes(chain, jax.random.split(key, problem.chains))
+
+        def sample(key: Key, mixture: Mixture, chains: Chain) -> Chain:
+            keys = jax.random.split(key, problem.chains)
+            return over_lanes(
+                lambda key, chain: self._extend(key, mixture, chain, part), keys, chains
+            )
+
+        def collect(key: Key, mixture: Mixture, chains: Chain) -> Draws:
+            report = {}
+            if has_evidence(mixture):
+                report = chib(key, mixture, chains.kept)
+            return Draws(chains.kept, {}, None, {}, report)
+
+        last = "evidence" if has_evidence(problem.mixture) else "collect"
+        return (
+            Stage("warmup", warm_up),
+            Stage("sample", sample, calls=-(-draws // part)),
+            Stage(last, collect, part_of_inference=False),
+        )
+
+    def _start(self, key: Key, mixture: Mixture) -> Parameters:
+        """A first sweep from one component on each cluster of a short k-means run."""
+        place, first = jax.random.split(key)
+        theta = mixture.centre(starts.k_means_factors(place, mixture))
+        return sweep(first, mixture, theta, self.permute)
+
+    def _sweeps(
+        self, key: Key, mixture: Mixture, theta: Parameters, number: int
+    ) -> Parameters:
+        def advance(theta: Parameters, key: Key) -> tuple[Parameters, None]:
+            return sweep(key, mixture, theta, self.permute), None
+
+        return lax.scan(advance, theta, jax.random.split(key, number))[0]
+
+    def _extend(self, key: Key, mixture: Mixture, chain: Chain, draws: int) -> Chain:
+        """`draws` more draws; those beyond the chain's room are not kept."""
+
+        def advance(chain: Chain, key: Key) -> tuple[Chain, None]:
+            theta = self._sweeps(key, mixture, chain.theta, self.thin)
+            kept = jax.tree.map(
+                lambda room, leaf: room.at[chain.done].set(leaf, mode="drop"),
+                chain.kept,
+                theta,
+            )
+            return Chain(theta, kept, chain.done + 1), None
+
+        return lax.scan(advance, chain, jax.random.split(key, draws))[0]
+
+    def outcome(self, draws: Draws) -> Outcome:
+        """Sampled; and whether the evidence rests on enough draws."""
+        report = draws.report
+        if "log_evidence" not in report:
+            return Outcome("sampled")
+        size = float(report["evidence_ess"])
+        doubt = ", too few: it is unreliable" if not size >= FEW else ""
+        return Outcome(
+            "sampled", f"Chib's evidence rests on {size:.0f} effective draws{doubt}"
+        )
+
+
+def empty_chain(theta: Parameters, draws: int) -> Chain:
+    """A warmed-up chain with room for its draws."""
+    kept = jax.tree.map(lambda v: jnp.zeros((draws, *v.shape), v.dtype), theta)
+    return Chain(theta, kept, jnp.zeros((), jnp.int32))
+
+
+def sweep(
+    key: Key, mixture: Mixture, theta: Parameters, permuted: bool = True
+) -> Parameters:
+    """One sweep: c | theta, then the sticks | c, then each theta_k | c.
+
+    Args:
+        key: of the sweep.
+        mixture: whose posterior is left invariant.
+        theta: where the chain is.
+        permuted: whether the labels are moved, after c was drawn.
+    """
+    of_labels, of_order, of_sticks, of_components = jax.random.split(key, 4)
+    expected = assigned_statistics(of_labels, mixture, mixture.natural(theta))
+    components = {name: v for name, v in theta.items() if name != STICK}
+    if permuted and mixture.components > 1:
+        order = new_order(of_order, mixture, expected[:, -1])
+        expected = expected[order]
+        components = permute(mixture, components, order)
+    sticks = mixture.weights.update(expected[:, -1])
+    assert isinstance(mixture.family, GibbsStep)
+    components = mixture.family.resample(of_components, components, expected)
+    return components | weights.draw(of_sticks, sticks, ())
+
+
+def assigned_statistics(
+    key: Key, mixture: Mixture, coefficients: Float[Array, "K P"]
+) -> Float[Array, "K P"]:
+    """Sums of t(x_i) by component, each row's component drawn from its own softmax.
+
+    Block by block, as `mixture_pass`: no (N, K) array is held.
+    """
+    statistics, blocks = mixture.family.statistics, mixture.blocks
+
+    def of_block(key: Key, x: Float[Array, "d n"]) -> Float[Array, "K P"]:
+        t = statistics(x)
+        logits = jnp.matmul(coefficients, t, precision=lax.Precision.HIGHEST)
+        share = jnp.exp(logits - jnp.max(logits, axis=0))
+        below = jnp.cumsum(share, axis=0)
+        level = jax.random.uniform(key, x.shape[1:], x.dtype) * below[-1]
+        # rounding may put the level at the very end, beyond the last component
+        chosen = jnp.minimum(jnp.sum(below <= level, axis=0), below.shape[0] - 1)
+        own = jax.nn.one_hot(chosen, below.shape[0], axis=0, dtype=t.dtype)
+        return jnp.matmul(own, t.T, precision=lax.Precision.HIGHEST)
+
+    def add(total: Array, packed: tuple[Key, Array]) -> tuple[Array, None]:
+        return total + of_block(*packed), None
+
+    body, tail = jax.random.split(key)
+    keys = jax.random.split(body, blocks.body.shape[0])
+    total, _ = lax.scan(add, jnp.zeros_like(coefficients), (keys, blocks.body))
+    return total + of_block(tail, blocks.tail)
+
+
+def new_order(
+    key: Key, mixture: Mixture, counts: Float[Array, " K"]
+) -> Int[Array, " K"]:
+    """A random order of the labels that leaves p(c), the sticks integrated out, as is.
+
+    Exchangeable weights: uniform. Else K proposals to swap two labels, accepted by the
+    ratio of ``p(c) = prod_k B(a_k + n_k, b_k + n_{>k}) / B(a_k, b_k)``; as
+    Papaspiliopoulos and Roberts (2008), section 3.4, but without the sticks.
+    """
+    size = mixture.components
+    if exchangeable(mixture):
+        return jax.random.permutation(key, size)
+
+    def score(order: Array) -> Array:
+        a, b = mixture.weights.update(counts[order])
+        return jnp.sum(jax.scipy.special.betaln(a, b))
+
+    def propose(order: Array, key: Key) -> tuple[Array, None]:
+        of_pair, of_test = jax.random.split(key)
+        i, j = jax.random.choice(of_pair, size, (2,), replace=False)
+        swapped = order.at[i].set(order[j]).at[j].set(order[i])
+        level = jnp.log(jax.random.uniform(of_test, (), counts.dtype))
+        accepted = level < score(swapped) - score(order)
+        return jnp.where(accepted, swapped, order), None
+
+    return lax.scan(propose, jnp.arange(size), jax.random.split(key, size))[0]
+
+
+def exchangeable(mixture: Mixture) -> bool:
+    """Whether the prior is the same in every order of the components."""
+    return not isinstance(mixture.weights, StickBreaking)
+
+
+def has_evidence(mixture: Mixture) -> bool:
+    """Whether p(theta | X, c) is known, and can be averaged over the labels."""
+    few = mixture.components <= MOST or not exchangeable(mixture)
+    return isinstance(mixture.family, Conjugate) and few
+
+
+def chib(key: Key, mixture: Mixture, theta: Parameters) -> dict[str, Array]:
+    """Log p(X) = log p(X, theta*) - log p(theta* | X); Chib (1995).
+
+    theta* is the draw of the highest log joint; its posterior density is the mean of
+    p(theta* | X, c) over assignments c, one drawn anew for each draw of theta, so that
+    no assignments are held. Under exchangeable weights the mean over all K! orders of
+    the labels is taken too: a chain that stays in one mode would be off by up to log K!
+    (Marin and Robert 2008, section 3).
+
+    Args:
+        key: of the assignments.
+        mixture: whose evidence.
+        theta: draws (chain, draw, *dims).
+
+    Returns:
+        "log_evidence", "log_evidence_se" by batch means, and "evidence_ess", Kish's
+        effective number of draws that carry the mean.
+    """
+    shape = next(iter(theta.values())).shape[:2]
+    flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
+    log_joint = lax.map(mixture.log_joint, flat)
+    best = jax.tree.map(lambda v: v[jnp.argmax(log_joint)], flat)
+
+    def term(packed: tuple[Key, Parameters]) -> Float[Array, ""]:
+        key, draw = packed
+        expected = assigned_statistics(key, mixture, mixture.natural(draw))
+        return log_full_conditional(mixture, best, expected)
+
+    keys = jax.random.split(key, shape[0] * shape[1])
+    terms = lax.map(term, (keys, flat)).reshape(shape)
+    log_mean, error = log_mean_exp(terms)
+    share = jax.nn.softmax(terms.ravel())
+    return {
+        "log_evidence": jnp.max(log_joint) - log_mean,
+        "log_evidence_se": error,
+        "evidence_ess": 1 / jnp.sum(share**2),
+    }
+
+
+def log_full_conditional(
+    mixture: Mixture, theta: Parameters, expected: Float[Array, "K P"]
+) -> Float[Array, ""]:
+    """Log p(theta | X, c) for assigned statistics; averaged over all orders of c.
+
+    With f_k the conjugate posterior of component k, and for weights w the Dirichlet
+    posterior, proportional to prod_j w_j^{n_k}, the sum over orders is the permanent of
+    ``f_k(theta_j) w_j^{n_k}``. The sticks' density is taken at one order; what it has
+    besides these powers is the same in all of them.
+    """
+    family, counts = mixture.family, expected[:, -1]
+    assert isinstance(family, Conjugate)
+    lam = family.update(family.prior(mixture.components), expected)
+    sticks = weights.log_density(theta, mixture.weights.update(counts))
+    # [j, k]: the parameters of component j under the rows of component k
+    each = jax.vmap(lambda one: family.log_density(theta, one), out_axes=1)(lam)
+    if not exchangeable(mixture):
+        return jnp.trace(each) + sticks
+    log_w = mixture.weights.log_weights(theta, mixture.components)
+    powers = log_w[:, None] * counts
+    total = log_permanent(each + powers)
+    orders = jax.scipy.special.gammaln(mixture.components + 1.0)
+    return total - orders + sticks - jnp.trace(powers)
+
+
+def log_permanent(terms: Float[Array, "K K"]) -> Float[Array, ""]:
+    """Log of the sum over permutations s of exp(sum_j terms[j, s(j)]).
+
+    Row after row, over the 2^K sets of columns that the rows so far have taken.
+    """
+    size = terms.shape[0]
+    sets, column = np.arange(2**size)[:, None], np.arange(size)
+    holds = jnp.asarray((sets >> column) & 1, bool)
+    without = jnp.asarray(sets ^ (1 << column))
+    so_far = jnp.where(jnp.arange(2**size) == 0, 0.0, -jnp.inf).astype(terms.dtype)
+    for row in terms:
+        reached = jnp.where(holds, so_far[without] + row, -jnp.inf)
+        so_far = jax.nn.logsumexp(reached, axis=1)
+    return so_far[-1]
+
+
+def log_mean_exp(
+    terms: Float[Array, "chain draw"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Log of the mean of exp(terms), and its standard error.
+
+    The error is that of the mean over that mean, from the spread of batch means around
+    it: about sqrt(draws) batches of consecutive draws in each chain, so that both
+    autocorrelation and differences between chains are in it.
+    """
+    draws = terms.shape[1]
+    size = max(1, int(np.sqrt(draws)))
+    batches = draws // size
+    top = jnp.max(terms)
+    relative = jnp.exp(terms - top)
+    means = relative[:, : batches * size].reshape(-1, size).mean(axis=1)
+    mean = jnp.mean(relative)
+    error = jnp.std(means, ddof=1) / jnp.sqrt(float(means.shape[0])) / mean
+    return top + jnp.log(mean), error
+
+
+METHOD = Gibbs

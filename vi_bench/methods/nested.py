@@ -1,0 +1,297 @@
+"""Nested sampling: the evidence by shrinking the prior; BlackJAX's slice sampler.
+
+Skilling (2006); inner moves by Yallup, Kroupa and Handley (2026). Live points from the
+prior; again and again the least likely are put aside and replaced by new ones that are
+likelier than all of these. What was put aside, weighted by the prior volume that it
+stood for, is the posterior; the sum of these weights is the evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Gt, Lt
+from jax import lax
+from jax.nn import logsumexp
+from jaxtyping import Array, Bool, Float, Int
+
+from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
+from vi_bench.errors import NotApplicable
+from vi_bench.iterate import over_lanes
+from vi_bench.methods._particles import (
+    constrained,
+    densities,
+    from_prior,
+    log_mean_evidence,
+    resample,
+)
+from vi_bench.mixture import Mixture
+
+SLICE = 20
+"""Batches that every run may replace between two looks at the clock."""
+
+SIMULATIONS = 200
+"""Sequences of prior volumes that the error of the evidence is estimated from."""
+
+STUCK = 0.05
+"""Share of slice moves that may find no point before the run is called suspect."""
+
+
+class Run(NamedTuple):
+    """One population on its way.
+
+    Attributes:
+        state: BlackJAX's: live points, its running evidence, the inner kernel's metric.
+        position: points put aside, in the order in which they were; room for the rest.
+        log_likelihood: theirs; -inf where there is none yet.
+        batches: batches put aside so far.
+        moved: sum over batches of the share of slice moves that found a point.
+        done: whether the live points' share of the evidence is negligible.
+    """
+
+    state: Any
+    position: Parameters
+    log_likelihood: Float[Array, " dead"]
+    batches: Int[Array, ""]
+    moved: Float[Array, ""]
+    done: Bool[Array, ""]
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Settings of nested sampling. Each chain is an independent run.
+
+    Attributes:
+        live: live points of each run; the error of log p(X) falls with their root.
+        share: of the live points that are replaced at once.
+        steps_per_parameter: slice moves for a new point, over the number of parameters;
+            too few bias the evidence upwards.
+        remaining: a run ends when its live points hold less than this share of the
+            evidence.
+        max_batches: cap on the batches that each run replaces.
+    """
+
+    live: Annotated[int, Gt(4)] = 300
+    share: Annotated[float, Gt(0), Lt(1)] = 0.2
+    steps_per_parameter: Annotated[float, Gt(0)] = 3.0
+    remaining: Annotated[float, Gt(0), Lt(1)] = 0.05
+    max_batches: Annotated[int, Gt(0)] = 1000
+
+    kind: ClassVar[Kind] = "particles"
+    summary: ClassVar[str] = "BlackJAX nested slice sampling, with the evidence"
+    bound_keeps_labels: ClassVar[bool] = False
+
+    @property
+    def batch(self) -> int:
+        """Points replaced at once."""
+        return max(1, round(self.share * self.live))
+
+    def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """Draw the live points, shrink (in slices), draw, simulate the volumes.
+
+        Raises:
+            NotApplicable: too few live points to tell their covariance.
+        """
+        size = dimension(problem.mixture)
+        if self.live <= size + 1:
+            raise NotApplicable(
+                f"{self.live} live points cannot tell the covariance of {size} "
+                f"parameters: raise live above {size + 1}"
+            )
+
+        def start(key: Key, mixture: Mixture, _: Any) -> Run:
+            keys = jax.random.split(key, problem.chains)
+            return over_lanes(lambda key: self._begin(key, mixture), keys)
+
+        def shrink(key: Key, mixture: Mixture, runs: Run) -> Run:
+            def run(key: Key, run: Run) -> Run:
+                last = jnp.minimum(run.batches + SLICE, self.max_batches)
+                return lax.while_loop(
+                    lambda run: ~run.done & (run.batches < last),
+                    lambda run: self._advance(key, mixture, run),
+                    run,
+                )
+
+            return over_lanes(run, jax.random.split(key, problem.chains), runs)
+
+        def draw(key: Key, mixture: Mixture, runs: Run) -> tuple[Run, Draws]:
+            return runs, self._draw(key, mixture, runs, problem.draws)
+
+        def volumes(key: Key, _: Mixture, carry: tuple[Run, Draws]) -> Draws:
+            return self._with_errors(key, *carry)
+
+        return (
+            Stage("start", start),
+            Stage("shrink", shrink, calls=-(-self.max_batches // SLICE), done=ended),
+            Stage("draw", draw),
+            Stage("volumes", volumes, part_of_inference=False),
+        )
+
+    def _sampler(self, mixture: Mixture) -> Any:
+        log_prior, log_likelihood = densities(mixture)
+        moves = max(5, round(self.steps_per_parameter * dimension(mixture)))
+        return blackjax.nss(log_prior, log_likelihood, moves, self.batch)
+
+    def _begin(self, key: Key, mixture: Mixture) -> Run:
+        place, own = jax.random.split(key)
+        points = from_prior(place, mixture, self.live)
+        state = self._sampler(mixture).init(points, own)
+        room = self.max_batches * self.batch
+        return Run(
+            state=state,
+            position=jax.tree.map(
+                lambda v: jnp.zeros((room, *v.shape[1:]), v.dtype), points
+            ),
+            log_likelihood=jnp.full(room, -jnp.inf, mixture.log_base.dtype),
+            batches=jnp.zeros((), jnp.int32),
+            moved=jnp.zeros((), mixture.log_base.dtype),
+            done=jnp.zeros((), bool),
+        )
+
+    def _advance(self, key: Key, mixture: Mixture, run: Run) -> Run:
+        """Replace one batch."""
+        step = self._sampler(mixture).step
+        state, info = step(jax.random.fold_in(key, run.batches), run.state)
+        at = run.batches * self.batch
+
+        def put(room: Array, dead: Array) -> Array:
+            return lax.dynamic_update_slice_in_dim(room, dead, at, 0)
+
+        left = state.integrator.logZ_live - state.integrator.logZ
+        return Run(
+            state=state,
+            position=jax.tree.map(put, run.position, info.particles.position),
+            log_likelihood=put(run.log_likelihood, info.particles.loglikelihood),
+            batches=run.batches + 1,
+            moved=run.moved + jnp.mean(info.update_info.is_accepted),
+            done=left < jnp.log(self.remaining),
+        )
+
+    def _draw(self, key: Key, mixture: Mixture, runs: Run, draws: int) -> Draws:
+        """Weighted points resampled, and each run's evidence."""
+
+        def one(key: Key, run: Run) -> tuple[Parameters, Array, Array]:
+            position, _ = self._points(run)
+            log_weights = self._log_weights(run)
+            weights = jax.nn.softmax(log_weights)
+            chosen = resample(key, weights, draws)
+            kept = jax.tree.map(lambda v: v[chosen], position)
+            return kept, logsumexp(log_weights), 1 / jnp.sum(weights**2)
+
+        keys = jax.random.split(key, runs.done.shape[0])
+        free, log_evidence, kish = over_lanes(one, keys, runs)
+        report = {
+            "run_log_evidence": jnp.where(runs.done, log_evidence, jnp.nan),
+            "kish_ess": kish,
+            "done": runs.done,
+            "batches": runs.batches,
+            "moved": runs.moved / runs.batches,
+        }
+        return Draws(constrained(mixture, free), {}, None, {}, report)
+
+    def _with_errors(self, key: Key, runs: Run, draws: Draws) -> Draws:
+        """The runs' evidences together, and the error.
+
+        That is the larger of the one that the runs' spread gives and the one that
+        simulated prior volumes give. The first has everything in it but is known from
+        few runs; the second knows of nothing but the volumes.
+        """
+        own = draws.report["run_log_evidence"]
+        log_evidence, spread = log_mean_evidence(own)
+        keys = jax.random.split(key, own.shape[0])
+        volume = over_lanes(self._volume_error, keys, runs)
+        together = jnp.sqrt(jnp.sum((jax.nn.softmax(own) * volume) ** 2))
+        report = {
+            "log_evidence": log_evidence,
+            "log_evidence_se": jnp.fmax(spread, together),
+            "run_volume_se": volume,
+        }
+        return draws._replace(report=draws.report | report)
+
+    def _points(self, run: Run) -> tuple[Parameters, Float[Array, " all"]]:
+        """All points, the live ones last, in the order of their likelihoods."""
+        live = run.state.particles
+        order = jnp.argsort(live.loglikelihood)
+        position = jax.tree.map(
+            lambda dead, alive: jnp.concatenate([dead, alive[order]]),
+            run.position,
+            live.position,
+        )
+        return position, jnp.concatenate(
+            [run.log_likelihood, live.loglikelihood[order]]
+        )
+
+    def _log_weights(self, run: Run) -> Float[Array, " all"]:
+        """Log of likelihood times prior volume; their sum is the unbiased evidence.
+
+        Each of n live points stands for one n-th of the volume that is left, and a
+        batch of m takes the share m/n away; for m = 1 see Walter (2017).
+        """
+        _, log_likelihood = self._points(run)
+        log_kept = jnp.log1p(-self.batch / self.live)
+        dead = jnp.arange(run.log_likelihood.shape[0]) // self.batch * log_kept
+        live = jnp.full(self.live, run.batches * log_kept)
+        log_volume = jnp.concatenate([dead, live]) - jnp.log(self.live)
+        return log_likelihood + log_volume
+
+    def _volume_error(self, key: Key, run: Run) -> Float[Array, ""]:
+        """Standard deviation of log p(X) over simulated sequences of volumes.
+
+        The volume shrinks by the largest of n uniforms when the least likely of n
+        points goes; within a batch n falls by one each time.
+        """
+        _, log_likelihood = self._points(run)
+        room = run.log_likelihood.shape[0]
+        dead = self.live - jnp.arange(room) % self.batch
+        number = jnp.concatenate([dead, self.live - jnp.arange(self.live)])
+        real = log_likelihood > -jnp.inf
+
+        def one(key: Key) -> Float[Array, ""]:
+            uniform = jax.random.uniform(key, number.shape, log_likelihood.dtype)
+            shrinkage = jnp.where(real, jnp.log1p(-uniform) / number, 0.0)
+            before = jnp.cumsum(shrinkage) - shrinkage
+            shell = before + jnp.log(-jnp.expm1(shrinkage))
+            return logsumexp(jnp.where(real, log_likelihood + shell, -jnp.inf))
+
+        return jnp.std(lax.map(one, jax.random.split(key, SIMULATIONS)), ddof=1)
+
+    def outcome(self, draws: Draws) -> Outcome:
+        """Sampled, budget spent, or suspect moves."""
+        report = {name: np.asarray(value) for name, value in draws.report.items()}
+        if not report["done"].all():
+            return Outcome(
+                "budget spent",
+                f"max_batches = {self.max_batches} spent while the live points hold "
+                f"over {self.remaining:.0%} of the evidence: raise it",
+            )
+        if not np.isfinite(report["log_evidence"]):
+            return Outcome("not finite", "the evidence is not finite: look at the data")
+        stuck = 1 - float(report["moved"].min())
+        if stuck > STUCK:
+            return Outcome(
+                "suspect", f"{stuck:.0%} of the slice moves found no point: raise live"
+            )
+        return Outcome(
+            "sampled",
+            f"{report['batches'].max()} batches of {self.batch}, Kish's effective size "
+            f"{report['kish_ess'].min():.0f} in each run",
+        )
+
+
+def dimension(mixture: Mixture) -> int:
+    """The number of unconstrained parameters."""
+    one = jax.eval_shape(lambda key: from_prior(key, mixture, 1), jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(one))
+
+
+def ended(runs: Run) -> bool:
+    """Whether no run goes on."""
+    return bool(np.all(np.asarray(runs.done)))
+
+
+METHOD = Nested

@@ -1,0 +1,257 @@
+"""SMC: adaptive tempered sequential Monte Carlo from the prior, with its evidence.
+
+Del Moral, Doucet and Jasra (2006), by BlackJAX: particles from the prior are weighted,
+resampled and moved towards the posterior, each next temperature chosen by the effective
+sample size of its weights. The moves are Hamiltonian, in the unconstrained space, with
+a metric and a step size that follow the particles (Buchholz, Chopin and Jacob 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Gt, Lt
+from blackjax.smc import adaptive_tempered, extend_params, resampling
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int
+
+from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
+from vi_bench.iterate import over_lanes
+from vi_bench.methods._particles import (
+    constrained,
+    densities,
+    from_prior,
+    log_mean_evidence,
+)
+from vi_bench.mixture import Mixture
+
+SLICE = 5
+"""Temperatures that every run may take between two looks at the clock."""
+
+BATCH = 50
+"""Particles moved at once: their (K, block) logits stay in a core's cache."""
+
+GAIN = 2.0
+"""How fast the logarithm of the step size follows the acceptance rate."""
+
+LEAST = 0.3
+"""Below this mean acceptance rate at the last temperature the moves hardly move."""
+
+
+class Run(NamedTuple):
+    """One population on its way.
+
+    Attributes:
+        state: BlackJAX's particles, their weights and the inverse temperature.
+        step_size: of the next leapfrog steps.
+        log_evidence: sum of the log increments so far.
+        temperatures: inverse temperatures so far, NaN beyond.
+        acceptance: mean acceptance rates so far, NaN beyond.
+        steps: temperatures so far.
+        done: whether the particles were resampled and moved at temperature 1.
+    """
+
+    state: Any
+    step_size: Float[Array, ""]
+    log_evidence: Float[Array, ""]
+    temperatures: Float[Array, " most"]
+    acceptance: Float[Array, " most"]
+    steps: Int[Array, ""]
+    done: Bool[Array, ""]
+
+
+@dataclass(frozen=True)
+class SMC:
+    """Settings of SMC. Each chain is an independent run, its draws the particles.
+
+    Attributes:
+        target_ess: share of the particles that the next weights are worth; higher
+            ones take more temperatures.
+        steps: Hamiltonian moves per temperature.
+        leapfrog: leapfrog steps per move.
+        target_acceptance: acceptance rate that the step size follows.
+        max_temperatures: cap on the temperatures of each run.
+    """
+
+    target_ess: Annotated[float, Gt(0), Lt(1)] = 0.8
+    steps: Annotated[int, Gt(0)] = 4
+    leapfrog: Annotated[int, Gt(0)] = 5
+    target_acceptance: Annotated[float, Gt(0), Lt(1)] = 0.8
+    max_temperatures: Annotated[int, Gt(1)] = 300
+
+    kind: ClassVar[Kind] = "particles"
+    summary: ClassVar[str] = "BlackJAX tempered SMC from the prior, with the evidence"
+    bound_keeps_labels: ClassVar[bool] = False
+
+    def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """Draw from the prior, temper (in slices), collect."""
+
+        def start(key: Key, mixture: Mixture, _: Any) -> Run:
+            keys = jax.random.split(key, problem.chains)
+            return over_lanes(
+                lambda key: self._begin(key, mixture, problem.draws), keys
+            )
+
+        def temper(key: Key, mixture: Mixture, runs: Run) -> Run:
+            kernel = self._kernel(mixture)
+
+            def run(key: Key, run: Run) -> Run:
+                last = jnp.minimum(run.steps + SLICE, self.max_temperatures)
+                return lax.while_loop(
+                    lambda run: ~run.done & (run.steps < last),
+                    lambda run: self._advance(key, mixture, kernel, run),
+                    run,
+                )
+
+            return over_lanes(run, jax.random.split(key, problem.chains), runs)
+
+        return (
+            Stage("start", start),
+            Stage(
+                "temper", temper, calls=-(-self.max_temperatures // SLICE), done=ended
+            ),
+            Stage("collect", collect, part_of_inference=False),
+        )
+
+    def _begin(self, key: Key, mixture: Mixture, number: int) -> Run:
+        dtype = mixture.log_base.dtype
+        state = adaptive_tempered.init(from_prior(key, mixture, number))
+        empty = jnp.full(self.max_temperatures, jnp.nan, dtype)
+        return Run(
+            state=state._replace(
+                weights=state.weights.astype(dtype),
+                tempering_param=jnp.zeros((), dtype),
+            ),
+            step_size=jnp.ones((), dtype),
+            log_evidence=jnp.zeros((), dtype),
+            temperatures=empty,
+            acceptance=empty,
+            steps=jnp.zeros((), jnp.int32),
+            done=jnp.zeros((), bool),
+        )
+
+    def _kernel(self, mixture: Mixture) -> Callable[..., tuple[Any, Any]]:
+        """BlackJAX's step: resample, move, and weigh for the next temperature."""
+        move = blackjax.hmc.build_kernel()
+
+        def step(
+            key: Key, state: Any, density: Any, step_size: Array, metric: Array
+        ) -> tuple[Any, Array]:
+            jitter, own = jax.random.split(key)
+            size = step_size * jax.random.uniform(jitter, (), minval=0.5, maxval=1.5)
+            state, info = move(own, state, density, size, metric, self.leapfrog)
+            return state, info.acceptance_rate
+
+        kernel: Callable[..., tuple[Any, Any]] = adaptive_tempered.build_kernel(
+            *densities(mixture),
+            step,
+            blackjax.hmc.init,
+            resampling.systematic,
+            self.target_ess,
+            batch_size=BATCH,
+        )
+        return kernel
+
+    def _advance(
+        self, key: Key, mixture: Mixture, kernel: Callable[..., Any], run: Run
+    ) -> Run:
+        """One temperature. At temperature 1 the step resamples, moves and ends."""
+        tuning = {"step_size": run.step_size, "metric": inverse_mass(mixture, run)}
+        state, info = kernel(
+            jax.random.fold_in(key, run.steps),
+            run.state,
+            self.steps,
+            extend_params(tuning),
+        )
+        rate = jnp.nanmean(info.update_info)
+        follow = jnp.exp(GAIN * (rate - self.target_acceptance))
+        reached = state.tempering_param
+        return Run(
+            state=state,
+            step_size=run.step_size * follow,
+            log_evidence=run.log_evidence + info.log_likelihood_increment,
+            temperatures=run.temperatures.at[run.steps].set(reached),
+            acceptance=run.acceptance.at[run.steps].set(rate),
+            steps=run.steps + 1,
+            done=run.state.tempering_param >= 1 - 4 * jnp.finfo(reached.dtype).eps,
+        )
+
+    def outcome(self, draws: Draws) -> Outcome:
+        """Sampled, budget spent short of temperature 1, or suspect moves."""
+        report = {name: np.asarray(value) for name, value in draws.report.items()}
+        if not report["done"].all():
+            return Outcome(
+                "budget spent",
+                f"max_temperatures = {self.max_temperatures} spent at inverse "
+                f"temperature {report['reached'].min():.2g}: raise it",
+            )
+        if not np.isfinite(report["log_evidence"]):
+            return Outcome("not finite", "the evidence is not finite: look at the data")
+        rate, steps = report["last_acceptance"].min(), report["steps"].max()
+        if rate < LEAST:
+            return Outcome(
+                "suspect",
+                f"{rate:.0%} of the last moves were accepted: raise steps, or chains "
+                "to see by how much the runs differ",
+            )
+        return Outcome(
+            "sampled", f"{steps} temperatures, {rate:.0%} of the last moves accepted"
+        )
+
+
+def inverse_mass(mixture: Mixture, run: Run) -> Float[Array, " D"]:
+    """One over the mean square of the tempered log density's gradient, by coordinate.
+
+    That mean is the mean curvature. Unlike the particles' variance it is local: far
+    modes, such as those that differ by their labels, do not widen it.
+    """
+    log_prior, log_likelihood = densities(mixture)
+    weights, temperature = run.state.weights, run.state.tempering_param
+
+    def tempered(free: Parameters) -> Float[Array, ""]:
+        return log_prior(free) + temperature * log_likelihood(free)
+
+    def slope(free: Parameters) -> Float[Array, " D"]:
+        return ravel_pytree(jax.grad(tempered)(free))[0]
+
+    found = lax.map(slope, run.state.particles, batch_size=BATCH)
+    squares = weights @ jnp.where(jnp.isfinite(found), found, 0.0) ** 2
+    inverse: Array = 1 / jnp.maximum(squares, jnp.finfo(squares.dtype).eps)
+    return inverse
+
+
+def ended(runs: Run) -> bool:
+    """Whether no run goes on."""
+    return bool(np.all(np.asarray(runs.done)))
+
+
+def collect(_: Key, mixture: Mixture, runs: Run) -> Draws:
+    """Particles in their order, so that copies stand side by side, and evidences.
+
+    A run that did not reach temperature 1 has no evidence.
+    """
+    own = jnp.where(runs.done, runs.log_evidence, jnp.nan)
+    log_evidence, error = log_mean_evidence(own)
+    last = jnp.maximum(runs.steps - 1, 0)[:, None]
+    report = {
+        "log_evidence": log_evidence,
+        "log_evidence_se": error,
+        "run_log_evidence": own,
+        "done": runs.done,
+        "steps": runs.steps,
+        "temperatures": runs.temperatures,
+        "reached": runs.state.tempering_param,
+        "acceptance": runs.acceptance,
+        "last_acceptance": jnp.take_along_axis(runs.acceptance, last, 1)[:, 0],
+    }
+    return Draws(constrained(mixture, runs.state.particles), {}, None, {}, report)
+
+
+METHOD = SMC

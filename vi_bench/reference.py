@@ -1,0 +1,63 @@
+"""What the other methods are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vi_bench import catalogue
+from vi_bench.comparison import Comparison, Margin, Sample, compare
+from vi_bench.comparison.comparison import ModeEvidence
+from vi_bench.comparison.reference import compare_checked
+from vi_bench.methods.exact import seconds
+from vi_bench.mixture import Mixture
+
+PATIENCE = 60.0
+"""Seconds that exact summation may take to be chosen as the reference."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The label of a reference, and of the sampler that checks it, if any."""
+
+    label: str | None
+    check: str | None = None
+
+
+def choose(mixture: Mixture, methods: dict[str, Any]) -> Reference:
+    """`exact` where it reaches in a minute, else `nuts` checked by `gibbs` or `smc`.
+
+    Methods that are missing are added, with their usual settings.
+    """
+    if (seconds(mixture) or PATIENCE + 1) <= PATIENCE:
+        return Reference(_labelled("exact", methods))
+    check = "gibbs" if hasattr(mixture.family, "resample") else "smc"
+    return Reference(_labelled("nuts", methods), _labelled(check, methods))
+
+
+def _labelled(name: str, methods: dict[str, Any]) -> str:
+    """The label of a method of this name, which is added where there is none."""
+    kind = catalogue.method(name)
+    for label, method in methods.items():
+        if type(method) is kind:
+            return label
+    methods[name] = kind()
+    return name
+
+
+def hold_against(
+    samples: Mapping[str, Sample],
+    reference: Reference,
+    margin: Margin,
+    mode_evidence: ModeEvidence,
+) -> Comparison | None:
+    """The comparison with the reference; None where that has no draws."""
+    label, check = reference.label, reference.check
+    if label not in samples and check in samples:
+        label, check = check, None
+    if label is None or label not in samples:
+        return None
+    if check is None:
+        return compare(samples, label, margin, mode_evidence)
+    return compare_checked(samples, label, check, margin, mode_evidence)
