@@ -31,7 +31,7 @@ from vi_bench.mixture import Mixture, bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_diagonal import GaussianDiagonal
 from vi_bench.models.poisson import Poisson
-from vi_bench.subsets import enumerate_subsets
+from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.weights import STICK, Dirichlet, Uniform
 
 ROWS, SHAPE = 10, (4, 1000)

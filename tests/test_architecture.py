@@ -21,7 +21,7 @@ LAYERS = [
     {"conjugate", "weights", "mixture_pass", "environment"},
     {"mixture", "iterate"},
     {"starts", "numpyro_model", "models", "symmetry"},
-    {"marginals", "exact", "subset_convolution", "subsets", "lattice"},
+    {"enumeration"},
     {"methods", "comparison", "timing", "tree", "catalogue", "response", "evaluate"},
     {"spec", "reference", "external"},
     {"pythonic", "kernel"},
@@ -37,7 +37,7 @@ def modules():
     for path in [*PACKAGE.glob("*.py"), *ROOT.glob("models/*.py")]:
         name = "models" if path.parent.name == "models" else path.stem
         yield name, path
-    for folder in ("methods", "comparison", "report"):
+    for folder in ("enumeration", "methods", "comparison", "report"):
         for path in (PACKAGE / folder).glob("*.py"):
             yield folder, path
 

@@ -30,7 +30,8 @@ def choose(mixture: Mixture, methods: dict[str, Any]) -> Reference:
 
     Methods that are missing are added, with their usual settings.
     """
-    if (seconds(mixture) or PATIENCE + 1) <= PATIENCE:
+    cost = seconds(mixture)
+    if cost is not None and cost <= PATIENCE:
         return Reference(_labelled("exact", methods))
     check = "gibbs" if hasattr(mixture.family, "resample") else "smc"
     return Reference(_labelled("nuts", methods), _labelled(check, methods))

@@ -8,10 +8,10 @@ import pytest
 from tests.contract.cases import CASES, WEIGHTS
 from vi_bench.comparison.evidence import Terms, ladder
 from vi_bench.comparison.measures import Estimate
+from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.iterate import ascend, begin
 from vi_bench.mixture import bind
 from vi_bench.starts import plus_plus_responsibilities
-from vi_bench.subsets import enumerate_subsets
 from vi_bench.symmetry import log_symmetric
 
 DRAWS = 2000

@@ -6,6 +6,7 @@ import pytest
 
 import vi_bench as vb
 from tests.contract.cases import CASES, WEIGHTS, log_evidence
+from vi_bench.enumeration.single import conjugate_posterior
 from vi_bench.errors import NotApplicable
 from vi_bench.methods.exact import cost, duration, seconds
 from vi_bench.mixture import bind
@@ -127,3 +128,20 @@ def test_a_method_that_does_not_apply_is_skipped(overlapping):
     outcome = result.runs["exact"].outcome
     assert outcome.status == "skipped"
     assert outcome.sentence.startswith("60 rows have 1e18 sets")
+
+
+def test_one_component_is_conjugate_whatever_the_rows():
+    """K = 1: log p(X) is CAVI's ELBO, and the moments are q's, to rounding."""
+    case = CASES["gaussian-diagonal"]
+    x = case.rows(np.random.default_rng(2), 40)
+    mixture = mixture_of(case.family, x, 1, "dirichlet")
+    assert cost(mixture) == ("single", 0.0)
+    found = conjugate_posterior(mixture)
+    q = mixture.update(mixture.prior(), jnp.sum(mixture.statistics(), axis=1)[None])[0]
+    elbo, _ = mixture.step(q)
+    np.testing.assert_allclose(found.log_evidence, elbo, rtol=1e-12)
+    np.testing.assert_allclose(
+        found.moments().mean, mixture.family.moments(q.components)[0], rtol=1e-12
+    )
+    assert found.drawn_statistics(None, 3).shape == (3, 1, q.components.shape[1])
+    np.testing.assert_array_equal(found.occupancy, [0, 1])

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from vi_bench import lattice, marginals, subsets
 from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage
+from vi_bench.enumeration import lattice, marginals, single, subsets
+from vi_bench.enumeration.posterior import Posterior
 from vi_bench.errors import NotApplicable
-from vi_bench.exact import Posterior
 from vi_bench.mixture import Mixture
 
 
@@ -40,6 +40,8 @@ class Exact:
         shape = (problem.chains, problem.draws)
 
         def enumerate_states(_: Key, mixture: Mixture, __: Any) -> Posterior:
+            if way == "single":
+                return single.conjugate_posterior(mixture)
             if grid:
                 return lattice.enumerate_lattice(mixture, grid)
             return subsets.enumerate_subsets(mixture)
@@ -67,6 +69,8 @@ class Exact:
                 "log p(X) is not finite: look at the scale of data and prior",
             )
         rows, states = int(report["rows"]), int(report["states"])
+        if states == 1:
+            return Outcome("sampled", f"N = {rows}: one component, conjugate")
         kind = "sets of rows" if "similarity" in report else "values of the statistics"
         return Outcome("sampled", f"N = {rows}: summed over {states:,} {kind}")
 
@@ -78,14 +82,16 @@ def cost(mixture: Mixture) -> tuple[str, float]:
         mixture: bound to its data.
 
     Returns:
-        "subsets" or "lattice", the recursion that is used; and about how long it takes,
-        compilation and draws not counted.
+        "single" (K = 1), "subsets" or "lattice", the way that is used; and about how
+        many seconds it takes, compilation and draws not counted.
 
     Raises:
         NotApplicable: it is not in reach: why, what it would cost, what to use instead.
     """
     marginals.check(mixture)
     rows, components = mixture.rows, mixture.components
+    if components == 1:
+        return "single", 0.0
     if rows <= subsets.most_rows(components):
         return "subsets", math.exp(subsets.log_seconds(rows, components))
     grid = lattice_of(mixture)
@@ -101,7 +107,7 @@ def seconds(mixture: Mixture) -> float | None:
 
 
 def lattice_of(mixture: Mixture) -> lattice.Grid:
-    """The lattice of more rows than `vi_bench.subsets` takes, if that is in reach.
+    """The lattice of more rows than `subsets` takes, if that is in reach.
 
     Raises:
         NotApplicable: it is not; the cost of either recursion.
@@ -121,11 +127,11 @@ def lattice_of(mixture: Mixture) -> lattice.Grid:
         raise NotApplicable(f"{refused}, and {why}; {instead}")
     if rows > lattice.MOST:
         why = f"sums over their statistics reach {lattice.MOST} rows"
-        raise NotApplicable(f"{refused}, {why}; {instead}")
+        raise NotApplicable(f"{refused}, and {why}; {instead}")
     states = lattice.states(rows, grid)
     if states > lattice.WIDEST:
         why = f"their statistics have {states:.1e} states, {lattice.WIDEST:.0e} fit"
-        raise NotApplicable(f"{refused}, {why}; round the data, or {instead}")
+        raise NotApplicable(f"{refused}, and {why}; round the data, or {instead}")
     return grid
 
 

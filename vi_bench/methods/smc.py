@@ -219,10 +219,11 @@ def inverse_mass(mixture: Mixture, run: Run) -> Float[Array, " D"]:
         return log_prior(free) + temperature * log_likelihood(free)
 
     def slope(free: Parameters) -> Float[Array, " D"]:
-        return ravel_pytree(jax.grad(tempered)(free))[0]
+        found: Array = ravel_pytree(jax.grad(tempered)(free))[0]
+        return found
 
-    found = lax.map(slope, run.state.particles, batch_size=BATCH)
-    squares = weights @ jnp.where(jnp.isfinite(found), found, 0.0) ** 2
+    slopes = lax.map(slope, run.state.particles, batch_size=BATCH)
+    squares = weights @ jnp.where(jnp.isfinite(slopes), slopes, 0.0) ** 2
     inverse: Array = 1 / jnp.maximum(squares, jnp.finfo(squares.dtype).eps)
     return inverse
 

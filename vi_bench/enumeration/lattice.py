@@ -24,8 +24,8 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import Key
-from vi_bench.exact import Posterior, pick_cell
-from vi_bench.marginals import ABSENT, log_block_marginals, log_constant
+from vi_bench.enumeration.marginals import ABSENT, log_block_marginals, log_constant
+from vi_bench.enumeration.posterior import Posterior, pick_cell
 from vi_bench.mixture import Mixture
 
 MOST = 990
@@ -114,7 +114,7 @@ def enumerate_lattice(mixture: Mixture, grid: Grid) -> LatticePosterior:
     """The exact posterior, by the recursion over sufficient statistics.
 
     Args:
-        mixture: of two components, which `vi_bench.marginals.check` lets pass.
+        mixture: of two components, which `marginals.check` lets pass.
         grid: of its statistics, by `find_grid`.
     """
     u = mixture.statistics()[0]

@@ -3,8 +3,8 @@
 Under exchangeable weights whatever is symmetric in the labels follows from one law,
 that of the rows T of one component, ``w(T) = P({i: c_i = 1} = T | X)``, or of their
 summed statistics: given these, theta_1 has the conjugate posterior with ``lam = lam_0 +
-sum_{i in T} t(x_i)``. The law is enumerated over sets of rows (`vi_bench.subsets`) or,
-where these are too many, over the values of their statistics (`vi_bench.lattice`).
+sum_{i in T} t(x_i)``. The law is enumerated over sets of rows (`subsets`) or,
+where these are too many, over the values of their statistics (`lattice`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from jaxtyping import Array, Float, Int
 
 from vi_bench.conjugate import resolve
 from vi_bench.contract import Key, Parameters
+from vi_bench.enumeration.marginals import ABSENT, log_joining, over_states
 from vi_bench.errors import NotApplicable
-from vi_bench.marginals import ABSENT, log_joining, over_states
 from vi_bench.mixture import Mixture
 
 

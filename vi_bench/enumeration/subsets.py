@@ -24,10 +24,10 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
 from vi_bench.contract import Key
-from vi_bench.exact import Posterior, pick, pick_cell
-from vi_bench.marginals import ABSENT, log_block_marginals, log_constant
+from vi_bench.enumeration.convolution import BITS, log_convolve, subset_sums
+from vi_bench.enumeration.marginals import ABSENT, log_block_marginals, log_constant
+from vi_bench.enumeration.posterior import Posterior, pick, pick_cell
 from vi_bench.mixture import Mixture
-from vi_bench.subset_convolution import BITS, log_convolve, subset_sums
 
 MOST = 18
 """Rows beyond which the recursion is refused: each further row triples its cost."""
@@ -164,7 +164,7 @@ def enumerate_subsets(mixture: Mixture) -> SubsetPosterior:
     """The exact posterior, by the recursion over sets of rows.
 
     Args:
-        mixture: which `vi_bench.marginals.check` lets pass, of at most `most_rows`.
+        mixture: which `marginals.check` lets pass, of at most `most_rows`.
     """
     N, K = mixture.rows, mixture.components
     t = mixture.statistics()

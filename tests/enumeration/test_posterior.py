@@ -10,10 +10,12 @@ from scipy import stats
 from scipy.special import logsumexp, polygamma, psi
 
 from tests.contract.cases import CASES, WEIGHTS, log_assignment, log_evidence
-from vi_bench import subset_convolution, subsets
+from vi_bench.enumeration import convolution, subsets
+from vi_bench.enumeration.convolution import log_convolve
+from vi_bench.enumeration.lattice import Grid, count_sets, enumerate_lattice, find_grid
+from vi_bench.enumeration.posterior import pick
+from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.errors import NotApplicable
-from vi_bench.exact import pick
-from vi_bench.lattice import Grid, count_sets, enumerate_lattice, find_grid
 from vi_bench.mixture import bind
 from vi_bench.models.bernoulli import Bernoulli
 from vi_bench.models.categorical import Categorical
@@ -21,8 +23,6 @@ from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_full import GaussianFull
 from vi_bench.models.gaussian_spherical import GaussianSpherical
 from vi_bench.models.poisson import Poisson
-from vi_bench.subset_convolution import log_convolve
-from vi_bench.subsets import enumerate_subsets
 from vi_bench.weights import Dirichlet, Uniform
 
 enumerated = jax.jit(enumerate_subsets)
@@ -391,7 +391,7 @@ def test_cut_into_groups_or_not_is_the_same(monkeypatch):
 
     found = []
     for bits in (2, 6, 9):
-        for module in (subsets, subset_convolution):
+        for module in (subsets, convolution):
             monkeypatch.setattr(module, "BITS", bits)
         convolved = log_convolve(jnp.asarray(f), jnp.asarray(g))
         np.testing.assert_allclose(convolved, exact, rtol=1e-13)

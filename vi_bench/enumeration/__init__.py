@@ -1,0 +1,1 @@
+"""The exact posterior of small mixtures, by summing over assignments."""
