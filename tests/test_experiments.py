@@ -7,6 +7,7 @@ import vi_bench as vb
 from vi_bench.methods.cavi import occupied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "left"), [("faithful-sparse", 2), ("faithful-six", 6)]
 )
@@ -24,9 +25,10 @@ def test_sparse_weights_leave_two_components_and_heavy_ones_six(name, left):
 def test_galaxies_come_in_three_groups():
     """Chib's (1995) priors; velocities around 10, 21 and 33 thousand km/s."""
     spec = vb.read("galaxies", {"methods": ["cavi"], "draws": 200, "repeats": 1})
-    run = vb.launch(spec).runs["cavi"]
+    result = vb.launch(spec)
+    run = result.runs["cavi"]
     mu = np.sort(run.posterior["mu"].mean(axis=(0, 1)).ravel())
     np.testing.assert_allclose(mu, [9.7, 21.4, 32.7], atol=0.5)
-    found = vb.launch(spec).summary["methods"]["cavi"]["restarts"]["optima"]
+    found = result.summary["methods"]["cavi"]["restarts"]["optima"]
     assert len(found) == 2, "restarts in a worse optimum are shown"
     assert [o["occupied"] for o in found] == [3, 2]

@@ -221,6 +221,7 @@ def test_a_big_offset_with_the_prior_moved_changes_no_comparison(rows):
     assert a.sd_ratio.value == pytest.approx(b.sd_ratio.value, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_programs_do_not_depend_on_the_hash_seed():
     """Else the compilation cache misses, and one seed gives other last digits."""
     code = """

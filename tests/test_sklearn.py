@@ -117,7 +117,7 @@ def ours(kind, process, x, phi, sweeps):
     return v * left, np.asarray(q["m"]) + x.mean(axis=0), np.asarray(covariance)
 
 
-@pytest.mark.parametrize("sweeps", [7, 1000])
+@pytest.mark.parametrize("sweeps", [7, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("process", [False, True], ids=["dirichlet", "process"])
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
 @pytest.mark.parametrize("features", [1, 2])

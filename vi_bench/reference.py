@@ -10,6 +10,7 @@ from vi_bench import catalogue
 from vi_bench.comparison import Comparison, Margin, Sample, compare
 from vi_bench.comparison.comparison import ModeEvidence
 from vi_bench.comparison.reference import compare_checked
+from vi_bench.contract import GibbsStep
 from vi_bench.methods.exact import seconds
 from vi_bench.mixture import Mixture
 
@@ -33,7 +34,7 @@ def choose(mixture: Mixture, methods: dict[str, Any]) -> Reference:
     cost = seconds(mixture)
     if cost is not None and cost <= PATIENCE:
         return Reference(_labelled("exact", methods))
-    check = "gibbs" if hasattr(mixture.family, "resample") else "smc"
+    check = "gibbs" if isinstance(mixture.family, GibbsStep) else "smc"
     return Reference(_labelled("nuts", methods), _labelled(check, methods))
 
 

@@ -98,7 +98,12 @@ def test_the_notebooks_sum_of_means_is_right_and_its_components_are_flagged():
 
 
 @pytest.mark.parametrize(
-    "name", ["gaussian-diagonal", "gaussian-semiconjugate-shared", "categorical"]
+    "name",
+    [
+        pytest.param("gaussian-diagonal", marks=pytest.mark.slow),
+        "gaussian-semiconjugate-shared",
+        "categorical",
+    ],
 )
 def test_it_equals_the_inverse_curvature_of_the_bound(name, random):
     """G (-Hessian)^-1 G^T of the bound with the responsibilities profiled out."""
