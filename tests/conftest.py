@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 from jaxtyping import install_import_hook
 
@@ -26,6 +27,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """The first process to start is the last to end, and cleans up."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(COMPILED, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """Programs that run a few times are compiled without most optimisations."""
+    name = "jax_disable_most_optimizations"
+    before = jax.config._read(name)
+    jax.config.update(name, True)
+    yield
+    jax.config.update(name, before)
 
 
 @pytest.fixture

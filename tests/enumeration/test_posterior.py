@@ -37,15 +37,6 @@ density_by_draws = jax.jit(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    name = "jax_disable_most_optimizations"
-    before = jax.config._read(name)
-    jax.config.update(name, True)
-    yield
-    jax.config.update(name, before)
-
-
 def mixture_of(family, x, K, weights=None):
     return bind(family.complete(x, K), x, K, jnp.float64, weights)
 
