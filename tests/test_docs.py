@@ -2,11 +2,13 @@
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
 
-from vi_bench.spec import Spec, read
+from vi_bench import catalogue
+from vi_bench.spec import Spec, make, read
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,7 +28,7 @@ def test_the_readmes_python_runs(random):
 
 
 def test_the_spec_page_is_a_valid_spec_with_every_key(tmp_path):
-    (text,) = blocks("docs/spec.md", "toml")
+    text, others = blocks("docs/spec.md", "toml")
     path = tmp_path / "page.toml"
     path.write_text(text)
     spec = read(str(path), {})
@@ -37,6 +39,13 @@ def test_the_spec_page_is_a_valid_spec_with_every_key(tmp_path):
         assert shown[label] == type(shown[label])()
         named = spec.methods[label]
         assert set(named) == {f.name for f in dataclasses.fields(shown[label])}
+    spec = make(tomllib.loads(others), "docs/spec.md")
+    for label, method in spec.inference().items():
+        assert method == type(method)(), label
+        named = set(spec.methods[label])
+        assert named == {f.name for f in dataclasses.fields(method)}, label
+    every = set(shown) | set(spec.methods) | {"rich"}
+    assert every == set(catalogue.entries("method")) | {"rich"}
     keys = set(re.findall(r"^(\w+) =", text.split("[model]")[0], re.MULTILINE))
     assert keys | {"name", "model", "weights", "methods"} == set(Spec.model_fields)
 

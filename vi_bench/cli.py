@@ -67,7 +67,11 @@ def run(
         str | None, typer.Option(help="Comma-separated labels: cavi,svi,nuts.")
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="The method that others are held against.")
+        str | None,
+        typer.Option(help="The method that others are held against; auto chooses."),
+    ] = None,
+    held_out: Annotated[
+        int | None, typer.Option(help="Rows set aside to score predictions on.")
     ] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     precision: Annotated[int | None, typer.Option(help="64 or 32 bits.")] = None,
@@ -93,6 +97,7 @@ def run(
         "weights": weights,
         "components": components,
         "reference": reference,
+        "held_out": held_out,
         "seed": seed,
         "precision": precision,
         "device": device,
