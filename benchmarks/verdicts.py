@@ -27,11 +27,11 @@ from scipy.stats import beta
 from vi_bench.comparison import Sample, compare
 from vi_bench.comparison.quantities import WEIGHT, flatten
 from vi_bench.conjugate import Conjugate
+from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.mixture import Mixture, bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_diagonal import GaussianDiagonal
 from vi_bench.models.poisson import Poisson
-from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.weights import STICK, Dirichlet, Uniform
 
 ROWS, SHAPE = 10, (4, 1000)

@@ -32,9 +32,14 @@ from vi_bench.contract import (
 )
 from vi_bench.errors import NotApplicable
 from vi_bench.iterate import over_lanes
+from vi_bench.methods._assignments import (
+    assigned_statistics,
+    exchangeable,
+    new_order,
+)
 from vi_bench.mixture import Mixture
 from vi_bench.symmetry import permute
-from vi_bench.weights import STICK, StickBreaking
+from vi_bench.weights import STICK
 
 PARTS = 20
 """Calls that the sampling stage is cut into, so that progress can be shown."""
@@ -42,8 +47,9 @@ PARTS = 20
 MOST = 10
 """Up to this K the evidence is symmetrised: it sums over all 2^K sets of labels."""
 
-FEW = 100.0
-"""An evidence that rests on fewer effective draws than this is called unreliable."""
+FEW = 50.0
+"""An evidence that rests on fewer effective draws is not given: what few of them say of
+its error is too little."""
 
 
 class Chain(NamedTuple):
@@ -151,9 +157,14 @@ class Gibbs:
         if "log_evidence" not in report:
             return Outcome("sampled")
         size = float(report["evidence_ess"])
-        doubt = ", too few: it is unreliable" if not size >= FEW else ""
+        if not size >= FEW:
+            return Outcome(
+                "sampled",
+                f"no evidence: Chib's would rest on {size:.0f} effective draws, under "
+                f"{FEW:.0f}",
+            )
         return Outcome(
-            "sampled", f"Chib's evidence rests on {size:.0f} effective draws{doubt}"
+            "sampled", f"Chib's evidence rests on {size:.0f} effective draws"
         )
 
 
@@ -187,68 +198,6 @@ def sweep(
     return components | weights.draw(of_sticks, sticks, ())
 
 
-def assigned_statistics(
-    key: Key, mixture: Mixture, coefficients: Float[Array, "K P"]
-) -> Float[Array, "K P"]:
-    """Sums of t(x_i) by component, each row's component drawn from its own softmax.
-
-    Block by block, as `mixture_pass`: no (N, K) array is held.
-    """
-    statistics, blocks = mixture.family.statistics, mixture.blocks
-
-    def of_block(key: Key, x: Float[Array, "d n"]) -> Float[Array, "K P"]:
-        t = statistics(x)
-        logits = jnp.matmul(coefficients, t, precision=lax.Precision.HIGHEST)
-        share = jnp.exp(logits - jnp.max(logits, axis=0))
-        below = jnp.cumsum(share, axis=0)
-        level = jax.random.uniform(key, x.shape[1:], x.dtype) * below[-1]
-        # rounding may put the level at the very end, beyond the last component
-        chosen = jnp.minimum(jnp.sum(below <= level, axis=0), below.shape[0] - 1)
-        own = jax.nn.one_hot(chosen, below.shape[0], axis=0, dtype=t.dtype)
-        return jnp.matmul(own, t.T, precision=lax.Precision.HIGHEST)
-
-    def add(total: Array, packed: tuple[Key, Array]) -> tuple[Array, None]:
-        return total + of_block(*packed), None
-
-    body, tail = jax.random.split(key)
-    keys = jax.random.split(body, blocks.body.shape[0])
-    total, _ = lax.scan(add, jnp.zeros_like(coefficients), (keys, blocks.body))
-    return total + of_block(tail, blocks.tail)
-
-
-def new_order(
-    key: Key, mixture: Mixture, counts: Float[Array, " K"]
-) -> Int[Array, " K"]:
-    """A random order of the labels that leaves p(c), the sticks integrated out, as is.
-
-    Exchangeable weights: uniform. Else K proposals to swap two labels, accepted by the
-    ratio of ``p(c) = prod_k B(a_k + n_k, b_k + n_{>k}) / B(a_k, b_k)``; as
-    Papaspiliopoulos and Roberts (2008), section 3.4, but without the sticks.
-    """
-    size = mixture.components
-    if exchangeable(mixture):
-        return jax.random.permutation(key, size)
-
-    def score(order: Array) -> Array:
-        a, b = mixture.weights.update(counts[order])
-        return jnp.sum(jax.scipy.special.betaln(a, b))
-
-    def propose(order: Array, key: Key) -> tuple[Array, None]:
-        of_pair, of_test = jax.random.split(key)
-        i, j = jax.random.choice(of_pair, size, (2,), replace=False)
-        swapped = order.at[i].set(order[j]).at[j].set(order[i])
-        level = jnp.log(jax.random.uniform(of_test, (), counts.dtype))
-        accepted = level < score(swapped) - score(order)
-        return jnp.where(accepted, swapped, order), None
-
-    return lax.scan(propose, jnp.arange(size), jax.random.split(key, size))[0]
-
-
-def exchangeable(mixture: Mixture) -> bool:
-    """Whether the prior is the same in every order of the components."""
-    return not isinstance(mixture.weights, StickBreaking)
-
-
 def has_evidence(mixture: Mixture) -> bool:
     """Whether p(theta | X, c) is known, and can be averaged over the labels."""
     few = mixture.components <= MOST or not exchangeable(mixture)
@@ -271,7 +220,7 @@ def chib(key: Key, mixture: Mixture, theta: Parameters) -> dict[str, Array]:
 
     Returns:
         "log_evidence", "log_evidence_se" by batch means, and "evidence_ess", Kish's
-        effective number of draws that carry the mean.
+        effective number of draws that carry the mean; NaN where these are FEW.
     """
     shape = next(iter(theta.values())).shape[:2]
     flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
@@ -286,11 +235,12 @@ def chib(key: Key, mixture: Mixture, theta: Parameters) -> dict[str, Array]:
     keys = jax.random.split(key, shape[0] * shape[1])
     terms = lax.map(term, (keys, flat)).reshape(shape)
     log_mean, error = log_mean_exp(terms)
-    share = jax.nn.softmax(terms.ravel())
+    effective = 1 / jnp.sum(jax.nn.softmax(terms.ravel()) ** 2)
+    found = jnp.max(log_joint) - log_mean
     return {
-        "log_evidence": jnp.max(log_joint) - log_mean,
+        "log_evidence": jnp.where(effective >= FEW, found, jnp.nan),
         "log_evidence_se": error,
-        "evidence_ess": 1 / jnp.sum(share**2),
+        "evidence_ess": effective,
     }
 
 

@@ -21,7 +21,6 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
 from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
-from vi_bench.errors import NotApplicable
 from vi_bench.iterate import over_lanes
 from vi_bench.methods._particles import (
     constrained,
@@ -69,8 +68,8 @@ class Nested:
     Attributes:
         live: live points of each run; the error of log p(X) falls with their root.
         share: of the live points that are replaced at once.
-        steps_per_parameter: slice moves for a new point, over the number of parameters;
-            too few bias the evidence upwards.
+        sweeps: over all parameters, a slice move of each, for a new point; too few bias
+            the evidence.
         remaining: a run ends when its live points hold less than this share of the
             evidence.
         max_batches: cap on the batches that each run replaces.
@@ -78,7 +77,7 @@ class Nested:
 
     live: Annotated[int, Gt(4)] = 300
     share: Annotated[float, Gt(0), Lt(1)] = 0.2
-    steps_per_parameter: Annotated[float, Gt(0)] = 3.0
+    sweeps: Annotated[int, Gt(0)] = 3
     remaining: Annotated[float, Gt(0), Lt(1)] = 0.05
     max_batches: Annotated[int, Gt(0)] = 1000
 
@@ -89,20 +88,10 @@ class Nested:
     @property
     def batch(self) -> int:
         """Points replaced at once."""
-        return max(1, round(self.share * self.live))
+        return min(max(1, round(self.share * self.live)), self.live - 1)
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Draw the live points, shrink (in slices), draw, simulate the volumes.
-
-        Raises:
-            NotApplicable: too few live points to tell their covariance.
-        """
-        size = dimension(problem.mixture)
-        if self.live <= size + 1:
-            raise NotApplicable(
-                f"{self.live} live points cannot tell the covariance of {size} "
-                f"parameters: raise live above {size + 1}"
-            )
+        """Draw the live points, shrink (in slices), draw, simulate the volumes."""
 
         def start(key: Key, mixture: Mixture, _: Any) -> Run:
             keys = jax.random.split(key, problem.chains)
@@ -133,9 +122,12 @@ class Nested:
         )
 
     def _sampler(self, mixture: Mixture) -> Any:
-        log_prior, log_likelihood = densities(mixture)
-        moves = max(5, round(self.steps_per_parameter * dimension(mixture)))
-        return blackjax.nss(log_prior, log_likelihood, moves, self.batch)
+        """Slices along coordinates, as wide as the live points are spread.
+
+        Directions from the live points' covariance would be those between modes, too
+        long by far within one, and mix slowly.
+        """
+        return blackjax.nsswig(*densities(mixture), self.sweeps, self.batch)
 
     def _begin(self, key: Key, mixture: Mixture) -> Run:
         place, own = jax.random.split(key)
@@ -274,19 +266,14 @@ class Nested:
         stuck = 1 - float(report["moved"].min())
         if stuck > STUCK:
             return Outcome(
-                "suspect", f"{stuck:.0%} of the slice moves found no point: raise live"
+                "suspect",
+                f"{stuck:.0%} of the slice moves found no point: raise sweeps",
             )
         return Outcome(
             "sampled",
             f"{report['batches'].max()} batches of {self.batch}, Kish's effective size "
             f"{report['kish_ess'].min():.0f} in each run",
         )
-
-
-def dimension(mixture: Mixture) -> int:
-    """The number of unconstrained parameters."""
-    one = jax.eval_shape(lambda key: from_prior(key, mixture, 1), jax.random.key(0))
-    return sum(leaf.size for leaf in jax.tree.leaves(one))
 
 
 def ended(runs: Run) -> bool:

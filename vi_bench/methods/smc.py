@@ -216,7 +216,8 @@ def inverse_mass(mixture: Mixture, run: Run) -> Float[Array, " D"]:
     weights, temperature = run.state.weights, run.state.tempering_param
 
     def tempered(free: Parameters) -> Float[Array, ""]:
-        return log_prior(free) + temperature * log_likelihood(free)
+        value: Array = log_prior(free) + temperature * log_likelihood(free)
+        return value
 
     def slope(free: Parameters) -> Float[Array, " D"]:
         found: Array = ravel_pytree(jax.grad(tempered)(free))[0]
