@@ -33,7 +33,7 @@ def test_trees_of_others_are_compared(random):
     assert found.verdicts["theirs"].word == "agrees"
     assert "centers[east] of component 1" in found.judged
     told = "\n".join(comparison_lines(found))
-    assert "sliced W1" in told
+    assert "theirs: agrees" in told
     assert "judged: " in told
     assert comparison_table(found).row_count == 2
 
@@ -118,6 +118,7 @@ def test_the_command_line_compares_files(files, tmp_path):
     assert done.exit_code == 0, done.output
     assert "differs" in done.output
     assert "reference" in done.output
+    assert "sliced W1" in done.output
     written = json.loads(out.read_text())
     assert written["verdicts"]["a"]["word"] == "differs"
     assert written["reference"] == "b"

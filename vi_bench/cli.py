@@ -273,13 +273,12 @@ def _run(
         spec, None, target, overwrite=overwrite, progress=not quiet, cache=True
     )
 
-    from vi_bench.report.deviations import deviations_table
-    from vi_bench.report.table import lines
+    from vi_bench.report.table import further_tables, lines
 
     console = _console()
     console.print(result.table())
     if not quiet:
-        if (beside := deviations_table(result)) is not None:
+        for beside in further_tables(result):
             console.print(beside)
         for line in lines(result):
             console.print(line, markup=False, highlight=False, soft_wrap=True)

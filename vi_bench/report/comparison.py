@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,13 +13,14 @@ from rich.table import Table
 from vi_bench.comparison import Comparison
 from vi_bench.errors import InputError
 from vi_bench.record import comparison
-from vi_bench.report.joint import joint_lines
+from vi_bench.report.joint import joint_lines, joint_table, prediction_table
+from vi_bench.report.style import NOTHING, bare_table
 from vi_bench.report.table import STYLE, estimate, furthest, judged
 
 
 def comparison_table(found: Comparison) -> Table:
     """A row per posterior; differences are the worst over the judged quantities."""
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    drawn = bare_table()
     drawn.add_column("posterior", no_wrap=True)
     for name in ("draws", "min ESS", "max R-hat"):
         drawn.add_column(name, justify="right")
@@ -40,15 +40,15 @@ def comparison_table(found: Comparison) -> Table:
             " x ".join(map(str, found.relabellings[label].margin.shape)),
             f"{min(s.ess_bulk for s in quantities):.0f}",
             f"{max(s.r_hat for s in quantities):.3f}",
-            "-" if mean is None else estimate(mean, "+.2f"),
-            "-" if ratio is None else estimate(ratio, ".2f"),
+            NOTHING if mean is None else estimate(mean, "+.2f"),
+            NOTHING if ratio is None else estimate(ratio, ".2f"),
             f"[{style}]{word}[/]" if style else word,
         )
     return drawn
 
 
 def comparison_lines(found: Comparison) -> Iterator[str]:
-    """The reason of every verdict, joint distances, and notes."""
+    """The reason of every verdict, and notes."""
     for label, verdict in found.verdicts.items():
         yield f"{label}: {verdict.word}: {verdict.reason}"
     yield from joint_lines(found)
@@ -61,6 +61,9 @@ def print_comparison(found: Comparison, console: Console, quiet: bool = False) -
     """The table and, unless quiet, what there is to know besides."""
     console.print(comparison_table(found))
     if not quiet:
+        for beside in (joint_table(found), prediction_table(found)):
+            if beside is not None:
+                console.print(beside)
         for line in comparison_lines(found):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 

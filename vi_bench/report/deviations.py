@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from vi_bench.comparison.measures import Estimate
+from vi_bench.report.style import bare_table
 from vi_bench.response import LinearResponse
 
 if TYPE_CHECKING:
@@ -44,13 +44,7 @@ def deviations_table(result: Result) -> Table | None:
     if found is None or not names:
         return None
     more = f", the first {MOST} of {len(names)}" if len(names) > MOST else ""
-    drawn = Table(
-        title=f"posterior standard deviations{more}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    drawn = bare_table(f"posterior standard deviations{more}")
     drawn.add_column("quantity", no_wrap=True)
     for label in known:
         drawn.add_column(f"{escape(label)}\nmean field", justify="right")

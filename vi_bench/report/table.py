@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,13 +13,14 @@ from vi_bench.comparison import Comparison
 from vi_bench.comparison.measures import Distance, Estimate
 from vi_bench.methods.cavi import occupied
 from vi_bench.record import ess_per_second, restarts
-from vi_bench.report.joint import joint_lines
+from vi_bench.report.deviations import deviations_table
+from vi_bench.report.joint import joint_lines, joint_table, prediction_table
+from vi_bench.report.ladder import evidence_lines, evidence_table, with_error
+from vi_bench.report.style import NOTHING, bare_table
 from vi_bench.spec import values_of
 
 if TYPE_CHECKING:
     from vi_bench.result import MethodRun, Result
-
-NOTHING = "-"
 
 NUMBERS = (
     "ELBO\nlabels in q",
@@ -50,13 +50,7 @@ def table(result: Result) -> Table:
         f"{len(result.table_data.features)}, K = {result.spec.components}, "
         f"{result.environment['precision']} bits, {result.environment['device']}"
     )
-    drawn = Table(
-        title=escape(title),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    drawn = bare_table(escape(title))
     drawn.add_column("method", no_wrap=True)
     for name in NUMBERS[:4]:
         drawn.add_column(name, justify="right", overflow="fold")
@@ -67,6 +61,20 @@ def table(result: Result) -> Table:
     for label in result.runs:
         drawn.add_row(*cells(result, label))
     return drawn
+
+
+def further_tables(result: Result) -> Iterator[Table]:
+    """What there is besides: joint distances, bounds, sds, predictions."""
+    found = result.comparison
+    if found is None:
+        return
+    drawn = (
+        joint_table(found),
+        evidence_table(result),
+        deviations_table(result),
+        prediction_table(found),
+    )
+    yield from (t for t in drawn if t is not None)
 
 
 def cells(result: Result, label: str) -> list[str]:
@@ -101,33 +109,6 @@ def cells(result: Result, label: str) -> list[str]:
         NOTHING if per_second is None else f"{per_second:.3g}",
         result.environment["device"].partition(":")[0],
     ]
-
-
-def evidence_lines(result: Result) -> Iterator[str]:
-    """The evidence, how far the bounds are from it and why, and wrong orders."""
-    found = result.comparison.evidence if result.comparison else None
-    if found is None:
-        return
-    for label, e in found.evidence.items():
-        yield f"{label}: log p(X) = {with_error(e.value, e.se)} nats"
-    for label, gap in found.gaps.items():
-        symmetry = (
-            f"label symmetry {with_error(gap.symmetry.value, gap.symmetry.se)}, "
-            if gap.symmetry
-            else ""
-        )
-        yield (
-            f"{label}: its bound is {_signed(gap.total)} nats below log p(X) by "
-            f"{found.trusted}: optimisation {gap.optimisation:.3f}, {symmetry}"
-            f"mean field {_signed(gap.mean_field)}"
-        )
-    for sentence in found.violations():
-        yield f"WRONG ORDER, a bug or a wrong evidence: {sentence}"
-
-
-def _signed(e: Estimate) -> str:
-    """Nats that may be 0: a shortfall within errors is one."""
-    return f"{e.value:.3f}±{e.se:.3f}" if e.se > 1e-12 else f"{e.value:.3f}"
 
 
 def response_lines(result: Result) -> Iterator[str]:
@@ -189,15 +170,6 @@ def estimate(e: Estimate, form: str) -> str:
         form = form.replace(".2f", ".1e")
         return f"{e.value:{form}}±{e.se:.0e}"
     return f"{e.value:{form}}±{e.se:.2f}"
-
-
-def with_error(value: float | None, error: float | None) -> str:
-    """A bound in nats; an error of 0 means that it is exact."""
-    if value is None or not np.isfinite(value):
-        return NOTHING
-    if not error:
-        return f"{value:.3f}"
-    return f"{value:.3f}±{error:.3f}"
 
 
 def lines(result: Result) -> Iterator[str]:
