@@ -20,7 +20,7 @@ if "VI_BENCH_TEST_PROGRAMS" not in os.environ:
     os.environ["VI_BENCH_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="vi-bench-tests-")
 COMPILED = os.environ["VI_BENCH_TEST_PROGRAMS"]
 jax.config.update("jax_compilation_cache_dir", COMPILED)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -29,12 +29,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         shutil.rmtree(COMPILED, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Programs that run a few times are compiled without most optimisations."""
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Programs that run a few times are compiled without most optimisations.
+
+    Not those of modules marked `optimised`, nor what runs in a process of its own.
+    """
     name = "jax_disable_most_optimizations"
     before = jax.config._read(name)
-    jax.config.update(name, True)
+    jax.config.update(name, not request.node.get_closest_marker("optimised"))
     yield
     jax.config.update(name, before)
 

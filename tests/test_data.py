@@ -6,6 +6,9 @@ import pytest
 from vi_bench.data import BUILT_IN, load
 from vi_bench.errors import InputError
 
+# the notebook's last bits are those of optimised programs
+pytestmark = pytest.mark.optimised
+
 
 def regenerate_notebook():
     """The notebook's own lines, under the settings of its JAX."""

@@ -17,11 +17,26 @@ from vi_bench.mixture import Factors, bind
 from vi_bench.numpyro_model import constrain, marginal_model, prior_factors, unconstrain
 from vi_bench.weights import StickBreaking, log_stick_breaking
 
+
+def crossed(priors):
+    """Every family under every prior; in the quick suite under one each, in turn."""
+    return pytest.mark.parametrize(
+        ("name", "weights"),
+        [
+            pytest.param(
+                name,
+                WEIGHTS[prior],
+                id=f"{name}-{prior}",
+                marks=() if i % len(priors) == j else pytest.mark.slow,
+            )
+            for i, name in enumerate(CASES)
+            for j, prior in enumerate(priors)
+        ],
+    )
+
+
 every_family = pytest.mark.parametrize("name", CASES)
 every_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=list(WEIGHTS))
-proper_weights = pytest.mark.parametrize(
-    "weights", [WEIGHTS[n] for n in ("dirichlet", "stick-breaking")], ids=str
-)
 conjugate = pytest.mark.parametrize("name", [n for n, c in CASES.items() if c.exact])
 
 
@@ -147,8 +162,7 @@ def test_the_bound_is_stationary_at_the_answer(name):
     assert max(jax.tree.leaves(size)) < 1e-4
 
 
-@every_weights
-@every_family
+@crossed(tuple(WEIGHTS))
 def test_kl_equals_its_monte_carlo_estimate(name, weights):
     """A z-test at 5 standard errors: false alarm 6e-7 each."""
     mixture = mixture_of(name, rows(name, 15), 2, weights)
@@ -186,10 +200,7 @@ def test_the_prior_is_what_its_hyperparameters_say(name):
         np.testing.assert_allclose(got, jnp.broadcast_to(value, got.shape), rtol=1e-12)
 
 
-@pytest.mark.parametrize(  # a sparse Dirichlet is the same program
-    "weights", [w for n, w in WEIGHTS.items() if n != "sparse"], ids=str
-)
-@every_family
+@crossed(("dirichlet", "uniform", "stick-breaking"))
 def test_numpyros_density_equals_the_passes(name, weights):
     """In the constrained and the unconstrained space, Jacobians included; gradients."""
     mixture = mixture_of(name, rows(name, 40), 3, weights)
@@ -208,8 +219,6 @@ def test_numpyros_density_equals_the_passes(name, weights):
         free = random_free(mixture, seed)
         ours, numpyros = both(free)
         np.testing.assert_allclose(ours, numpyros, rtol=1e-9)
-    if weights is not WEIGHTS["dirichlet"]:
-        return  # gradients take long to compile; the densities are the same function
     mine, theirs = gradients(free)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-7),
@@ -218,8 +227,7 @@ def test_numpyros_density_equals_the_passes(name, weights):
     )
 
 
-@every_weights
-@every_family
+@crossed(tuple(WEIGHTS))
 def test_the_elbo_is_below_the_exact_evidence(name, weights):
     x = rows(name, 6, seed=11)
     K = 2
@@ -234,8 +242,7 @@ def test_the_elbo_is_below_the_exact_evidence(name, weights):
     assert best > exact - 6  # and no empty bound
 
 
-@proper_weights
-@every_family
+@crossed(("dirichlet", "stick-breaking"))
 def test_a_mixture_of_its_own_rows_predicts_as_it_was_enumerated(name, weights):
     """Sequentially: log p(x_1..x_n) by draws from the prior, against enumeration.
 
@@ -290,8 +297,7 @@ def accelerated_trace(mixture, phi):
     return ascend(sweep, begun, 60, 1e-12, weight=total / mixture.rows)
 
 
-@every_weights
-@every_family
+@crossed(tuple(WEIGHTS))
 def test_the_trace_never_falls(name, weights):
     """50 random data sets, one compiled program, with leaps, most of them taken."""
     leaps = []

@@ -57,6 +57,7 @@ def test_one_component_equals_the_closed_form():
     assert np.all(np.abs(z) < 4.5)
 
 
+@pytest.mark.slow
 def test_two_components_equal_enumeration():
     """t of 8 runs, 7 degrees, at 9: false alarm 4e-5; the error is asked for first."""
     case = CASES["gaussian"]

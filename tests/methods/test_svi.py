@@ -93,6 +93,7 @@ def test_log_q_is_the_guides_own(guide, problem):
     assert abs(np.mean(terms) + np.mean(losses)) < 5 * error
 
 
+@pytest.mark.slow
 def test_the_guides_rank_as_they_must_and_stay_below_the_evidence(problem):
     """labels in q <= summed out with the same family; full rank is the richest."""
     x, _ = problem

@@ -11,6 +11,8 @@ from vi_bench.methods.nested import Nested
 from vi_bench.methods.nuts import NUTS
 from vi_bench.methods.smc import SMC
 
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
+
 RUNS = 32
 """Chains, so that Student's t of an error from their spread is nearly normal."""
 
@@ -48,7 +50,6 @@ def hold_against(found, reference, least):
         assert abs(z) < LIMIT, (name, summary.mean, reference[name].mean)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "K", "prior"), GRID)
 def test_evidence_and_moments_equal_enumeration(name, K, prior):
     """3 evidences and about 30 moments a case: false alarm under 1e-3 in all nine."""
@@ -83,7 +84,6 @@ def test_evidence_and_moments_equal_enumeration(name, K, prior):
         hold_against(invariants(result, label), invariants(result, "exact"), 1000)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian-semiconjugate", "poisson"])
 def test_gibbs_agrees_with_nuts_where_nothing_is_exact(name):
     """About 10 z-tests at 5 errors a case, labels of both chains where they may be.
@@ -110,7 +110,6 @@ def test_gibbs_agrees_with_nuts_where_nothing_is_exact(name):
     hold_against(*both, 1000)
 
 
-@pytest.mark.slow
 def test_old_faithfuls_evidence_by_three_ways():
     """Chib's, SMC's and nested sampling's; two tests at 5 errors."""
     methods = {"gibbs": Gibbs(), "smc": SMC(), "nested": Nested(live=100)}
@@ -136,7 +135,6 @@ def test_old_faithfuls_evidence_by_three_ways():
         assert abs(own["log_evidence"] - chib["log_evidence"]) < LIMIT * error, label
 
 
-@pytest.mark.slow
 def test_the_galaxies_evidence_is_neals():
     """-226.791 +- 0.089: Neal (1999), on Chib's (1995) value without all the modes.
 

@@ -10,7 +10,7 @@ from vi_bench.methods.cavi import CAVI
 from vi_bench.methods.nuts import NUTS
 from vi_bench.models.gaussian import Gaussian
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 
 
 def notebook(scale):

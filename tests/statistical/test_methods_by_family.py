@@ -6,6 +6,8 @@ import pytest
 import vi_bench as vb
 from tests.contract.cases import CASES
 
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
+
 METHODS = {
     "cavi": {"restarts": 30},
     "mean-field": {"method": "svi", "guide": "mean-field", "steps": 2000},
@@ -15,7 +17,6 @@ METHODS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_method_finishes_and_the_bounds_rank(name):
     """Labels in q <= summed out; `same-family` is CAVI by gradients, so no higher.
