@@ -25,9 +25,10 @@ LAYERS = [
     {"methods", "comparison", "timing", "tree", "catalogue", "response", "evaluate"},
     {"spec", "reference", "external"},
     {"pythonic", "kernel"},
+    {"verification"},
     {"result", "record", "report", "predictive"},
     {"runner"},
-    {"api"},
+    {"api", "testing"},
     {"cli"},
 ]
 """Lowest first; a module imports only from its own layer and from lower ones."""
@@ -37,7 +38,7 @@ def modules():
     for path in [*PACKAGE.glob("*.py"), *ROOT.glob("models/*.py")]:
         name = "models" if path.parent.name == "models" else path.stem
         yield name, path
-    for folder in ("enumeration", "methods", "comparison", "report"):
+    for folder in ("enumeration", "methods", "comparison", "report", "verification"):
         for path in (PACKAGE / folder).glob("*.py"):
             yield folder, path
 

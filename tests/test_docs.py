@@ -9,6 +9,8 @@ import numpy as np
 
 from vi_bench import catalogue
 from vi_bench.spec import Spec, make, read
+from vi_bench.verification.checks import PROVES
+from vi_bench.verification.verifier import PROMISES
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,6 +27,20 @@ def test_the_readmes_python_runs(random):
     exec(code, names)
     assert names["result"].comparison.verdicts["cavi"].word
     assert names["fit"].m.shape == (3, 2)
+
+
+def test_the_implementation_that_is_shown_is_right():
+    names = {}
+    for code in blocks("docs/verifying.md", "python"):
+        exec(code, names)
+    assert names["report"].passed, names["report"].verdict
+    names["test_my_cavi"]()
+
+
+def test_the_verification_page_names_every_check():
+    text = (ROOT / "docs" / "verifying.md").read_text(encoding="utf-8")
+    for name in (*PROMISES, *PROVES):
+        assert f"| {name} |" in text, name
 
 
 def test_the_spec_page_is_a_valid_spec_with_every_key(tmp_path):

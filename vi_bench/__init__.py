@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vi_bench.kernel import CAVIFit, cavi
     from vi_bench.result import Result
     from vi_bench.spec import Spec, read
+    from vi_bench.verification import verify
 
 _HOME = {
     "CAVIFit": "kernel",
@@ -31,6 +32,7 @@ _HOME = {
     "read_draws": "external",
     "run": "api",
     "simulate": "api",
+    "verify": "verification",
 }
 
 __all__ = [
@@ -47,10 +49,13 @@ __all__ = [
     "read_draws",
     "run",
     "simulate",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return importlib.import_module("vi_bench.testing")
     if name not in _HOME:
         raise AttributeError(f"module 'vi_bench' has no attribute {name!r}")
     return getattr(importlib.import_module(f"vi_bench.{_HOME[name]}"), name)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from vi_bench.errors import InputError, unknown
 
@@ -143,6 +143,28 @@ def add_file(kind: Plugin, file: Path) -> str:
         return _offered(kind, _module(file.resolve(), source, digest), str(file))
 
     return _add(kind, Entry(_dashed(file.stem), file.name, summary, load, digest))
+
+
+def function(where: str) -> Callable[..., Any]:
+    """The function that `path/to/file.py:name` names; the file is loaded.
+
+    Raises:
+        InputError: there is no such file, or it has no function of that name.
+    """
+    path, _, name = where.rpartition(":")
+    if not path or not name.isidentifier():
+        raise InputError(f"{where!r}: expected path/to/file.py:function")
+    file = Path(path)
+    try:
+        source = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    found = getattr(
+        _module(file.resolve(), source, hashlib.sha256(source).hexdigest()), name, None
+    )
+    if not callable(found):
+        raise InputError(f"{path}: has no function {name!r}")
+    return cast("Callable[..., Any]", found)
 
 
 def provenance(named: Iterable[tuple[Plugin, str]]) -> list[dict[str, str]]:

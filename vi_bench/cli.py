@@ -172,6 +172,28 @@ def compare(
     print_comparison(found, _console(), quiet)
 
 
+@app.command()
+def verify(
+    method: Annotated[str, typer.Argument(help="path/to/file.py:function, or cavi.")],
+    seed: Annotated[int, typer.Option(help="Of the battery's data.")] = 0,
+    limit: Annotated[float, typer.Option(help="Seconds that one fit may take.")] = 30.0,
+) -> None:
+    """Look for faults in a CAVI: exit 0 if there are none, 1 if a check fails."""
+    from vi_bench.errors import InputError
+    from vi_bench.report.verification import verification_lines, verification_table
+    from vi_bench.verification import verify as verified
+
+    try:
+        report = verified(method, seed=seed, limit=limit)
+    except InputError as error:
+        _refuse(str(error))
+    console = _console()
+    console.print(verification_table(report))
+    for line in verification_lines(report):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(int(not report.passed))
+
+
 def _named_draws(paths: list[str]) -> dict[str, str]:
     """Label -> path: the file's name without its ending where that is unambiguous."""
     from vi_bench.errors import InputError

@@ -1,0 +1,75 @@
+"""What a verification found: its table, its failures as code, its verdict."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vi_bench.report.style import NOTHING, bare_table
+from vi_bench.verification.checks import Finding
+from vi_bench.verification.verifier import Report, proves
+
+
+def verification_table(report: Report) -> Table:
+    """A row per check: what it proves, the worst statistic, and its threshold."""
+    drawn = bare_table()
+    for name in ("check", "what it proves"):
+        drawn.add_column(name)
+    for name in ("problems", "worst", "at most"):
+        drawn.add_column(name, justify="right")
+    drawn.add_column("")
+    for name, findings in report.checks.items():
+        worst = max(findings, key=_excess)
+        failed = sum(not f.passed for f in findings)
+        drawn.add_row(
+            name,
+            escape(proves(name)),
+            f"{len({id(f.problem) for f in findings})}",
+            _number(worst.statistic),
+            _number(worst.threshold),
+            f"[red]{failed} fail[/]" if failed else "[green]pass[/]",
+        )
+    return drawn
+
+
+def verification_lines(report: Report) -> Iterator[str]:
+    """Failures by the smallest problem that shows them, as code, and the verdict."""
+    problems = {id(f.problem): f.problem for f in report.failures.values()}
+    for key, problem in problems.items():
+        yield f"on {problem}"
+        for name, finding in report.failures.items():
+            if id(finding.problem) == key:
+                yield f"  {name}: {finding.said}"
+        for line in (IMPORTS, *problem.script().splitlines()):
+            yield f"    {line}"
+    yield report.verdict
+
+
+IMPORTS = "import numpy as np; from vi_bench.testing import Problem, check_cavi"
+"""What the code of a failure needs."""
+
+
+def told(report: Report) -> str:
+    """All of it as plain text."""
+    console = Console(file=io.StringIO(), width=120, record=True)
+    console.print(verification_table(report))
+    return console.export_text() + "\n".join(verification_lines(report))
+
+
+def _excess(finding: Finding) -> float:
+    """By what factor the statistic exceeds its threshold; failures come last."""
+    if finding.statistic != finding.statistic:
+        return float("inf")
+    return (
+        finding.statistic / finding.threshold
+        if finding.threshold
+        else (finding.statistic)
+    )
+
+
+def _number(value: float) -> str:
+    return NOTHING if value != value else f"{value:.2g}"

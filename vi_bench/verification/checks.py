@@ -1,0 +1,270 @@
+"""Identities that hold for a right implementation, however coarse its q is.
+
+Each check gives a statistic and a threshold in nats or in standard deviations; failing
+one is a bug. An honest q of a coarser form is let be: variances that are all equal may
+only move together, responsibilities that are 0 or 1 stay so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from vi_bench.verification import textbook
+from vi_bench.verification.plain import Fit
+from vi_bench.verification.problems import Problem
+
+CONVERGED = 1e-3
+"""Nats that going on may still gain, or by which a trace that is one half-step behind
+may differ: a mean off by 0.04 sds of q."""
+
+SWEEPS = 10
+"""Further sweeps that are tried; few, for at a saddle rounding grows from sweep to
+sweep."""
+
+ROUNDING = 64
+"""Units of rounding that a sum may be off by, relative to the size of its terms."""
+
+HARD = 1e-12
+"""Responsibilities within this of 0 and 1 are assignments."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check on one problem.
+
+    Attributes:
+        check: its name.
+        problem: what was fitted.
+        statistic: what was measured.
+        threshold: the most that it may be.
+        said: the failure in words, numbers in.
+    """
+
+    check: str
+    problem: Problem
+    statistic: float
+    threshold: float
+    said: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """NaN is a failure."""
+        return bool(self.statistic <= self.threshold)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem and what an implementation gave for it."""
+
+    problem: Problem
+    fit: Fit
+
+    @cached_property
+    def bound(self) -> float:
+        """The textbook's ELBO of the q that was returned."""
+        p, f = self.problem, self.fit
+        return textbook.elbo(p.data, f.m, f.s2, f.phi, p.sigma)
+
+    @cached_property
+    def slack(self) -> float:
+        """Nats that rounding explains."""
+        p, f = self.problem, self.fit
+        size = textbook.scale(p.data, f.m, f.s2, f.phi, p.sigma)
+        return ROUNDING * f.eps * size
+
+    @cached_property
+    def evidence(self) -> float:
+        """Log p(X), by enumeration."""
+        p = self.problem
+        return textbook.log_evidence(p.data, p.K, p.sigma)
+
+    @cached_property
+    def equal_variances(self) -> bool:
+        """Whether the form of q is one variance for all, though counts differ."""
+        s2, eps = self.fit.s2, self.fit.eps
+        same = bool(np.ptp(s2) <= 8 * eps * s2.max())
+        counts = self.fit.phi.sum(axis=0)
+        return same and self.problem.K > 1 and bool(np.ptp(counts) > 1e-6)
+
+    @cached_property
+    def hard(self) -> bool:
+        """Whether the form of q is assignments, though the optimal ones are softer."""
+        if not self.fit.has_phi or not len(self.problem.data) or self.problem.K == 1:
+            return False
+        soft = textbook.responsibilities(self.problem.data, self.fit.m, self.fit.s2)
+        return bool(_hardness(self.fit.phi) <= HARD < _hardness(soft))
+
+    def further(self) -> float:
+        """The ELBO after SWEEPS more sweeps in the form that q has."""
+        p, f = self.problem, self.fit
+        m, s2, phi = f.m, f.s2, f.phi
+        for _ in range(SWEEPS):
+            m, s2 = textbook.means(p.data, phi, p.sigma)
+            if self.equal_variances:
+                s2 = np.full(p.K, p.K / np.sum(1 / s2))
+            phi = textbook.responsibilities(p.data, m, s2)
+            if self.hard:
+                phi = np.eye(p.K)[np.argmax(phi, axis=1)]
+        return textbook.elbo(p.data, m, s2, phi, p.sigma)
+
+
+Check = Callable[[Case], Iterator[tuple[float, float, str]]]
+"""A case -> (statistic, threshold, failure in words), none where it does not apply."""
+
+PROVES: dict[str, str] = {}
+"""Check -> what it proves, in the order in which they are listed."""
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(name: str, proves: str) -> Callable[[Check], Check]:
+    """Register a check."""
+
+    def register(function: Check) -> Check:
+        PROVES[name], CHECKS[name] = proves, function
+        return function
+
+    return register
+
+
+@check("prior without rows", "N = 0: q is the prior, the ELBO is 0")
+def _prior(case: Case) -> Iterator[tuple[float, float, str]]:
+    p, f = case.problem, case.fit
+    if len(p.data):
+        return
+    off = max(np.abs(f.m).max() / p.sigma, np.abs(f.s2 / p.sigma**2 - 1).max())
+    yield (
+        float(off),
+        ROUNDING * f.eps,
+        f"m is off by up to {np.abs(f.m).max():.3g}, s2 is {f.s2.tolist()}, the prior "
+        f"has 0 and {p.sigma**2:g}",
+    )
+    if f.elbo.size:
+        yield abs(f.elbo[-1]), case.slack, f"ELBO {f.elbo[-1]:.6g}, expected 0"
+
+
+@check("one component is exact", "K = 1: q is the posterior, the ELBO is log p(X)")
+def _single(case: Case) -> Iterator[tuple[float, float, str]]:
+    p, f = case.problem, case.fit
+    if p.K > 1 or not len(p.data):
+        return
+    m, s2 = textbook.means(p.data, np.ones((len(p.data), 1)), p.sigma)
+    yield from _factors(case, m, s2, "the posterior")
+    if f.elbo.size:
+        off = f.elbo[-1] - case.evidence
+        yield (
+            abs(off),
+            case.slack,
+            f"ELBO {f.elbo[-1]:.6f}, log p(X) {case.evidence:.6f}: {off:+.6f} nats",
+        )
+
+
+@check("known assignments", "components apart: conjugate answers, ELBO = log p(X, c)")
+def _separated(case: Case) -> Iterator[tuple[float, float, str]]:
+    p, f = case.problem, case.fit
+    soft = textbook.responsibilities(p.data, f.m, f.s2)
+    if p.K == 1 or not len(p.data) or _hardness(soft) > HARD:
+        return
+    labels = np.argmax(soft, axis=1)
+    m, s2 = textbook.means(p.data, np.eye(p.K)[labels], p.sigma)
+    yield from _factors(
+        case, m, None if case.equal_variances else s2, "the conjugate posterior"
+    )
+    if f.elbo.size and not case.equal_variances:
+        exact = textbook.log_joint(p.data, labels, p.K, p.sigma)
+        off = f.elbo[-1] - exact
+        yield (
+            abs(off),
+            1e-6 + case.slack,
+            f"ELBO {f.elbo[-1]:.6f}, log p(X, c) {exact:.6f}: {off:+.6f} nats",
+        )
+
+
+@check("the ELBO is what it says", "last ELBO = E_q[log p(X, c, mu) - log q(c, mu)]")
+def _definition(case: Case) -> Iterator[tuple[float, float, str]]:
+    trace = case.fit.elbo
+    if trace.size:
+        off = trace[-1] - case.bound
+        yield (
+            abs(off),
+            CONVERGED + case.slack,
+            f"ELBO {trace[-1]:.6f}, of the returned q it is {case.bound:.6f}: "
+            f"{off:+.6f} nats",
+        )
+
+
+@check("below the evidence", "no ELBO of the trace exceeds log p(X), by enumeration")
+def _below(case: Case) -> Iterator[tuple[float, float, str]]:
+    trace = case.fit.elbo
+    if trace.size and case.problem.enumerable:
+        step = int(np.argmax(trace))
+        excess = trace[step] - case.evidence
+        yield (
+            float(excess),
+            case.slack,
+            f"ELBO {trace[step]:.6f} of sweep {step} exceeds log p(X) = "
+            f"{case.evidence:.6f} by {excess:.6f} nats",
+        )
+
+
+@check("the trace never falls", "every sweep raises the ELBO, or leaves it")
+def _rising(case: Case) -> Iterator[tuple[float, float, str]]:
+    trace = case.fit.elbo
+    if trace.size > 1:
+        step = int(np.argmin(np.diff(trace)))
+        fall = trace[step] - trace[step + 1]
+        yield (
+            float(fall),
+            case.slack,
+            f"the ELBO falls by {fall:.6g} nats in sweep {step + 1} of {trace.size}",
+        )
+
+
+@check("a fixed point", f"{SWEEPS} more sweeps gain nothing that q's form allows")
+def _fixed(case: Case) -> Iterator[tuple[float, float, str]]:
+    gain = case.further() - case.bound
+    yield (
+        gain,
+        CONVERGED + case.slack,
+        f"{SWEEPS} textbook sweeps from the returned q gain {gain:.6g} nats",
+    )
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """All checks that apply."""
+    for name, function in CHECKS.items():
+        for statistic, threshold, said in function(case):
+            yield Finding(name, case.problem, float(statistic), float(threshold), said)
+
+
+def _factors(
+    case: Case, m: np.ndarray, s2: np.ndarray | None, what: str
+) -> Iterator[tuple[float, float, str]]:
+    """Means and variances against exact ones; statistics relative to exact sds."""
+    p, f = case.problem, case.fit
+    unit = np.sqrt(f.s2 if s2 is None else s2)
+    # rounding is relative to the sums that m is a quotient of
+    size = 1 + np.abs(p.data).max() / unit.min() * len(p.data)
+    off = float(np.max(np.abs(f.m - m) / unit[:, None]))
+    yield (
+        off,
+        1e-6 + ROUNDING * f.eps * size,
+        f"m is {off:.3g} sds of q from that of {what}",
+    )
+    if s2 is not None:
+        ratio = f.s2 / s2
+        worst = int(np.argmax(np.abs(np.log(ratio))))
+        yield (
+            float(np.abs(np.log(ratio)).max()),
+            1e-6 + ROUNDING * f.eps,
+            f"s2 of component {worst} is {ratio[worst]:.6g} times that of {what}",
+        )
+
+
+def _hardness(phi: np.ndarray) -> float:
+    """How far the responsibilities are from 0 and 1."""
+    return float(np.max(np.minimum(phi, 1 - phi), initial=0.0))

@@ -1,0 +1,92 @@
+"""Small problems that a CAVI is tried on, the smallest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One data set and what is to be fitted.
+
+    Attributes:
+        about: what is special about it.
+        data: (N, d).
+        K: components.
+        sigma: prior standard deviation of a component's mean.
+        seed: handed to the implementation.
+    """
+
+    about: str
+    data: np.ndarray
+    K: int
+    sigma: float
+    seed: int
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether all assignments can be summed over quickly."""
+        return self.K == 1 or len(self.data) <= 8
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """For the order from small to large."""
+        return self.data.size, self.K
+
+    def __str__(self) -> str:
+        n, d = self.data.shape
+        return f"N = {n}, d = {d}, K = {self.K}, sigma = {self.sigma:g}: {self.about}"
+
+    def script(self, name: str = "f") -> str:
+        """A test of the function `name` on this problem, to the last bit."""
+        n, d = self.data.shape
+        rows = ", ".join(str([float(v) for v in row]) for row in self.data)
+        return (
+            f"data = np.array([{rows}], dtype=float).reshape({n}, {d})\n"
+            f"problem = Problem({self.about!r}, data, K={self.K}, "
+            f"sigma={self.sigma!r}, seed={self.seed})\n"
+            f"check_cavi({name}, problems=[problem])"
+        )
+
+
+def battery(seed: int = 0) -> list[Problem]:
+    """Data from the model itself; K 1 to 4, d 1 to 3, N 0 to 40."""
+    random = np.random.default_rng([seed, 20170415])
+
+    def problem(
+        about: str,
+        n: int,
+        d: int,
+        K: int,
+        sigma: float,
+        centres: np.ndarray | None = None,
+    ) -> Problem:
+        mu = sigma * random.normal(size=(K, d)) if centres is None else centres
+        x = mu[random.integers(len(mu), size=n)] + random.normal(size=(n, d))
+        x = x.round(2)  # so that a problem can be read, and pasted
+        return Problem(about, x, K, sigma, int(random.integers(2**31)))
+
+    far = np.array([[0.0], [25.0], [-25.0], [50.0]])
+    found = [
+        problem("no rows", 0, 1, 1, 2.0),
+        problem("no rows", 0, 2, 3, 0.7),
+        problem("one component, one row", 1, 1, 1, 3.0),
+        problem("one component", 6, 2, 1, 0.5),
+        problem("one component, away from 0", 12, 3, 1, 2.0, np.full((1, 3), 4.0)),
+        problem("few rows", 4, 1, 2, 1.5),
+        problem("overlapping", 8, 1, 2, 1.0),
+        problem("overlapping", 7, 2, 3, 1.0),
+        problem("as few rows as components", 4, 3, 4, 1.0),
+        problem("overlapping, narrow prior", 8, 1, 3, 0.3),
+        problem("separated", 10, 1, 2, 20.0, far[:2]),
+        problem("separated", 24, 2, 3, 20.0, far[:3] * [1.0, 0.5]),
+        problem("separated", 40, 3, 4, 20.0, far * [1.0, -0.7, 0.3]),
+        problem("overlapping", 40, 1, 2, 3.0, np.array([[-1.0], [1.0]])),
+        problem("overlapping", 30, 2, 2, 0.5),
+        problem("overlapping", 40, 2, 3, 1.0),
+        problem("overlapping", 40, 3, 4, 1.0),
+        problem("far from 0", 36, 2, 2, 1000.0, np.array([[1e3, 1e3], [1003.0, 1e3]])),
+    ]
+    return sorted(found, key=lambda p: p.size)
