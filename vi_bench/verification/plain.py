@@ -105,9 +105,8 @@ def limited(function: Callable[[], Any], limit: float) -> Any:
 
 
 def _precision_of_this_thread() -> AbstractContextManager[None]:
-    """JAX's precision where a `with` has changed it: that holds for one thread only."""
-    jax = sys.modules.get("jax")
-    if jax is None or jax.config.jax_enable_x64 == jax.config.values["jax_enable_x64"]:
+    """JAX's precision here: a `with` that has changed it holds for one thread only."""
+    if (jax := sys.modules.get("jax")) is None:
         return nullcontext()
     found: AbstractContextManager[None] = jax.enable_x64(jax.config.jax_enable_x64)
     return found
