@@ -70,6 +70,10 @@ def test_a_file_with_overrides(tmp_path):
         ("methods = {svi = {guide = 'rank'}}", "guide = 'rank'"),
         ("methods = {}", "none given"),
         ("methods = {'a/b' = {method = 'cavi'}}", "method label 'a/b'"),
+        ("methods = ['cavi', 'cavi']", "'cavi' is named twice"),
+        ("methods = [3]", "3 is not a method's name"),
+        ("methods = 'cavi'", "methods = 'cavi': expected a valid dictionary"),
+        ("methods = {cavi = 3}", "cavi = 3: expected a valid dictionary"),
         ("reference = 'cav'", "unknown reference 'cav'"),
         ("a = 1\na = 2", "not valid TOML"),
     ],
@@ -83,6 +87,16 @@ def test_bad_specs_are_refused_in_one_line(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as caught:
         use()
     assert "\n" not in str(caught.value)
+
+
+def test_names_are_enough_for_what_has_settings(tmp_path):
+    text = "methods = ['nuts', 'cavi']\nmodel = 'poisson'\nweights = 'dirichlet'"
+    path = toml(tmp_path, text)
+    spec = read(path, {})
+    assert list(spec.inference()) == ["nuts", "cavi"]
+    assert spec.model == {"name": "poisson"}
+    assert spec.weights == {"name": "dirichlet"}
+    assert list(read(path, {"methods": ["svi"]}).methods) == ["svi"]
 
 
 def test_unknown_experiments_and_files(tmp_path):

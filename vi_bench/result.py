@@ -80,9 +80,12 @@ class MethodRun:
 
         The assignments are summed out, for every variational method alike, so these
         can be held against each other; CAVI's own bound lies below its marginal one.
+        Of draws that are no longer q's, such as resampled ones, it is the method's own.
         """
-        if self.draws is None or self.draws.log_q is None or self.log_joint is None:
+        if self.draws is None or self.log_joint is None:
             return None, None
+        if self.draws.log_q is None:
+            return (None, None) if self.method.bound_keeps_labels else self.bound()
         terms = (self.log_joint - np.asarray(self.draws.log_q)).ravel()
         return float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(terms.size))
 

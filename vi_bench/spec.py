@@ -188,8 +188,8 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
 
     Args:
         what: an experiment's name or the path of a .toml file.
-        overrides: Spec fields; "methods" may be an iterable of labels, which keeps
-            the settings that the file has for them, "model" and "weights" a name.
+        overrides: Spec fields; as in the file, "methods" may be an iterable of labels,
+            "model" and "weights" a name. Settings that the file has are kept.
     """
     if what in catalogue.experiments():
         path = catalogue.experiment(what)
@@ -217,9 +217,10 @@ def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
             kept = values.get(key, {})
             same = isinstance(kept, Mapping) and kept.get("name", usual) == name
             merged[key] = dict(kept) if same else {"name": name}
-    chosen = merged.get("methods")
-    if chosen is not None and not isinstance(chosen, Mapping):
-        merged["methods"] = choose(chosen, values.get("methods", {}))
+    chosen, kept = merged.get("methods"), values.get("methods")
+    if isinstance(chosen, Iterable) and not isinstance(chosen, Mapping | str):
+        known = kept if isinstance(kept, Mapping) else {}
+        merged["methods"] = choose(chosen, known)
     return merged
 
 

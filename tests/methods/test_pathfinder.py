@@ -69,6 +69,7 @@ def test_two_components_equal_enumeration():
     exact = log_evidence(x, 2, 5.0)
     assert report["bound"] < exact - np.log(2) + 5 * report["bound_se"] + 1e-6
     assert report["bound"] > exact - np.log(2) - 0.1
+    assert found.marginal_bound() == (report["bound"], report["bound_se"])
     for name, moment in exact_moments(x, 2, 5.0).items():
         summary = result.comparison.summaries["pathfinder"][name]
         assert summary.ess_bulk > 1000, name
