@@ -212,3 +212,9 @@ def test_unknown_data(name, message):
 def test_every_built_in_loads():
     for name in BUILT_IN:
         assert np.all(np.isfinite(load(name).values))
+
+
+def test_a_refused_value_that_was_standardised_says_so():
+    table = load(np.array([[1.0], [3.0]]), standardise=True)
+    with pytest.raises(InputError, match="-1 at row 1, column 1, once standardised"):
+        table.refuse(table.values < 0, "counts")

@@ -88,7 +88,11 @@ class Table:
             )
         values = (self.values - self.values.mean(axis=0)) / spread
         note = "; ".join(filter(None, [self.note, "standardised"]))
-        return Table(self.name, values, self.features, note, self.source, {})
+
+        def where(row: int, column: int) -> str:
+            return f"{self.at(row, column)}, once standardised"
+
+        return Table(self.name, values, self.features, note, self.source, {}, where)
 
 
 def load(what: Any, standardise: bool = False) -> Table:
