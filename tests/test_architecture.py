@@ -18,6 +18,7 @@ PACKAGE = ROOT / "vi_bench"
 LAYERS = [
     {"errors"},
     {"contract", "data", "folder", "posteriordb", "progress"},
+    {"streams"},
     {"conjugate", "weights", "mixture_pass", "environment"},
     {"mixture", "iterate"},
     {"starts", "numpyro_model", "models", "symmetry"},
@@ -25,7 +26,7 @@ LAYERS = [
     {"methods", "comparison", "timing", "tree", "catalogue", "response", "evaluate"},
     {"spec", "reference", "external"},
     {"pythonic", "kernel"},
-    {"verification"},
+    {"verification", "calibration"},
     {"result", "record", "report", "predictive"},
     {"runner"},
     {"api", "testing"},
@@ -34,11 +35,21 @@ LAYERS = [
 """Lowest first; a module imports only from its own layer and from lower ones."""
 
 
+FOLDERS = (
+    "enumeration",
+    "methods",
+    "comparison",
+    "report",
+    "verification",
+    "calibration",
+)
+
+
 def modules():
     for path in [*PACKAGE.glob("*.py"), *ROOT.glob("models/*.py")]:
         name = "models" if path.parent.name == "models" else path.stem
         yield name, path
-    for folder in ("enumeration", "methods", "comparison", "report", "verification"):
+    for folder in FOLDERS:
         for path in (PACKAGE / folder).glob("*.py"):
             yield folder, path
 

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vi_bench.api import compare, launch, run, simulate
+    from vi_bench.api import calibrate, compare, launch, run, simulate
     from vi_bench.data import Table, load
     from vi_bench.errors import InputError
     from vi_bench.external import read_draws
@@ -24,6 +24,7 @@ _HOME = {
     "Result": "result",
     "Spec": "spec",
     "Table": "data",
+    "calibrate": "api",
     "cavi": "kernel",
     "compare": "api",
     "launch": "api",
@@ -41,6 +42,7 @@ __all__ = [
     "Result",
     "Spec",
     "Table",
+    "calibrate",
     "cavi",
     "compare",
     "launch",

@@ -16,6 +16,7 @@ from vi_bench.pythonic import specify
 from vi_bench.spec import Spec
 
 if TYPE_CHECKING:
+    from vi_bench.calibration import Calibration
     from vi_bench.comparison import Comparison
     from vi_bench.result import Result
 
@@ -97,6 +98,60 @@ def compare(
         return found
     note = f"not in every posterior, so not compared: {', '.join(left_out)}"
     return replace(found, note="; ".join(filter(None, [found.note, note])))
+
+
+def calibrate(
+    model: Any = "gaussian",
+    methods: Iterable[str] | Mapping[str, Any] | None = None,
+    *,
+    out: Path | str | None = None,
+    progress: bool = False,
+    threads: int | None = None,
+    given: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> Calibration:
+    """Simulation-based calibration: are posteriors right on average over the prior?
+
+    Parameters are drawn from the prior and rows given them, again and again; every
+    method infers, and the ranks of the truth among its draws have to be uniform (Talts
+    et al. 2018).
+
+    Args:
+        model: a model's name, a .toml spec, {"name": ..., hyperparameters}, or a family
+            such as ``Gaussian(sigma=3.0)``; what is not set has fixed defaults.
+        methods: names, or a mapping from labels to settings; by default cavi, nuts and
+            exact.
+        out: folder to write to, chunk by chunk; the same call goes on where an
+            interrupted one ended. Nothing is written by default.
+        progress: show bars on stderr.
+        threads: chunks worked on at once; by default one per core.
+        given: hyperparameters that go before those of `model`.
+        **fields: of `vi_bench.calibration.Settings`: sims, rows, components, ...
+
+    Raises:
+        InputError: something given cannot be used; one line says what.
+        KeyboardInterrupt: what was finished is in the folder.
+    """
+    from vi_bench.calibration.settings import settle
+    from vi_bench.calibration.store import Store
+    from vi_bench.pythonic import named
+
+    if not isinstance(model, str):
+        model = {k: v for k, v in named("model", model).items() if v is not None}
+    settings = settle(model, fields, methods, given)
+    folder = None if out is None else Path(out)
+    store = Store(folder, settings.model_dump(mode="json"))
+    from vi_bench.calibration.study import study
+
+    labels = list(settings.methods)
+    with bars(labels) if progress else nullcontext(Silent()) as watcher:
+        found = study(settings, store, watcher, threads)
+    if folder is not None:
+        from vi_bench.report.calibration import write_calibration
+
+        write_calibration(found, folder)
+    found.folder = folder
+    return found
 
 
 def simulate(

@@ -194,6 +194,112 @@ def verify(
     raise typer.Exit(int(not report.passed))
 
 
+@app.command()
+def calibrate(
+    model: Annotated[
+        str, typer.Argument(help="Component family: a name, a .py or a .toml file.")
+    ],
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated; by default cavi,nuts,exact."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A hyperparameter of the prior: sigma=3.0."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="uniform, dirichlet or stick-breaking.")
+    ] = None,
+    sims: Annotated[int | None, typer.Option(help="Data sets.")] = None,
+    components: Annotated[int | None, typer.Option(help="K.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Of each data set.")] = None,
+    features: Annotated[int | None, typer.Option(help="Of each row.")] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Ranked draws of a chain or of particles.")
+    ] = None,
+    thin: Annotated[
+        int | None, typer.Option(help="Transitions per ranked draw.")
+    ] = None,
+    geweke: Annotated[
+        int | None, typer.Option(help="Chains of Geweke's test; 0 leaves it out.")
+    ] = None,
+    turns: Annotated[
+        int | None, typer.Option(help="Transitions of each of these chains.")
+    ] = None,
+    level: Annotated[
+        float | None, typer.Option(help="Error rate of all tests of a method.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    chunk: Annotated[
+        int | None, typer.Option(help="Data sets per call of a program.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="By default one per core.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder; by default results/calibrate-MODEL. An interrupted "
+            "calibration goes on."
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress, no notes; only the table.")
+    ] = False,
+) -> None:
+    """Are posteriors right on average? Ranks of true parameters, many data sets."""
+    from vi_bench.api import calibrate as calibrated
+    from vi_bench.errors import InputError
+
+    fields = {
+        "weights": weights,
+        "sims": sims,
+        "components": components,
+        "rows": rows,
+        "features": features,
+        "draws": draws,
+        "thin": thin,
+        "geweke": geweke,
+        "turns": turns,
+        "level": level,
+        "seed": seed,
+        "chunk": chunk,
+    }
+    try:
+        from vi_bench.calibration.settings import parsed
+        from vi_bench.environment import use_compilation_cache
+
+        if model.endswith(".py"):
+            model = _load_plugins(model, None, [])[0] or model
+        chosen = [m.strip() for m in methods.split(",")] if methods else None
+        target = out or Path("results") / f"calibrate-{Path(model).stem}"
+        use_compilation_cache()
+        found = calibrated(
+            model,
+            chosen,
+            out=target,
+            progress=not quiet,
+            threads=threads,
+            given=parsed(given or []),
+            **fields,
+        )
+    except InputError as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    from vi_bench.report.calibration import calibration_lines, calibration_table
+
+    console = _console()
+    console.print(calibration_table(found))
+    if not quiet:
+        for line in calibration_lines(found):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print(f"written to {target}", file=sys.stderr)
+    if found.failed:
+        raise typer.Exit(1)
+
+
 def _named_draws(paths: list[str]) -> dict[str, str]:
     """Label -> path: the file's name without its ending where that is unambiguous."""
     from vi_bench.errors import InputError

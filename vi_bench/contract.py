@@ -260,6 +260,14 @@ class Stage:
     part_of_inference: bool = True
 
 
+@runtime_checkable
+class Transition(Protocol):
+    """A method whose Markov kernel can be called by itself: for Geweke's test."""
+
+    def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
+        """One step from `theta` that leaves p(theta | X) invariant; can be traced."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a method is given on the host: the mixture, and how many draws to make."""

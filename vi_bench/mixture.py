@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -69,6 +69,12 @@ class Mixture:
     def data(self) -> Float[Array, "N d"]:
         """The data as rows, centred where the family's are."""
         return from_blocks(self.blocks).T
+
+    def with_rows(self, rows: Float[Array, "N d"]) -> Mixture:
+        """The same mixture for other rows, which may be traced, centred as it is."""
+        blocks = to_blocks(rows, self.log_base.dtype)
+        log_base = jnp.sum(self.family.log_base(from_blocks(blocks)))
+        return replace(self, blocks=blocks, log_base=log_base)
 
     def statistics(self) -> Float[Array, "P N"]:
         """t(x_i) of all rows at once, so held in memory."""

@@ -35,16 +35,18 @@ class Blocks(NamedTuple):
     tail: Float[Array, "d r"]
 
 
-def to_blocks(values: np.ndarray, dtype: Any, size: int = BLOCK) -> Blocks:
-    """Cut (N, d) values into blocks; the tail needs no padding and no mask."""
+def to_blocks(values: np.ndarray | Array, dtype: Any, size: int = BLOCK) -> Blocks:
+    """Cut (N, d) values, which may be traced, into blocks.
+
+    The tail needs no padding and no mask.
+    """
     rows, features = values.shape
     full = rows // size
     body = values[: full * size].reshape(full, size, features).transpose(0, 2, 1)
     tail = values[full * size :].T
-    return Blocks(
-        jnp.asarray(np.ascontiguousarray(body), dtype),
-        jnp.asarray(np.ascontiguousarray(tail), dtype),
-    )
+    if isinstance(values, np.ndarray):
+        body, tail = np.ascontiguousarray(body), np.ascontiguousarray(tail)
+    return Blocks(jnp.asarray(body, dtype), jnp.asarray(tail, dtype))
 
 
 def from_blocks(blocks: Blocks) -> Float[Array, "d N"]:

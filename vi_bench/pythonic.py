@@ -21,18 +21,19 @@ def specify(
 ) -> tuple[Spec, Table | None]:
     """A Spec, and the table where the data were not given by name."""
     values = dict(fields)
-    values["model"] = _named("model", model)
+    values["model"] = named("model", model)
     if "weights" in values:
-        values["weights"] = _named("weights", values["weights"])
+        values["weights"] = named("weights", values["weights"])
     values["methods"] = _methods(methods)
-    named = isinstance(data, str | Path)
-    table = None if named else load(data)
+    known = isinstance(data, str | Path)
+    table = None if known else load(data)
     values["data"] = str(data) if table is None else table.name
     values.setdefault("name", Path(values["data"]).stem or "run")
     return make(values, "run()"), table
 
 
-def _named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
+def named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
+    """A spec's section, from a name, a mapping or settings."""
     if isinstance(given, str):
         return {"name": given}
     if isinstance(given, Mapping):

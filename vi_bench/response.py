@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vi_bench.comparison.quantities import WEIGHT, averages, by_component, flatten
 from vi_bench.contract import ExponentialFactors
@@ -31,6 +31,13 @@ LARGEST = 2000
 
 FIXED = 1e-5
 """How far, relative, one more step may move the point from which all is linearised."""
+
+STRICT = 1 - 1e-9
+"""What every eigenvalue of CAVI's step is below at a strict optimum, its real part."""
+
+SKEW, NEGATIVE = 1e-6, 1e-8
+"""Asymmetry, and negative variances, of a covariance that rounding explains; shares of
+its largest entry."""
 
 APART = 4.0
 """Linear-response sds between two components under which they may swap places."""
@@ -120,40 +127,120 @@ def linear_response(
     """
     if not isinstance(mixture.family, ExponentialFactors):
         return _refusal("the family does not give q's natural parameters")
-    eta, unravel = ravel_pytree(_natural(mixture.family, q))
+    eta, _ = ravel_pytree(_natural(mixture.family, q))
     if eta.size > LARGEST:
         return _refusal(f"{eta.size} natural parameters, the most are {LARGEST}")
     if eta.dtype != jnp.float64:
         return _refusal("it needs 64 bits")
-    labels = list(_quantities(mixture, q, centre, coordinates))
+    labels = tuple(quantities(mixture, q, centre, coordinates))
 
-    def parts(mixture: Mixture, eta: Array) -> Any:
-        def maps(eta: Array) -> tuple[Array, Array, Array]:
-            assert isinstance(mixture.family, ExponentialFactors)
-            components, sticks = unravel(eta)
-            components = mixture.family.from_natural_parameters(components)
-            q = Factors(components, sticks)
-            named = _quantities(mixture, q, centre, coordinates)
-            return (
-                ravel_pytree(_step(mixture, q))[0],
-                ravel_pytree(_expected(mixture.family, q))[0],
-                jnp.stack(list(named.values())),
-            )
+    def linear(mixture: Mixture, q: Factors) -> Linearisation:
+        return linearise(mixture, q, centre, coordinates)
 
-        def along(direction: Array) -> Any:
-            return jax.jvp(maps, (eta,), (direction,))
+    found = jax.tree.map(np.asarray, jax.jit(linear)(mixture, q))
+    if not found.gap <= FIXED:
+        return _refusal(
+            f"one more step moves q by {found.gap:.1e}: not at a fixed point"
+        )
+    return _respond(labels, found)
 
-        # one trace for all three maps, their values and their Jacobians
-        return jax.vmap(along, out_axes=(None, -1))(jnp.eye(eta.size))
 
-    values, jacobians = jax.tree.map(np.asarray, jax.jit(parts)(mixture, eta))
-    moved, _, central = values
-    scale = np.asarray(ravel_pytree(_natural(mixture.family, mixture.prior()))[0])
-    size = np.abs(scale) + np.abs(np.asarray(eta)) + 1e-300
-    gap = float(np.max(np.abs(moved - np.asarray(eta)) / size))
-    if not gap <= FIXED:
-        return _refusal(f"one more step moves q by {gap:.1e}: not at a fixed point")
-    return _respond(tuple(labels), central, *jacobians)
+class Linearisation(NamedTuple):
+    """What linear response is made from; arrays of NumPy or JAX.
+
+    Attributes:
+        values: the quantities at the central theta under q (Q,).
+        jacobian: J of one step in natural parameters (P, P).
+        variance: V, the covariance of q's sufficient statistics (P, P).
+        gradient: d quantities / d natural parameters (Q, P).
+        gap: how far, relative, one more step moves q.
+    """
+
+    values: Any
+    jacobian: Any
+    variance: Any
+    gradient: Any
+    gap: Any
+
+
+def linearise(
+    mixture: Mixture,
+    q: Factors,
+    centre: np.ndarray,
+    coordinates: Mapping[str, Sequence[object]],
+) -> Linearisation:
+    """One step of CAVI, and `quantities`, to first order around q; can be traced."""
+    family = mixture.family
+    assert isinstance(family, ExponentialFactors)
+    eta, unravel = ravel_pytree(_natural(family, q))
+
+    def maps(eta: Array) -> tuple[Array, Array, Array]:
+        components, sticks = unravel(eta)
+        q = Factors(family.from_natural_parameters(components), sticks)
+        named = quantities(mixture, q, centre, coordinates)
+        return (
+            ravel_pytree(_step(mixture, q))[0],
+            ravel_pytree(_expected(family, q))[0],
+            jnp.stack(list(named.values())),
+        )
+
+    def along(direction: Array) -> Any:
+        return jax.jvp(maps, (eta,), (direction,))
+
+    # one trace for all three maps, their values and their Jacobians
+    (moved, _, values), jacobians = jax.vmap(along, out_axes=(None, -1))(
+        jnp.eye(eta.size)
+    )
+    scale = ravel_pytree(_natural(family, mixture.prior()))[0]
+    gap = jnp.max(jnp.abs(moved - eta) / (jnp.abs(scale) + jnp.abs(eta) + 1e-300))
+    jacobian, variance, gradient = jacobians
+    return Linearisation(values, jacobian, variance, gradient, gap)
+
+
+def covariances(linear: Linearisation) -> tuple[Any, Any]:
+    """Of the quantities, by linear response and under q itself, each (Q, Q)."""
+    linalg = linear.jacobian.__array_namespace__().linalg
+    # a statistic that is constant has no variance, and no quantity depends on it
+    tilt = linalg.lstsq(linear.variance, linear.gradient.T, rcond=1e-12)[0]
+    unit = np.eye(len(linear.jacobian))
+    response = linalg.solve(unit - linear.jacobian, tilt)
+    return linear.gradient @ response, linear.gradient @ tilt
+
+
+class Sds(NamedTuple):
+    """Standard deviations of quantities at one fixed point.
+
+    Attributes:
+        corrected: by linear response (Q,).
+        mean_field: q's own, by the same delta method (Q,).
+        strict: whether q is a strict optimum of the bound, so that they mean something.
+    """
+
+    corrected: Float[Array, " Q"]
+    mean_field: Float[Array, " Q"]
+    strict: Bool[Array, ""]
+
+
+def sds(
+    mixture: Mixture, q: Factors, coordinates: Mapping[str, Sequence[object]]
+) -> Sds:
+    """`linear_response` in a trace: what that refuses has `strict` False.
+
+    For data that are not centred; the quantities are those of `quantities`.
+    """
+    linear = linearise(mixture, q, np.zeros(mixture.features), coordinates)
+    slowest = jnp.max(jnp.real(jnp.linalg.eigvals(linear.jacobian)))
+    covariance, own = covariances(linear)
+    size = jnp.max(jnp.abs(covariance))
+    skew = jnp.max(jnp.abs(covariance - covariance.T))
+    least = jnp.min(jnp.linalg.eigvalsh(0.5 * (covariance + covariance.T)))
+    strict = (linear.gap <= FIXED) & (slowest < STRICT)
+    strict &= (skew <= SKEW * size) & (least >= -NEGATIVE * size)
+
+    def roots(matrix: Array) -> Array:
+        return jnp.sqrt(jnp.maximum(jnp.diagonal(matrix), 0.0))
+
+    return Sds(roots(covariance), roots(own), strict)
 
 
 def _refusal(why: str) -> LinearResponse:
@@ -182,7 +269,7 @@ def _step(mixture: Mixture, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
     return of_components, mixture.weights.update(expected[:, -1])
 
 
-def _quantities(
+def quantities(
     mixture: Mixture,
     q: Factors,
     centre: np.ndarray,
@@ -203,31 +290,22 @@ def _quantities(
     return {name: value[0, 0] for name, value in named.items()}
 
 
-def _respond(
-    labels: tuple[str, ...],
-    values: np.ndarray,
-    jacobian: np.ndarray,
-    variance: np.ndarray,
-    gradient: np.ndarray,
-) -> LinearResponse:
-    """Covariances of quantities from the Jacobian J, V, and d quantities / d lam."""
-    rate = np.linalg.eigvals(jacobian)
-    if not rate.real.max() < 1 - 1e-9:
+def _respond(labels: tuple[str, ...], linear: Linearisation) -> LinearResponse:
+    """Covariances of quantities, or the reason why there are none."""
+    rate = np.linalg.eigvals(linear.jacobian)
+    if not rate.real.max() < STRICT:
         return _refusal(
             f"an eigenvalue of CAVI's step is {rate.real.max():.6f}: not a strict "
             "optimum, some direction is flat"
         )
-    # a statistic that is constant has no variance, and no quantity depends on it
-    tilt = np.linalg.lstsq(variance, gradient.T, rcond=1e-12)[0]
-    response = np.linalg.solve(np.eye(len(jacobian)) - jacobian, tilt)
-    covariance, own = gradient @ response, gradient @ tilt
+    covariance, own = covariances(linear)
     skew = np.abs(covariance - covariance.T).max()
-    if skew > 1e-6 * np.abs(covariance).max():
+    if skew > SKEW * np.abs(covariance).max():
         return _refusal(f"the covariance is not symmetric by {skew:.1e}")
     covariance = 0.5 * (covariance + covariance.T)
-    if np.linalg.eigvalsh(covariance).min() < -1e-8 * np.abs(covariance).max():
+    if np.linalg.eigvalsh(covariance).min() < -NEGATIVE * np.abs(covariance).max():
         return _refusal("I - J is not positive: the covariance has negative variances")
-    near = _overlapping(labels, values, covariance)
+    near = _overlapping(labels, linear.values, covariance)
     return LinearResponse(
         labels, covariance, own, float(np.abs(rate).max()), tuple(sorted(near))
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -27,13 +26,9 @@ from vi_bench.reference import Reference, choose, hold_against
 from vi_bench.response import linear_response
 from vi_bench.result import MethodRun, Result
 from vi_bench.spec import AUTO, Spec
+from vi_bench.streams import stream
 from vi_bench.timing import run_stage
 from vi_bench.weights import STICK
-
-
-def stream(key: jax.Array, name: str) -> jax.Array:
-    """A key for a name: the same whatever else is run beside it."""
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def check(spec: Spec, family: Any, table: Table) -> None:

@@ -149,7 +149,7 @@ def build(settings_class: type, values: Mapping[str, Any], where: str) -> Any:
     for key, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{where}: {key} = {value}: expected a finite number")
-    return _validated(TypeAdapter(settings_class), dict(values), where)
+    return validated(settings_class, values, where)
 
 
 def values_of(settings: Any) -> dict[str, Any]:
@@ -157,9 +157,14 @@ def values_of(settings: Any) -> dict[str, Any]:
     return {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
 
 
-def _validated(adapter: TypeAdapter[Any], values: Any, where: str) -> Any:
+def validated(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+    """Plain values as a type that pydantic knows.
+
+    Raises:
+        InputError: the first value that is not what its field expects.
+    """
     try:
-        return adapter.validate_python(values)
+        return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
@@ -179,7 +184,7 @@ def make(values: Mapping[str, Any], where: str) -> Spec:
     for key in values:
         if key not in Spec.model_fields:
             raise unknown("key", key, Spec.model_fields, where)
-    spec: Spec = _validated(TypeAdapter(Spec), dict(values), where)
+    spec: Spec = validated(Spec, values, where)
     return spec
 
 

@@ -65,14 +65,14 @@ def log_symmetric(
 
     def term(order: Int[Array, " K"]) -> Float[Array, ""]:
         moved = permute(mixture, theta, order)
-        return log_q(moved) - _log_volume(mixture, moved)
+        return log_q(moved) - log_volume(mixture, moved)
 
     terms = jax.vmap(term)(orders)
-    own = _log_volume(mixture, theta)
+    own = log_volume(mixture, theta)
     return jax.nn.logsumexp(terms) - math.log(len(orders)) + own
 
 
-def _log_volume(mixture: Mixture, theta: Parameters) -> Float[Array, ""]:
+def log_volume(mixture: Mixture, theta: Parameters) -> Float[Array, ""]:
     """Log |d weights / d sticks|, up to a constant: the flat Dirichlet's density."""
     flat = Dirichlet(1.0).prior(mixture.components)
     return weights.log_density(theta, flat.astype(mixture.log_base.dtype))

@@ -3,7 +3,7 @@ import pytest
 
 from vi_bench.comparison import Margin, Sample, compare
 from vi_bench.comparison.measures import Distance, Estimate, Summary
-from vi_bench.comparison.verdict import _holm, judge
+from vi_bench.comparison.verdict import holm, judge
 
 MEANS = np.array([[-6.0, 0.0], [6.0, 1.0], [0.0, 8.0]])
 
@@ -129,16 +129,16 @@ def test_the_verdict_by_hand():
 
 
 def test_holm_by_hand():
-    assert _holm([0.01, 0.04, 0.03]) == [True, False, False]
-    assert _holm([0.01, 0.02, 0.04]) == [True, True, True]
-    assert _holm([0.2, 0.001]) == [False, True]
+    assert holm([0.01, 0.04, 0.03]) == [True, False, False]
+    assert holm([0.01, 0.02, 0.04]) == [True, True, True]
+    assert holm([0.2, 0.001]) == [False, True]
 
 
 def test_holm_keeps_its_false_alarm_rate(random):
     """On the edge of every band at once: 2000 runs, rate 5 % plus 4.5 errors."""
     from scipy.stats import norm
 
-    false = sum(any(_holm(list(norm.sf(random.normal(size=12))))) for _ in range(2000))
+    false = sum(any(holm(list(norm.sf(random.normal(size=12))))) for _ in range(2000))
     assert false / 2000 < 0.05 + 4.5 * np.sqrt(0.05 * 0.95 / 2000)
 
 

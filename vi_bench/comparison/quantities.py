@@ -15,10 +15,10 @@ RARE = 0.01
 
 
 def flatten(
-    named: Mapping[str, tuple[np.ndarray, tuple[str, ...]]],
+    named: Mapping[str, tuple[Any, tuple[str, ...]]],
     coordinates: Mapping[str, Sequence[object]],
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Every coordinate of every array by its label.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Every coordinate of every array by its label; arrays of NumPy or JAX.
 
     Args:
         named: name -> (values (chain, draw, *dims), dims), "component" first where a
@@ -29,8 +29,8 @@ def flatten(
         Columns (chain, draw, K) of what each component has, and scalars (chain, draw)
         of what they share.
     """
-    columns: dict[str, np.ndarray] = {}
-    shared: dict[str, np.ndarray] = {}
+    columns: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     for name, (values, dims) in named.items():
         own = dims[:1] == ("component",)
         rest = dims[1:] if own else dims
@@ -44,11 +44,13 @@ def flatten(
 
 
 def invariants(
-    columns: Mapping[str, np.ndarray],
-    shared: Mapping[str, np.ndarray],
-    log_joint: np.ndarray | None,
-) -> dict[str, np.ndarray]:
+    columns: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    log_joint: Any,
+) -> dict[str, Any]:
     """Scalars that no permutation of the components changes, each (chain, draw).
+
+    Arrays of NumPy or JAX; `log_joint` may be None.
 
     The log joint density; what components share; per column the mean and the mean
     square over components, weighted where weights are drawn. Where they are not, the
@@ -62,7 +64,7 @@ def invariants(
     weights = columns.get(WEIGHT)
     for label, values in columns.items():
         if values.shape[-1] > 1 and (weights is None or label == WEIGHT):
-            ordered = np.sort(values, axis=-1)
+            ordered = values.__array_namespace__().sort(values, axis=-1)
             for rank in range(values.shape[-1]):
                 found[f"sorted {label} {rank + 1}"] = ordered[..., rank]
     return found

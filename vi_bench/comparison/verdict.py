@@ -147,7 +147,7 @@ def judge(
             f"about {more} further draws are needed",
             more,
         )
-    outside = _holm([float(norm.sf(t.excess)) for t in tests])
+    outside = holm([float(norm.sf(t.excess)) for t in tests])
     if any(outside):
         far = [t for t, out in zip(tests, outside, strict=True) if out]
         worst = max(far, key=lambda t: abs(t.value) / t.band)
@@ -192,12 +192,12 @@ def _tests(distances: Mapping[str, Distance], margin: Margin) -> list[_Test]:
     return tests
 
 
-def _holm(p_values: list[float]) -> list[bool]:
-    """Which hypotheses Holm's step-down procedure rejects at ALPHA."""
+def holm(p_values: list[float], level: float = ALPHA) -> list[bool]:
+    """Which hypotheses Holm's step-down procedure rejects at a level."""
     order = np.argsort(p_values)
     rejected = [False] * len(p_values)
     for position, index in enumerate(order):
-        if p_values[index] > ALPHA / (len(p_values) - position):
+        if p_values[index] > level / (len(p_values) - position):
             break
         rejected[index] = True
     return rejected

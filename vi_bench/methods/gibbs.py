@@ -123,6 +123,12 @@ class Gibbs:
             Stage(last, collect, part_of_inference=False),
         )
 
+    def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
+        """One sweep."""
+        if not isinstance(mixture.family, GibbsStep):
+            raise NotApplicable("the family has no `resample`")
+        return sweep(key, mixture, theta, self.permute)
+
     def _start(self, key: Key, mixture: Mixture) -> Parameters:
         """A first sweep from one component on each cluster of a short k-means run."""
         place, first = jax.random.split(key)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge, Gt, Lt
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from vi_bench import starts
@@ -22,6 +23,9 @@ from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, St
 from vi_bench.iterate import over_lanes
 from vi_bench.mixture import Mixture
 from vi_bench.numpyro_model import constrain, unconstrain
+
+STEP = 0.3
+"""Step size of a transition outside of a run: any leaves the posterior invariant."""
 
 PARTS = 20
 """Calls that the sampling stage is cut into, so that progress can be shown."""
@@ -97,6 +101,16 @@ class NUTS:
             Stage("sample", sample, calls=-(-draws // part)),
             Stage("collect", collect, part_of_inference=False),
         )
+
+    def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
+        """One trajectory, of step size STEP in the unit metric."""
+        density, free = unconstrained_density(mixture), unconstrain(mixture, theta)
+        metric = jnp.ones_like(ravel_pytree(free)[0])
+        state = blackjax.nuts.init(free, density)
+        step = jnp.asarray(STEP, metric.dtype)
+        chain = empty_chain(state, step, metric, 1)
+        moved, _ = self._kernel(mixture)(key, chain)
+        return constrain(mixture, moved.position)[0]
 
     def _kernel(self, mixture: Mixture) -> Callable[[Key, Chain], tuple[Any, Any]]:
         density = unconstrained_density(mixture)

@@ -31,9 +31,13 @@ from vi_bench.methods._particles import (
     log_mean_evidence,
 )
 from vi_bench.mixture import Mixture
+from vi_bench.numpyro_model import constrain, unconstrain
 
 SLICE = 5
 """Temperatures that every run may take between two looks at the clock."""
+
+STEP = 0.2
+"""Step size of a move outside of a run: any leaves the posterior invariant."""
 
 BATCH = 50
 """Particles moved at once: their (K, block) logits stay in a core's cache."""
@@ -137,8 +141,21 @@ class SMC:
             done=jnp.zeros((), bool),
         )
 
-    def _kernel(self, mixture: Mixture) -> Callable[..., tuple[Any, Any]]:
-        """BlackJAX's step: resample, move, and weigh for the next temperature."""
+    def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
+        """One Hamiltonian move at temperature 1, of step size about STEP."""
+        log_prior, log_likelihood = densities(mixture)
+
+        def density(free: Parameters) -> Float[Array, ""]:
+            return log_prior(free) + log_likelihood(free)
+
+        free = unconstrain(mixture, theta)
+        metric = jnp.ones_like(ravel_pytree(free)[0])
+        state, step = blackjax.hmc.init(free, density), jnp.asarray(STEP, metric.dtype)
+        moved, _ = self._move()(key, state, density, step, metric)
+        return constrain(mixture, moved.position)[0]
+
+    def _move(self) -> Callable[..., tuple[Any, Any]]:
+        """A Hamiltonian move, its step size jittered; and its acceptance rate."""
         move = blackjax.hmc.build_kernel()
 
         def step(
@@ -149,9 +166,13 @@ class SMC:
             state, info = move(own, state, density, size, metric, self.leapfrog)
             return state, info.acceptance_rate
 
+        return step
+
+    def _kernel(self, mixture: Mixture) -> Callable[..., tuple[Any, Any]]:
+        """BlackJAX's step: resample, move, and weigh for the next temperature."""
         kernel: Callable[..., tuple[Any, Any]] = adaptive_tempered.build_kernel(
             *densities(mixture),
-            step,
+            self._move(),
             blackjax.hmc.init,
             resampling.systematic,
             self.target_ess,

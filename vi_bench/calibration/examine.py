@@ -1,0 +1,150 @@
+"""One simulation: a method on its rows, and where the truth lies among the draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float
+
+from vi_bench.calibration.programs import Truth, through
+from vi_bench.calibration.quantities import Coordinates, quantities
+from vi_bench.calibration.variational import (
+    coordinates_compared,
+    normal_means,
+    pairs,
+)
+from vi_bench.contract import Draws, ExponentialFactors, Key, Method, Parameters
+from vi_bench.iterate import CONVERGED
+from vi_bench.mixture import Factors, Mixture
+from vi_bench.response import quantities as responding
+from vi_bench.response import sds
+
+Found = dict[str, Array]
+"""What is kept of a simulation; leading axes of simulations are added by the caller."""
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """A method, and how its draws are read.
+
+    Attributes:
+        method: the method.
+        template: the mixture without rows.
+        coordinates: of the family's dimensions.
+        draws: that are ranked.
+        thin: transitions per ranked draw.
+    """
+
+    method: Method
+    template: Mixture
+    coordinates: Coordinates
+    draws: int
+    thin: int
+
+    def labels(self, theta: Parameters) -> tuple[list[str], list[str]]:
+        """The quantities, and VSBC's coordinates, for a theta of the right shapes."""
+        found: list[list[str]] = []
+
+        def look(theta: Parameters) -> Array:
+            rows = jnp.zeros((1, self.template.features))
+            mixture = self.template.with_rows(rows)
+            lifted = {name: v[None] for name, v in theta.items()}
+            found.append(list(quantities(mixture, lifted, self.coordinates)))
+            found.append(coordinates_compared(mixture, theta, self.coordinates))
+            return jnp.zeros(())
+
+        jax.eval_shape(look, theta)
+        return found[0], found[1]
+
+    def __call__(self, key: Key, truth: Truth) -> Found:
+        """Run the method on the rows, and rank theta* among its draws.
+
+        Returns:
+            "below" and "equal", numbers of draws (Q,); "exact", the distribution
+            function under q where that is known, else NaN (Q,); "finite", whether all
+            draws are; "diverging", the share of diverging transitions. Of methods that
+            end at a fixed point of CAVI, also "lr below" and "lr exact", the same under
+            q stretched to linear response's sds, and "lr strict", whether it has any.
+            Of variational methods whose q is known, `pairs`.
+        """
+        mixture = self.template.with_rows(truth.rows)
+        raw = through(self.method, mixture, key, self.draws * self.thin)
+        last = slice(self.thin - 1, None, self.thin)
+        draws = {name: v[0, last] for name, v in raw.parameters.items()}
+        of_draws = quantities(mixture, draws, self.coordinates)
+        lifted = {name: v[None] for name, v in truth.theta.items()}
+        of_truth = quantities(mixture, lifted, self.coordinates)
+        values = jnp.stack(list(of_draws.values()))
+        own = jnp.stack([of_truth[label][0] for label in of_draws])
+        labels = list(of_draws)
+        diverging = raw.sample_stats.get("diverging", jnp.zeros(()))
+        found = {
+            "below": jnp.sum(values < own[:, None], axis=1),
+            "equal": jnp.sum(values == own[:, None], axis=1),
+            "exact": self._exact(mixture, raw.factors, labels, own),
+            "finite": jnp.all(jnp.isfinite(values)) & jnp.all(jnp.isfinite(own)),
+            "diverging": jnp.mean(diverging.astype(own.dtype)),
+        }
+        if raw.factors is not None and isinstance(mixture.family, ExponentialFactors):
+            found |= self._responding(mixture, raw, labels, values, own)
+        if self.method.kind == "variational" and raw.log_q is not None:
+            found |= pairs(mixture, raw.factors, draws, truth.theta, self.coordinates)
+        return found
+
+    def _exact(
+        self,
+        mixture: Mixture,
+        q: Factors | None,
+        labels: list[str],
+        at: Float[Array, " Q"],
+    ) -> Float[Array, " Q"]:
+        """The distribution function under q at a value of each quantity, else NaN."""
+        known = {} if q is None else normal_means(mixture, q, self.coordinates)
+        terms = [
+            norm.cdf((value - known[label][0]) / known[label][1])
+            if label in known
+            else jnp.full((), jnp.nan)
+            for label, value in zip(labels, at, strict=True)
+        ]
+        return jnp.stack(terms)
+
+    def _responding(
+        self,
+        mixture: Mixture,
+        raw: Draws,
+        labels: list[str],
+        values: Float[Array, "Q draws"],
+        own: Float[Array, " Q"],
+    ) -> Found:
+        """Ranks under q stretched around its means to linear response's sds.
+
+        The rank of theta* among stretched draws is that of theta* moved towards the
+        mean, by the inverse factor, among the draws themselves. Quantities that linear
+        response does not know are NaN.
+        """
+        q, centre = raw.factors, np.zeros(mixture.features)
+        named = list(responding(mixture, q, centre, self.coordinates))
+        found = sds(mixture, q, self.coordinates)
+        place = [named.index(label) if label in named else -1 for label in labels]
+        ratio = (found.corrected / found.mean_field)[jnp.asarray(place)]
+        known = jnp.asarray([at >= 0 for at in place])
+        middle = jnp.mean(values, axis=1)
+        moved = middle + (own - middle) / ratio
+        exact = normal_means(mixture, q, self.coordinates)
+        for i, label in enumerate(labels):
+            if label in exact:
+                mean = exact[label][0]
+                moved = moved.at[i].set(mean + (own[i] - mean) / ratio[i])
+        below = jnp.sum(values < moved[:, None], axis=1)
+        usable = known & jnp.isfinite(ratio) & (ratio > 0)
+        converged = raw.report.get("status", jnp.asarray(CONVERGED)) == CONVERGED
+        return {
+            "lr below": jnp.where(usable, below, -1),
+            "lr exact": self._exact(mixture, q, labels, moved),
+            "lr ratio": jnp.where(usable, ratio, jnp.nan),
+            "lr strict": found.strict & converged,
+        }

@@ -1,0 +1,60 @@
+"""A whole method inside one compiled program, for many data sets."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from vi_bench.contract import Draws, Key, Method, Parameters, Problem, Stage
+from vi_bench.mixture import Mixture
+from vi_bench.streams import stream
+
+
+class Truth(NamedTuple):
+    """What was simulated: parameters from the prior, rows given them (*sims, N, d)."""
+
+    theta: Parameters
+    rows: Float[Array, "*sims N d"]
+
+
+def simulate(template: Mixture, rows: int, key: Key) -> Truth:
+    """One draw from the joint law p(theta) p(X | theta)."""
+    of_theta, of_rows = jax.random.split(key)
+    theta = template.draw(of_theta, template.prior(), ())
+    x, _ = template.simulate(of_rows, rows, theta)
+    return Truth(theta, x.astype(template.log_base.dtype))
+
+
+def through(method: Method, mixture: Mixture, key: Key, draws: int) -> Draws:
+    """Prepare a method and run all its stages, one chain; everything may be traced.
+
+    Raises:
+        NotApplicable: the method cannot work on this problem.
+        jax.errors.JAXTypeError: it needs the data on the host.
+    """
+    stages = method.prepare(Problem(mixture, 1, draws), stream(key, "prepare"))
+    carry: Any = None
+    for stage in stages:
+        carry = repeated(stage, stream(key, stage.name), mixture, carry)
+    found: Draws = carry
+    return found
+
+
+def repeated(stage: Stage, key: Key, mixture: Mixture, carry: Any) -> Any:
+    """All calls of a stage; one whose work is done leaves its carry as it is."""
+    keys = jax.random.split(key, stage.calls)
+    if stage.calls == 1:
+        return stage.run(keys[0], mixture, carry)
+    return lax.fori_loop(
+        0, stage.calls, lambda i, carry: stage.run(keys[i], mixture, carry), carry
+    )
+
+
+def keys_of(seed: int, name: str, indices: Array) -> Key:
+    """A key for each simulation: by its index and a name, whatever runs beside it."""
+    base = stream(jax.random.key(seed), name)
+    return jax.vmap(lambda i: jax.random.fold_in(base, i))(jnp.asarray(indices))

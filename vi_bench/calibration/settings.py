@@ -1,0 +1,135 @@
+"""What a calibration is made of: checked before anything is computed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Lt
+from pydantic import BaseModel, ConfigDict, Field
+
+from vi_bench.calibration.priors import fixed_family, model_of
+from vi_bench.errors import InputError, unknown
+from vi_bench.spec import Spec, choose, read, validated
+
+METHODS = ("cavi", "nuts", "exact")
+"""By default: an approximation, a sampler, and the posterior itself."""
+
+
+class Settings(BaseModel):
+    """One calibration; two with equal settings give equal numbers.
+
+    Attributes:
+        model: {"name": ..., hyperparameters}, every one of them fixed.
+        weights: {"name": ..., settings}.
+        methods: label -> {"method": registered name, by default the label; settings}.
+        sims: data sets, each with parameters of its own from the prior.
+        components: K.
+        rows: of each data set.
+        features: d.
+        draws: ranked draws of a Markov chain or of particles.
+        thin: transitions per ranked draw, so that they are nearly independent.
+        independent: ranked draws of methods whose draws are independent.
+        geweke: chains of Geweke's test; 0 leaves it out.
+        turns: transitions of each of these chains, new rows after every one.
+        level: family-wise error rate of the tests of one method.
+        chunk: data sets that one call of a compiled program handles.
+        seed: of everything.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: dict[str, Any] = Field(default_factory=lambda: {"name": "gaussian"})
+    weights: dict[str, Any] = Field(default_factory=lambda: {"name": "uniform"})
+    methods: dict[str, dict[str, Any]] = Field(
+        default_factory=lambda: dict[str, dict[str, Any]]((m, {}) for m in METHODS)
+    )
+    sims: Annotated[int, Ge(20)] = 500
+    components: Annotated[int, Ge(1)] = 2
+    rows: Annotated[int, Ge(1)] = 10
+    features: Annotated[int, Ge(1)] = 1
+    draws: Annotated[int, Ge(20)] = 100
+    thin: Annotated[int, Ge(1)] = 10
+    independent: Annotated[int, Ge(20)] = 2000
+    geweke: Annotated[int, Ge(0)] = 2000
+    turns: Annotated[int, Ge(1)] = 10
+    level: Annotated[float, Gt(0), Lt(0.5)] = 0.01
+    chunk: Annotated[int, Ge(1)] = 50
+    seed: Annotated[int, Ge(0)] = 0
+
+    @property
+    def spec(self) -> Spec:
+        """What names and builds models, weights and methods."""
+        shared = ("model", "weights", "methods", "components", "seed")
+        return Spec(**{name: getattr(self, name) for name in shared})
+
+    def family(self) -> Any:
+        """The family, all hyperparameters set."""
+        return fixed_family(self.spec, self.features)
+
+
+def settle(
+    model: Any,
+    fields: Mapping[str, Any],
+    methods: Any = None,
+    given: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Settings from what a user names.
+
+    Args:
+        model: a registered name, a .toml spec (its model, weights, components, seed
+            and methods are taken, its data are not), or {"name": ..., settings}.
+        fields: of `Settings`; None leaves the default.
+        methods: labels, or label -> settings.
+        given: hyperparameters, before those of `model`.
+
+    Raises:
+        InputError: something is unknown, or not fit; one line says what.
+    """
+    values: dict[str, Any] = {}
+    known: dict[str, Any] = {}
+    if isinstance(model, str) and model.endswith(".toml"):
+        spec = read(model, {})
+        for name in ("model", "weights", "components", "seed", "methods"):
+            if name in spec.model_fields_set:
+                values[name] = getattr(spec, name)
+        known = dict(values.get("methods", {}))
+        model = values.get("model", {"name": "gaussian"})
+    model = {"name": model} if isinstance(model, str) else dict(model)
+    values |= {name: value for name, value in fields.items() if value is not None}
+    values["model"] = model_of(model | dict(given or {}))
+    if isinstance(values.get("weights"), str):
+        values["weights"] = {"name": values["weights"]}
+    if isinstance(methods, Mapping):
+        values["methods"] = {label: dict(own or {}) for label, own in methods.items()}
+    elif isinstance(methods, str):
+        raise InputError(f"methods = {methods!r}: expected a list of methods")
+    elif isinstance(methods, Iterable):
+        values["methods"] = choose(methods, known)
+    for name in values:
+        if name not in Settings.model_fields:
+            raise unknown("key", name, Settings.model_fields, "calibrate")
+    settings: Settings = validated(Settings, values, "calibrate")
+    settings.spec.inference()
+    settings.spec.mixing()
+    settings.family()
+    return settings
+
+
+def parsed(given: Iterable[str]) -> dict[str, Any]:
+    """Hyperparameters from "name=value", the value as in a TOML file.
+
+    Raises:
+        InputError: there is no "=", or no value of TOML behind it.
+    """
+    found = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        try:
+            found[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            equals = ""
+        if not equals or not name.strip():
+            raise InputError(f"--set {item}: expected name=value, as in sigma=3.0")
+    return found

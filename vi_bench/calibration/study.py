@@ -1,0 +1,225 @@
+"""Run a calibration: compile once per method, work through the chunks on every core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from vi_bench.calibration.calibration import Calibration
+from vi_bench.calibration.examine import Examiner
+from vi_bench.calibration.geweke import one_chain
+from vi_bench.calibration.programs import Truth, keys_of, simulate
+from vi_bench.calibration.settings import Settings
+from vi_bench.calibration.store import Store
+from vi_bench.contract import Method, Transition
+from vi_bench.data import feature_names
+from vi_bench.environment import computing, describe, find_device
+from vi_bench.errors import NotApplicable
+from vi_bench.mixture import Mixture, bind
+from vi_bench.progress import Watcher
+
+Arrays = dict[str, np.ndarray]
+Program = Callable[..., Any]
+
+INDEPENDENT = ("variational", "exact")
+"""Kinds whose draws are independent: many are cheap, none is thinned away."""
+
+
+def study(
+    settings: Settings, store: Store, watcher: Watcher, threads: int | None = None
+) -> Calibration:
+    """Every method on every data set, and what follows.
+
+    Numbers do not depend on the threads, nor on interruptions: keys belong to the
+    simulations, and a data set shares nothing with those beside it.
+
+    Args:
+        settings: what to do.
+        store: where finished chunks are kept and found again.
+        watcher: told of the progress.
+        threads: chunks worked on at once; by default one per core.
+
+    Raises:
+        KeyboardInterrupt: finished chunks are in the store.
+    """
+    # a data set is a few rows: on a CPU one after the other is quickest
+    device = find_device("cpu")
+    found = Calibration(settings)
+    with computing(device, 64):
+        found.environment = describe(device, 64)
+        family = settings.family()
+        nothing = np.zeros((0, settings.features))
+        mixing = settings.spec.mixing()
+        template = bind(family, nothing, settings.components, jnp.float64, mixing)
+        coordinates = family.coordinates(feature_names(settings.features))
+        truth = _truths(settings, template)
+        runner = _Runner(settings, store, watcher, threads or _cores(), device)
+        for label, method in settings.spec.inference().items():
+            draws, thin = _draws(settings, method)
+            examiner = Examiner(method, template, coordinates, draws, thin)
+            word = "done"
+            try:
+                one = jax.tree.map(lambda v: v[0], truth)
+                names, compared = examiner.labels(one.theta)
+                arrays = runner.simulations(label, examiner, truth)
+                found.add(label, arrays, names, compared, draws)
+                if settings.geweke and isinstance(method, Transition):
+                    chain = partial(
+                        one_chain,
+                        method,
+                        template,
+                        coordinates,
+                        settings.rows,
+                        settings.turns,
+                    )
+                    arrays = runner.chains(label, chain)
+                    found.add_joint(label, arrays, names)
+            except NotApplicable as reason:
+                found.skipped[label] = str(reason)
+                word = "skipped"
+            except Exception as error:
+                first = str(error).strip().partition("\n")[0]
+                found.failed[label] = f"{type(error).__name__}: {first}"
+                word = "failed"
+            watcher.end(label, word)
+    return found
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _draws(settings: Settings, method: Method) -> tuple[int, int]:
+    """How many draws are ranked, and how many are made for each."""
+    if method.kind in INDEPENDENT:
+        return settings.independent, 1
+    return settings.draws, settings.thin
+
+
+def _truths(settings: Settings, template: Mixture) -> Truth:
+    """Every simulation's parameters and rows, the last chunk filled up."""
+    size = settings.chunk * -(-settings.sims // settings.chunk)
+    keys = keys_of(settings.seed, "data", jnp.arange(size))
+    draw = partial(simulate, template, settings.rows)
+    found: Truth = jax.jit(lambda keys: lax.map(draw, keys))(keys)
+    return found
+
+
+class _Runner:
+    """Works through the chunks of one program after the other."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        watcher: Watcher,
+        threads: int,
+        device: Any,
+    ) -> None:
+        self.settings, self.store, self.watcher = settings, store, watcher
+        self.threads, self.device = threads, device
+
+    def simulations(self, label: str, examiner: Examiner, truth: Truth) -> Arrays:
+        """A method on all data sets (sims, ...)."""
+
+        def arguments(place: slice) -> tuple[Any, Any]:
+            indices = jnp.arange(place.start, place.stop)
+            keys = keys_of(self.settings.seed, label, indices)
+            return keys, jax.tree.map(lambda v: v[place], truth)
+
+        # a program that has to see the data on the host goes through them one by one
+        return self._all(
+            label, label, self.settings.sims, arguments, examiner, "simulations"
+        )
+
+    def chains(self, label: str, chain: Callable[..., Any]) -> Arrays:
+        """Geweke's test of a method (chains, Q)."""
+        name = f"{label}.geweke"
+
+        def arguments(place: slice) -> tuple[Any]:
+            indices = jnp.arange(place.start, place.stop)
+            return (keys_of(self.settings.seed, name, indices),)
+
+        return self._all(
+            label, name, self.settings.geweke, arguments, chain, "Geweke's test"
+        )
+
+    def _all(
+        self,
+        label: str,
+        name: str,
+        units: int,
+        arguments: Callable[[slice], tuple[Any, ...]],
+        one: Program,
+        words: str,
+    ) -> Arrays:
+        """Chunks of units, those that are not in the store yet."""
+        size = self.settings.chunk
+        number = -(-units // size)
+        places = [slice(i * size, (i + 1) * size) for i in range(number)]
+        missing = [i for i in range(number) if self.store.get(name, i) is None]
+        if missing:
+            self.watcher.stage(label, f"{words}: compiling", 0, 1)
+            program = self._program(one, arguments(places[missing[0]]))
+            self.watcher.stage(label, words, 0, 1)
+            work = [(i, partial(program, *arguments(places[i]))) for i in missing]
+            self._work(name, work, number)
+        parts = [self.store.get(name, i) for i in range(number)]
+        assert all(part is not None for part in parts)
+        held: list[Arrays] = [part for part in parts if part is not None]
+        return {k: np.concatenate([p[k] for p in held])[:units] for k in held[0]}
+
+    def _program(self, one: Program, example: tuple[Any, ...]) -> Program:
+        """Over a chunk: compiled or, where it cannot be traced, step by step."""
+
+        def chunk(*packed: Any) -> Any:
+            return lax.map(lambda unit: one(*unit), packed)
+
+        try:
+            return jax.jit(chunk).lower(*example).compile()
+        except jax.errors.JAXTypeError:
+            return partial(self._one_by_one, one)
+
+    def _one_by_one(self, one: Program, *packed: Any) -> Any:
+        with computing(self.device, 64):
+            size = len(jax.tree.leaves(packed)[-1])
+            units = [
+                one(*jax.tree.map(lambda v: v[i], packed))  # noqa: B023
+                for i in range(size)
+            ]
+            return jax.tree.map(lambda *leaves: np.stack(leaves), *units)
+
+    def _work(
+        self, name: str, work: Sequence[tuple[int, Callable[[], Any]]], number: int
+    ) -> None:
+        """Every piece of work, several at once; what is done is kept, come what may."""
+        pool = ThreadPoolExecutor(self.threads)
+        places: dict[Future[Arrays], int] = {
+            pool.submit(_host, piece): index for index, piece in work
+        }
+        try:
+            done = number - len(work)
+            for future in as_completed(places):
+                self.store.put(name, places.pop(future), future.result())
+                done += 1
+                self.watcher.tick(done, number + 1)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            for future, index in places.items():
+                if not future.cancelled() and future.exception() is None:
+                    self.store.put(name, index, future.result())
+
+
+def _host(piece: Callable[[], Any]) -> Arrays:
+    found: Arrays = jax.tree.map(np.asarray, piece())
+    return found
