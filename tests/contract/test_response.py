@@ -125,7 +125,7 @@ def test_it_equals_the_inverse_curvature_of_the_bound(name, random):
 
     def quantities(eta):
         names = tuple(f"x{j}" for j in range(x.shape[1]))
-        named = response._quantities(
+        named = response.quantities(
             mixture, factors(eta), data_centre(family, x), family.coordinates(names)
         )
         return jnp.stack(list(named.values()))

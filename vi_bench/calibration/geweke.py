@@ -1,9 +1,10 @@
 """Geweke's (2004) joint-distribution test of a Markov kernel, perfectly started.
 
-Chains begin at independent draws (theta, X) from the joint law, and by turns theta is
-moved by the kernel given X, and X is drawn anew given theta. If the kernel leaves
+Chains begin at independent draws (theta, X) from the joint law, and by turns X is
+drawn anew given theta, and theta is moved by the kernel given X. If the kernel leaves
 p(theta | X) invariant, every end is a draw from the joint law again: independent ones,
-so a two-sample test against fresh draws is exact.
+so a two-sample test against fresh draws is exact. The kernel has the last word: after
+new rows theta and X would fit together even if the kernel had never looked at X.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from vi_bench.mixture import Mixture
 def alternate(
     kernel: Transition, template: Mixture, key: Key, start: Truth, turns: int
 ) -> Truth:
-    """Turns of theta <- kernel(theta | X), X <- p(X | theta), from one (theta, X)."""
+    """Turns of X <- p(X | theta), theta <- kernel(theta | X), from one (theta, X)."""
     rows = start.rows.shape[-2]
 
     def turn(at: Truth, key: Key) -> tuple[Truth, None]:
-        of_kernel, of_rows = jax.random.split(key)
-        mixture = template.with_rows(at.rows)
-        theta = kernel.transition(of_kernel, mixture, at.theta)
-        x, _ = template.simulate(of_rows, rows, theta)
-        return Truth(theta, x.astype(at.rows.dtype)), None
+        of_rows, of_kernel = jax.random.split(key)
+        x, _ = template.simulate(of_rows, rows, at.theta)
+        x = x.astype(at.rows.dtype)
+        theta = kernel.transition(of_kernel, template.with_rows(x), at.theta)
+        return Truth(theta, x), None
 
     return lax.scan(turn, start, jax.random.split(key, turns))[0]
 

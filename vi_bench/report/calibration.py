@@ -217,8 +217,13 @@ def ecdfs(found: Calibration) -> Figure | None:
         axes.set_title(name, fontsize=9)
         axes.set_xlim(0, 1)
         axes.tick_params(labelsize=8)
+    shown = [label for label in styles if label in handles]
     figure.legend(
-        handles.values(), handles, loc="outside lower center", ncols=5, frameon=False
+        [handles[label] for label in shown],
+        shown,
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
     )
     more = f", the first {PANELS} of {len(names)}" if len(names) > PANELS else ""
     figure.suptitle(
@@ -226,7 +231,6 @@ def ecdfs(found: Calibration) -> Figure | None:
         f"{100 * (1 - level):g} % band{more}",
         fontsize=10,
     )
-    figure.supxlabel("PIT", fontsize=9)
     return figure
 
 

@@ -1,0 +1,200 @@
+"""The parts of a simulation, each against an independent way to the same number."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vi_bench import catalogue
+from vi_bench.calibration.priors import PRIORS, fixed_family, model_of
+from vi_bench.calibration.programs import simulate, through
+from vi_bench.calibration.quantities import quantities
+from vi_bench.calibration.settings import parsed, settle
+from vi_bench.calibration.variational import marginals, normal_means, pairs
+from vi_bench.data import Table, feature_names
+from vi_bench.errors import InputError
+from vi_bench.methods.cavi import CAVI
+from vi_bench.mixture import bind
+from vi_bench.response import linear_response, sds
+from vi_bench.response import quantities as responding
+from vi_bench.spec import Spec
+from vi_bench.symmetry import permute
+
+FEATURES = 2
+
+
+def template(name, weights="uniform", **given):
+    settings = {"name": weights}
+    spec = Spec(model=model_of({"name": name} | given), weights=settings)
+    family = fixed_family(spec, FEATURES)
+    nothing = np.zeros((0, FEATURES))
+    mixture = bind(family, nothing, 2, jnp.float64, spec.mixing())
+    return mixture, family.coordinates(feature_names(FEATURES))
+
+
+def fitted(name, weights="uniform", rows=10):
+    empty, coordinates = template(name, weights)
+    truth = simulate(empty, rows, jax.random.key(3))
+    mixture = empty.with_rows(truth.rows)
+    draws = through(CAVI(restarts=3), mixture, jax.random.key(5), 4000)
+    return mixture, coordinates, truth, draws
+
+
+def test_every_family_that_ships_has_fixed_hyperparameters():
+    shipped = {
+        name for name, e in catalogue.entries("model").items() if e.origin == "shipped"
+    }
+    assert set(PRIORS) == shipped
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_rows_from_the_prior_are_rows_of_the_family(name):
+    empty, _ = template(name)
+    truth = simulate(empty, 20, jax.random.key(0))
+    x = np.asarray(truth.rows)
+    assert x.shape == (20, FEATURES)
+    family = fixed_family(Spec(model=model_of({"name": name})), FEATURES)
+    family.check(Table("simulated", x, feature_names(FEATURES)))
+
+
+@pytest.mark.parametrize("weights", ["uniform", "dirichlet"])
+def test_the_quantities_do_not_know_the_labels(weights):
+    empty, coordinates = template("gaussian-diagonal", weights)
+    truth = simulate(empty, 15, jax.random.key(2))
+    mixture = empty.with_rows(truth.rows)
+    other = permute(mixture, truth.theta, jnp.array([1, 0]))
+    one, two = (
+        quantities(mixture, {n: v[None] for n, v in theta.items()}, coordinates)
+        for theta in (truth.theta, other)
+    )
+    assert {"log joint", "log likelihood", "mean mu[x0]"} <= set(one)
+    for label in one:
+        np.testing.assert_allclose(one[label], two[label], rtol=1e-9, err_msg=label)
+
+
+def test_rows_can_be_traced(random):
+    empty, _ = template("gaussian")
+    x = random.normal(size=(1030, FEATURES))
+    x -= x.mean(axis=0)  # what `bind` would subtract
+    family = fixed_family(Spec(model=model_of({"name": "gaussian"})), FEATURES)
+    bound, q = bind(family, x, 2, jnp.float64), empty.prior()
+    traced = jax.jit(lambda x: empty.with_rows(x).step(q)[0])(x)
+    np.testing.assert_allclose(traced, bound.step(q)[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "gaussian-semiconjugate"])
+def test_normal_means_are_those_of_the_draws(name):
+    """4000 draws: within 4.5 errors of the mean, and 10 % of the sd."""
+    mixture, coordinates, _, draws = fitted(name)
+    known = normal_means(mixture, draws.factors, coordinates)
+    assert set(known) == {"mean mu[x0]", "mean mu[x1]"}
+    theta = {n: v[0] for n, v in draws.parameters.items()}
+    values = quantities(mixture, theta, coordinates)
+    for label, (mean, sd) in known.items():
+        found = np.asarray(values[label])
+        assert abs(found.mean() - mean) < 4.5 * sd / np.sqrt(4000)
+        assert found.std() == pytest.approx(float(sd), rel=0.1)
+
+
+def test_weights_that_are_drawn_leave_no_mean_normal():
+    mixture, coordinates, _, draws = fitted("gaussian", "dirichlet")
+    assert normal_means(mixture, draws.factors, coordinates) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "exact"),
+    [
+        ("gaussian", {"mu"}),
+        ("gaussian-diagonal", {"precision"}),
+        ("poisson", {"rate"}),
+        ("bernoulli", {"probability"}),
+        ("categorical", {"probability_0", "probability_1"}),
+    ],
+)
+def test_marginal_distribution_functions_are_those_of_the_draws(name, exact):
+    """Each p within 4.5 errors of a share of 4000 draws."""
+    mixture, coordinates, truth, draws = fitted(name, "dirichlet")
+    assert set(marginals(mixture, draws.factors)) == exact
+    theta = {n: v[0] for n, v in draws.parameters.items()}
+    by_q = pairs(mixture, draws.factors, theta, truth.theta, coordinates)
+    by_draws = pairs(mixture, None, theta, truth.theta, coordinates)
+    p = np.asarray(by_q["p"])
+    error = np.sqrt(p * (1 - p) / 4000) + 1e-3
+    assert np.all(np.abs(p - by_draws["p"]) < 4.5 * error)
+    assert np.any(p != np.asarray(by_draws["p"]))
+
+
+@pytest.mark.parametrize("weights", ["uniform", "dirichlet"])
+def test_linear_response_in_a_trace_is_that_on_the_host(weights):
+    mixture, coordinates, _, draws = fitted("gaussian-diagonal", weights, rows=30)
+    centre = np.zeros(FEATURES)
+    host = linear_response(mixture, draws.factors, centre, coordinates)
+    assert not host.refused
+    found = jax.jit(lambda q: sds(mixture, q, coordinates))(draws.factors)
+    labels = list(responding(mixture, draws.factors, centre, coordinates))
+    assert bool(found.strict)
+    assert tuple(labels) == host.labels
+    np.testing.assert_allclose(found.corrected, list(host.sd.values()), rtol=1e-6)
+    np.testing.assert_allclose(
+        found.mean_field, list(host.mean_field_sd.values()), rtol=1e-6
+    )
+
+
+def test_away_from_a_fixed_point_nothing_is_strict():
+    mixture, coordinates, _, draws = fitted("gaussian", rows=30)
+    off = draws.factors._replace(components=draws.factors.components * 1.01)
+    assert not sds(mixture, off, coordinates).strict
+
+
+def test_hyperparameters_that_only_data_give_are_refused(tmp_path):
+    source = (catalogue.PACKAGE / "models" / "poisson.py").read_text()
+    (tmp_path / "mine.py").write_text(source)
+    name = catalogue.add_file("model", tmp_path / "mine.py")
+    with pytest.raises(InputError, match="shape is not set, and there are no data"):
+        settle(name, {})
+    settled = settle(name, {}, given={"shape": 2.0, "rate": 1.0})
+    assert settled.model == {"name": name, "shape": 2.0, "rate": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "methods", "given", "message"),
+    [
+        ("gausian", {}, None, {}, "unknown model 'gausian'.*did you mean 'gaussian'"),
+        ("gaussian", {"sims": 5}, None, {}, "sims = 5"),
+        ("gaussian", {"level": 0.7}, None, {}, "level = 0.7"),
+        ("gaussian", {"row": 5}, None, {}, "unknown key 'row'.*did you mean 'rows'"),
+        ("gaussian", {}, ["cavi", "cavi"], {}, "named twice"),
+        ("gaussian", {}, ["cavy"], {}, "unknown method 'cavy'"),
+        ("gaussian", {}, {"cavi": {"restart": 2}}, {}, "unknown key 'restart'"),
+        ("gaussian", {"weights": "flat"}, None, {}, "unknown weights 'flat'"),
+        ("gaussian", {}, None, {"sigma": -1.0}, "sigma = -1.0"),
+        ("gaussian", {}, None, {"tau": 1.0}, "unknown key 'tau'"),
+        ("gaussian", {}, None, {"mean": (1.0, 2.0)}, "mean has 2 numbers"),
+        ("nothing.toml", {}, None, {}, "there is no such file"),
+    ],
+)
+def test_bad_settings_are_one_line(model, fields, methods, given, message):
+    with pytest.raises(InputError, match=message) as caught:
+        settle(model, fields, methods, given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_spec_file_gives_model_weights_and_settings_of_methods(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'components = 3\ndata = "faithful"\n'
+        '[model]\nname = "gaussian"\nsigma = 3.0\n'
+        '[weights]\nname = "dirichlet"\n[methods.cavi]\nrestarts = 2\n'
+    )
+    settled = settle(str(path), {"rows": 7}, ["cavi", "gibbs"])
+    assert settled.model == {"name": "gaussian", **PRIORS["gaussian"], "sigma": 3.0}
+    assert settled.weights == {"name": "dirichlet"}
+    assert settled.methods == {"cavi": {"restarts": 2}, "gibbs": {}}
+    assert (settled.components, settled.rows) == (3, 7)
+
+
+def test_hyperparameters_of_the_command_line():
+    assert parsed(["sigma=3", "mean=[0.0, 1.0]"]) == {"sigma": 3, "mean": [0.0, 1.0]}
+    for bad in ("sigma", "sigma=", "=3", "sigma=a"):
+        with pytest.raises(InputError, match="expected name=value"):
+            parsed([bad])
