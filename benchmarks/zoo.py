@@ -18,10 +18,10 @@ from typing import Any
 
 from rich import print as show
 from rich.table import Table
+from vi_bench.verification.checks import PROVES
 
 from tests.zoo.gaussian import APPROXIMATIONS, MUTANTS, Right
 from vi_bench.verification import Report, verify
-from vi_bench.verification.checks import PROVES
 from vi_bench.verification.verifier import PROMISES
 
 CHECKS = [*PROMISES, *PROVES]

@@ -6,10 +6,10 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+from vi_bench.verification.checks import PROVES
 
 from vi_bench import catalogue
 from vi_bench.spec import Spec, make, read
-from vi_bench.verification.checks import PROVES
 from vi_bench.verification.verifier import PROMISES
 
 ROOT = Path(__file__).parent.parent

@@ -174,17 +174,25 @@ def compare(
 
 @app.command()
 def verify(
-    method: Annotated[str, typer.Argument(help="path/to/file.py:function, or cavi.")],
+    method: Annotated[
+        str,
+        typer.Argument(help="path/to/file.py:function, or a method's name."),
+    ],
+    families: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated, of f(problem); by default all."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the battery's data.")] = 0,
-    limit: Annotated[float, typer.Option(help="Seconds that one fit may take.")] = 30.0,
+    limit: Annotated[float, typer.Option(help="Seconds that one fit may take.")] = 60.0,
 ) -> None:
-    """Look for faults in a CAVI: exit 0 if there are none, 1 if a check fails."""
+    """Look for faults in a method: exit 0 if there are none, 1 if a check fails."""
     from vi_bench.errors import InputError
     from vi_bench.report.verification import verification_lines, verification_table
     from vi_bench.verification import verify as verified
 
+    chosen = [f.strip() for f in families.split(",")] if families else None
     try:
-        report = verified(method, seed=seed, limit=limit)
+        report = verified(method, seed=seed, limit=limit, families=chosen)
     except InputError as error:
         _refuse(str(error))
     console = _console()

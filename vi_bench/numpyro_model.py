@@ -92,6 +92,8 @@ def sample_parameters(mixture: Mixture, factors: Mapping[str, Factor]) -> Parame
 def marginal_model(mixture: Mixture) -> None:
     """The model with the assignments summed out."""
     theta = sample_parameters(mixture, prior_factors(mixture))
+    if not mixture.rows:  # a plate cannot be empty
+        return
     log_weights = mixture.weights.log_weights(theta, mixture.components)
     component = mixture.family.component(theta)
     rows = mixture.data()

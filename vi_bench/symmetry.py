@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from vi_bench import weights
 from vi_bench.contract import Parameters
 from vi_bench.mixture import Mixture
-from vi_bench.weights import STICK, Dirichlet, StickBreaking
+from vi_bench.weights import STICK, StickBreaking
 
 MOST = 6
 """Up to this K all K! permutations are averaged over."""
@@ -65,14 +65,8 @@ def log_symmetric(
 
     def term(order: Int[Array, " K"]) -> Float[Array, ""]:
         moved = permute(mixture, theta, order)
-        return log_q(moved) - log_volume(mixture, moved)
+        return log_q(moved) - weights.log_volume(moved)
 
     terms = jax.vmap(term)(orders)
-    own = log_volume(mixture, theta)
+    own = weights.log_volume(theta)
     return jax.nn.logsumexp(terms) - math.log(len(orders)) + own
-
-
-def log_volume(mixture: Mixture, theta: Parameters) -> Float[Array, ""]:
-    """Log |d weights / d sticks|, up to a constant: the flat Dirichlet's density."""
-    flat = Dirichlet(1.0).prior(mixture.components)
-    return weights.log_density(theta, flat.astype(mixture.log_base.dtype))

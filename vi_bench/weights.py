@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Gt
 from jax.nn import log_sigmoid
-from jax.scipy.special import betaln, digamma
+from jax.scipy.special import betaln, digamma, gammaln
 from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import Key, Parameters, Weights
@@ -66,6 +66,18 @@ def log_density(
     u = jnp.sinh(t)
     terms = a * log_sigmoid(u) + b * log_sigmoid(-u) - betaln(a, b)
     return jnp.sum(terms + log_cosh(t), axis=-1)
+
+
+def log_volume(theta: Parameters) -> Float[Array, "*b"] | Float[Array, ""]:
+    """Log |d weights / d sticks|, of all weights but the last; 0 without sticks.
+
+    A flat Dirichlet's density of the weights is Gamma(K), whatever they are.
+    """
+    if STICK not in theta:
+        return jnp.zeros(())
+    t = theta[STICK]
+    flat = Dirichlet(1.0).prior(t.shape[-1] + 1).astype(t.dtype)
+    return log_density(theta, flat) - gammaln(t.shape[-1] + 1.0)
 
 
 def log_cosh(t: Float[Array, "*b"]) -> Float[Array, "*b"]:

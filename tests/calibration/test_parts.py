@@ -8,11 +8,11 @@ import pytest
 from vi_bench import catalogue
 from vi_bench.calibration.priors import PRIORS, fixed_family, model_of
 from vi_bench.calibration.programs import simulate, through
-from vi_bench.calibration.quantities import quantities
 from vi_bench.calibration.settings import parsed, settle
 from vi_bench.calibration.variational import marginals, normal_means, pairs
 from vi_bench.data import Table, feature_names
 from vi_bench.errors import InputError
+from vi_bench.invariants import quantities
 from vi_bench.methods.cavi import CAVI
 from vi_bench.mixture import bind
 from vi_bench.response import linear_response, sds

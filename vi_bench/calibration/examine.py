@@ -11,13 +11,13 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from vi_bench.calibration.programs import Truth, through
-from vi_bench.calibration.quantities import Coordinates, quantities
 from vi_bench.calibration.variational import (
     coordinates_compared,
     normal_means,
     pairs,
 )
 from vi_bench.contract import Draws, ExponentialFactors, Key, Method, Parameters
+from vi_bench.invariants import Coordinates, quantities
 from vi_bench.iterate import CONVERGED
 from vi_bench.mixture import Factors, Mixture
 from vi_bench.response import quantities as responding

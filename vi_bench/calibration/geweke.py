@@ -17,8 +17,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from vi_bench.calibration.programs import Truth, simulate
-from vi_bench.calibration.quantities import Coordinates, quantities
 from vi_bench.contract import Key, Transition
+from vi_bench.invariants import Coordinates, quantities
 from vi_bench.mixture import Mixture
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vi_bench.calibration.quantities import Coordinates, columns_of
 from vi_bench.comparison.quantities import WEIGHT, flatten
 from vi_bench.contract import Parameters
 from vi_bench.enumeration.posterior import univariate
 from vi_bench.errors import NotApplicable
+from vi_bench.invariants import Coordinates, columns_of
 from vi_bench.mixture import Factors, Mixture
 
 Distribution = Callable[[Array], Array]

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from vi_bench.report.style import NOTHING, bare_table
-from vi_bench.verification.checks import Finding
-from vi_bench.verification.verifier import Report, proves
+from vi_bench.verification.finding import Finding
+from vi_bench.verification.verifier import ALARM, Report
 
 
 def verification_table(report: Report) -> Table:
@@ -27,7 +27,7 @@ def verification_table(report: Report) -> Table:
         failed = sum(not f.passed for f in findings)
         drawn.add_row(
             name,
-            escape(proves(name)),
+            escape(report.proves[name]),
             f"{len({id(f.problem) for f in findings})}",
             _number(worst.statistic),
             _number(worst.threshold),
@@ -46,10 +46,20 @@ def verification_lines(report: Report) -> Iterator[str]:
                 yield f"  {name}: {finding.said}"
         for line in (IMPORTS, *problem.script().splitlines()):
             yield f"    {line}"
+    if report.z_tests:
+        yield (
+            f"{report.z_tests} z-tests, each at {report.random_threshold:.2f}: all "
+            f"together call a right implementation wrong in at most {ALARM:g} of cases"
+        )
+    if report.left_out:
+        yield f"{report.left_out} problems left out: the method does not apply"
     yield report.verdict
 
 
-IMPORTS = "import numpy as np; from vi_bench.testing import Problem, check_cavi"
+IMPORTS = (
+    "import numpy as np; "
+    "from vi_bench.testing import MixtureProblem, Problem, check_cavi"
+)
 """What the code of a failure needs."""
 
 

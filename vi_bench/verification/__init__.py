@@ -1,5 +1,7 @@
 """Whether an implementation of variational inference is right, whatever its quality."""
 
-from vi_bench.verification.verifier import Quality, Report, verify
+from vi_bench.verification.finding import Quality
+from vi_bench.verification.mixtures import MixtureProblem
+from vi_bench.verification.verifier import Report, verify
 
-__all__ = ["Quality", "Report", "verify"]
+__all__ = ["MixtureProblem", "Quality", "Report", "verify"]

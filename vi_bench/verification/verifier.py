@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from vi_bench import catalogue
-from vi_bench.errors import InputError
-from vi_bench.kernel import cavi
-from vi_bench.verification import textbook
-from vi_bench.verification.checks import PROVES, Case, Finding, examine
-from vi_bench.verification.plain import Broken, Plain, call
+from vi_bench.errors import InputError, NotApplicable, unknown
+from vi_bench.verification import answer, mixture_checks, plain, plain_checks
+from vi_bench.verification.finding import Finding, Quality
+from vi_bench.verification.mixture_checks import MIXTURE_PROVES, MixtureCase
+from vi_bench.verification.mixtures import MixtureProblem, mixture_battery
+from vi_bench.verification.plain_checks import PROVES, Case
 from vi_bench.verification.problems import Problem, battery
+from vi_bench.verification.sandbox import Broken
 
 PROMISES = {
     "keeps its promise": "returns in time, finite, of the right shapes and signs",
@@ -27,22 +31,8 @@ PROMISES = {
 FELT = 1e-2
 """Nats below the best known optimum that are told of."""
 
-
-@dataclass(frozen=True)
-class Quality:
-    """How good an approximation is, whatever its implementation; nats.
-
-    Attributes:
-        problem: what was fitted.
-        below_best: the best optimum of mean field found, minus the bound of this q.
-        below_evidence: log p(X) minus that bound; None where it is not enumerated.
-        form: how q's form is coarser than mean field's, in words; empty where not.
-    """
-
-    problem: Problem
-    below_best: float
-    below_evidence: float | None
-    form: str
+ALARM = 1e-3
+"""How often all z-tests of one verification together call a right one wrong, at most."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +42,12 @@ class Report:
     Attributes:
         findings: every check on every problem.
         cases: every fit that could be examined.
+        left_out: problems that the implementation said do not apply to it.
     """
 
     findings: tuple[Finding, ...]
-    cases: tuple[Case, ...]
+    cases: tuple[Case | MixtureCase, ...]
+    left_out: int = 0
 
     @property
     def passed(self) -> bool:
@@ -63,10 +55,16 @@ class Report:
         return all(f.passed for f in self.findings)
 
     @property
+    def proves(self) -> dict[str, str]:
+        """What each check proves, of the form that was tried."""
+        full = isinstance(self.findings[0].problem, MixtureProblem)
+        return PROMISES | (MIXTURE_PROVES if full else PROVES)
+
+    @property
     def checks(self) -> dict[str, list[Finding]]:
         """Check -> its findings, those that there are, in the order of the list."""
         found: dict[str, list[Finding]] = {}
-        for name in (*PROMISES, *PROVES):
+        for name in self.proves:
             own = [f for f in self.findings if f.check == name]
             if own:
                 found[name] = own
@@ -85,7 +83,17 @@ class Report:
     @cached_property
     def quality(self) -> tuple[Quality, ...]:
         """Approximation quality by problem; it is no check."""
-        return tuple(map(_quality, self.cases))
+        return tuple(q for case in self.cases if (q := case.quality) is not None)
+
+    @property
+    def z_tests(self) -> int:
+        """How many checks with randomness were made."""
+        return sum(f.random for f in self.findings)
+
+    @property
+    def random_threshold(self) -> float:
+        """The |z| at which `z_tests` of them have a false-alarm rate of ALARM."""
+        return float(norm.isf(0.5 * ALARM / max(self.z_tests, 1)))
 
     @property
     def verdict(self) -> str:
@@ -94,116 +102,163 @@ class Report:
             names = ", ".join(self.failures)
             return f"wrong: {len(self.failures)} of {len(self.checks)} fail: {names}"
         clean = f"no fault found by {len(self.checks)} checks"
-        if not self.quality:
-            return clean
-        worst = max(self.quality, key=lambda q: q.below_best)
         forms = sorted({q.form for q in self.quality if q.form})
-        coarse = f"; a coarser q: {', '.join(forms)}" if forms else ""
-        if worst.below_best <= FELT:
-            return f"{clean}{coarse}"
-        return (
-            f"{clean}{coarse}; up to {worst.below_best:.3g} nats below the best "
-            f"optimum known ({worst.problem})"
-        )
+        if forms:
+            clean += f"; a coarser q: {', '.join(forms)}"
+        for name, best in (("below_best", "the best optimum known"), BELOW_EVIDENCE):
+            known = [q for q in self.quality if (getattr(q, name) or 0.0) > FELT]
+            if known:
+                worst = max(known, key=lambda q: float(getattr(q, name)))
+                nats = getattr(worst, name)
+                clean += f"; up to {nats:.3g} nats below {best} ({worst.problem})"
+        return clean
 
 
-def proves(name: str) -> str:
-    """What a check proves."""
-    return PROMISES.get(name) or PROVES[name]
+BELOW_EVIDENCE = ("below_evidence", "log p(X)")
 
 
 def verify(
-    method: str | Plain,
+    method: Any,
     *,
     seed: int = 0,
-    limit: float = 30.0,
-    problems: Sequence[Problem] | None = None,
+    limit: float = 60.0,
+    problems: Sequence[Problem] | Sequence[MixtureProblem] | None = None,
+    families: Sequence[str] | None = None,
 ) -> Report:
-    """Look for faults in an implementation of the known-variance Gaussian mixture.
+    """Look for faults in an implementation of a Bayesian mixture.
 
-    The model is mu_k ~ N(0, sigma^2 I), c_i uniform, x_i ~ N(mu_{c_i}, I). All checks
-    are identities: none has a false alarm but by rounding.
+    Two forms are taken, told apart by the number of arguments. The plain one, for mu_k
+    ~ N(0, sigma^2 I), c_i uniform, x_i ~ N(mu_{c_i}, I): f(data, K, sigma, seed) ->
+    {"m": (K, d), "s2": (K,), "phi": (N, K), "elbo": trace}, the last two optional. The
+    full one, for any family: f(problem) -> an object with `sample(key, n)` and, where
+    it has them, `log_prob(params)`, `bound` and others (docs/verifying.md). Checks of
+    the plain form are identities. Of the full form some are z-tests: all of them
+    together have a false-alarm rate of at most 1e-3 per call.
 
     Args:
-        method: f(data, K, sigma, seed) -> {"m": (K, d), "s2": (K,), "phi": (N, K),
-            "elbo": trace}, the last two optional; or `path/to/file.py:function`; or
-            "cavi", this package's own.
+        method: a function of either form; or `path/to/file.py:function`; or the name of
+            a registered method, or settings of one.
         seed: of the battery's data.
         limit: seconds that one call may take.
-        problems: other problems than the battery's.
+        problems: other problems than the battery's, of the function's form.
+        families: of the full form, those to try it on; by default all.
 
     Raises:
-        InputError: there is no such method.
+        InputError: there is no such method or family.
     """
-    function = find(method) if isinstance(method, str) else method
+    function = find(method)
     findings: list[Finding] = []
-    cases: list[Case] = []
-    for problem in battery(seed) if problems is None else problems:
-        kept, changed_nothing = "keeps its promise", "changes nothing"
+    cases: list[Any] = []
+    left_out = 0
+    if is_full(function):
+        call: Any = answer.call
+        Made: Any = MixtureCase
+        examine: Any = mixture_checks.examine
+        tried: Any = mixture_battery(seed, families) if problems is None else problems
+    else:
+        if families is not None:
+            raise InputError("families: a function of four arguments has only one")
+        call, Made, examine = plain.call, Case, plain_checks.examine
+        tried = battery(seed) if problems is None else problems
+    for problem in tried:
         try:
-            fit, changed = call(function, problem, limit)
+            given, changed = call(function, problem, limit)
         except Broken as error:
-            findings.append(Finding(kept, problem, np.nan, 0.0, str(error)))
+            findings.append(Finding(KEPT, problem, np.nan, 0.0, str(error)))
             continue
-        findings.append(Finding(kept, problem, 0.0, 0.0))
+        except NotApplicable:
+            left_out += 1
+            continue
+        findings.append(Finding(KEPT, problem, 0.0, 0.0))
         said = "it changed " + "; ".join(changed)
-        findings.append(Finding(changed_nothing, problem, len(changed), 0.0, said))
-        case = Case(problem, fit)
+        findings.append(Finding("changes nothing", problem, len(changed), 0.0, said))
+        case = Made(problem, given)
         cases.append(case)
         findings.extend(examine(case))
-    findings.extend(_again(function, cases, limit))
-    return Report(tuple(findings), tuple(cases))
+    if not findings:
+        raise InputError(f"method {method!r}: it applies to none of the problems")
+    findings.extend(_again(call, function, cases, limit))
+    report = Report(tuple(findings), tuple(cases), left_out)
+    most = report.random_threshold
+    return replace(
+        report,
+        findings=tuple(replace(f, threshold=most) if f.random else f for f in findings),
+    )
 
 
-def find(where: str) -> Plain:
-    """The implementation that a string names."""
-    if where == "cavi":
-        return own_cavi
-    if ":" not in where:
-        raise InputError(
-            f"method {where!r}: expected cavi, or path/to/file.py:function"
-        )
-    return catalogue.function(where)
+KEPT = "keeps its promise"
 
 
-def own_cavi(data: np.ndarray, K: int, sigma: float, seed: int) -> dict[str, Any]:
-    """This package's kernel in the plain form."""
-    fit = cavi(data, K, sigma, seed=seed)
-    return {"m": fit.m, "s2": fit.s2, "phi": fit.phi, "elbo": fit.elbo}
+def find(method: Any) -> Callable[..., Any]:
+    """The implementation that a string names, or that settings are."""
+    if isinstance(method, str):
+        if ":" in method:
+            method = catalogue.function(method)
+        elif method in catalogue.names("method"):
+            method = catalogue.method(method)
+        else:
+            known = [*catalogue.names("method"), "path/to/file.py:function"]
+            raise unknown("method", method, known)
+    if isinstance(method, type) and hasattr(method, "prepare"):
+        method = method()
+    if hasattr(method, "prepare"):
+        return answer.registered(method)
+    if not callable(method):
+        raise InputError(f"method {method!r}: expected a function or a method's name")
+    return method  # type: ignore[no-any-return]
 
 
-def _again(function: Plain, cases: Sequence[Case], limit: float) -> Iterator[Finding]:
-    """The problem in the middle once more: m has to be the same, up to rounding."""
+def is_full(function: Callable[..., Any]) -> bool:
+    """Whether a function takes one problem, and not (data, K, sigma, seed).
+
+    Raises:
+        InputError: it takes neither.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in code has none
+        return False
+    for arguments in (4, 1):
+        try:
+            signature.bind(*range(arguments))
+        except TypeError:
+            continue
+        return arguments == 1
+    raise InputError(
+        f"method {getattr(function, '__name__', function)!s}{signature}: expected the "
+        "arguments (data, K, sigma, seed), or (problem)"
+    )
+
+
+def _again(
+    call: Callable[..., Any], function: Any, cases: Sequence[Any], limit: float
+) -> Iterator[Finding]:
+    """The problem in the middle once more: its numbers are the same up to rounding."""
     if not cases:
         return
     case = cases[len(cases) // 2]
+    first = case.fit if isinstance(case, Case) else case.answer
+    seed = case.problem.seed
     try:
-        fit, _ = call(function, case.problem, limit)
-    except Broken as error:
+        second, _ = call(function, case.problem, limit)
+    except (Broken, NotApplicable) as error:
         yield Finding("repeatable", case.problem, np.nan, 0.0, f"second call {error}")
         return
-    off = float(np.abs(fit.m - case.fit.m).max())
-    size = float(np.abs(case.fit.m).max()) + 1.0
+    name, one = _means(first)
+    _, other = _means(second)
+    off = float(np.abs(one - other).max(initial=0.0))
+    size = float(np.abs(one).max(initial=0.0)) + 1.0
     yield Finding(
         "repeatable",
         case.problem,
         off,
-        1e6 * case.fit.eps * size,
-        f"m differs by {off:.3g} between two calls with seed {case.problem.seed}",
+        1e6 * first.eps * size,
+        f"{name} differs by {off:.3g} between two calls with seed {seed}",
     )
 
 
-def _quality(case: Case) -> Quality:
-    p = case.problem
-    best = textbook.best_elbo(p.data, p.K, p.sigma)
-    form = []
-    if case.equal_variances:
-        form.append("one variance for all components")
-    if case.hard:
-        form.append("assignments without doubt")
-    return Quality(
-        p,
-        max(best - case.bound, 0.0),
-        case.evidence - case.bound if p.enumerable else None,
-        " and ".join(form),
-    )
+def _means(given: plain.Fit | answer.Answer) -> tuple[str, np.ndarray]:
+    if isinstance(given, plain.Fit):
+        return "m", given.m
+    name, draws = next(iter(given.draws.items()))
+    return f"the mean of {name} over the draws", np.asarray(draws).mean(axis=(0, 1))

@@ -14,46 +14,18 @@ from functools import cached_property
 import numpy as np
 
 from vi_bench.verification import textbook
+from vi_bench.verification.finding import (
+    CONVERGED,
+    HARD,
+    ROUNDING,
+    SWEEPS,
+    Finding,
+    Measured,
+    Quality,
+    hardness,
+)
 from vi_bench.verification.plain import Fit
 from vi_bench.verification.problems import Problem
-
-CONVERGED = 1e-3
-"""Nats that going on may still gain, or by which a trace that is one half-step behind
-may differ: a mean off by 0.04 sds of q."""
-
-SWEEPS = 10
-"""Further sweeps that are tried; few, for at a saddle rounding grows from sweep to
-sweep."""
-
-ROUNDING = 64
-"""Units of rounding that a sum may be off by, relative to the size of its terms."""
-
-HARD = 1e-12
-"""Responsibilities within this of 0 and 1 are assignments."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check on one problem.
-
-    Attributes:
-        check: its name.
-        problem: what was fitted.
-        statistic: what was measured.
-        threshold: the most that it may be.
-        said: the failure in words, numbers in.
-    """
-
-    check: str
-    problem: Problem
-    statistic: float
-    threshold: float
-    said: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """NaN is a failure."""
-        return bool(self.statistic <= self.threshold)
 
 
 @dataclass(frozen=True)
@@ -96,7 +68,24 @@ class Case:
         if not self.fit.has_phi or not len(self.problem.data) or self.problem.K == 1:
             return False
         soft = textbook.responsibilities(self.problem.data, self.fit.m, self.fit.s2)
-        return bool(_hardness(self.fit.phi) <= HARD < _hardness(soft))
+        return bool(hardness(self.fit.phi) <= HARD < hardness(soft))
+
+    @cached_property
+    def quality(self) -> Quality:
+        """How good the approximation is."""
+        p = self.problem
+        form = []
+        if self.equal_variances:
+            form.append("one variance for all components")
+        if self.hard:
+            form.append("assignments without doubt")
+        best = textbook.best_elbo(p.data, p.K, p.sigma)
+        return Quality(
+            p,
+            max(best - self.bound, 0.0),
+            self.evidence - self.bound if p.enumerable else None,
+            " and ".join(form),
+        )
 
     def further(self) -> float:
         """The ELBO after SWEEPS more sweeps in the form that q has."""
@@ -112,8 +101,7 @@ class Case:
         return textbook.elbo(p.data, m, s2, phi, p.sigma)
 
 
-Check = Callable[[Case], Iterator[tuple[float, float, str]]]
-"""A case -> (statistic, threshold, failure in words), none where it does not apply."""
+Check = Callable[[Case], Measured]
 
 PROVES: dict[str, str] = {}
 """Check -> what it proves, in the order in which they are listed."""
@@ -132,7 +120,7 @@ def check(name: str, proves: str) -> Callable[[Check], Check]:
 
 
 @check("prior without rows", "N = 0: q is the prior, the ELBO is 0")
-def _prior(case: Case) -> Iterator[tuple[float, float, str]]:
+def _prior(case: Case) -> Measured:
     p, f = case.problem, case.fit
     if len(p.data):
         return
@@ -148,7 +136,7 @@ def _prior(case: Case) -> Iterator[tuple[float, float, str]]:
 
 
 @check("one component is exact", "K = 1: q is the posterior, the ELBO is log p(X)")
-def _single(case: Case) -> Iterator[tuple[float, float, str]]:
+def _single(case: Case) -> Measured:
     p, f = case.problem, case.fit
     if p.K > 1 or not len(p.data):
         return
@@ -164,10 +152,10 @@ def _single(case: Case) -> Iterator[tuple[float, float, str]]:
 
 
 @check("known assignments", "components apart: conjugate answers, ELBO = log p(X, c)")
-def _separated(case: Case) -> Iterator[tuple[float, float, str]]:
+def _separated(case: Case) -> Measured:
     p, f = case.problem, case.fit
     soft = textbook.responsibilities(p.data, f.m, f.s2)
-    if p.K == 1 or not len(p.data) or _hardness(soft) > HARD:
+    if p.K == 1 or not len(p.data) or hardness(soft) > HARD:
         return
     labels = np.argmax(soft, axis=1)
     m, s2 = textbook.means(p.data, np.eye(p.K)[labels], p.sigma)
@@ -185,7 +173,7 @@ def _separated(case: Case) -> Iterator[tuple[float, float, str]]:
 
 
 @check("the ELBO is what it says", "last ELBO = E_q[log p(X, c, mu) - log q(c, mu)]")
-def _definition(case: Case) -> Iterator[tuple[float, float, str]]:
+def _definition(case: Case) -> Measured:
     trace = case.fit.elbo
     if trace.size:
         off = trace[-1] - case.bound
@@ -198,7 +186,7 @@ def _definition(case: Case) -> Iterator[tuple[float, float, str]]:
 
 
 @check("below the evidence", "no ELBO of the trace exceeds log p(X), by enumeration")
-def _below(case: Case) -> Iterator[tuple[float, float, str]]:
+def _below(case: Case) -> Measured:
     trace = case.fit.elbo
     if trace.size and case.problem.enumerable:
         step = int(np.argmax(trace))
@@ -212,7 +200,7 @@ def _below(case: Case) -> Iterator[tuple[float, float, str]]:
 
 
 @check("the trace never falls", "every sweep raises the ELBO, or leaves it")
-def _rising(case: Case) -> Iterator[tuple[float, float, str]]:
+def _rising(case: Case) -> Measured:
     trace = case.fit.elbo
     if trace.size > 1:
         step = int(np.argmin(np.diff(trace)))
@@ -225,7 +213,7 @@ def _rising(case: Case) -> Iterator[tuple[float, float, str]]:
 
 
 @check("a fixed point", f"{SWEEPS} more sweeps gain nothing that q's form allows")
-def _fixed(case: Case) -> Iterator[tuple[float, float, str]]:
+def _fixed(case: Case) -> Measured:
     gain = case.further() - case.bound
     yield (
         gain,
@@ -241,9 +229,7 @@ def examine(case: Case) -> Iterator[Finding]:
             yield Finding(name, case.problem, float(statistic), float(threshold), said)
 
 
-def _factors(
-    case: Case, m: np.ndarray, s2: np.ndarray | None, what: str
-) -> Iterator[tuple[float, float, str]]:
+def _factors(case: Case, m: np.ndarray, s2: np.ndarray | None, what: str) -> Measured:
     """Means and variances against exact ones; statistics relative to exact sds."""
     p, f = case.problem, case.fit
     unit = np.sqrt(f.s2 if s2 is None else s2)
@@ -263,8 +249,3 @@ def _factors(
             1e-6 + ROUNDING * f.eps,
             f"s2 of component {worst} is {ratio[worst]:.6g} times that of {what}",
         )
-
-
-def _hardness(phi: np.ndarray) -> float:
-    """How far the responsibilities are from 0 and 1."""
-    return float(np.max(np.minimum(phi, 1 - phi), initial=0.0))

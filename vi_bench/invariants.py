@@ -1,4 +1,4 @@
-"""The scalars whose ranks are taken: unchanged by any permutation of the components."""
+"""Scalars of draws, inside a trace: unchanged by any permutation of the components."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from jaxtyping import Array, Float
 from vi_bench.comparison.quantities import WEIGHT, flatten, invariants
 from vi_bench.contract import Parameters
 from vi_bench.mixture import Mixture
-from vi_bench.symmetry import log_volume
-from vi_bench.weights import STICK, StickBreaking
+from vi_bench.weights import STICK, StickBreaking, log_volume
 
 LOG_JOINT, LOG_LIKELIHOOD = "log joint", "log likelihood"
 """Quantities that depend on the data too; without one of these a posterior that is the
@@ -55,7 +54,7 @@ def quantities(
         likelihood = mixture.log_likelihood(theta)
         joint = mixture.log_prior(theta) + likelihood
         if not isinstance(mixture.weights, StickBreaking):
-            joint -= log_volume(mixture, theta)
+            joint -= log_volume(theta)
         return joint, likelihood
 
     joint, likelihood = jax.lax.map(densities, theta, batch_size=100)

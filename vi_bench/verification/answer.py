@@ -1,0 +1,233 @@
+"""Call an implementation of the full form, and hold what it gives to its promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vi_bench.contract import Draws, Method, Parameters, Problem
+from vi_bench.streams import stream
+from vi_bench.verification.mixtures import MixtureProblem, accurately
+from vi_bench.verification.sandbox import Broken, array_of, guarded
+from vi_bench.weights import STICK, log_volume, sticks_of
+
+Full = Callable[[MixtureProblem], Any]
+"""f(problem) -> an object with `sample(key, n)` and, where it has them, `log_prob`,
+`bound` and the other attributes that `Answer` is read from."""
+
+DRAWS = 4000
+"""Draws that are asked for."""
+
+CHAINS = 4
+"""Chains of a registered Markov chain method."""
+
+RUNS = 16
+"""Independent runs of a registered method that moves particles."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an implementation gave, in 64 bits and the mixture's own coordinates.
+
+    Attributes:
+        draws: parameters (chain, draw, *dims), centred as the mixture's data are, the
+            weights as sticks.
+        log_q: log density of q at the draws (chain, draw), per unit of the sticks;
+            None of a method that only draws.
+        bound: lower bounds on log p(X), the last one that of q; possibly empty.
+        bound_se: Monte-Carlo error of the last one.
+        keeps_labels: whether the bound has the assignments in q; None: not said.
+        log_evidence: an estimate of log p(X), or None.
+        log_evidence_se: its error; 0 means exact.
+        freedom: degrees of freedom of that error.
+        kind: how the draws depend on one another: "independent", "chains", or "runs"
+            that are independent of one another.
+        approximate: whether the draws do not claim to be the posterior's.
+        eps: relative rounding of the type that densities and bounds came in.
+    """
+
+    draws: dict[str, np.ndarray]
+    log_q: np.ndarray | None
+    bound: np.ndarray
+    bound_se: float
+    keeps_labels: bool | None
+    log_evidence: float | None
+    log_evidence_se: float
+    freedom: float
+    kind: str
+    approximate: bool
+    eps: float
+
+    @property
+    def flat(self) -> Parameters:
+        """The draws in one row (draws, *dims), in JAX's precision of the moment."""
+        return {
+            n: jnp.asarray(v.reshape(-1, *v.shape[2:])) for n, v in self.draws.items()
+        }
+
+
+def call(
+    function: Full, problem: MixtureProblem, limit: float
+) -> tuple[Answer, list[str]]:
+    """One fit, and what was changed that is not the implementation's to change.
+
+    Args:
+        function: of the full form.
+        problem: what to fit.
+        limit: seconds.
+
+    Raises:
+        Broken: it raised, did not end, or returned something else.
+        NotApplicable: it said so.
+    """
+    handed = problem.with_data(problem.data.copy())
+    given, changed = guarded(lambda: _asked(function(handed), problem), limit)
+    if not np.array_equal(handed.data, problem.data):
+        changed.append("the data that it was given")
+    return given if isinstance(given, Answer) else read(given, problem), changed
+
+
+def _asked(fitted: Any, problem: MixtureProblem) -> Any:
+    """All that an object is asked for: under the clock, in the caller's precision."""
+    if isinstance(fitted, Answer):
+        return fitted
+    if not callable(getattr(fitted, "sample", None)):
+        raise TypeError(
+            f"returned a {type(fitted).__name__}, expected an object with "
+            "sample(key, n)"
+        )
+    draws = fitted.sample(jax.random.key(problem.seed), DRAWS)
+    asked = {
+        name: getattr(fitted, name)
+        for name in (*NUMBERS, "keeps_labels", "chains", "approximate")
+        if getattr(fitted, name, None) is not None
+    }
+    if callable(getattr(fitted, "log_prob", None)):
+        asked["log_prob"] = fitted.log_prob(draws)
+    return draws, asked
+
+
+NUMBERS = ("bound", "bound_se", "log_evidence", "log_evidence_se")
+
+
+def read(given: tuple[Any, dict[str, Any]], problem: MixtureProblem) -> Answer:
+    """Check shapes and values of what was returned.
+
+    Raises:
+        Broken: what is wrong with it.
+    """
+    sampled, asked = given
+    if not isinstance(sampled, Mapping):
+        raise Broken(f"sample gave a {type(sampled).__name__}, expected a dict")
+    wanted = problem.dims
+    if set(sampled) != set(wanted):
+        raise Broken(f"sample gave {sorted(sampled)}, expected {sorted(wanted)}")
+    values = {
+        name: array_of(sampled[name], name, (DRAWS, *shape))[0]
+        for name, shape in wanted.items()
+    }
+    numbers = {}
+    eps = float(np.finfo(np.float64).eps)
+    for name in (n for n in NUMBERS if n in asked):
+        array = np.atleast_1d(np.asarray(asked[name]))
+        numbers[name], own = array_of(array, name, (array.size,))
+        eps = max(eps, own)
+    log_q = None
+    if "log_prob" in asked:
+        log_q, own = array_of(asked["log_prob"], "log_prob", (DRAWS,))
+        eps = max(eps, own)
+    chains = int(asked.get("chains", 1))
+    if chains < 1 or DRAWS % chains:
+        raise Broken(f"chains = {chains}: expected a divisor of {DRAWS}")
+    theta, log_q = _own_coordinates(values, log_q, problem)
+    shape = (chains, DRAWS // chains)
+    draws = {n: np.asarray(v).reshape(*shape, *v.shape[1:]) for n, v in theta.items()}
+    evidence = numbers.get("log_evidence")
+    return Answer(
+        draws=draws,
+        log_q=None if log_q is None else log_q.reshape(shape),
+        bound=numbers.get("bound", np.zeros(0)),
+        bound_se=float(numbers.get("bound_se", np.zeros(1))[-1]),
+        keeps_labels=asked.get("keeps_labels"),
+        log_evidence=None if evidence is None else float(evidence[-1]),
+        log_evidence_se=float(numbers.get("log_evidence_se", np.zeros(1))[-1]),
+        freedom=np.inf,
+        kind="chains" if "chains" in asked else "independent",
+        approximate=bool(asked.get("approximate", False)),
+        eps=eps,
+    )
+
+
+def _own_coordinates(
+    values: dict[str, np.ndarray], log_q: np.ndarray | None, problem: MixtureProblem
+) -> tuple[Parameters, np.ndarray | None]:
+    """A user's draws and density in the coordinates of the mixture."""
+    with accurately():
+        theta: Parameters = {n: jnp.asarray(v) for n, v in values.items()}
+        weight = theta.pop("weight", None)
+        family = problem.mixture.family
+        theta = family.uncentre(theta, -jnp.asarray(problem.centre))
+        if weight is None:
+            return theta, log_q
+        off = float(np.abs(values["weight"].sum(axis=1) - 1).max())
+        if not (values["weight"].min() >= 0 and off < 1e-5):
+            raise Broken("weight: expected probabilities that add up to 1")
+        theta[STICK] = sticks_of(jnp.log(weight))
+        if not bool(jnp.all(jnp.isfinite(theta[STICK]))):
+            raise Broken("weight has values that are exactly 0 or 1")
+        if log_q is not None:
+            log_q = log_q + np.asarray(log_volume(theta))
+        return theta, log_q
+
+
+def registered(method: Method) -> Full:
+    """A method of this package, or a plug-in of its contract, in the full form."""
+    particles, independent = method.kind == "particles", method.kind != "mcmc"
+    chains = RUNS if particles else CHAINS
+
+    def fit(problem: MixtureProblem) -> Answer:
+        with accurately():
+            key = jax.random.key(problem.seed)
+            raw = through(method, problem.mixture, key, chains)
+        report = raw.report
+        log_q = None if raw.log_q is None else np.asarray(raw.log_q)
+        evidence = report.get("log_evidence")
+        known = evidence is not None and bool(np.isfinite(evidence))
+        bound = report.get("bound", np.zeros(0))
+        if "fall" in report:  # coordinate ascent: its trace may only rise
+            bound = report["trace"][: int(report["iterations"])]
+        draws = {n: array_of(v, n, np.shape(v))[0] for n, v in raw.parameters.items()}
+        return Answer(
+            draws=draws,
+            log_q=log_q,
+            bound=np.atleast_1d(np.asarray(bound)),
+            bound_se=float(report.get("bound_se", 0.0)),
+            keeps_labels=method.bound_keeps_labels,
+            log_evidence=float(evidence) if known else None,  # type: ignore[arg-type]
+            log_evidence_se=float(report.get("log_evidence_se", 0.0)),
+            freedom=chains - 1.0 if particles else np.inf,
+            kind="runs" if particles else "independent" if independent else "chains",
+            approximate=method.kind == "variational" and log_q is None,
+            eps=float(np.finfo(np.float64).eps),
+        )
+
+    return fit
+
+
+def through(method: Method, mixture: Any, key: Any, chains: int) -> Draws:
+    """All stages of a method, each compiled, called until it is done."""
+    problem = Problem(mixture, chains, DRAWS // chains)
+    carry: Any = None
+    for stage in method.prepare(problem, stream(key, "prepare")):
+        program = jax.jit(stage.run)
+        for use in jax.random.split(stream(key, stage.name), stage.calls):
+            carry = program(use, mixture, carry)
+            if stage.done and stage.done(carry):
+                break
+    found: Draws = jax.tree.map(np.asarray, carry)
+    return found

@@ -1,0 +1,90 @@
+"""What a check gives for one problem, in either form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+CONVERGED = 1e-3
+"""Nats that going on may still gain, or by which a bound may differ from its q's: a mean
+off by 0.04 sds of q."""
+
+SWEEPS = 10
+"""Further sweeps that are tried; few, for at a saddle rounding grows from sweep to
+sweep."""
+
+ROUNDING = 64
+"""Units of rounding that a sum may be off by, relative to the size of its terms."""
+
+HARD = 1e-12
+"""Responsibilities within this of 0 and 1 are assignments."""
+
+
+class Tried(Protocol):
+    """A problem of either form: what its failures are told by."""
+
+    data: Any
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """For the order from small to large."""
+
+    def script(self, name: str = "f") -> str:
+        """A test of the function `name` on this problem, to the last bit."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check on one problem.
+
+    Attributes:
+        check: its name.
+        problem: what was fitted.
+        statistic: what was measured; of a check with randomness, |z|.
+        threshold: the most that it may be; of a check with randomness it follows from
+            how many of these a verification makes.
+        said: the failure in words, numbers in.
+        random: whether the statistic is a z.
+    """
+
+    check: str
+    problem: Any
+    statistic: float
+    threshold: float
+    said: str = ""
+    random: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """NaN is a failure."""
+        return bool(self.statistic <= self.threshold)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good an approximation is, whatever its implementation; nats.
+
+    Attributes:
+        problem: what was fitted.
+        below_best: the best optimum of mean field found, minus the bound of this q;
+            NaN where q is not mean field's.
+        below_evidence: log p(X) minus that bound; None where it is not known.
+        form: how q's form is coarser than mean field's, in words; empty where not.
+    """
+
+    problem: Any
+    below_best: float
+    below_evidence: float | None
+    form: str
+
+
+def hardness(phi: Any) -> float:
+    """How far responsibilities are from 0 and 1."""
+    return float(np.max(np.minimum(phi, 1 - phi), initial=0.0))
+
+
+Measured = Iterator[tuple[float, float, str]]
+"""(statistic, threshold, failure in words), none where a check does not apply."""

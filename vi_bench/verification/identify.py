@@ -1,0 +1,86 @@
+"""Read q's parameters off its log density, where it has the prior's form.
+
+log q(theta) = sum_k <s(theta_k), lam_k> + sum_s a_s log v_s + b_s log(1 - v_s) + const
+is linear in what is wanted: least squares over the draws gives lam and the sticks' a and
+b to rounding, and leaves nothing over where q has that form. So a third party's q is
+known as precisely as its own programmer knows it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn import log_sigmoid
+from jaxtyping import Array, Float
+
+from vi_bench.conjugate import Conjugate
+from vi_bench.contract import Parameters
+from vi_bench.mixture import Factors, Mixture
+from vi_bench.verification.answer import Answer
+from vi_bench.weights import STICK, log_cosh
+
+LEFT = 1e-6
+"""What the form may leave over of log q, relative to its spread."""
+
+
+class Identified(NamedTuple):
+    """q as factors, and by how many nats its density exceeds the normalised one."""
+
+    q: Factors
+    excess: float
+
+
+def identify(mixture: Mixture, answer: Answer) -> Identified | None:
+    """The factors of a q that has the prior's form, else None.
+
+    Args:
+        mixture: whose parameters were drawn.
+        answer: with draws and their log density.
+    """
+    if answer.log_q is None or not isinstance(mixture.family, Conjugate):
+        return None
+    theta = answer.flat
+    columns, known = jax.tree.map(np.asarray, _columns(mixture, theta))
+    wanted = answer.log_q.ravel() - known
+    middle, spread = columns.mean(axis=0), columns.std(axis=0)
+    usable = spread > 1e-12 * (np.abs(middle) + 1e-300)
+    scaled = (columns - middle)[:, usable] / spread[usable]
+    target = wanted - wanted.mean()
+    found = np.linalg.lstsq(scaled, target, rcond=1e-13)[0]
+    left = float(np.abs(target - scaled @ found).max())
+    slack = 64 * answer.eps * np.abs(answer.log_q).max()
+    if not left <= LEFT * (1 + target.std()) + slack:
+        return None
+    linear = np.zeros(len(middle))
+    linear[usable] = found / spread[usable]
+    sticks = mixture.prior_sticks().shape[1]
+    cut = len(linear) - 2 * sticks
+    q = Factors(
+        jnp.asarray(linear[:cut].reshape(mixture.components, -1)),
+        jnp.asarray(linear[cut:].reshape(2, sticks)),
+    )
+    proper = np.asarray(_log_q(mixture, theta, q))
+    excess = float(np.mean(answer.log_q.ravel() - proper))
+    return Identified(q, excess) if np.isfinite(excess) else None
+
+
+@jax.jit
+def _columns(
+    mixture: Mixture, theta: Parameters
+) -> tuple[Float[Array, "draws C"], Float[Array, " draws"]]:
+    """What log q is linear in, and what it has besides."""
+    natural = mixture.family.natural(theta)
+    columns = natural.reshape(len(natural), -1)
+    if STICK not in theta:
+        return columns, jnp.zeros(len(natural))
+    u = jnp.sinh(theta[STICK])
+    both = jnp.concatenate([columns, log_sigmoid(u), log_sigmoid(-u)], axis=1)
+    return both, jnp.sum(log_cosh(theta[STICK]), axis=-1)
+
+
+@jax.jit
+def _log_q(mixture: Mixture, theta: Parameters, q: Factors) -> Float[Array, " draws"]:
+    return mixture.log_q(theta, q)

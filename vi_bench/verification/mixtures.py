@@ -1,0 +1,266 @@
+"""Small mixtures of every family that an implementation is tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vi_bench import catalogue
+from vi_bench.calibration.priors import PRIORS, fixed_family
+from vi_bench.contract import Key, Parameters
+from vi_bench.data import Table, feature_names
+from vi_bench.enumeration.marginals import check
+from vi_bench.enumeration.single import conjugate_posterior
+from vi_bench.enumeration.subsets import enumerate_subsets
+from vi_bench.environment import computing, find_device
+from vi_bench.errors import NotApplicable, unknown
+from vi_bench.mixture import Mixture, bind, data_centre
+from vi_bench.spec import Spec
+
+ENUMERABLE = 8
+"""Rows up to which all assignments are summed over."""
+
+EXACT = 10_000
+"""Draws from the exact posterior that others are ranked among."""
+
+UNIFORM = {"name": "uniform"}
+
+
+class Truth(NamedTuple):
+    """The exact posterior: log p(X), and independent draws (EXACT, *dims)."""
+
+    log_evidence: Float[Array, ""]
+    draws: Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureProblem:
+    """One data set, the mixture that is to be inferred, and a seed.
+
+    Attributes:
+        about: what is special about it.
+        model: {"name": of the family, every hyperparameter}, as in a spec.
+        data: (N, d).
+        K: components.
+        weights: {"name": "uniform", "dirichlet" or "stick-breaking", settings}.
+        seed: handed to the implementation.
+    """
+
+    about: str
+    model: Mapping[str, Any]
+    data: np.ndarray
+    K: int
+    weights: Mapping[str, Any] = field(default_factory=lambda: UNIFORM)
+    seed: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """For the order from small to large."""
+        return self.data.size, self.K
+
+    def __str__(self) -> str:
+        n, d = self.data.shape
+        weights = "" if self.weights == UNIFORM else f", {self.weights['name']} weights"
+        return (
+            f"{self.model['name']}, N = {n}, d = {d}, K = {self.K}{weights}: "
+            f"{self.about}"
+        )
+
+    def script(self, name: str = "f") -> str:
+        """A test of the function `name` on this problem, to the last bit."""
+        n, d = self.data.shape
+        rows = ", ".join(str([float(v) for v in row]) for row in self.data)
+        return (
+            f"data = np.array([{rows}], dtype=float).reshape({n}, {d})\n"
+            f"problem = MixtureProblem({self.about!r}, {dict(self.model)!r}, data, "
+            f"K={self.K}, weights={dict(self.weights)!r}, seed={self.seed})\n"
+            f"check_cavi({name}, problems=[problem])"
+        )
+
+    def with_data(self, data: np.ndarray) -> MixtureProblem:
+        """The same with other rows, such as a copy of these."""
+        return MixtureProblem(
+            self.about, self.model, data, self.K, self.weights, self.seed
+        )
+
+    @cached_property
+    def mixture(self) -> Mixture:
+        """The mixture itself, its data centred where the family allows it.
+
+        Raises:
+            InputError: a hyperparameter is unknown or missing, or the data do not fit.
+        """
+        spec = Spec(
+            model=dict(self.model), weights=dict(self.weights), components=self.K
+        )
+        family = fixed_family(spec, self.data.shape[1])
+        family.check(Table("data", self.data, self.features))
+        with accurately():
+            return bind(family, self.data, self.K, jnp.float64, spec.mixing())
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Their names."""
+        return feature_names(self.data.shape[1])
+
+    @cached_property
+    def centre(self) -> np.ndarray:
+        """What was subtracted from the data (d,)."""
+        return data_centre(self.mixture.family, self.data)
+
+    @cached_property
+    def dims(self) -> dict[str, tuple[int, ...]]:
+        """Parameter -> its shape; "weight" (K,) where weights are drawn."""
+        with accurately():
+            theta = jax.eval_shape(
+                lambda: self.mixture.draw(jax.random.key(0), self.mixture.prior(), ())
+            )
+        family = self.mixture.family
+        found = {name: theta[name].shape for name in theta if name in family.dims}
+        drawn = self.weights != UNIFORM and self.K > 1
+        return found | ({"weight": (self.K,)} if drawn else {})
+
+    @cached_property
+    def truth(self) -> Truth | None:
+        """The exact posterior, where it is in reach."""
+        if len(self.data) > ENUMERABLE and self.K > 1:
+            return None
+        key = jax.random.key(20260101)
+        with accurately():
+            if not len(self.data):
+                return Truth(jnp.zeros(()), _from_prior(self.mixture, key))
+            try:
+                check(self.mixture)
+            except NotApplicable:
+                return None
+            return _enumerated(self.mixture, key)
+
+
+def accurately() -> Any:
+    """64 bits, on the CPU: the problems are small."""
+    return computing(find_device("cpu"), 64)
+
+
+@jax.jit
+def _from_prior(mixture: Mixture, key: Key) -> Parameters:
+    return mixture.draw(key, mixture.prior(), (EXACT,))
+
+
+@jax.jit
+def _enumerated(mixture: Mixture, key: Key) -> Truth:
+    way: Callable[..., Any]
+    way = conjugate_posterior if mixture.components == 1 else enumerate_subsets
+    posterior = way(mixture)
+    return Truth(posterior.log_evidence, posterior.draw(key, (EXACT,)))
+
+
+DIRICHLET = {"name": "dirichlet", "concentration": 0.7}
+STICKS = {"name": "stick-breaking", "concentration": 1.5}
+
+Place = tuple[str, str, int, int, int, Mapping[str, Any], float]
+
+PLACES: tuple[Place, ...] = (
+    ("gaussian", "no rows", 0, 2, 3, UNIFORM, 0.0),
+    ("gaussian", "one component", 6, 3, 1, UNIFORM, 0.0),
+    ("gaussian", "overlapping", 8, 1, 2, UNIFORM, 1.0),
+    ("gaussian", "overlapping", 7, 2, 3, UNIFORM, 1.0),
+    ("gaussian", "few rows, weights drawn", 8, 2, 2, DIRICHLET, 1.0),
+    ("gaussian", "weights by stick-breaking", 7, 1, 3, STICKS, 1.0),
+    ("gaussian", "separated", 24, 2, 3, UNIFORM, 25.0),
+    ("gaussian", "overlapping, more rows", 40, 3, 4, UNIFORM, 1.0),
+    ("poisson", "no rows, weights drawn", 0, 1, 2, DIRICHLET, 0.0),
+    ("poisson", "one component", 6, 2, 1, UNIFORM, 0.0),
+    ("poisson", "overlapping", 8, 1, 2, UNIFORM, 0.7),
+    ("poisson", "few rows, weights drawn", 8, 1, 2, DIRICHLET, 0.7),
+    ("poisson", "separated", 20, 2, 2, UNIFORM, 4.0),
+    ("poisson", "overlapping, weights drawn", 30, 2, 3, DIRICHLET, 0.7),
+    ("exponential", "one component", 6, 1, 1, UNIFORM, 0.0),
+    ("exponential", "overlapping", 8, 1, 2, UNIFORM, 1.0),
+    ("bernoulli", "one component", 6, 3, 1, UNIFORM, 0.0),
+    ("bernoulli", "overlapping", 8, 3, 2, UNIFORM, 1.5),
+    ("categorical", "one component", 6, 2, 1, UNIFORM, 0.0),
+    ("categorical", "overlapping, weights drawn", 8, 2, 2, DIRICHLET, 1.0),
+    ("gaussian-spherical", "one component", 6, 2, 1, UNIFORM, 0.0),
+    ("gaussian-spherical", "overlapping", 8, 2, 2, UNIFORM, 1.0),
+    ("gaussian-diagonal", "one component", 6, 2, 1, UNIFORM, 0.0),
+    ("gaussian-diagonal", "overlapping", 8, 2, 2, UNIFORM, 1.0),
+    ("gaussian-diagonal", "separated", 20, 2, 2, UNIFORM, 25.0),
+    ("gaussian-full", "one component", 6, 2, 1, UNIFORM, 0.0),
+    ("gaussian-full", "overlapping", 8, 2, 2, UNIFORM, 1.0),
+    ("gaussian-full", "overlapping, more rows", 30, 2, 3, DIRICHLET, 1.0),
+    ("gaussian-semiconjugate", "one component", 6, 1, 1, UNIFORM, 0.0),
+    ("gaussian-semiconjugate", "overlapping", 12, 2, 2, UNIFORM, 1.0),
+)
+"""Family, what is special, N, d, K, weights, and how far components are apart."""
+
+FAMILIES = tuple(dict.fromkeys(place[0] for place in PLACES))
+
+
+def mixture_battery(
+    seed: int = 0, families: Sequence[str] | None = None
+) -> list[MixtureProblem]:
+    """Small problems of the families, the smallest first; K 1 to 4, N 0 to 40.
+
+    Raises:
+        InputError: a family has no problems here.
+    """
+    for name in families or ():
+        if name not in FAMILIES:
+            catalogue.known("model", name)
+            raise unknown("family", name, FAMILIES, "the battery")
+    random = np.random.default_rng([seed, 20170415, 1])
+    found = []
+    for family, about, n, d, K, weights, apart in PLACES:
+        labels = random.permutation(np.arange(n) % K)
+        level = apart * _levels(random, K, d, apart > 3)
+        rows = ROWS.get(family, _normal)(random, labels, level)
+        seeded = int(random.integers(2**31))
+        if families is None or family in families:
+            model = {"name": family} | PRIORS[family]
+            found.append(MixtureProblem(about, model, rows, K, weights, seeded))
+    return sorted(found, key=lambda p: p.size)
+
+
+def _levels(random: np.random.Generator, K: int, d: int, separated: bool) -> Any:
+    """Where components are (K, d): at random, or in a row."""
+    if separated:
+        steps = np.arange(K) - 0.5 * (K - 1)
+        return steps[:, None] * random.choice([-1.0, 1.0], d)
+    return random.normal(size=(K, d))
+
+
+def _normal(random: Any, labels: np.ndarray, level: np.ndarray) -> np.ndarray:
+    rows = level[labels] + random.normal(size=(len(labels), level.shape[1]))
+    return np.asarray(rows.round(2))
+
+
+def _poisson(random: Any, labels: np.ndarray, level: np.ndarray) -> np.ndarray:
+    return np.asarray(random.poisson(3.0 * np.exp(level[labels])), float)
+
+
+def _exponential(random: Any, labels: np.ndarray, level: np.ndarray) -> np.ndarray:
+    return np.asarray(random.exponential(np.exp(level[labels])).round(3) + 1e-3)
+
+
+def _choices(
+    levels: int, random: Any, labels: np.ndarray, level: np.ndarray
+) -> np.ndarray:
+    noise = random.logistic(size=(len(labels), level.shape[1]))
+    place = 1 / (1 + np.exp(-level[labels] - noise))
+    return np.asarray(np.floor(levels * place), float)
+
+
+ROWS = {
+    "poisson": _poisson,
+    "exponential": _exponential,
+    "bernoulli": partial(_choices, 2),
+    "categorical": partial(_choices, 3),
+}
+"""Rows of a kind, by family; real numbers where none is named."""
