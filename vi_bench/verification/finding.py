@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 CONVERGED = 1e-3
-"""Nats that going on may still gain, or by which a bound may differ from its q's: a mean
-off by 0.04 sds of q."""
+"""Nats that going on may still gain, or by which a bound may differ from its q's: a
+mean off by 0.04 sds of q."""
 
 SWEEPS = 10
 """Further sweeps that are tried; few, for at a saddle rounding grows from sweep to

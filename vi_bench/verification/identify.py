@@ -1,9 +1,9 @@
 """Read q's parameters off its log density, where it has the prior's form.
 
 log q(theta) = sum_k <s(theta_k), lam_k> + sum_s a_s log v_s + b_s log(1 - v_s) + const
-is linear in what is wanted: least squares over the draws gives lam and the sticks' a and
-b to rounding, and leaves nothing over where q has that form. So a third party's q is
-known as precisely as its own programmer knows it.
+is linear in what is wanted: least squares over the draws gives lam and the sticks' a
+and b to rounding, and leaves nothing over where q has that form. So a third party's q
+is known as precisely as its own programmer knows it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from vi_bench.contract import Parameters
 from vi_bench.mixture import Factors, Mixture
 from vi_bench.verification.answer import Answer
 from vi_bench.weights import STICK, log_cosh
+
+TIED = 1e-7
+"""Relative differences between components that reading them off explains."""
 
 LEFT = 1e-6
 """What the form may leave over of log q, relative to its spread."""
@@ -59,12 +62,26 @@ def identify(mixture: Mixture, answer: Answer) -> Identified | None:
     sticks = mixture.prior_sticks().shape[1]
     cut = len(linear) - 2 * sticks
     q = Factors(
-        jnp.asarray(linear[:cut].reshape(mixture.components, -1)),
+        jnp.asarray(_tied(linear[:cut].reshape(mixture.components, -1))),
         jnp.asarray(linear[cut:].reshape(2, sticks)),
     )
     proper = np.asarray(_log_q(mixture, theta, q))
     excess = float(np.mean(answer.log_q.ravel() - proper))
     return Identified(q, excess) if np.isfinite(excess) else None
+
+
+def _tied(lam: np.ndarray) -> np.ndarray:
+    """Components that are equal up to rounding made equal: q may sit at a saddle.
+
+    There rounding would grow from sweep to sweep, and a fixed point look like none.
+    """
+    size = np.abs(lam).max(axis=0) + 1e-300
+    found = lam.copy()
+    for k, row in enumerate(lam):
+        close = np.flatnonzero((np.abs(lam[:k] - row) <= TIED * size).all(axis=1))
+        if len(close):
+            found[k] = found[close[0]]
+    return found
 
 
 @jax.jit

@@ -1,9 +1,9 @@
 """Checks of the full form: of q and its bound, and of draws, on any mixture.
 
-What has no randomness is held to `CONVERGED` nats, whatever the problem: where q has the
-prior's form it is read off its density to rounding. The rest are z-tests. Draws of a
-method that claims the posterior are ranked among exact ones, quantity by quantity: the
-ranks are bounded, so that heavy tails neither hide a fault nor raise an alarm.
+What has no randomness is held to `CONVERGED` nats, whatever the problem: where q has
+the prior's form it is read off its density to rounding. The rest are z-tests. Draws of
+a method that claims the posterior are ranked among exact ones, quantity by quantity:
+the ranks are bounded, so that heavy tails neither hide a fault nor raise an alarm.
 """
 
 from __future__ import annotations
@@ -184,6 +184,18 @@ class MixtureCase:
         return found
 
     @cached_property
+    def slopes(self) -> dict[str, np.ndarray]:
+        """How the bound changes as q is moved along a parameter, draw by draw."""
+        problem = self.problem
+        with accurately():
+            found = jax.tree.map(np.asarray, _slopes(problem.mixture, self.answer.flat))
+        return {
+            f"{name}{list(index) if index else ''}": values[(slice(None), *index)]
+            for name, values in found.items()
+            for index in np.ndindex(values.shape[1:])
+        }
+
+    @cached_property
     def claims_posterior(self) -> bool:
         """Whether the draws are said to be the posterior's."""
         return self.answer.log_q is None and not self.answer.approximate
@@ -361,7 +373,18 @@ def _rising(case: MixtureCase) -> Iterator[Measure]:
 @check("a fixed point", f"{SWEEPS} more sweeps gain nothing")
 def _fixed(case: MixtureCase) -> Iterator[Measure]:
     answer = case.answer
-    if case.identified is None or not answer.bound.size or not case.labels_in_bound:
+    if answer.log_q is None or not answer.bound.size or not case.labels_in_bound:
+        return
+    if case.identified is None:
+        if answer.bound.size > 1:  # a trace: it ended where it could not rise
+            for label, slopes in case.slopes.items():
+                error = max(float(slopes.std(ddof=1)) / np.sqrt(len(slopes)), 1e-300)
+                yield (
+                    abs(float(slopes.mean())) / error,
+                    Z,
+                    f"the bound rises by {slopes.mean():.4f} +- {error:.4f} nats per "
+                    f"unit that {label}, unconstrained, is moved by",
+                )
         return
     own, further, _, _ = case.ascent
     yield (
@@ -488,11 +511,11 @@ def _ascent(mixture: Mixture, q: Factors, key: Key) -> tuple[Array, ...]:
     rows, K = mixture.rows, mixture.components
     flat = jnp.ones(K, mixture.log_base.dtype)
 
-    def start(key: Key) -> Factors:
+    def start(key: Key) -> Any:
         return mixture.from_responsibilities(jax.random.dirichlet(key, flat, (rows,)))
 
     def climb(at: Factors) -> tuple[Array, Array, Array]:
-        def sweeps(at: Factors, number: int) -> Factors:
+        def sweeps(at: Factors, number: int) -> Any:
             return jax.lax.fori_loop(0, number, lambda _, q: mixture.step(q)[1], at)
 
         on = sweeps(at, SWEEPS)
@@ -523,16 +546,12 @@ def _estimates(
     draws, rows = log_q.shape[0], mixture.rows
 
     def one(theta: Parameters) -> tuple[Array, Array]:
-        terms = [
-            jnp.sum(resolve(factor, theta).log_prob(theta[name]))
-            for name, factor in prior_factors(mixture).items()
-        ]
         joint = (
             log_joint_by_component(mixture, theta)
             if rows
             else jnp.zeros((0, mixture.components))
         )
-        return jnp.sum(jnp.stack(terms)), joint
+        return _log_prior(mixture, theta), joint
 
     log_prior, joint = jax.vmap(one)(theta)
     gap = log_prior - log_q
@@ -554,6 +573,37 @@ def _estimates(
     )
 
 
+def _log_prior(mixture: Mixture, theta: Parameters) -> Float[Array, ""]:
+    """Log p(theta) by NumPyro's distributions."""
+    terms = [
+        jnp.sum(resolve(factor, theta).log_prob(theta[name]))
+        for name, factor in prior_factors(mixture).items()
+    ]
+    return jnp.sum(jnp.stack(terms))
+
+
+@jax.jit
+def _slopes(mixture: Mixture, theta: Parameters) -> Parameters:
+    """Gradient of log p(X, c, theta), c averaged, in theta unconstrained, by draw.
+
+    Its mean under q is how the bound changes as all of q is moved: 0 at the optimum of
+    any form of q that may be moved. By NumPyro's densities.
+    """
+    joint = jax.vmap(lambda theta: log_joint_by_component(mixture, theta))(theta)
+    phi = jax.nn.softmax(jnp.mean(joint, axis=0), axis=1)
+
+    def density(free: Parameters) -> Array:
+        theta, log_jacobian = constrain(mixture, free)
+        rows = jnp.sum(phi * log_joint_by_component(mixture, theta))
+        return _log_prior(mixture, theta) + log_jacobian + rows
+
+    def one(theta: Parameters) -> Parameters:
+        slope: Parameters = jax.grad(density)(unconstrain(mixture, theta))
+        return slope
+
+    return jax.vmap(one)(theta)
+
+
 @jax.jit
 def _log_ratio(
     mixture: Mixture, theta: Parameters, log_q: Float[Array, " draws"]
@@ -573,4 +623,4 @@ def _log_ratio(
     spread = NARROW**2 * jnp.atleast_2d(jnp.cov(fitted.T))
     middle = jnp.mean(fitted, axis=0)
     log_r = multivariate_normal.logpdf(tested, middle, spread)
-    return log_r - (log_q + log_jacobian)[1::2]
+    return jnp.asarray(log_r - (log_q + log_jacobian)[1::2])

@@ -118,11 +118,12 @@ class MixtureProblem:
     @cached_property
     def dims(self) -> dict[str, tuple[int, ...]]:
         """Parameter -> its shape; "weight" (K,) where weights are drawn."""
+        mixture = self.mixture
         with accurately():
             theta = jax.eval_shape(
-                lambda: self.mixture.draw(jax.random.key(0), self.mixture.prior(), ())
+                lambda: mixture.draw(jax.random.key(0), mixture.prior(), ())
             )
-        family = self.mixture.family
+        family = mixture.family
         found = {name: theta[name].shape for name in theta if name in family.dims}
         drawn = self.weights != UNIFORM and self.K > 1
         return found | ({"weight": (self.K,)} if drawn else {})
@@ -140,7 +141,8 @@ class MixtureProblem:
                 check(self.mixture)
             except NotApplicable:
                 return None
-            return _enumerated(self.mixture, key)
+            found: Truth = _enumerated(self.mixture, key)
+            return found
 
 
 def accurately() -> Any:
@@ -220,7 +222,11 @@ def mixture_battery(
     for family, about, n, d, K, weights, apart in PLACES:
         labels = random.permutation(np.arange(n) % K)
         level = apart * _levels(random, K, d, apart > 3)
-        rows = ROWS.get(family, _normal)(random, labels, level)
+        rows = (
+            ROWS[family](random, labels, level)
+            if family in ROWS
+            else _normal(random, labels, level)
+        )
         seeded = int(random.integers(2**31))
         if families is None or family in families:
             model = {"name": family} | PRIORS[family]
@@ -257,7 +263,7 @@ def _choices(
     return np.asarray(np.floor(levels * place), float)
 
 
-ROWS = {
+ROWS: dict[str, Callable[..., np.ndarray]] = {
     "poisson": _poisson,
     "exponential": _exponential,
     "bernoulli": partial(_choices, 2),

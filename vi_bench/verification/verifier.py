@@ -32,7 +32,7 @@ FELT = 1e-2
 """Nats below the best known optimum that are told of."""
 
 ALARM = 1e-3
-"""How often all z-tests of one verification together call a right one wrong, at most."""
+"""How often all z-tests of a verification together call a right one wrong, at most."""
 
 
 @dataclass(frozen=True)
