@@ -192,6 +192,9 @@ def verify(
 
     chosen = [f.strip() for f in families.split(",")] if families else None
     try:
+        from vi_bench.environment import use_compilation_cache
+
+        use_compilation_cache()
         report = verified(method, seed=seed, limit=limit, families=chosen)
     except InputError as error:
         _refuse(str(error))
