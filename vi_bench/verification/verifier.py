@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import norm
 
 from vi_bench import catalogue
+from vi_bench.contract import Method
 from vi_bench.errors import InputError, NotApplicable, unknown
 from vi_bench.verification import answer, mixture_checks, plain, plain_checks
 from vi_bench.verification.finding import Finding, Quality
@@ -199,9 +200,9 @@ def find(method: Any) -> Callable[..., Any]:
         else:
             known = [*catalogue.names("method"), "path/to/file.py:function"]
             raise unknown("method", method, known)
-    if isinstance(method, type) and hasattr(method, "prepare"):
+    if isinstance(method, type) and isinstance(method, Method):
         method = method()
-    if hasattr(method, "prepare"):
+    if isinstance(method, Method):
         return answer.registered(method)
     if not callable(method):
         raise InputError(f"method {method!r}: expected a function or a method's name")

@@ -19,6 +19,7 @@ from tests.zoo.gaussian import (
     Right,
     TiedStart,
 )
+from tests.zoo.kernel import Kernel
 from vi_bench.cli import app
 from vi_bench.verification import textbook
 from vi_bench.verification.problems import Problem, battery
@@ -43,7 +44,7 @@ def test_what_is_right_passes_on_every_battery(seed):
 
 @pytest.mark.slow
 def test_the_kernel_passes():
-    report = vb.verify("cavi")
+    report = vb.verify(Kernel())
     assert report.passed, report.verdict
     assert max(q.below_best for q in report.quality) < 1e-6
 
@@ -243,6 +244,7 @@ def test_the_command_line(tmp_path):
     file.write_text(
         "from tests.zoo.gaussian import NoConstant, Right\n"
         "good, bad, number = Right(), NoConstant(), 3\n"
+        "def two(data, K):\n    return {}\n"
     )
     right = CliRunner().invoke(app, ["verify", f"{file}:good"])
     assert right.exit_code == 0, right.output
@@ -255,8 +257,10 @@ def test_the_command_line(tmp_path):
         (f"{file}:nope", "has no function 'nope'"),
         (f"{file}:number", "has no function 'number'"),
         (f"{tmp_path / 'none.py'}:f", "cannot be read"),
-        ("svi", "expected cavi, or path/to/file.py:function"),
+        ("svii", "did you mean 'svi'?"),
+        (f"{file}:two", "(data, K, sigma, seed), or (problem)"),
+        (f"{file}:good --families poisson", "has only one"),
     ):
-        refused = CliRunner().invoke(app, ["verify", what])
+        refused = CliRunner().invoke(app, ["verify", *what.split()])
         assert refused.exit_code == 2, what
         assert words in refused.output
