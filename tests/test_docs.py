@@ -6,7 +6,8 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-from vi_bench.verification.checks import PROVES
+from vi_bench.verification.mixture_checks import MIXTURE_PROVES
+from vi_bench.verification.plain_checks import PROVES
 
 from vi_bench import catalogue
 from vi_bench.spec import Spec, make, read
@@ -35,11 +36,12 @@ def test_the_implementation_that_is_shown_is_right():
         exec(code, names)
     assert names["report"].passed, names["report"].verdict
     names["test_my_cavi"]()
+    names["test_my_counts"]()
 
 
 def test_the_verification_page_names_every_check():
     text = (ROOT / "docs" / "verifying.md").read_text(encoding="utf-8")
-    for name in (*PROMISES, *PROVES):
+    for name in (*PROMISES, *PROVES, *MIXTURE_PROVES):
         assert f"| {name} |" in text, name
 
 

@@ -177,7 +177,8 @@ def test_a_wrong_number_fails_its_check(changed, check):
 def test_what_changes_its_problem_or_jax_is_told():
     def meddling(problem):
         found = given(problem, log_prob=None, bound=None, approximate=True)
-        problem.data += 1
+        data = problem.data
+        data += 1
         jax.config.update("jax_default_matmul_precision", "bfloat16")
         return found
 
