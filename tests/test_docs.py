@@ -6,11 +6,11 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-from vi_bench.verification.mixture_checks import MIXTURE_PROVES
-from vi_bench.verification.plain_checks import PROVES
 
 from vi_bench import catalogue
 from vi_bench.spec import Spec, make, read
+from vi_bench.verification.mixture_checks import MIXTURE_PROVES
+from vi_bench.verification.plain_checks import PROVES
 from vi_bench.verification.verifier import PROMISES
 
 ROOT = Path(__file__).parent.parent

@@ -114,7 +114,7 @@ def test_the_trace_is_the_bounds():
 def test_lanes_give_the_same_either_way(platform, monkeypatch):
     from vi_bench import iterate
 
-    monkeypatch.setattr(iterate, "_platform", lambda: platform)
+    monkeypatch.setattr(iterate, "backend", lambda: platform)
     lanes = jnp.arange(1.0, 4.0)[:, None]
 
     def climb(lane):
@@ -130,6 +130,6 @@ def test_lanes_give_the_same_either_way(platform, monkeypatch):
 def test_the_platform_is_the_chosen_devices():
     from vi_bench import iterate
 
-    assert iterate._platform() == "cpu"
+    assert iterate.backend() == "cpu"
     with jax.default_device(jax.devices("cpu")[0]):
-        assert iterate._platform() == "cpu"
+        assert iterate.backend() == "cpu"

@@ -7,6 +7,9 @@ from scipy.special import logsumexp, softmax
 from tests.oracles import factors
 from vi_bench.mixture import bind
 from vi_bench.mixture_pass import (
+    _exp,
+    _sum_of_logs,
+    block_rows,
     from_blocks,
     log_marginal,
     mixture_pass,
@@ -76,3 +79,42 @@ def test_no_row_by_component_array_is_held(random):
     lam = factors(np.ones((components, 3)))
     memory = program.lower(mixture, lam).compile().memory_analysis()
     assert memory.temp_size_in_bytes < rows * components * 8 / 10
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_exponential_is_right_to_the_last_place(dtype, random):
+    """XLA's own is off by up to 1.2 units."""
+    x = np.r_[-np.linspace(0, 60, 200_001), -random.exponential(size=100_000), 0.0]
+    x = x.astype(dtype)
+    exact = np.exp(x.astype(np.longdouble))
+    off = np.abs(np.asarray(jax.jit(_exp)(x)).astype(np.longdouble) / exact - 1)
+    assert float(off.max()) < np.finfo(dtype).eps
+    assert _exp(jnp.zeros((1,), dtype)) == 1
+
+
+def test_the_exponential_far_out_and_of_no_number():
+    edges = jnp.array([-1e5, -jnp.inf, jnp.nan])
+    tiny, smallest, none = _exp(edges)
+    assert 0 < float(tiny) < 1e-299
+    assert smallest == tiny
+    assert jnp.isnan(none)
+    slope = jax.vmap(jax.grad(lambda v: _exp(v)))(jnp.array([-1.0, -3.5]))
+    np.testing.assert_allclose(slope, np.exp([-1.0, -3.5]), rtol=1e-15)
+
+
+@pytest.mark.parametrize(("rows", "most"), [(488, 5), (512, 1000), (7, 2), (0, 3)])
+def test_sums_of_logs_neither_overflow_nor_lose(rows, most, random):
+    values = random.uniform(1, most, size=rows)
+    total = _sum_of_logs(jnp.asarray(values), most)
+    np.testing.assert_allclose(total, np.log(values).sum(), rtol=1e-13, atol=1e-13)
+    slope = jax.grad(lambda v: _sum_of_logs(v, most))(jnp.asarray(values))
+    np.testing.assert_allclose(slope, 1 / values, rtol=1e-14)
+    largest = jnp.full(512, float(most))
+    assert jnp.isfinite(_sum_of_logs(largest, most))
+
+
+def test_blocks_fit_a_cache_and_are_powers_of_two():
+    sizes = [block_rows(K, t) for K in (1, 5, 16, 64, 900) for t in ("f4", "f8")]
+    assert all(256 <= size <= 2048 and size & (size - 1) == 0 for size in sizes)
+    assert block_rows(16, "f8") * 16 * 8 <= 2**17
+    assert block_rows(5, "f4") > block_rows(64, "f4")

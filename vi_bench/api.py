@@ -221,7 +221,9 @@ def launch(
     labels = list(spec.methods)
     place = nullcontext(None) if out is None else RunFolder(Path(out), overwrite)
     with place as staged:
-        from vi_bench.environment import use_compilation_cache
+        from vi_bench.environment import split_processor, use_compilation_cache
+
+        split_processor(spec.devices)  # before an import that computes something
         from vi_bench.runner import execute
 
         if cache:

@@ -76,6 +76,10 @@ def run(
     seed: Annotated[int | None, typer.Option()] = None,
     precision: Annotated[int | None, typer.Option(help="64 or 32 bits.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, gpu, tpu.")] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(help="That share the rows; a CPU's cores count as devices."),
+    ] = None,
     repeats: Annotated[
         int | None, typer.Option(help="Timed runs after the first.")
     ] = None,
@@ -101,6 +105,7 @@ def run(
         "seed": seed,
         "precision": precision,
         "device": device,
+        "devices": devices,
         "repeats": repeats,
     }
     try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 
 from vi_bench.errors import InputError
 
@@ -36,6 +38,40 @@ def find_device(name: str) -> jax.Device:
             f"device {name!r} is not here; JAX sees: {there} (for NVIDIA GPUs: "
             "pip install 'vi-bench[cuda]')"
         ) from None
+
+
+def backend() -> str:
+    """Of the device chosen by `jax.default_device`, or of JAX's own choice."""
+    device = jax.config.jax_default_device
+    return str(getattr(device, "platform", device or jax.default_backend()))
+
+
+def split_processor(number: int) -> None:
+    """Let a CPU be as many devices, if JAX does not have its devices yet."""
+    if number > 1:
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", number)
+
+
+def find_mesh(kind: str, number: int) -> Mesh | None:
+    """`number` devices of a kind along one axis; None for one device.
+
+    Raises:
+        InputError: there are not as many, and how many there are.
+    """
+    if number == 1:
+        return None
+    there = jax.devices(find_device(kind).platform)
+    if len(there) < number:
+        raise InputError(
+            f"devices = {number}: JAX sees {len(there)} of kind {there[0].platform}"
+            + (
+                "; a CPU is split only before anything is computed"
+                if there[0].platform == "cpu"
+                else ""
+            )
+        )
+    return Mesh(np.array(there[:number]), ("rows",))
 
 
 @contextmanager

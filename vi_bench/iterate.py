@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from vi_bench.environment import backend
+
 RUNNING, CONVERGED, NOT_FINITE = 0, 1, 2
 
 FIRST, SECOND, LEAP = 0, 1, 2
@@ -227,14 +229,8 @@ def over_lanes[T](function: Callable[..., T], *arguments: Any) -> T:
     On a CPU one lane after the other (`lax.map`): each stays in cache and stops when
     it is done. On an accelerator all at once (`vmap`), to fill it.
     """
-    if _platform() == "cpu":
+    if backend() == "cpu":
         mapped: T = lax.map(lambda packed: function(*packed), arguments)
     else:
         mapped = jax.vmap(function)(*arguments)
     return mapped
-
-
-def _platform() -> str:
-    """Of the device chosen by `jax.default_device`, or of JAX's own choice."""
-    device = jax.config.jax_default_device
-    return str(getattr(device, "platform", device or jax.default_backend()))

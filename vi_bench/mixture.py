@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from vi_bench import conjugate, weights
@@ -15,6 +16,8 @@ from vi_bench.contract import Family, Key, Parameters, Standard, Weights
 from vi_bench.iterate import Move
 from vi_bench.mixture_pass import (
     Blocks,
+    block_rows,
+    everywhere,
     from_blocks,
     log_marginal,
     mixture_pass,
@@ -72,7 +75,8 @@ class Mixture:
 
     def with_rows(self, rows: Float[Array, "N d"]) -> Mixture:
         """The same mixture for other rows, which may be traced, centred as it is."""
-        blocks = to_blocks(rows, self.log_base.dtype)
+        dtype = self.log_base.dtype
+        blocks = to_blocks(rows, dtype, block_rows(self.components, dtype))
         log_base = jnp.sum(self.family.log_base(from_blocks(blocks)))
         return replace(self, blocks=blocks, log_base=log_base)
 
@@ -245,6 +249,7 @@ def bind(
     components: int,
     dtype: Any,
     prior: Weights | None = None,
+    mesh: Mesh | None = None,
 ) -> Mixture:
     """The mixture of `components` components of a family on (N, d) values.
 
@@ -258,13 +263,18 @@ def bind(
         components: K.
         dtype: of all arrays.
         prior: on the weights; by default they are 1/K.
+        mesh: devices that share the rows, one axis; by default JAX's default device.
     """
     centre = data_centre(family, values)
-    blocks = to_blocks(values - centre, dtype)
+    blocks = to_blocks(values - centre, dtype, block_rows(components, dtype), mesh)
     bound = family.bind(centre, dtype)
     log_base = jnp.sum(bound.log_base(from_blocks(blocks)))
     chosen = weights.bind(prior or weights.Uniform(), dtype)
-    return Mixture(bound, chosen, blocks, log_base, components)
+    mixture = Mixture(bound, chosen, blocks, log_base, components)
+    if mesh is None:
+        return mixture
+    small = jax.device_put((bound, chosen, log_base), everywhere(mesh))
+    return Mixture(small[0], small[1], blocks, small[2], components)
 
 
 def data_centre(family: Family, values: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from vi_bench.comparison.modes import Mode
 from vi_bench.comparison.quantities import WEIGHT, flatten
 from vi_bench.contract import Draws, Outcome, Problem
 from vi_bench.data import Table, load
-from vi_bench.environment import computing, describe, find_device
+from vi_bench.environment import computing, describe, find_device, find_mesh
 from vi_bench.errors import InputError, NotApplicable
 from vi_bench.evaluate import best_draw, bound_from, evaluate
 from vi_bench.mixture import Mixture, bind, data_centre
@@ -69,11 +69,12 @@ def execute(
         held_out = set_aside.values
     family = family.complete(data.values, spec.components)
     weights = spec.mixing()
+    mesh = find_mesh(spec.device, spec.devices)
     device = find_device(spec.device)
     interrupted = False
     with computing(device, spec.precision):
         dtype = jnp.float64 if spec.precision == 64 else jnp.float32
-        mixture = bind(family, data.values, spec.components, dtype, weights)
+        mixture = bind(family, data.values, spec.components, dtype, weights, mesh)
         centre = data_centre(family, data.values)
         coordinates = family.coordinates(data.features)
         reference = Reference(spec.held_against)

@@ -40,6 +40,7 @@ class Spec(BaseModel):
         seed: of everything; each method's stream depends on its label alone.
         precision: bits, 64 or 32.
         device: "auto" takes the best one there is.
+        devices: that share the rows; a CPU's cores count as devices.
         repeats: timed runs after the first; by default 3, fewer for a stage whose
             repeats have taken `vi_bench.timing.PATIENCE` seconds.
         chains: of every method, variational ones draw independently.
@@ -66,6 +67,7 @@ class Spec(BaseModel):
     seed: Annotated[int, Ge(0)] = 0
     precision: Literal[32, 64] = 64
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    devices: Annotated[int, Ge(1)] = 1
     repeats: Annotated[int, Ge(1)] | None = None
     chains: Annotated[int, Ge(1)] = 4
     draws: Annotated[int, Ge(4)] = 1000
