@@ -44,13 +44,14 @@ class Blocks:
     """Rows of data, features first, cut into equal blocks and a tail.
 
     Attributes:
-        body: the blocks; where there is a mesh, as many on each of its devices.
-        tail: the rows that are left, on every device.
+        body: the blocks (blocks, d, B); where there is a mesh, as many on each of its
+            devices.
+        tail: the rows that are left (d, r), on every device.
         mesh: the devices that share the body, along their one axis.
     """
 
-    body: Float[Array, "blocks d B"]
-    tail: Float[Array, "d r"]
+    body: Any  # a node of a pytree: JAX puts its descriptions of arrays here, too
+    tail: Any
     mesh: Mesh | None = field(default=None, metadata={"static": True})
 
 

@@ -7,7 +7,7 @@ McAuliffe (2017), algorithm 2, for any conjugate family and in d dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +27,15 @@ from vi_bench.iterate import (
     over_lanes,
     resolvable,
 )
+from vi_bench.methods import _stochastic
+from vi_bench.methods._stochastic import Schedule
 from vi_bench.mixture import Factors, Mixture
 
 SLICE = 500
 """Iterations each restart may spend between two looks at the clock."""
+
+STEPS, WARM_UP = 100, Schedule(batch=8192, delay=1.0, forgetting=0.7)
+"""Of a stochastic start."""
 
 TIE = 1e-9
 """Bounds that differ by less than this share are as good as each other."""
@@ -51,27 +56,37 @@ class CAVI:
         tol: on the relative change of the ELBO and on the fixed-point residual, both;
             raised to what the precision resolves.
         accelerate: leap ahead after every second sweep (SQUAREM), where the ELBO rises.
+        start: "usual"; or "stochastic", STEPS natural-gradient steps on minibatches of
+            every restart first, for many rows.
     """
 
     restarts: Annotated[int, Gt(0)] = 20
     max_iterations: Annotated[int, Gt(0)] = 10_000
     tol: Annotated[float, Gt(0)] = 1e-10
     accelerate: bool = True
+    start: Literal["usual", "stochastic"] = "usual"
 
     kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "coordinate ascent, hand-written kernel, many restarts"
     bound_keeps_labels: ClassVar[bool] = True
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Start, fit (in slices), draw."""
+        """Start, fit (in slices), draw.
+
+        Raises:
+            NotApplicable: a stochastic start needs q's natural parameters.
+        """
+        if self.start == "stochastic":
+            _stochastic.check(problem.mixture)
         return self.stages((problem.chains, problem.draws))
 
     def stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
         """The stages for (chains, draws); they hold no data."""
+        begun = warmed_up if self.start == "stochastic" else start_point
 
         def start(key: Key, mixture: Mixture, _: Any) -> Ascent:
             points = over_lanes(
-                lambda kind, key: start_point(kind, key, mixture),
+                lambda kind, key: begun(kind, key, mixture),
                 jnp.arange(self.restarts) >= (self.restarts + 1) // 2,
                 jax.random.split(key, self.restarts),
             )
@@ -150,6 +165,14 @@ def start_point(random: Array, key: Key, mixture: Mixture) -> Factors:
         lambda: starts.plus_plus_responsibilities(key, x, mixture.components),
     )
     return mixture.from_responsibilities(phi)
+
+
+def warmed_up(_: Array, key: Key, mixture: Mixture) -> Factors:
+    """Where STEPS steps on minibatches lead from k-means++ on one of them."""
+    place, steps = jax.random.split(key)
+    q = _stochastic.begin(place, mixture, WARM_UP)
+    none = jnp.zeros((), jnp.int32)
+    return _stochastic.run(steps, mixture, q, none, STEPS, WARM_UP)
 
 
 def best_draws(

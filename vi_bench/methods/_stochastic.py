@@ -1,0 +1,114 @@
+"""Natural-gradient steps on minibatches: what `stochastic-cavi` and CAVI's start share.
+
+Hoffman, Blei, Wang and Paisley (2013): with the statistics S of a minibatch of n rows
+scaled up to all N, the M-step's answer for (N / n) S is a noisy natural-gradient step
+away, and q's natural parameters go there by a share rho_t = (t + delay)^-forgetting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from vi_bench import starts
+from vi_bench.contract import ExponentialFactors, Key
+from vi_bench.errors import NotApplicable
+from vi_bench.mixture import Factors, Mixture
+from vi_bench.mixture_pass import Blocks, from_blocks, mixture_pass
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Robbins and Monro's: the shares add up to infinity, their squares do not.
+
+    Attributes:
+        batch: rows of a minibatch, rounded to whole blocks.
+        delay: makes the first steps smaller.
+        forgetting: over 1/2, at most 1.
+    """
+
+    batch: int
+    delay: float
+    forgetting: float
+
+    def share(self, step: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
+        """rho_t, t from 0."""
+        t = step.astype(dtype) + 1
+        return jnp.asarray((t + self.delay) ** -self.forgetting, dtype)
+
+
+def check(mixture: Mixture) -> None:
+    """Refuse what has no natural parameters to step in.
+
+    Raises:
+        NotApplicable: the family.
+    """
+    if not isinstance(mixture.family, ExponentialFactors):
+        raise NotApplicable("the family does not give q's natural parameters: use cavi")
+
+
+def minibatch(key: Key, mixture: Mixture, rows: int) -> tuple[Blocks, Float[Array, ""]]:
+    """Some of the data's blocks, drawn with replacement, and the rows they stand for.
+
+    Without a whole block there is only the tail: then it is all of the data.
+    """
+    body, tail = mixture.blocks.body, mixture.blocks.tail
+    number, _, size = body.shape
+    if not number:
+        return mixture.blocks, jnp.ones((), body.dtype)
+    chosen = jax.random.randint(key, (max(1, rows // size),), 0, number)
+    some = Blocks(body[chosen], tail[:, :0])
+    return some, jnp.asarray(number / len(chosen), body.dtype)
+
+
+def begin(key: Key, mixture: Mixture, schedule: Schedule) -> Factors:
+    """The M-step after k-means++ on one minibatch, scaled up to all rows."""
+    if mixture.rows == 0:
+        return mixture.prior()
+    of_rows, of_seeds = jax.random.split(key)
+    some, scale = minibatch(of_rows, mixture, schedule.batch)
+    rows = from_blocks(some)
+    phi = starts.plus_plus_responsibilities(of_seeds, rows.T, mixture.components)
+    expected = scale * (mixture.family.statistics(rows) @ phi).T
+    return mixture.update(mixture.prior(), expected)[0]
+
+
+def advance(
+    key: Key, mixture: Mixture, q: Factors, step: Int[Array, ""], schedule: Schedule
+) -> Factors:
+    """One step; the tail, less than a block, is in every minibatch."""
+    family: Any = mixture.family
+    coefficients = mixture.view(q).coefficients
+    some, scale = minibatch(key, mixture, schedule.batch)
+    _, expected = mixture_pass(family.statistics, some, coefficients)
+    if mixture.blocks.body.shape[0]:
+        none = Blocks(mixture.blocks.body[:0], mixture.blocks.tail)
+        _, of_tail = mixture_pass(family.statistics, none, coefficients)
+        expected = scale * expected + of_tail
+    target = family.natural_update(q.components, expected)
+    rho = schedule.share(step, expected.dtype)
+
+    def towards(at: Array, goal: Array) -> Array:
+        return (1 - rho) * at + rho * goal
+
+    own = family.natural_parameters(q.components)
+    components = family.from_natural_parameters(jax.tree.map(towards, own, target))
+    sticks = towards(q.sticks, mixture.weights.update(expected[:, -1]))
+    return Factors(components, sticks)
+
+
+def run(
+    key: Key, mixture: Mixture, q: Factors, first: Array, steps: int, schedule: Schedule
+) -> Factors:
+    """Several steps, the first of them number `first`."""
+
+    def one(i: Array, q: Factors) -> Factors:
+        return advance(jax.random.fold_in(key, i), mixture, q, first + i, schedule)
+
+    found: Factors = lax.fori_loop(0, steps, one, q)
+    return found

@@ -1,0 +1,149 @@
+"""Stochastic CAVI: natural-gradient steps on minibatches, for many rows.
+
+Hoffman, Blei, Wang and Paisley (2013), section 2. Quick to come near an optimum, slow
+to reach it: for the last digits CAVI takes over (`start = "stochastic"` there).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Gt, Le
+from jaxtyping import Array, Float, Int
+
+from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
+from vi_bench.iterate import over_lanes
+from vi_bench.methods import _stochastic
+from vi_bench.methods._stochastic import Schedule
+from vi_bench.mixture import Factors, Mixture
+
+WINDOW = 50
+"""Steps of every restart between two looks at the clock."""
+
+SETTLED = 1e-6
+"""What one whole sweep may still gain of the bound, relative."""
+
+
+class Lane(NamedTuple):
+    """One restart: where it is, and its steps so far."""
+
+    q: Factors
+    step: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class StochasticCAVI:
+    """Settings of stochastic CAVI.
+
+    Attributes:
+        restarts: independent runs; the best bound is kept.
+        steps: of each.
+        batch: rows of a minibatch, in whole blocks.
+        delay: makes the first steps smaller.
+        forgetting: the share of step t is (t + delay)^-forgetting; over 1/2, at most 1.
+    """
+
+    restarts: Annotated[int, Gt(0)] = 4
+    steps: Annotated[int, Gt(0)] = 1000
+    batch: Annotated[int, Gt(0)] = 8192
+    delay: Annotated[float, Gt(-1)] = 1.0
+    forgetting: Annotated[float, Gt(0.5), Le(1)] = 0.7
+
+    kind: ClassVar[Kind] = "variational"
+    summary: ClassVar[str] = "natural-gradient steps on minibatches, for many rows"
+    bound_keeps_labels: ClassVar[bool] = True
+
+    @property
+    def schedule(self) -> Schedule:
+        """Of the steps' lengths."""
+        return Schedule(self.batch, self.delay, self.forgetting)
+
+    def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """Start, step (in windows), draw.
+
+        Raises:
+            NotApplicable: q's factors have no natural parameters.
+        """
+        _stochastic.check(problem.mixture)
+        shape = (problem.chains, problem.draws)
+
+        def start(key: Key, mixture: Mixture, _: Any) -> Lane:
+            def one(key: Key) -> Lane:
+                q = _stochastic.begin(key, mixture, self.schedule)
+                return Lane(q, jnp.zeros((), jnp.int32))
+
+            return over_lanes(one, jax.random.split(key, self.restarts))
+
+        def fit(key: Key, mixture: Mixture, lanes: Lane) -> Lane:
+            def one(key: Key, lane: Lane) -> Lane:
+                q = _stochastic.run(
+                    key, mixture, lane.q, lane.step, WINDOW, self.schedule
+                )
+                return Lane(q, lane.step + WINDOW)
+
+            return over_lanes(one, jax.random.split(key, self.restarts), lanes)
+
+        def draw(key: Key, mixture: Mixture, lanes: Lane) -> Draws:
+            return self._draw(key, mixture, lanes, shape)
+
+        return (
+            Stage("start", start),
+            Stage("fit", fit, calls=-(-self.steps // WINDOW)),
+            Stage("draw", draw),
+        )
+
+    def _draw(
+        self, key: Key, mixture: Mixture, lanes: Lane, shape: tuple[int, int]
+    ) -> Draws:
+        """Independent draws from the q with the best bound, of whole sweeps."""
+
+        def whole(q: Factors) -> tuple[Array, Array, Array]:
+            bound, following = mixture.step(q)
+            return bound, mixture.step(following)[0], mixture.counts(q)
+
+        bounds, after, counts = over_lanes(whole, lanes.q)
+        best = jnp.argmax(jnp.where(jnp.isfinite(bounds), bounds, -jnp.inf))
+        q = jax.tree.map(lambda leaf: leaf[best], lanes.q)
+        theta = mixture.draw(key, q, shape)
+        report = {
+            "bound": bounds[best],
+            "bound_se": jnp.zeros_like(bounds[best]),
+            "counts": counts[best],
+            "iterations": lanes.step[best],
+            "gain": after[best] - bounds[best],
+            "run_bound": bounds,
+            "run_counts": counts,
+        }
+        log_q = mixture.log_q(theta, q)
+        return Draws(theta, {}, log_q, mixture.describe(q), report, q)
+
+    def log_q(
+        self, mixture: Mixture, draws: Draws, theta: Parameters
+    ) -> Float[Array, ""]:
+        """Log q at any theta."""
+        found: Array = mixture.log_q(theta, draws.factors)
+        return found
+
+    def outcome(self, draws: Draws) -> Outcome:
+        """Converged where a whole sweep of CAVI would gain next to nothing."""
+        report = draws.report
+        bound, gain = float(report["bound"]), float(report["gain"])
+        steps = int(report["iterations"])
+        if not np.isfinite(bound):
+            return Outcome(
+                "not finite", "the ELBO is not finite: look at the scale of the data"
+            )
+        said = f"after {steps} steps one sweep of all rows would gain {gain:.3g} nats"
+        if gain <= SETTLED * max(1.0, abs(bound)):
+            return Outcome("converged", said)
+        return Outcome(
+            "budget spent",
+            f'{said}: raise steps, or take cavi with start = "stochastic"',
+        )
+
+
+METHOD = StochasticCAVI
