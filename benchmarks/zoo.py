@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import print as show
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -87,7 +88,7 @@ def told(found: dict[type, dict[int, dict[str, Any]]]) -> Table:
     drawn = Table("implementation", "fault", "found by")
     for kind in MUTANTS:
         by = ", ".join(found[kind][0]["found_by"]) or "[red]nothing[/]"
-        drawn.add_row(label(kind), fault(kind), by)
+        drawn.add_row(label(kind), escape(fault(kind)), by)
     return drawn
 
 

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt
-from jax.scipy.special import betaln, digamma
+from jax.scipy.special import digamma
 from jaxtyping import Array, Float
 
 from vi_bench.conjugate import Conjugate, per_feature
 from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.special import log_beta
 
 if TYPE_CHECKING:
     from vi_bench.data import Table
@@ -81,7 +82,7 @@ class Bernoulli(Conjugate):
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
         """sum_j log B(a_j, b_j)."""
         q = self.standard(lam)
-        return jnp.sum(betaln(q["a"], q["b"]), axis=-1)
+        return jnp.sum(log_beta(q["a"], q["b"]), axis=-1)
 
     def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
         """(psi(a) - psi(b), sum_j [psi(b_j) - psi(a_j + b_j)])."""

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "vi_bench"
 LAYERS = [
     {"errors"},
     {"contract", "data", "folder", "posteriordb", "progress"},
-    {"streams"},
+    {"streams", "special"},
     {"conjugate", "weights", "mixture_pass", "environment"},
     {"mixture", "iterate"},
     {"starts", "numpyro_model", "models", "symmetry"},

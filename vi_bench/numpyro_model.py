@@ -20,6 +20,7 @@ from numpyro.distributions import biject_to, constraints
 from vi_bench.conjugate import resolve
 from vi_bench.contract import Factor, Parameters
 from vi_bench.mixture import Mixture
+from vi_bench.special import log_beta
 from vi_bench.weights import STICK
 
 
@@ -50,7 +51,7 @@ class StickBeta(dist.Distribution):  # type: ignore[misc]
     def log_prob(self, value: Array) -> Array:
         """Of Beta(a, b) at v = sigmoid(sinh(value)), both Jacobians included."""
         logit = jnp.sinh(value)
-        size = jax.scipy.special.betaln(self.a, self.b)
+        size = log_beta(self.a, self.b)
         down, up = jax.nn.softplus(-logit), jax.nn.softplus(logit)
         stretch = jnp.abs(value) + jnp.log1p(jnp.exp(-2 * jnp.abs(value)))
         return stretch - jnp.log(2.0) - self.a * down - self.b * up - size

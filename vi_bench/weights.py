@@ -21,10 +21,11 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Gt
 from jax.nn import log_sigmoid
-from jax.scipy.special import betaln, digamma, gammaln
+from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import Key, Parameters, Weights
+from vi_bench.special import log_beta
 
 STICK = "stick"
 """The name of the sampled parameter, asinh(logit v)."""
@@ -53,7 +54,7 @@ def expected_logs(q: Float[Array, "2 S"]) -> Float[Array, "2 S"]:
 def kl(q: Float[Array, "2 S"], prior: Float[Array, "2 S"]) -> Float[Array, ""]:
     """KL of the sticks' Beta factors to the prior's, nats; 0 without sticks."""
     gap = jnp.sum((q - prior) * expected_logs(q), axis=0)
-    return jnp.sum(gap - betaln(*q) + betaln(*prior))
+    return jnp.sum(gap - log_beta(*q) + log_beta(*prior))
 
 
 def log_density(
@@ -64,7 +65,7 @@ def log_density(
         return jnp.zeros(())
     t, (a, b) = theta[STICK], q
     u = jnp.sinh(t)
-    terms = a * log_sigmoid(u) + b * log_sigmoid(-u) - betaln(a, b)
+    terms = a * log_sigmoid(u) + b * log_sigmoid(-u) - log_beta(a, b)
     return jnp.sum(terms + log_cosh(t), axis=-1)
 
 
@@ -217,7 +218,7 @@ class StickBreaking(_Sticks):
         def with_last(rank: Array) -> tuple[Array, Array]:
             kept = jnp.where(places < rank, places, places + 1)
             order = by_size[kept.at[-1].set(rank)]
-            return jnp.sum(betaln(*self.update(counts[order]))), order
+            return jnp.sum(log_beta(*self.update(counts[order]))), order
 
         gain, orders = jax.vmap(with_last)(places)
         # of equals the plain order by size

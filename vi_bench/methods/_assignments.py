@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import Key
 from vi_bench.mixture import Mixture
+from vi_bench.special import log_beta
 from vi_bench.weights import StickBreaking
 
 
@@ -56,7 +57,7 @@ def new_order(
 
     def score(order: Array) -> Array:
         a, b = mixture.weights.update(counts[order])
-        return jnp.sum(jax.scipy.special.betaln(a, b))
+        return jnp.sum(log_beta(a, b))
 
     def propose(order: Array, key: Key) -> tuple[Array, None]:
         of_pair, of_test = jax.random.split(key)
