@@ -13,11 +13,8 @@ EDGES = np.array([7.9999999, 8.0, 8.0000001, LARGE, np.nextafter(LARGE, 0), 10.0
 
 
 def test_log_beta_of_integers_is_a_binomial_coefficients(random):
-    pairs = random.integers(1, 3000, size=(300, 2)).tolist() + [
-        [1, 1],
-        [10, 10],
-        [9, 8],
-    ]
+    some = random.integers(1, 3000, size=(300, 2)).tolist()
+    pairs = [*some, [1, 1], [10, 10], [9, 8]]
     exact = [-math.log((a + b - 1) * math.comb(a + b - 2, a - 1)) for a, b in pairs]
     a, b = jnp.asarray(pairs, float).T
     np.testing.assert_allclose(log_beta(a, b), exact, rtol=2e-14, atol=1e-14)
