@@ -124,7 +124,7 @@ def ours(case: Case, x: np.ndarray) -> tuple[Callable[[], float], int]:
     mixture = bind(family, x, case["K"], jnp.dtype(case["dtype"]))
     phi = np.random.default_rng(1).dirichlet(np.ones(case["K"]), len(x))
     q = mixture.from_responsibilities(jnp.asarray(phi, case["dtype"]))
-    number = max(1, int(2e6 / (case["N"] * case["K"])))
+    number = int(np.clip(2e6 / (case["N"] * case["K"]), 1, 200))
 
     @jax.jit
     def sweeps(mixture: Any, q: Any) -> Any:
@@ -166,7 +166,7 @@ def sklearn(case: Case, x: np.ndarray, kind: str) -> Callable[[], float]:
         model.fit(x)
         return time.process_time() - begun
 
-    more = max(2, int(2e6 / (case["N"] * case["K"])))
+    more = int(np.clip(2e6 / (case["N"] * case["K"]), 2, 50))
 
     def take() -> float:
         return max(fit(2 + more) - fit(2), 1e-9) / more

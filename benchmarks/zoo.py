@@ -1,6 +1,7 @@
 """Which check finds which fault, and how often what is right is called wrong.
 
     uv run python -m benchmarks.zoo [--seeds 200] [--out results/published/zoo.json]
+        [--page docs/zoo.md]
 
 Every mutant of tests/zoo is verified on the battery of seed 0; right implementations,
 this package's kernel among them, and honest approximations on the batteries of all
@@ -129,13 +130,67 @@ def summary(
     }
 
 
+def page(result: dict[str, Any]) -> str:
+    """All of it as a page of the documentation."""
+
+    def cell(text: str) -> str:
+        return text.replace("|", "\\|")
+
+    faults = result["faults"]
+    caught = sum(bool(f["found_by"]) for f in faults.values())
+    lines = [
+        "# The zoo",
+        "",
+        "Implementations with one planted fault each, in `tests/zoo`, and the checks",
+        "of [`verify`](verifying.md) that find them, on the battery of seed "
+        f"{result['battery_seed_of_faults']}: {caught} of {len(faults)}.",
+        "`gaussian` are of the plain form, `families` of the full one. Made by",
+        "`python -m benchmarks.zoo`; all numbers, with what each check said, are in",
+        "`results/published/zoo.json`.",
+        "",
+        "| implementation | fault | found by |",
+        "|---|---|---|",
+    ]
+    for name, fault in faults.items():
+        by = ", ".join(fault["found_by"])
+        lines.append(f"| `{name}` | {cell(fault['fault'])} | {by} |")
+    lines += [
+        "",
+        "What is right, and batteries on which it was called wrong:",
+        "",
+        "| implementation | batteries, from seed 0 | z-tests | alarms |",
+        "|---|---|---|---|",
+    ]
+    for name, row in result["right"].items():
+        counts = f"{row['batteries']} | {row['z_tests']} | {len(row['alarms'])}"
+        lines.append(f"| `{name}` | {counts} |")
+    lines += [
+        "",
+        "Approximations that are honest about what they are:",
+        "",
+        "| implementation | what it is | batteries | alarms | verdict on seed 0 |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in result["approximations"].items():
+        what = cell(row["what"].removeprefix("No fault: "))
+        counts = f"{row['batteries']} | {len(row['alarms'])}"
+        lines.append(f"| `{name}` | {what} | {counts} | {cell(row['verdict'])} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Verify all, print the table, write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, help="a .json file for what was found")
+    parser.add_argument("--page", type=Path, help="a .md file for a table of it")
+    parser.add_argument("--known", type=Path, help="a .json file: only make the page")
     given = parser.parse_args()
+    if given.known:
+        text = page(json.loads(given.known.read_text(encoding="utf-8")))
+        (given.page or Path("zoo.md")).write_text(text, encoding="utf-8")
+        return
     begun = time.perf_counter()
     found: dict[type, dict[int, dict[str, Any]]] = {kind: {} for kind in EVERY}
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
@@ -160,6 +215,8 @@ def main() -> None:
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if given.page:
+        given.page.write_text(page(result), encoding="utf-8")
     wrong = caught < len(MUTANTS) or false or clean < len(APPROXIMATIONS)
     raise SystemExit(int(bool(wrong)))
 

@@ -1,0 +1,72 @@
+"""The benchmarks run, at toy size; what they measure is not looked at."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import speed, zoo
+from tests.zoo import gaussian
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("model", ["gaussian", "gaussian-full"])
+def test_the_pass_is_measured_against_the_floor_and_a_peer(model, monkeypatch):
+    monkeypatch.setattr(speed, "SECONDS", 1e-3)
+    case = {"model": model, "N": 300, "K": 3, "d": 2, "dtype": "float64"}
+    found = speed.child(case, rounds=2)
+    assert found["P"] == {"gaussian": 3, "gaussian-full": 7}[model]
+    assert set(found["ms"]) >= {"ours", "floor", "sklearn full"}
+    for low, middle, high in [*found["ms"].values(), *found["ratios"].values()]:
+        assert 0 < low <= middle <= high
+    assert "sklearn full / ours" in found["ratios"]
+
+
+def test_growth_is_the_slope_of_log_time(tmp_path):
+    cases = [
+        case
+        | {
+            "P": case["d"] + 1,
+            "ms": {
+                who: [0.0, share * case["N"] * case["K"] ** 0.9 * case["d"] ** 0.5, 0.0]
+                for who, share in (("ours", 2.0), ("floor", 1.0))
+            },
+            "gflops": [0, 50.0, 0],
+            "gbytes_s": [0, 20.0, 0],
+        }
+        for case in (*speed.CASES, *speed.GROWTH)
+    ]
+    for axis, power in (("N", 1.0), ("K", 0.9), ("d", 0.5)):
+        chosen = speed.along(cases, axis)
+        assert len(chosen) >= 4
+        np.testing.assert_allclose(speed.exponent(chosen, axis), power)
+    speed.figure(cases, tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").stat().st_size > 10_000
+
+
+def test_the_page_of_the_zoo_is_that_of_its_numbers():
+    published = json.loads((ROOT / "results/published/zoo.json").read_text())
+    assert zoo.page(published) == (ROOT / "docs/zoo.md").read_text()
+    assert {zoo.label(kind) for kind in zoo.MUTANTS} == set(published["faults"])
+    assert all(fault["found_by"] for fault in published["faults"].values())
+    honest = [*published["right"].values(), *published["approximations"].values()]
+    assert not any(row["alarms"] for row in honest)
+
+
+def test_the_zoos_numbers_have_their_seeds():
+    found = {
+        kind: {0: {"found_by": {}, "smallest": {}, "z_tests": 0, "verdict": ""}}
+        for kind in zoo.EVERY
+    }
+    found[gaussian.NoConstant] = zoo.task(gaussian.NoConstant, [0])
+    for kind in zoo.APPROXIMATIONS:
+        found[kind][0]["nats_below_best"] = 1.0
+    result = zoo.summary(found, 1.0)
+    name = "gaussian.NoConstant"
+    assert "below the evidence" in result["faults"][name]["found_by"]
+    assert result["right"]["gaussian.Right"]["batteries"] == 1
+    assert sum(bool(f["found_by"]) for f in result["faults"].values()) == 1
+    seeds = {seed for _, some in zoo.planned(200) for seed in some}
+    assert seeds == set(range(200))
