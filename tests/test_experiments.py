@@ -22,6 +22,7 @@ def test_sparse_weights_leave_two_components_and_heavy_ones_six(name, left):
     np.testing.assert_allclose(run.draws.report["counts"].sum(), 272)
 
 
+@pytest.mark.slow
 def test_galaxies_come_in_three_groups():
     """Chib's (1995) priors; velocities around 10, 21 and 33 thousand km/s."""
     spec = vb.read("galaxies", {"methods": ["cavi"], "draws": 200, "repeats": 1})

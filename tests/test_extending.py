@@ -53,6 +53,7 @@ def forget():
         added.clear()
 
 
+@pytest.mark.slow
 def test_a_model_by_folder_and_a_method_by_file(place):
     run = ("run", "short.toml", "--models", "folder", "--model", "geometric")
     done = vi_bench(*run, "--method", "resampling.py", "--out", "out", cwd=place)

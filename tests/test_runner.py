@@ -207,6 +207,7 @@ def test_a_device_that_is_not_there_is_refused(rows):
         vb.run("gaussian", rows, ["cavi"], device="tpu")
 
 
+@pytest.mark.slow
 def test_a_big_offset_with_the_prior_moved_changes_no_comparison(rows):
     """The offset is a power of two and rows are rounded, so that none is lost."""
     x = np.round(rows * 1024) / 1024

@@ -131,6 +131,7 @@ def test_marginal_distribution_functions_are_those_of_the_draws(name, exact):
     assert np.any(p != np.asarray(by_draws["p"]))
 
 
+@pytest.mark.slow
 def test_linear_response_in_a_trace_is_that_on_the_host():
     mixture, coordinates, q = optimum()
     centre = np.zeros(FEATURES)

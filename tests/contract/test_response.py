@@ -63,6 +63,7 @@ def quadrature(x, sigma, nodes=901):
     return np.array(sds), (gaps[0] @ p @ gaps[1]) / (sds[0] * sds[1])
 
 
+@pytest.mark.slow
 def test_two_overlapping_components_have_the_posteriors_sds_and_correlation():
     """Against quadrature: sds to 1 %, correlation to 0.005; mean field has neither."""
     x = two_groups()
@@ -102,7 +103,7 @@ def test_the_notebooks_sum_of_means_is_right_and_its_components_are_flagged():
     [
         pytest.param("gaussian-diagonal", marks=pytest.mark.slow),
         "gaussian-semiconjugate-shared",
-        "categorical",
+        pytest.param("categorical", marks=pytest.mark.slow),
     ],
 )
 def test_it_equals_the_inverse_curvature_of_the_bound(name, random):

@@ -29,6 +29,7 @@ def run(family, x, K, method, **fields):
     return result, found
 
 
+@pytest.mark.slow
 def test_one_component_equals_the_closed_form():
     """t of 16 runs at 6, two z-tests at 4.5: false alarm 4e-5; error and ESS first.
 

@@ -40,6 +40,7 @@ def test_nuts_equals_exact_enumeration():
         assert abs(z) < 4.5, f"{name}: {summary.mean} against {exact}"
 
 
+@pytest.mark.slow
 def test_on_separated_data_cavis_means_are_nuts_means(separated):
     """12 z-tests of means and sds at 5 errors: false alarm 7e-6; ESS first."""
     result = vb.run(

@@ -31,6 +31,7 @@ def run(family, x, K, method, **fields):
     return result
 
 
+@pytest.mark.slow
 def test_one_component_has_the_evidence_of_the_closed_form():
     """Student's t of 16 runs, 15 degrees, at 6: false alarm 2.4e-5; error first."""
     case = CASES["gaussian-diagonal"]

@@ -67,7 +67,9 @@ def test_same_family_at_cavis_answer_has_its_elbo_and_does_not_improve_it(proble
     assert after > fit.elbo[-1] - 0.1
 
 
-@pytest.mark.parametrize("guide", ["mean-field", "full-rank"])
+@pytest.mark.parametrize(
+    "guide", ["mean-field", pytest.param("full-rank", marks=pytest.mark.slow)]
+)
 def test_log_q_is_the_guides_own(guide, problem):
     _, mixture = problem
     method = SVI(guide=guide)
