@@ -110,6 +110,7 @@ def test_an_entry_point_is_found(place):
     assert found["plugins"][0]["origin"] == "entry point of theirs"
 
 
+@pytest.mark.slow
 def test_instances_from_python(place):
     sys.path.insert(0, str(place))
     sys.path.insert(0, str(place / "folder"))

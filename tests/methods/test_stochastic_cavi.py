@@ -64,7 +64,7 @@ def test_the_shares_are_robbins_and_monros():
 def many():
     random = np.random.default_rng(3)
     centres = np.array([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]])
-    return centres[random.integers(3, size=20_000)] + random.normal(size=(20_000, 2))
+    return centres[random.integers(3, size=6000)] + random.normal(size=(6000, 2))
 
 
 def test_it_comes_near_cavis_optimum_and_says_how_near(many):
