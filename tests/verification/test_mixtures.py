@@ -19,7 +19,8 @@ from vi_bench.mixture import Factors
 from vi_bench.verification.answer import registered
 from vi_bench.verification.finding import CONVERGED
 from vi_bench.verification.identify import identify
-from vi_bench.verification.mixture_checks import MixtureCase, effective
+from vi_bench.verification.levels import effective
+from vi_bench.verification.mixture_case import MixtureCase
 from vi_bench.verification.mixtures import (
     FAMILIES,
     MixtureProblem,

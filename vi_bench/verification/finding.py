@@ -81,6 +81,13 @@ class Quality:
     form: str
 
 
+def literal(data: Any) -> str:
+    """(N, d) data as a line of code, to the last bit."""
+    n, d = data.shape
+    rows = ", ".join(str([float(v) for v in row]) for row in data)
+    return f"data = np.array([{rows}], dtype=float).reshape({n}, {d})\n"
+
+
 def hardness(phi: Any) -> float:
     """How far responsibilities are from 0 and 1."""
     return float(np.max(np.minimum(phi, 1 - phi), initial=0.0))

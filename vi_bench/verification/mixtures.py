@@ -23,6 +23,7 @@ from vi_bench.environment import computing, find_device
 from vi_bench.errors import NotApplicable, unknown
 from vi_bench.mixture import Mixture, bind, data_centre
 from vi_bench.spec import Spec
+from vi_bench.verification.finding import literal
 
 ENUMERABLE = 8
 """Rows up to which all assignments are summed over."""
@@ -75,10 +76,8 @@ class MixtureProblem:
 
     def script(self, name: str = "f") -> str:
         """A test of the function `name` on this problem, to the last bit."""
-        n, d = self.data.shape
-        rows = ", ".join(str([float(v) for v in row]) for row in self.data)
         return (
-            f"data = np.array([{rows}], dtype=float).reshape({n}, {d})\n"
+            f"{literal(self.data)}"
             f"problem = MixtureProblem({self.about!r}, {dict(self.model)!r}, data, "
             f"K={self.K}, weights={dict(self.weights)!r}, seed={self.seed})\n"
             f"check_cavi({name}, problems=[problem])"

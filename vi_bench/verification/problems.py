@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vi_bench.verification.finding import literal
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -41,10 +43,8 @@ class Problem:
 
     def script(self, name: str = "f") -> str:
         """A test of the function `name` on this problem, to the last bit."""
-        n, d = self.data.shape
-        rows = ", ".join(str([float(v) for v in row]) for row in self.data)
         return (
-            f"data = np.array([{rows}], dtype=float).reshape({n}, {d})\n"
+            f"{literal(self.data)}"
             f"problem = Problem({self.about!r}, data, K={self.K}, "
             f"sigma={self.sigma!r}, seed={self.seed})\n"
             f"check_cavi({name}, problems=[problem])"

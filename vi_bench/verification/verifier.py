@@ -16,7 +16,8 @@ from vi_bench.contract import Method
 from vi_bench.errors import InputError, NotApplicable, unknown
 from vi_bench.verification import answer, mixture_checks, plain, plain_checks
 from vi_bench.verification.finding import Finding, Quality
-from vi_bench.verification.mixture_checks import MIXTURE_PROVES, MixtureCase
+from vi_bench.verification.mixture_case import MixtureCase
+from vi_bench.verification.mixture_checks import MIXTURE_PROVES
 from vi_bench.verification.mixtures import MixtureProblem, mixture_battery
 from vi_bench.verification.plain_checks import PROVES, Case
 from vi_bench.verification.problems import Problem, battery

@@ -1,0 +1,333 @@
+"""One problem and what an implementation of the full form gave for it, looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.nn import logsumexp
+from jax.scipy.stats import multivariate_normal
+from jaxtyping import Array, Float
+
+from vi_bench.comparison.quantities import by_component
+from vi_bench.conjugate import Conjugate, resolve
+from vi_bench.contract import Key, Parameters
+from vi_bench.invariants import columns_of, quantities
+from vi_bench.iterate import over_lanes
+from vi_bench.mixture import Factors, Mixture
+from vi_bench.numpyro_model import (
+    constrain,
+    log_joint_by_component,
+    prior_factors,
+    unconstrain,
+)
+from vi_bench.verification.answer import Answer
+from vi_bench.verification.finding import HARD, ROUNDING, SWEEPS, Quality, hardness
+from vi_bench.verification.identify import Identified, identify
+from vi_bench.verification.levels import among
+from vi_bench.verification.mixtures import EXACT, MixtureProblem, accurately
+
+STARTS = 10
+"""Starts of the ascent that q's optimum is held against."""
+
+LONG = 300
+"""Sweeps of each of these."""
+
+NARROW = 0.7
+"""Scale of the normal, in q's sds, that the normalisation of q is tested with."""
+
+FREE = 1e-9
+"""Shares of a quantity's size under which it does not vary."""
+
+
+@dataclass(frozen=True)
+class MixtureCase:
+    """A problem and what an implementation gave for it."""
+
+    problem: MixtureProblem
+    answer: Answer
+
+    @cached_property
+    def identified(self) -> Identified | None:
+        """Q's factors, where it has the prior's form."""
+        with accurately():
+            return identify(self.problem.mixture, self.answer)
+
+    @cached_property
+    def ascent(self) -> tuple[float, float, float, float]:
+        """ELBO of q, after SWEEPS more sweeps, the best one known; log p(X, c).
+
+        The last one is NaN where the assignments under q are not certain.
+        """
+        assert self.identified is not None
+        with accurately():
+            found = _ascent(self.problem.mixture, self.identified.q, jax.random.key(0))
+            own, further, best, joint, phi = map(np.asarray, found)
+        certain = hardness(phi) <= HARD
+        return (
+            float(own),
+            float(further),
+            float(best),
+            float(joint) if certain else np.nan,
+        )
+
+    @cached_property
+    def slack(self) -> float:
+        """Nats that rounding explains."""
+        bound = self.answer.bound[-1:]
+        size = float(np.abs(bound).max(initial=1.0)) + self.problem.data.size
+        return 4 * ROUNDING * self.answer.eps * size
+
+    @cached_property
+    def estimates(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """E_q[log p - log q] by NumPyro: labels in q, and summed out; with errors."""
+        answer = self.answer
+        with accurately():
+            found = _estimates(
+                self.problem.mixture, answer.flat, jnp.asarray(answer.log_q).ravel()
+            )
+        inside, outside = np.asarray(found)
+        return (float(inside[0]), float(inside[1])), (
+            float(outside[0]),
+            float(outside[1]),
+        )
+
+    @cached_property
+    def log_evidence(self) -> float | None:
+        """Log p(X), where it is known."""
+        truth = self.problem.truth
+        return None if truth is None else float(truth.log_evidence)
+
+    @cached_property
+    def labels_in_bound(self) -> bool:
+        """Whether the bound has the assignments in q; as said, else the nearer one."""
+        if self.answer.keeps_labels is not None:
+            return self.answer.keeps_labels
+        inside, outside = (
+            abs(self.answer.bound[-1] - mean) for mean, _ in self.estimates
+        )
+        return bool(inside <= outside)
+
+    @cached_property
+    def density_ratio(self) -> np.ndarray:
+        """R / q of half of the draws, r a normal density fitted to the others."""
+        answer = self.answer
+        assert answer.log_q is not None
+        with accurately():
+            found = _log_ratio(
+                self.problem.mixture, answer.flat, jnp.asarray(answer.log_q.ravel())
+            )
+        return np.exp(np.asarray(found))
+
+    @cached_property
+    def levels(self) -> dict[str, np.ndarray]:
+        """Label-invariant quantities of draws that claim the posterior, as levels.
+
+        A level is the share of exact draws below a draw: uniform if the claim holds.
+        """
+        truth = self.problem.truth
+        if truth is None or not self.claims_posterior:
+            return {}
+        return self._levels(truth.draws, _invariants)
+
+    @cached_property
+    def levels_of_q(self) -> dict[str, np.ndarray]:
+        """Parameters of draws among draws from the q that their density is of."""
+        assert self.identified is not None
+        with accurately():
+            key = jax.random.key(1)
+            exact = _of_factors(self.problem.mixture, self.identified.q, key)
+        return self._levels(exact, _by_component)
+
+    def _levels(self, exact: Parameters, named: Any) -> dict[str, np.ndarray]:
+        mixture = self.problem.mixture
+        coordinates = mixture.family.coordinates(self.problem.features)
+        with accurately():
+            own, theirs = (
+                jax.tree.map(np.asarray, named(mixture, draws, coordinates))
+                for draws in (self.answer.flat, exact)
+            )
+        shape = next(iter(self.answer.draws.values())).shape[:2]
+        found = {}
+        for label, values in own.items():
+            exact_ones = theirs[label].ravel()
+            if np.ptp(exact_ones) > FREE * np.abs(exact_ones).max():
+                found[label] = among(values.reshape(shape), exact_ones)
+        return found
+
+    @cached_property
+    def slopes(self) -> dict[str, np.ndarray]:
+        """How the bound changes as q is moved along a parameter, draw by draw."""
+        problem = self.problem
+        with accurately():
+            found = jax.tree.map(np.asarray, _slopes(problem.mixture, self.answer.flat))
+        return {
+            f"{name}{list(index) if index else ''}": values[(slice(None), *index)]
+            for name, values in found.items()
+            for index in np.ndindex(values.shape[1:])
+        }
+
+    @cached_property
+    def claims_posterior(self) -> bool:
+        """Whether the draws are said to be the posterior's."""
+        return self.answer.log_q is None and not self.answer.approximate
+
+    @cached_property
+    def quality(self) -> Quality | None:
+        """How good an approximation is; of samplers there is nothing to tell."""
+        answer, known = self.answer, self.log_evidence
+        if self.claims_posterior:
+            return None
+        below_best, form = np.nan, ""
+        if self.identified is not None:
+            own, _, best, _ = self.ascent
+            below_best = max(best - own, 0.0)
+        elif answer.log_q is not None:
+            if isinstance(self.problem.mixture.family, Conjugate):
+                form = "not of the prior's form"
+            own = self.estimates[1][0]
+        elif answer.bound.size:
+            own = float(answer.bound[-1])
+        else:
+            return None
+        below = None if known is None else max(known - own, 0.0)
+        return Quality(self.problem, below_best, below, form)
+
+
+def _by_component(mixture: Mixture, draws: Parameters, coordinates: Any) -> Any:
+    columns, shared = columns_of(mixture, draws, coordinates)
+    return by_component({label: v[None] for label, v in columns.items()}) | shared
+
+
+def _invariants(mixture: Mixture, draws: Parameters, coordinates: Any) -> Any:
+    named = jax.jit(lambda mixture, draws: quantities(mixture, draws, coordinates))
+    return named(mixture, draws)
+
+
+@jax.jit
+def _of_factors(mixture: Mixture, q: Factors, key: Key) -> Parameters:
+    return mixture.draw(key, q, (EXACT,))
+
+
+@jax.jit
+def _ascent(mixture: Mixture, q: Factors, key: Key) -> tuple[Array, ...]:
+    """ELBO of q, after SWEEPS sweeps, after LONG ones from many starts; log p(X, c)."""
+    rows, K = mixture.rows, mixture.components
+    flat = jnp.ones(K, mixture.log_base.dtype)
+
+    def start(key: Key) -> Any:
+        return mixture.from_responsibilities(jax.random.dirichlet(key, flat, (rows,)))
+
+    def climb(at: Factors) -> tuple[Array, Array, Array]:
+        def sweeps(at: Factors, number: int) -> Any:
+            return jax.lax.fori_loop(0, number, lambda _, q: mixture.step(q)[1], at)
+
+        on = sweeps(at, SWEEPS)
+        end = sweeps(on, LONG)
+        first, further, last = (mixture.step(q)[0] for q in (at, on, end))
+        return first, further, last
+
+    starts = jax.vmap(start)(jax.random.split(key, STARTS - 1))
+    lanes = jax.tree.map(lambda one, all_: jnp.append(one[None], all_, 0), q, starts)
+    first, further, last = over_lanes(climb, lanes)
+    phi = mixture.responsibilities(q)
+    known = jax.nn.one_hot(jnp.argmax(phi, axis=1), K, dtype=phi.dtype)
+    expected = (mixture.statistics() @ known).T
+    conjugate = mixture.update(mixture.prior(), expected)[0]
+    bound, _ = mixture.step(conjugate)
+    return first[0], further[0], jnp.max(last), bound, phi
+
+
+@jax.jit
+def _estimates(
+    mixture: Mixture, theta: Parameters, log_q: Float[Array, " draws"]
+) -> Float[Array, "2 2"]:
+    """Means and errors of E_q[log p - log q], labels in q and summed out; by NumPyro.
+
+    With the labels in q the assignments are optimal: sum_i log sum_k exp E_q[log p(x_i,
+    c_i = k | theta)], a function of means, to second order in their errors.
+    """
+    draws, rows = log_q.shape[0], mixture.rows
+
+    def one(theta: Parameters) -> tuple[Array, Array]:
+        joint = (
+            log_joint_by_component(mixture, theta)
+            if rows
+            else jnp.zeros((0, mixture.components))
+        )
+        return _log_prior(mixture, theta), joint
+
+    log_prior, joint = jax.vmap(one)(theta)
+    gap = log_prior - log_q
+
+    def summary(terms: Array, mean: Array) -> Array:
+        return jnp.stack([mean, jnp.std(terms, ddof=1) / jnp.sqrt(float(draws))])
+
+    outside = gap + jnp.sum(logsumexp(joint, axis=2), axis=1)
+    middle = jnp.mean(joint, axis=0)
+    phi = jax.nn.softmax(middle, axis=1)
+    each = jnp.sum(phi * (joint - middle), axis=2)
+    within = jnp.sum(phi * jnp.var(joint, axis=0)) - jnp.sum(jnp.var(each, axis=0))
+    inside = jnp.mean(gap) + jnp.sum(logsumexp(middle, axis=1)) - within / (2 * draws)
+    of_inside = summary(gap + jnp.sum(each, axis=1), inside)
+    # at an optimum the terms are all equal: what is left is of second order
+    of_inside = of_inside.at[1].set(jnp.hypot(of_inside[1], within / draws))
+    return jnp.stack([of_inside, summary(outside, jnp.mean(outside))])
+
+
+def _log_prior(mixture: Mixture, theta: Parameters) -> Float[Array, ""]:
+    """Log p(theta) by NumPyro's distributions."""
+    terms = [
+        jnp.sum(resolve(factor, theta).log_prob(theta[name]))
+        for name, factor in prior_factors(mixture).items()
+    ]
+    return jnp.sum(jnp.stack(terms))
+
+
+@jax.jit
+def _slopes(mixture: Mixture, theta: Parameters) -> Parameters:
+    """Gradient of log p(X, c, theta), c averaged, in theta unconstrained, by draw.
+
+    Its mean under q is how the bound changes as all of q is moved: 0 at the optimum of
+    any form of q that may be moved. By NumPyro's densities.
+    """
+    joint = jax.vmap(lambda theta: log_joint_by_component(mixture, theta))(theta)
+    phi = jax.nn.softmax(jnp.mean(joint, axis=0), axis=1)
+
+    def density(free: Parameters) -> Array:
+        theta, log_jacobian = constrain(mixture, free)
+        rows = jnp.sum(phi * log_joint_by_component(mixture, theta))
+        return _log_prior(mixture, theta) + log_jacobian + rows
+
+    def one(theta: Parameters) -> Parameters:
+        slope: Parameters = jax.grad(density)(unconstrain(mixture, theta))
+        return slope
+
+    return jax.vmap(one)(theta)
+
+
+@jax.jit
+def _log_ratio(
+    mixture: Mixture, theta: Parameters, log_q: Float[Array, " draws"]
+) -> Float[Array, " half"]:
+    """Log r / q at every second draw, unconstrained; r is fitted to the others.
+
+    r is normal around their mean, NARROW of their sds wide: E_q[r / q] = 1 if q is a
+    density and the draws are from it (Gelfand and Dey 1994).
+    """
+
+    def free(theta: Parameters) -> tuple[Array, Array]:
+        own = unconstrain(mixture, theta)
+        return ravel_pytree(own)[0], constrain(mixture, own)[1]
+
+    flat, log_jacobian = jax.vmap(free)(theta)
+    fitted, tested = flat[::2], flat[1::2]
+    spread = NARROW**2 * jnp.atleast_2d(jnp.cov(fitted.T))
+    middle = jnp.mean(fitted, axis=0)
+    log_r = multivariate_normal.logpdf(tested, middle, spread)
+    return jnp.asarray(log_r - (log_q + log_jacobian)[1::2])
