@@ -12,7 +12,9 @@ from tests.zoo import gaussian
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("model", ["gaussian", "gaussian-full"])
+@pytest.mark.parametrize(
+    "model", ["gaussian", pytest.param("gaussian-full", marks=pytest.mark.slow)]
+)
 def test_the_pass_is_measured_against_the_floor_and_a_peer(model, monkeypatch):
     monkeypatch.setattr(speed, "SECONDS", 1e-3)
     case = {"model": model, "N": 300, "K": 3, "d": 2, "dtype": "float64"}

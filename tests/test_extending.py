@@ -89,6 +89,7 @@ def test_a_model_by_file_is_listed_and_run(place):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_an_entry_point_is_found(place):
     """What pip leaves of an installed package: a module and its dist-info."""
     site = place / "site"

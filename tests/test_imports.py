@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import arviz
 import numpy as np, vi_bench as vb
@@ -18,6 +20,7 @@ assert numpyro.distributions.Distribution is Distribution
 """
 
 
+@pytest.mark.slow
 def test_numpyro_is_loaded_once_though_arviz_left_a_proxy():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

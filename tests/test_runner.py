@@ -119,6 +119,7 @@ def test_draws_are_in_the_datas_own_coordinates(written, rows):
     np.testing.assert_allclose(ranked, expected, atol=0.5)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others(rows):
     def draws(seed, methods):
         result = vb.run("gaussian", rows, methods, seed=seed, **FIELDS)

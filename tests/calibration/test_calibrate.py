@@ -114,6 +114,7 @@ class HostPrior(Prior):
         return super().prepare(problem, key)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_traced_is_run_step_by_step():
     settings = settle("gaussian", SMALL | {"chunk": 2}, CHEAP)
     empty = bind(settings.family(), np.zeros((0, 1)), 2, jnp.float64)

@@ -103,7 +103,6 @@ def test_the_notebooks_sum_of_means_is_right_and_its_components_are_flagged():
     [
         pytest.param("gaussian-diagonal", marks=pytest.mark.slow),
         pytest.param("gaussian-semiconjugate-shared", marks=pytest.mark.slow),
-        "gaussian",
         pytest.param("categorical", marks=pytest.mark.slow),
     ],
 )

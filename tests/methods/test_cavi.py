@@ -126,6 +126,7 @@ def test_an_offset_is_the_prior_moved_along(offset, overlapping):
     np.testing.assert_allclose(there.phi, here.phi, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_offset_with_the_prior_left_behind_equals_the_prior_moved_away(overlapping):
     x = np.round(overlapping, 6)
     moved = x + 1e8

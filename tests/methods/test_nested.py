@@ -125,6 +125,7 @@ def test_the_error_from_simulated_volumes_is_skillings():
     assert found == pytest.approx(np.sqrt(information / 200), rel=0.25)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_short_has_no_evidence():
     x = CASES["poisson"].rows(np.random.default_rng(3), 10)
     method = Nested(live=20, max_batches=2, sweeps=1)

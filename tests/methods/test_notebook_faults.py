@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import vi_bench as vb
 from tests.oracles import factors, textbook_elbo
@@ -92,6 +93,7 @@ def test_the_first_elbo_is_not_compared_with_zero():
     assert int(done.iteration) > 30
 
 
+@pytest.mark.slow
 def test_float32_does_not_spin_on_a_tolerance_it_cannot_resolve(overlapping):
     assert resolvable(1e-10, jnp.float32) > 1e-6
     assert resolvable(1e-10, jnp.float64) == 1e-10

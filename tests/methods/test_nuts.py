@@ -77,6 +77,7 @@ def test_the_statistics_carry_arvizs_names(overlapping):
     assert len(np.unique(stats["lp"][0])) > 40
 
 
+@pytest.mark.slow
 def test_draws_that_no_part_divides_are_all_kept(overlapping):
     result = vb.run(
         "gaussian", overlapping, ["nuts"], components=2, draws=23, chains=1, repeats=1

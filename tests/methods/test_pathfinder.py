@@ -32,6 +32,7 @@ def run(family, x, K, method, **fields):
     return result, found
 
 
+@pytest.mark.slow
 def test_a_path_that_has_not_arrived_points_uphill():
     """Its gradient is the log density's; that of the objective has the other sign."""
     case = CASES["poisson"]
@@ -104,6 +105,7 @@ def test_the_steps_before_a_point_are_the_last_ones(random):
     np.testing.assert_allclose(before(4), [[0, 0], steps[2], steps[3]])
 
 
+@pytest.mark.slow
 def test_chains_have_candidates_of_their_own_from_every_path():
     x = CASES["gaussian"].rows(np.random.default_rng(3), 20)
     mixture = bind(CASES["gaussian"].family, x, 1, jnp.float64)

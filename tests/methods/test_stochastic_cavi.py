@@ -67,6 +67,7 @@ def many():
     return centres[random.integers(3, size=6000)] + random.normal(size=(6000, 2))
 
 
+@pytest.mark.slow
 def test_it_comes_near_cavis_optimum_and_says_how_near(many):
     result = vb.run(
         Gaussian(sigma=5.0),
