@@ -61,15 +61,13 @@ def find_mesh(kind: str, number: int) -> Mesh | None:
     """
     if number == 1:
         return None
-    there = jax.devices(find_device(kind).platform)
+    found = find_device(kind).platform
+    there = jax.devices(found)
     if len(there) < number:
+        early = "; a CPU is split only before anything is computed"
         raise InputError(
-            f"devices = {number}: JAX sees {len(there)} of kind {there[0].platform}"
-            + (
-                "; a CPU is split only before anything is computed"
-                if there[0].platform == "cpu"
-                else ""
-            )
+            f"devices = {number}: JAX sees {len(there)} of kind {found}"
+            + (early if found == "cpu" else "")
         )
     return Mesh(np.array(there[:number]), ("rows",))
 

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from vi_bench import starts
-from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
+from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage
 from vi_bench.iterate import (
     CONVERGED,
     NOT_FINITE,
@@ -28,6 +28,7 @@ from vi_bench.iterate import (
     resolvable,
 )
 from vi_bench.methods import _stochastic
+from vi_bench.methods._factors import InFactors
 from vi_bench.methods._stochastic import Schedule
 from vi_bench.mixture import Factors, Mixture
 
@@ -45,7 +46,7 @@ SAME_OPTIMUM = 1e-4
 
 
 @dataclass(frozen=True)
-class CAVI:
+class CAVI(InFactors):
     """Settings of CAVI.
 
     Attributes:
@@ -115,13 +116,6 @@ class CAVI:
             Stage("fit", fit, calls=-(-self.max_iterations // SLICE), done=all_done),
             Stage("draw", draw),
         )
-
-    def log_q(
-        self, mixture: Mixture, draws: Draws, theta: Parameters
-    ) -> Float[Array, ""]:
-        """Log q at any theta."""
-        found: Array = mixture.log_q(theta, draws.factors)
-        return found
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged, budget spent or not finite, as the best restart ended."""

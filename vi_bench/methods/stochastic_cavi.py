@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt, Le
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
+from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage
 from vi_bench.iterate import over_lanes
 from vi_bench.methods import _stochastic
+from vi_bench.methods._factors import InFactors
 from vi_bench.methods._stochastic import Schedule
 from vi_bench.mixture import Factors, Mixture
 
@@ -36,7 +37,7 @@ class Lane(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StochasticCAVI:
+class StochasticCAVI(InFactors):
     """Settings of stochastic CAVI.
 
     Attributes:
@@ -120,13 +121,6 @@ class StochasticCAVI:
         }
         log_q = mixture.log_q(theta, q)
         return Draws(theta, {}, log_q, mixture.describe(q), report, q)
-
-    def log_q(
-        self, mixture: Mixture, draws: Draws, theta: Parameters
-    ) -> Float[Array, ""]:
-        """Log q at any theta."""
-        found: Array = mixture.log_q(theta, draws.factors)
-        return found
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged where a whole sweep of CAVI would gain next to nothing."""

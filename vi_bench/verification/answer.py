@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 from vi_bench.contract import Draws, Method, Parameters, Problem
 from vi_bench.streams import stream
+from vi_bench.timing import call_until_done
 from vi_bench.verification.mixtures import MixtureProblem, accurately
 from vi_bench.verification.sandbox import Broken, array_of, guarded
 from vi_bench.weights import STICK, log_volume, sticks_of
@@ -85,7 +86,7 @@ def call(
         Broken: it raised, did not end, or returned something else.
         NotApplicable: it said so.
     """
-    handed = problem.with_data(problem.data.copy())
+    handed = replace(problem, data=problem.data.copy())
     given, changed = guarded(lambda: _asked(function(handed), problem), limit)
     if not np.array_equal(handed.data, problem.data):
         changed.append("the data that it was given")
@@ -187,8 +188,8 @@ def _own_coordinates(
 
 def registered(method: Method) -> Full:
     """A method of this package, or a plug-in of its contract, in the full form."""
-    particles, independent = method.kind == "particles", method.kind != "mcmc"
-    chains = RUNS if particles else CHAINS
+    kind = {"particles": "runs", "mcmc": "chains"}.get(method.kind, "independent")
+    chains = RUNS if kind == "runs" else CHAINS
 
     def fit(problem: MixtureProblem) -> Answer:
         with accurately():
@@ -210,8 +211,8 @@ def registered(method: Method) -> Full:
             keeps_labels=method.bound_keeps_labels,
             log_evidence=float(evidence) if known else None,  # type: ignore[arg-type]
             log_evidence_se=float(report.get("log_evidence_se", 0.0)),
-            freedom=chains - 1.0 if particles else np.inf,
-            kind="runs" if particles else "independent" if independent else "chains",
+            freedom=chains - 1.0 if kind == "runs" else np.inf,
+            kind=kind,
             approximate=method.kind == "variational" and log_q is None,
             eps=float(np.finfo(np.float64).eps),
         )
@@ -224,10 +225,7 @@ def through(method: Method, mixture: Any, key: Any, chains: int) -> Draws:
     problem = Problem(mixture, chains, DRAWS // chains)
     carry: Any = None
     for stage in method.prepare(problem, stream(key, "prepare")):
-        program = jax.jit(stage.run)
-        for use in jax.random.split(stream(key, stage.name), stage.calls):
-            carry = program(use, mixture, carry)
-            if stage.done and stage.done(carry):
-                break
+        keys = jax.random.split(stream(key, stage.name), stage.calls)
+        carry, _ = call_until_done(stage, jax.jit(stage.run), keys, mixture, carry)
     found: Draws = jax.tree.map(np.asarray, carry)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -93,5 +93,37 @@ def hardness(phi: Any) -> float:
     return float(np.max(np.minimum(phi, 1 - phi), initial=0.0))
 
 
-Measured = Iterator[tuple[float, float, str]]
-"""(statistic, threshold, failure in words), none where a check does not apply."""
+Measured = Iterator[tuple[float, float | None, str]]
+"""(statistic, threshold, failure in words), none where a check does not apply; without
+a threshold the statistic is a |z|."""
+
+
+class Checks[C]:
+    """The checks of one form.
+
+    Attributes:
+        proves: check -> what it proves, in the order in which they are listed.
+    """
+
+    def __init__(self) -> None:
+        self.proves: dict[str, str] = {}
+        self._made: dict[str, Callable[[C], Measured]] = {}
+
+    def __call__(
+        self, name: str, proves: str
+    ) -> Callable[[Callable[[C], Measured]], Callable[[C], Measured]]:
+        """Register a check."""
+
+        def register(function: Callable[[C], Measured]) -> Callable[[C], Measured]:
+            self.proves[name], self._made[name] = proves, function
+            return function
+
+        return register
+
+    def examine(self, problem: Any, case: C) -> Iterator[Finding]:
+        """All that apply; a z has no threshold yet, so NaN."""
+        for name, function in self._made.items():
+            for statistic, threshold, said in function(case):
+                most = float("nan") if threshold is None else float(threshold)
+                random = threshold is None
+                yield Finding(name, problem, float(statistic), most, said, random)

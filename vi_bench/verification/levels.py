@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from arviz_stats.base import array_stats
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from vi_bench.verification.finding import Measured
 from vi_bench.verification.mixtures import EXACT
 
 LEAST = 200
@@ -17,11 +16,6 @@ LEAST = 200
 TRUSTED = 0.8
 """The share of an estimated effective sample size that is counted on."""
 
-Measure = tuple[float, float, str]
-"""(statistic, threshold, failure in words); a threshold of NaN marks a z."""
-
-Z = np.nan
-
 
 def among(values: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """The share of exact values below each value."""
@@ -29,7 +23,7 @@ def among(values: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return np.asarray((below + 0.5) / (len(exact) + 1))
 
 
-def central(label: str, levels: np.ndarray, kind: str, whose: str) -> Iterator[Measure]:
+def central(label: str, levels: np.ndarray, kind: str, whose: str) -> Measured:
     """Are levels uniform: their mean, and their mean distance from the middle."""
     for what, values in (("location", levels), ("spread", np.abs(2 * levels - 1))):
         if kind == "runs":
@@ -46,7 +40,7 @@ def central(label: str, levels: np.ndarray, kind: str, whose: str) -> Iterator[M
             score = abs(float(values.mean() - 0.5)) / error
         yield (
             score,
-            Z,
+            None,
             f"{what} of {label}: mean level {values.mean():.4f} +- {error:.4f} among "
             f"{whose} draws, expected 0.5",
         )

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 from vi_bench.comparison.quantities import by_component
 from vi_bench.conjugate import Conjugate, resolve
 from vi_bench.contract import Key, Parameters
-from vi_bench.invariants import columns_of, quantities
+from vi_bench.data import feature_names
+from vi_bench.invariants import Coordinates, columns_of, quantities
 from vi_bench.iterate import over_lanes
 from vi_bench.mixture import Factors, Mixture
 from vi_bench.numpyro_model import (
@@ -145,19 +146,18 @@ class MixtureCase:
         return self._levels(exact, _by_component)
 
     def _levels(self, exact: Parameters, named: Any) -> dict[str, np.ndarray]:
-        mixture = self.problem.mixture
-        coordinates = mixture.family.coordinates(self.problem.features)
         with accurately():
-            own, theirs = (
-                jax.tree.map(np.asarray, named(mixture, draws, coordinates))
-                for draws in (self.answer.flat, exact)
+            # together: one program, not one for each number of draws
+            both = jax.tree.map(
+                lambda *parts: jnp.concatenate(parts), self.answer.flat, exact
             )
+            every = jax.tree.map(np.asarray, named(self.problem.mixture, both))
         shape = next(iter(self.answer.draws.values())).shape[:2]
         found = {}
-        for label, values in own.items():
-            exact_ones = theirs[label].ravel()
-            if np.ptp(exact_ones) > FREE * np.abs(exact_ones).max():
-                found[label] = among(values.reshape(shape), exact_ones)
+        for label, values in every.items():
+            own, theirs = np.split(values.ravel(), [shape[0] * shape[1]])
+            if np.ptp(theirs) > FREE * np.abs(theirs).max():
+                found[label] = among(own.reshape(shape), theirs)
         return found
 
     @cached_property
@@ -199,14 +199,19 @@ class MixtureCase:
         return Quality(self.problem, below_best, below, form)
 
 
-def _by_component(mixture: Mixture, draws: Parameters, coordinates: Any) -> Any:
-    columns, shared = columns_of(mixture, draws, coordinates)
+@jax.jit
+def _by_component(mixture: Mixture, draws: Parameters) -> Any:
+    columns, shared = columns_of(mixture, draws, _coordinates(mixture))
     return by_component({label: v[None] for label, v in columns.items()}) | shared
 
 
-def _invariants(mixture: Mixture, draws: Parameters, coordinates: Any) -> Any:
-    named = jax.jit(lambda mixture, draws: quantities(mixture, draws, coordinates))
-    return named(mixture, draws)
+@jax.jit
+def _invariants(mixture: Mixture, draws: Parameters) -> Any:
+    return quantities(mixture, draws, _coordinates(mixture))
+
+
+def _coordinates(mixture: Mixture) -> Coordinates:
+    return mixture.family.coordinates(feature_names(mixture.features))
 
 
 @jax.jit

@@ -8,41 +8,23 @@ the ranks are bounded, so that heavy tails neither hide a fault nor raise an ala
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 
-from vi_bench.verification.finding import CONVERGED, SWEEPS, Finding
+from vi_bench.verification.finding import CONVERGED, SWEEPS, Checks, Measured
 from vi_bench.verification.levels import (
     LEAST,
-    Measure,
-    Z,
     as_normal,
     central,
     effective,
 )
 from vi_bench.verification.mixture_case import MixtureCase
 
-MixtureCheck = Callable[[MixtureCase], Iterator[Measure]]
-
-MIXTURE_PROVES: dict[str, str] = {}
-"""Check -> what it proves, in the order in which they are listed."""
-
-MIXTURE_CHECKS: dict[str, MixtureCheck] = {}
-
-
-def check(name: str, proves: str) -> Callable[[MixtureCheck], MixtureCheck]:
-    """Register a check of the full form."""
-
-    def register(function: MixtureCheck) -> MixtureCheck:
-        MIXTURE_PROVES[name], MIXTURE_CHECKS[name] = proves, function
-        return function
-
-    return register
+check: Checks[MixtureCase] = Checks()
+MIXTURE_PROVES = check.proves
 
 
 @check("log_prob is of the draws", "q is normalised, and its draws are from it")
-def _density(case: MixtureCase) -> Iterator[Measure]:
+def _density(case: MixtureCase) -> Measured:
     answer = case.answer
     if answer.log_q is None:
         return
@@ -51,7 +33,7 @@ def _density(case: MixtureCase) -> Iterator[Measure]:
         error = max(float(ratio.std(ddof=1)) / np.sqrt(len(ratio)), 1e-300)
         yield (
             abs(float(ratio.mean()) - 1) / error,
-            Z,
+            None,
             f"the mean of r / q over the draws, r a narrower normal, is "
             f"{ratio.mean():.4f} +- {error:.4f}, expected 1",
         )
@@ -67,7 +49,7 @@ def _density(case: MixtureCase) -> Iterator[Measure]:
 
 
 @check("prior without rows", "N = 0: q is the prior")
-def _prior(case: MixtureCase) -> Iterator[Measure]:
+def _prior(case: MixtureCase) -> Measured:
     if not len(case.problem.data) and case.identified is not None:
         gap = -case.ascent[0]
         yield (
@@ -78,7 +60,7 @@ def _prior(case: MixtureCase) -> Iterator[Measure]:
 
 
 @check("one component is exact", "K = 1: a q of the posterior's form is the posterior")
-def _single(case: MixtureCase) -> Iterator[Measure]:
+def _single(case: MixtureCase) -> Measured:
     p, known = case.problem, case.log_evidence
     if p.K == 1 and len(p.data) and known is not None and case.identified is not None:
         gap = known - case.ascent[0]
@@ -90,7 +72,7 @@ def _single(case: MixtureCase) -> Iterator[Measure]:
 
 
 @check("known assignments", "components apart: q is conjugate, ELBO = log p(X, c)")
-def _separated(case: MixtureCase) -> Iterator[Measure]:
+def _separated(case: MixtureCase) -> Measured:
     p = case.problem
     if p.K == 1 or not len(p.data) or case.identified is None:
         return
@@ -105,7 +87,7 @@ def _separated(case: MixtureCase) -> Iterator[Measure]:
 
 
 @check("the ELBO is what it says", "the bound = E_q[log p - log q] of the returned q")
-def _definition(case: MixtureCase) -> Iterator[Measure]:
+def _definition(case: MixtureCase) -> Measured:
     answer = case.answer
     if not answer.bound.size or answer.log_q is None:
         return
@@ -122,14 +104,14 @@ def _definition(case: MixtureCase) -> Iterator[Measure]:
     error = max(float(np.hypot(error, answer.bound_se)), case.slack)
     yield (
         abs(said - mean) / error,
-        Z,
+        None,
         f"bound {said:.4f}, by NumPyro's densities over the draws it is {mean:.4f} "
         f"+- {error:.4f}",
     )
 
 
 @check("below the evidence", "no bound exceeds log p(X), all assignments summed")
-def _below(case: MixtureCase) -> Iterator[Measure]:
+def _below(case: MixtureCase) -> Measured:
     answer, known = case.answer, case.log_evidence
     if known is None:
         return
@@ -139,7 +121,7 @@ def _below(case: MixtureCase) -> Iterator[Measure]:
         said = f"bound {answer.bound[step]:.6f} exceeds log p(X) = {known:.6f} by "
         if answer.bound_se and step == len(answer.bound) - 1:
             z = excess / answer.bound_se
-            yield max(z, 0.0), Z, f"{said}{excess:.4f} +- {answer.bound_se:.4f} nats"
+            yield max(z, 0.0), None, f"{said}{excess:.4f} +- {answer.bound_se:.4f} nats"
         elif not answer.bound_se:
             yield excess, 1e-6 + case.slack, f"{said}{excess:.6f} nats"
     if answer.log_q is not None:
@@ -147,14 +129,14 @@ def _below(case: MixtureCase) -> Iterator[Measure]:
         z = (mean - known) / max(error, 1e-6 + case.slack)
         yield (
             max(z, 0.0),
-            Z,
+            None,
             f"E[log p - log q] over the draws is {mean:.4f} +- {error:.4f}, above "
             f"log p(X) = {known:.4f}",
         )
 
 
 @check("the trace never falls", "every sweep raises the bound, or leaves it")
-def _rising(case: MixtureCase) -> Iterator[Measure]:
+def _rising(case: MixtureCase) -> Measured:
     trace = case.answer.bound
     if trace.size > 1:
         step = int(np.argmin(np.diff(trace)))
@@ -167,7 +149,7 @@ def _rising(case: MixtureCase) -> Iterator[Measure]:
 
 
 @check("a fixed point", f"{SWEEPS} more sweeps gain nothing")
-def _fixed(case: MixtureCase) -> Iterator[Measure]:
+def _fixed(case: MixtureCase) -> Measured:
     answer = case.answer
     if answer.log_q is None or not answer.bound.size or not case.labels_in_bound:
         return
@@ -177,7 +159,7 @@ def _fixed(case: MixtureCase) -> Iterator[Measure]:
                 error = max(float(slopes.std(ddof=1)) / np.sqrt(len(slopes)), 1e-300)
                 yield (
                     abs(float(slopes.mean())) / error,
-                    Z,
+                    None,
                     f"the bound rises by {slopes.mean():.4f} +- {error:.4f} nats per "
                     f"unit that {label}, unconstrained, is moved by",
                 )
@@ -191,7 +173,7 @@ def _fixed(case: MixtureCase) -> Iterator[Measure]:
 
 
 @check("enough effective draws", f"draws are worth {LEAST} independent ones")
-def _effective(case: MixtureCase) -> Iterator[Measure]:
+def _effective(case: MixtureCase) -> Measured:
     for label, levels in case.levels.items():
         size = effective(levels, case.answer.kind)
         yield (
@@ -202,13 +184,13 @@ def _effective(case: MixtureCase) -> Iterator[Measure]:
 
 
 @check("draws from the posterior", "label-invariant quantities, among exact draws")
-def _sampled(case: MixtureCase) -> Iterator[Measure]:
+def _sampled(case: MixtureCase) -> Measured:
     for label, levels in case.levels.items():
         yield from central(label, levels, case.answer.kind, "the posterior's")
 
 
 @check("the evidence is right", "log p(X) as estimated = as enumerated")
-def _evidence(case: MixtureCase) -> Iterator[Measure]:
+def _evidence(case: MixtureCase) -> Measured:
     answer, known = case.answer, case.log_evidence
     if answer.log_evidence is None or known is None:
         return
@@ -216,20 +198,6 @@ def _evidence(case: MixtureCase) -> Iterator[Measure]:
     said = f"log p(X) = {answer.log_evidence:.6f}, enumerated {known:.6f}"
     if answer.log_evidence_se > case.slack:
         score = as_normal(off / answer.log_evidence_se, answer.freedom)
-        yield score, Z, f"{said}: {off:+.4f} +- {answer.log_evidence_se:.4f} nats"
+        yield score, None, f"{said}: {off:+.4f} +- {answer.log_evidence_se:.4f} nats"
     else:
         yield abs(off), 1e-6 + case.slack, f"{said}: {off:+.6f} nats"
-
-
-def examine(case: MixtureCase) -> Iterator[Finding]:
-    """All checks that apply; those with randomness have no threshold yet."""
-    for name, function in MIXTURE_CHECKS.items():
-        for statistic, threshold, said in function(case):
-            yield Finding(
-                name,
-                case.problem,
-                float(statistic),
-                float(threshold),
-                said,
-                random=bool(np.isnan(threshold)),
-            )

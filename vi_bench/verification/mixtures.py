@@ -83,12 +83,6 @@ class MixtureProblem:
             f"check_cavi({name}, problems=[problem])"
         )
 
-    def with_data(self, data: np.ndarray) -> MixtureProblem:
-        """The same with other rows, such as a copy of these."""
-        return MixtureProblem(
-            self.about, self.model, data, self.K, self.weights, self.seed
-        )
-
     @cached_property
     def mixture(self) -> Mixture:
         """The mixture itself, its data centred where the family allows it.

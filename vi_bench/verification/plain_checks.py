@@ -7,7 +7,6 @@ only move together, responsibilities that are 0 or 1 stay so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +18,7 @@ from vi_bench.verification.finding import (
     HARD,
     ROUNDING,
     SWEEPS,
-    Finding,
+    Checks,
     Measured,
     Quality,
     hardness,
@@ -101,22 +100,8 @@ class Case:
         return textbook.elbo(p.data, m, s2, phi, p.sigma)
 
 
-Check = Callable[[Case], Measured]
-
-PROVES: dict[str, str] = {}
-"""Check -> what it proves, in the order in which they are listed."""
-
-CHECKS: dict[str, Check] = {}
-
-
-def check(name: str, proves: str) -> Callable[[Check], Check]:
-    """Register a check."""
-
-    def register(function: Check) -> Check:
-        PROVES[name], CHECKS[name] = proves, function
-        return function
-
-    return register
+check: Checks[Case] = Checks()
+PROVES = check.proves
 
 
 @check("prior without rows", "N = 0: q is the prior, the ELBO is 0")
@@ -220,13 +205,6 @@ def _fixed(case: Case) -> Measured:
         CONVERGED + case.slack,
         f"{SWEEPS} textbook sweeps from the returned q gain {gain:.6g} nats",
     )
-
-
-def examine(case: Case) -> Iterator[Finding]:
-    """All checks that apply."""
-    for name, function in CHECKS.items():
-        for statistic, threshold, said in function(case):
-            yield Finding(name, case.problem, float(statistic), float(threshold), said)
 
 
 def _factors(case: Case, m: np.ndarray, s2: np.ndarray | None, what: str) -> Measured:

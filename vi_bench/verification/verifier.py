@@ -23,15 +23,20 @@ from vi_bench.verification.plain_checks import PROVES, Case
 from vi_bench.verification.problems import Problem, battery
 from vi_bench.verification.sandbox import Broken
 
+KEPT, LEFT, AGAIN = "keeps its promise", "changes nothing", "repeatable"
+
 PROMISES = {
-    "keeps its promise": "returns in time, finite, of the right shapes and signs",
-    "changes nothing": "the data and JAX's settings are as they were",
-    "repeatable": "the same seed gives the same numbers",
+    KEPT: "returns in time, finite, of the right shapes and signs",
+    LEFT: "the data and JAX's settings are as they were",
+    AGAIN: "the same seed gives the same numbers",
 }
 """Checks of the call itself, and what they prove."""
 
 FELT = 1e-2
-"""Nats below the best known optimum that are told of."""
+"""Nats below the best known optimum, or log p(X), that are told of."""
+
+LOSSES = (("below_best", "the best optimum known"), ("below_evidence", "log p(X)"))
+"""Attributes of `Quality`, and what they are a loss from."""
 
 ALARM = 1e-3
 """How often all z-tests of a verification together call a right one wrong, at most."""
@@ -107,16 +112,13 @@ class Report:
         forms = sorted({q.form for q in self.quality if q.form})
         if forms:
             clean += f"; a coarser q: {', '.join(forms)}"
-        for name, best in (("below_best", "the best optimum known"), BELOW_EVIDENCE):
+        for name, best in LOSSES:
             known = [q for q in self.quality if (getattr(q, name) or 0.0) > FELT]
             if known:
                 worst = max(known, key=lambda q: float(getattr(q, name)))
                 nats = getattr(worst, name)
                 clean += f"; up to {nats:.3g} nats below {best} ({worst.problem})"
         return clean
-
-
-BELOW_EVIDENCE = ("below_evidence", "log p(X)")
 
 
 def verify(
@@ -155,12 +157,12 @@ def verify(
     if is_full(function):
         call: Any = answer.call
         Made: Any = MixtureCase
-        examine: Any = mixture_checks.examine
+        check: Any = mixture_checks.check
         tried: Any = mixture_battery(seed, families) if problems is None else problems
     else:
         if families is not None:
             raise InputError("families: a function of four arguments has only one")
-        call, Made, examine = plain.call, Case, plain_checks.examine
+        call, Made, check = plain.call, Case, plain_checks.check
         tried = battery(seed) if problems is None else problems
     for problem in tried:
         try:
@@ -173,10 +175,10 @@ def verify(
             continue
         findings.append(Finding(KEPT, problem, 0.0, 0.0))
         said = "it changed " + "; ".join(changed)
-        findings.append(Finding("changes nothing", problem, len(changed), 0.0, said))
+        findings.append(Finding(LEFT, problem, len(changed), 0.0, said))
         case = Made(problem, given)
         cases.append(case)
-        findings.extend(examine(case))
+        findings.extend(check.examine(problem, case))
     if not findings:
         raise InputError(f"method {method!r}: it applies to none of the problems")
     findings.extend(_again(call, function, cases, limit))
@@ -186,9 +188,6 @@ def verify(
         report,
         findings=tuple(replace(f, threshold=most) if f.random else f for f in findings),
     )
-
-
-KEPT = "keeps its promise"
 
 
 def find(method: Any) -> Callable[..., Any]:
@@ -244,14 +243,14 @@ def _again(
     try:
         second, _ = call(function, case.problem, limit)
     except (Broken, NotApplicable) as error:
-        yield Finding("repeatable", case.problem, np.nan, 0.0, f"second call {error}")
+        yield Finding(AGAIN, case.problem, np.nan, 0.0, f"second call {error}")
         return
     name, one = _means(first)
     _, other = _means(second)
     off = float(np.abs(one - other).max(initial=0.0))
     size = float(np.abs(one).max(initial=0.0)) + 1.0
     yield Finding(
-        "repeatable",
+        AGAIN,
         case.problem,
         off,
         1e6 * first.eps * size,

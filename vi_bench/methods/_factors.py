@@ -1,0 +1,19 @@
+"""What methods share whose q is the mixture's own `Factors`."""
+
+from __future__ import annotations
+
+from jaxtyping import Array, Float
+
+from vi_bench.contract import Draws, Parameters
+from vi_bench.mixture import Mixture
+
+
+class InFactors:
+    """A method that hands its q over in `Draws.factors`."""
+
+    def log_q(
+        self, mixture: Mixture, draws: Draws, theta: Parameters
+    ) -> Float[Array, ""]:
+        """Log q at any theta."""
+        found: Array = mixture.log_q(theta, draws.factors)
+        return found
