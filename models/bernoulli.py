@@ -20,7 +20,7 @@ from vi_bench.contract import Factor, Parameters, Standard
 from vi_bench.special import log_beta
 
 if TYPE_CHECKING:
-    from vi_bench.data import Table
+    from vi_bench.table import Table
 
 Positive = Annotated[float, Gt(0)]
 

@@ -24,7 +24,7 @@ from vi_bench.contract import Factor, Parameters, Standard
 from vi_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from vi_bench.data import Table
+    from vi_bench.table import Table
 
 Levels = Annotated[int, Ge(1)]
 

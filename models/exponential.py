@@ -25,7 +25,7 @@ from vi_bench.conjugate import (
 from vi_bench.contract import Factor, Parameters, Standard
 
 if TYPE_CHECKING:
-    from vi_bench.data import Table
+    from vi_bench.table import Table
 
 Positive = Annotated[float, Gt(0)]
 

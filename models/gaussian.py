@@ -21,7 +21,7 @@ from vi_bench.contract import Factor, Parameters, Standard
 from vi_bench.models._real import LOG_2PI, RealRows
 
 if TYPE_CHECKING:
-    from vi_bench.data import Table
+    from vi_bench.table import Table
 
 
 @jax.tree_util.register_dataclass

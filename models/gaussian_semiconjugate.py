@@ -33,7 +33,7 @@ from vi_bench.contract import Factor, Key, Parameters, Standard
 from vi_bench.models._real import LOG_2PI, RealRows
 
 if TYPE_CHECKING:
-    from vi_bench.data import Table
+    from vi_bench.table import Table
 
 Positive = Annotated[float, Gt(0)]
 PerFeature = Positive | tuple[Positive, ...]

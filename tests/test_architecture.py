@@ -17,9 +17,11 @@ PACKAGE = ROOT / "vi_bench"
 
 LAYERS = [
     {"errors"},
-    {"contract", "data", "folder", "posteriordb", "progress"},
+    {"rows"},
+    {"table"},
+    {"contract", "data", "folder", "cluster", "checkpoint", "posteriordb", "progress"},
     {"streams", "special"},
-    {"conjugate", "weights", "mixture_pass", "environment"},
+    {"conjugate", "weights", "blocks", "mixture_pass", "environment"},
     {"mixture", "iterate"},
     {"starts", "numpyro_model", "models", "symmetry"},
     {"enumeration"},

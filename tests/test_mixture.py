@@ -5,16 +5,9 @@ import pytest
 from scipy.special import logsumexp, softmax
 
 from tests.oracles import factors
+from vi_bench.blocks import block_rows, from_blocks, to_blocks
 from vi_bench.mixture import bind
-from vi_bench.mixture_pass import (
-    _exp,
-    _sum_of_logs,
-    block_rows,
-    from_blocks,
-    log_marginal,
-    mixture_pass,
-    to_blocks,
-)
+from vi_bench.mixture_pass import _exp, _sum_of_logs, log_marginal, mixture_pass
 from vi_bench.models.gaussian import Gaussian
 
 SHAPES = [(0, 1, 1), (1, 1, 1), (7, 2, 3), (511, 2, 5), (512, 1, 2), (1300, 3, 4)]

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vi_bench.api import calibrate, compare, launch, run, simulate
-    from vi_bench.data import Table, load
+    from vi_bench.data import load
     from vi_bench.errors import InputError
     from vi_bench.external import read_draws
     from vi_bench.kernel import CAVIFit, cavi
     from vi_bench.result import Result
     from vi_bench.spec import Spec, read
+    from vi_bench.table import Table
     from vi_bench.verification import verify
 
 _HOME = {
@@ -23,7 +24,7 @@ _HOME = {
     "InputError": "errors",
     "Result": "result",
     "Spec": "spec",
-    "Table": "data",
+    "Table": "table",
     "calibrate": "api",
     "cavi": "kernel",
     "compare": "api",

@@ -8,15 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vi_bench.data import Table, load
+from vi_bench.data import load
 from vi_bench.errors import InputError, unknown
 from vi_bench.folder import RunFolder
 from vi_bench.progress import Silent, bars
 from vi_bench.pythonic import specify
+from vi_bench.rows import SOURCES
 from vi_bench.spec import Spec
+from vi_bench.table import Table
 
 if TYPE_CHECKING:
     from vi_bench.calibration import Calibration
+    from vi_bench.cluster import Cluster
     from vi_bench.comparison import Comparison
     from vi_bench.result import Result
 
@@ -205,6 +208,8 @@ def launch(
     overwrite: bool = False,
     progress: bool = False,
     cache: bool = False,
+    cluster: Cluster | None = None,
+    checkpoint: Path | None = None,
 ) -> Result:
     """Execute a spec and write its folder, whole or not at all.
 
@@ -214,9 +219,23 @@ def launch(
     What can be refused without computing is refused before JAX is loaded. With
     `cache`, compiled programs are kept in the user's cache folder: a setting of the
     whole process, so it is the caller's to make.
+
+    Args:
+        spec: what to run.
+        table: the data, if they are not to be loaded.
+        out: folder to write to; of the processes of a cluster, that of rank 0 writes.
+        overwrite: replace an earlier run's folder.
+        progress: show bars on stderr.
+        cache: keep compiled programs.
+        cluster: where this process stands among several that share the rows.
+        checkpoint: file for the best q so far, while a method runs.
     """
+    if spec.stream and (cluster is not None or spec.devices > 1):
+        raise InputError("stream: streamed rows cannot be shared by devices or hosts")
     if table is None:
-        table = load(spec.data)
+        # of a file that can be read piece by piece a host holds its own rows only
+        split = cluster is not None and Path(spec.data).suffix.lower() in SOURCES
+        table = load(spec.data, stream=spec.stream or split)
     spec.check_names()
     labels = list(spec.methods)
     place = nullcontext(None) if out is None else RunFolder(Path(out), overwrite)
@@ -224,12 +243,14 @@ def launch(
         from vi_bench.environment import split_processor, use_compilation_cache
 
         split_processor(spec.devices)  # before an import that computes something
+        if cluster is not None:
+            cluster.join()
         from vi_bench.runner import execute
 
         if cache:
             use_compilation_cache()
         with bars(labels) if progress else nullcontext(Silent()) as watcher:
-            result = execute(spec, table, watcher)
+            result = execute(spec, table, watcher, checkpoint)
         if result.interrupted and not any(r.usable for r in result.runs.values()):
             raise KeyboardInterrupt
         if staged is not None:

@@ -6,9 +6,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from vi_bench.cluster import Cluster
 
 app = typer.Typer(
     add_completion=False,
@@ -59,7 +62,13 @@ def run(
         str | None,
         typer.Option(
             help="Built-in data, simulate:K=5,d=2,N=1000,separation=4,seed=0, or a "
-            ".csv, .npy or .parquet file."
+            ".csv, .npy, .parquet or .zarr file."
+        ),
+    ] = None,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream", help="Leave the rows in their file; for many of them."
         ),
     ] = None,
     components: Annotated[int | None, typer.Option(help="K.")] = None,
@@ -80,6 +89,18 @@ def run(
         int | None,
         typer.Option(help="That share the rows; a CPU's cores count as devices."),
     ] = None,
+    hosts: Annotated[
+        int | None, typer.Option(help="Processes that share the rows; needs --out.")
+    ] = None,
+    coordinator: Annotated[
+        str | None, typer.Option(help="HOST:PORT where rank 0 is reached.")
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="Of this process among --hosts, from 0.")
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A checkpoint of q that cavi goes on from.")
+    ] = None,
     repeats: Annotated[
         int | None, typer.Option(help="Timed runs after the first.")
     ] = None,
@@ -98,6 +119,7 @@ def run(
 
     overrides: dict[str, Any] = {
         "data": data,
+        "stream": stream,
         "weights": weights,
         "components": components,
         "reference": reference,
@@ -113,7 +135,8 @@ def run(
         named = _load_plugins(model, models, method or [])
         overrides["model"] = named[0]
         overrides["methods"] = _with_files(spec, chosen, named[1])
-        code = _run(spec, overrides, out, overwrite, quiet)
+        cluster = _cluster(hosts, coordinator, rank, out)
+        code = _run(spec, overrides, out, overwrite, quiet, cluster, start_from)
     except InputError as error:
         _refuse(str(error))
     except KeyboardInterrupt:
@@ -405,6 +428,8 @@ def _run(
     out: Path | None,
     overwrite: bool,
     quiet: bool,
+    cluster: Cluster | None,
+    start_from: Path | None,
 ) -> int:
     """Run, print, and return the exit code: 0, 1 if a method failed, 130 on Ctrl-C."""
     from vi_bench.api import launch
@@ -412,10 +437,39 @@ def _run(
     from vi_bench.spec import read
 
     spec = read(what, overrides)
+    if start_from is not None:
+        spec = spec.starting_from(start_from)
     target = out or default_folder(spec.name)
-    result = launch(
-        spec, None, target, overwrite=overwrite, progress=not quiet, cache=True
-    )
+    checkpoint = None
+    if cluster is not None:
+        from vi_bench.cluster import is_child, supervise
+
+        checkpoint = target.with_name(f"{target.name}.checkpoint.npz")
+        if not is_child():
+            return supervise(cluster, checkpoint)
+    writes = cluster is None or cluster.rank == 0
+    from vi_bench.cluster import PeerLost, farewell
+
+    try:
+        result = launch(
+            spec,
+            None,
+            target if writes else None,
+            overwrite=overwrite,
+            progress=writes and not quiet,
+            cache=True,
+            cluster=cluster,
+            checkpoint=checkpoint,
+        )
+    except PeerLost:
+        assert cluster is not None
+        assert checkpoint is not None
+        print(farewell(cluster.rank, checkpoint), file=sys.stderr, flush=True)
+        os._exit(1)  # a clean exit would wait for the peer
+    if checkpoint is not None and writes:
+        checkpoint.unlink(missing_ok=True)
+    if not writes:
+        return 0
 
     from vi_bench.report.table import further_tables, lines
 
@@ -430,6 +484,41 @@ def _run(
     if result.interrupted:
         return 130
     return int(any(r.outcome.status == "failed" for r in result.runs.values()))
+
+
+def _cluster(
+    hosts: int | None, coordinator: str | None, rank: int | None, out: Path | None
+) -> Cluster | None:
+    """Where this process stands among several, if there are several.
+
+    Raises:
+        InputError: part of what that takes is missing, or wrong.
+    """
+    from vi_bench.errors import InputError
+
+    given = {
+        "--hosts": hosts,
+        "--coordinator": coordinator,
+        "--rank": rank,
+        "--out": out,
+    }
+    if hosts is None and coordinator is None and rank is None:
+        return None
+    missing = [name for name, value in given.items() if value is None]
+    if missing:
+        raise InputError(
+            f"{', '.join(missing)} missing: several processes that share one run are "
+            "each given --hosts, --coordinator, --rank and --out"
+        )
+    from vi_bench.cluster import Cluster, is_child
+
+    assert hosts is not None
+    assert coordinator is not None
+    assert rank is not None
+    cluster = Cluster(hosts, coordinator, rank)
+    if not is_child():
+        cluster.check()
+    return cluster
 
 
 def _console() -> Any:

@@ -22,7 +22,7 @@ from vi_bench.contract import Factor, Key, Parameters, Standard
 from vi_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from vi_bench.data import Table
+    from vi_bench.table import Table
 
 # ArviZ leaves a lazy proxy for numpyro in sys.modules; if its first use were `import
 # numpyro.distributions`, that package would be executed twice, every class two classes

@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, Int
 if TYPE_CHECKING:
     import numpy as np
 
-    from vi_bench.data import Table
     from vi_bench.mixture import Mixture
+    from vi_bench.table import Table
 
 Key = Array
 """A typed JAX PRNG key, ``jax.random.key(seed)``."""
@@ -251,6 +251,7 @@ class Stage:
     in and carry out, until `done` says so: that is how progress is shown, and how an
     interrupt is obeyed, without a callback inside the program. `part_of_inference` is
     False for evaluations made only for the report: their time is not the method's.
+    `keep` tells what of a carry a checkpoint holds: names and arrays.
     """
 
     name: str
@@ -258,6 +259,7 @@ class Stage:
     calls: int = 1
     done: Callable[[Any], bool] | None = None
     part_of_inference: bool = True
+    keep: Callable[[Any], Mapping[str, Array]] | None = None
 
 
 @runtime_checkable

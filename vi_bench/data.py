@@ -3,111 +3,40 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vi_bench.errors import InputError, unknown
+from vi_bench.rows import ParquetFile, open_rows
+from vi_bench.table import Table, feature_names, from_array, survey
 
 DATASETS = Path(__file__).parent / "datasets"
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of numbers, and what is known about them.
-
-    Attributes:
-        name: short name, for titles and records.
-        values: (N, d) float64.
-        features: names of the d columns.
-        note: what a reader should know; empty if nothing.
-        source: where built-in numbers come from, and their licence.
-        truth: what simulated rows were made from: "means" and "labels".
-        where: (row, column) from 0 to where that is in the file, in words.
-    """
-
-    name: str
-    values: np.ndarray
-    features: tuple[str, ...]
-    note: str = ""
-    source: str = ""
-    truth: dict[str, np.ndarray] = field(default_factory=dict)
-    where: Callable[[int, int], str] | None = field(default=None, compare=False)
-
-    def at(self, row: int, column: int) -> str:
-        """Where a reader of the data finds a cell, counted from 1."""
-        if self.where is not None:
-            return self.where(row, column)
-        return f"row {row + 1}, column {column + 1}"
-
-    def refuse(self, bad: np.ndarray, expected: str) -> None:
-        """Raise InputError if any cell of `bad` (N, d) is true, naming the first."""
-        places = np.argwhere(bad)
-        if not len(places):
-            return
-        row, column = (int(i) for i in places[0])
-        many = "s" if len(places) > 1 else ""
-        raise InputError(
-            f"data {self.name!r}: {self.values[row, column]:g} at "
-            f"{self.at(row, column)} ({len(places)} such value{many}); "
-            f"expected {expected}"
-        )
-
-    @property
-    def sha256(self) -> str:
-        """Of the float64 values in row order, little endian."""
-        return hashlib.sha256(self.values.astype("<f8").tobytes("C")).hexdigest()
-
-    def split(self, rows: int, seed: int) -> tuple[Table, Table]:
-        """The table without `rows` rows chosen at random, and those rows, in order."""
-        chosen = np.random.default_rng(seed).permutation(len(self.values))[:rows]
-        out = np.isin(np.arange(len(self.values)), chosen)
-        labels = {k: v for k, v in self.truth.items() if len(v) == len(self.values)}
-        parts = []
-        for keep, what in ((~out, f"{rows} rows held out"), (out, "held out")):
-            note = "; ".join(filter(None, [self.note, what]))
-            truth = self.truth | {k: v[keep] for k, v in labels.items()}
-            values = self.values[keep]
-            parts.append(
-                Table(self.name, values, self.features, note, self.source, truth)
-            )
-        return parts[0], parts[1]
-
-    def standardised(self) -> Table:
-        """Each feature minus its mean, over its standard deviation (ddof 0)."""
-        spread = self.values.std(axis=0)
-        if np.any(spread == 0):
-            flat = self.features[int(np.argmin(spread))]
-            raise InputError(
-                f"data {self.name!r}: column {flat!r} is constant, "
-                "it cannot be standardised; drop it"
-            )
-        values = (self.values - self.values.mean(axis=0)) / spread
-        note = "; ".join(filter(None, [self.note, "standardised"]))
-
-        def where(row: int, column: int) -> str:
-            return f"{self.at(row, column)}, once standardised"
-
-        return Table(self.name, values, self.features, note, self.source, {}, where)
-
-
-def load(what: Any, standardise: bool = False) -> Table:
+def load(what: Any, standardise: bool = False, stream: bool = False) -> Table:
     """A checked table.
 
     Args:
         what: a built-in's name, "simulate:K=5,d=2,N=1000,separation=4,seed=0", the
-            path of a .csv, .npy or .parquet file, a Table, or an (N, d) array.
+            path of a .csv, .npy, .parquet or .zarr file, a Table, or an (N, d) array.
         standardise: give each feature mean 0 and standard deviation 1.
+        stream: leave the rows in their file, which then is .npy, .parquet or .zarr; the
+            table's values are a sample of them.
 
     Raises:
         InputError: the data cannot be found, read or used.
     """
     if isinstance(what, Table):
         table = what
+    elif stream:
+        path = Path(str(what))
+        rows = open_rows(path)
+        names = getattr(rows, "names", None) or feature_names(rows.shape[1])
+        table = survey(rows, path.name, names)
     elif isinstance(what, str | Path):
         table = _named(str(what))
     else:
@@ -125,62 +54,9 @@ def _named(what: str) -> Table:
     if reader is None:
         kinds = [*BUILT_IN, "simulate:...", *(f"a {s} file" for s in READERS)]
         raise unknown("data", what, kinds)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"data {what!r}: there is no such file")
     return reader(path)
-
-
-def from_array(
-    values: Any,
-    name: str,
-    features: Sequence[str] | None = None,
-    where: Callable[[int, int], str] | None = None,
-    **about: Any,
-) -> Table:
-    """A table from anything array-like, checked; 1-D data are read as N rows of one.
-
-    Raises:
-        InputError: empty, masked, not numeric, more than 2-D, or not finite (with the
-            row and column, counted from 1 as a reader of the file would).
-    """
-    if isinstance(values, np.ma.MaskedArray) and values.mask.any():
-        raise InputError(f"data {name!r}: has masked values; drop or fill them")
-    try:
-        raw = np.asarray(values)
-    except ValueError:
-        raise InputError(f"data {name!r}: rows differ in length") from None
-    if raw.dtype.kind not in "fiu":
-        raise InputError(
-            f"data {name!r}: holds {raw.dtype} values, expected real numbers"
-        )
-    array = raw.astype(np.float64)
-    if array.ndim == 1:
-        array = array[:, None]
-        about["note"] = "; ".join(
-            filter(None, [about.get("note"), "1-D data, read as one feature"])
-        )
-    if array.ndim != 2:
-        raise InputError(
-            f"data {name!r}: has {array.ndim} dimensions, expected rows x features"
-        )
-    if array.size == 0:
-        raise InputError(f"data {name!r}: is empty, shape {array.shape}")
-    table = Table(
-        name,
-        array,
-        tuple(features or feature_names(array.shape[1])),
-        where=where,
-        **about,
-    )
-    table.refuse(~np.isfinite(array), "finite numbers")
-    if np.abs(array).max() > 1e150:
-        raise InputError(f"data {name!r}: values over 1e150, whose squares overflow")
-    return table
-
-
-def feature_names(features: int) -> tuple[str, ...]:
-    """The names of columns that have none."""
-    return tuple(f"x{i}" for i in range(features))
 
 
 def read_csv(path: Path) -> Table:
@@ -246,32 +122,20 @@ def read_npy(path: Path) -> Table:
 
 def read_parquet(path: Path) -> Table:
     """A parquet file of numeric columns; needs the extra `parquet`."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError(
-            f"data {str(path)!r}: reading parquet needs pyarrow; "
-            "install it with: pip install 'vi-bench[parquet]'"
-        ) from None
-    try:
-        frame = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"data {str(path)!r}: cannot be read: {first}") from None
-    columns = [frame.column(name).to_numpy() for name in frame.column_names]
-    for name, column in zip(frame.column_names, columns, strict=True):
-        if column.dtype.kind not in "fiu":
-            raise InputError(f"data {str(path)!r}: column {name!r} is not numeric")
-    if not columns:
-        raise InputError(f"data {str(path)!r}: has no columns")
-    return from_array(np.column_stack(columns), path.name, frame.column_names)
+    rows = ParquetFile(path)
+    return from_array(rows[:], path.name, rows.names)
+
+
+def read_zarr(path: Path) -> Table:
+    """A Zarr array; needs the extra `zarr`."""
+    return from_array(open_rows(path)[:], path.name)
 
 
 READERS: dict[str, Callable[[Path], Table]] = {
     ".csv": read_csv,
     ".npy": read_npy,
     ".parquet": read_parquet,
+    ".zarr": read_zarr,
 }
 
 SIMULATION: dict[str, tuple[Callable[[str], Any], Any]] = {

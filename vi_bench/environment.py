@@ -28,10 +28,8 @@ def find_device(name: str) -> jax.Device:
     Raises:
         InputError: there is none of that kind, and what there is.
     """
-    if name == "auto":
-        return jax.devices()[0]
     try:
-        return jax.devices(name)[0]
+        return jax.local_devices(backend=None if name == "auto" else name)[0]
     except RuntimeError:
         there = ", ".join(sorted({d.platform for d in jax.devices()}))
         raise InputError(
@@ -54,11 +52,12 @@ def split_processor(number: int) -> None:
 
 
 def find_mesh(kind: str, number: int) -> Mesh | None:
-    """`number` devices of a kind along one axis; None for one device.
+    """`number` devices of a kind and process along one axis; None for one device.
 
     Raises:
         InputError: there are not as many, and how many there are.
     """
+    number *= jax.process_count()
     if number == 1:
         return None
     found = find_device(kind).platform
@@ -84,6 +83,7 @@ def describe(device: jax.Device, precision: int) -> dict[str, Any]:
     return {
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.device_count(),
+        "processes": jax.process_count(),
         "precision": precision,
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0))

@@ -10,13 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vi_bench.blocks import everywhere, pick
 from vi_bench.contract import Parameters
 from vi_bench.iterate import ascend, begin, resolvable
 from vi_bench.mixture import Factors, Mixture
 from vi_bench.symmetry import log_symmetric, symmetric
+from vi_bench.table import spaced
 
 ROWS = 300
 """Rows, evenly spaced, whose log densities and co-clustering are held for all draws."""
+
+WORK = 2e10
+"""Terms log p(x_i, c_i = k | theta), over all draws, beyond which their log joints are
+left out: some minute on one core."""
 
 LogQ = Callable[[Parameters], Float[Array, ""]]
 
@@ -25,7 +31,7 @@ class Evaluation(NamedTuple):
     """What is known of draws beside their values; leading axes (chain, draw).
 
     Attributes:
-        log_joint: log p(X, theta).
+        log_joint: log p(X, theta); None where that would be over WORK terms.
         log_likelihood: log p(x_i | theta) of `rows` (chain, draw, n).
         similarity: P(c_i = c_j) by chain, of `rows` (chain, n, n); None where K = 1.
         rows: which rows those are (n,).
@@ -33,17 +39,12 @@ class Evaluation(NamedTuple):
         log_q_symmetric: log of q averaged over label permutations, where that is known.
     """
 
-    log_joint: np.ndarray
+    log_joint: np.ndarray | None
     log_likelihood: np.ndarray
     similarity: np.ndarray | None
     rows: np.ndarray
     held_out: np.ndarray
     log_q_symmetric: np.ndarray | None
-
-
-def spaced(size: int, most: int) -> np.ndarray:
-    """Up to `most` of `size` indices, evenly spaced."""
-    return np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
 
 
 def evaluate(
@@ -60,19 +61,17 @@ def evaluate(
     rows = spaced(mixture.rows, ROWS)
     shape = next(iter(theta.values())).shape[:2]
     averaged = log_q if log_q is not None and symmetric(mixture) else None
+    jointly = shape[0] * shape[1] * mixture.rows * mixture.components <= WORK
 
     def work(mixture: Mixture, theta: Parameters, held: Array) -> Any:
-        data = mixture.data()
-        points = jnp.concatenate([data[rows], held])
-        of_rows = mixture.family.statistics(data[rows].T)
+        chosen = pick(mixture.blocks, rows)
+        points = jnp.concatenate([chosen.T, held])
+        of_rows = mixture.family.statistics(chosen)
 
         def one(theta: Parameters) -> tuple[Array, ...]:
             members = jax.nn.softmax(mixture.natural(theta) @ of_rows, axis=0)
-            found = (
-                mixture.log_joint(theta),
-                mixture.log_density(theta, points),
-                members,
-            )
+            joint = mixture.log_joint(theta) if jointly else jnp.zeros(())
+            found = (joint, mixture.log_density(theta, points), members)
             if averaged is None:
                 return found
             return (*found, log_symmetric(mixture, averaged, theta))
@@ -85,11 +84,13 @@ def evaluate(
         return (*per_draw, similarity, *(v.reshape(shape) for v in rest))
 
     held = jnp.asarray(held_out, mixture.log_base.dtype)
-    found = jax.jit(work)(mixture, theta, held)
+    mesh = mixture.blocks.mesh
+    program = jax.jit(work, out_shardings=mesh and everywhere(mesh))
+    found = program(mixture, theta, held)
     log_joint, densities, similarity, *rest = (np.asarray(v, float) for v in found)
     n = len(rows)
     return Evaluation(
-        log_joint,
+        log_joint if jointly else None,
         densities[..., :n],
         similarity if mixture.components > 1 else None,
         rows,
@@ -106,8 +107,7 @@ def bound_from(mixture: Mixture, theta: Parameters, most: int = 2000) -> float:
     """
 
     def climb(mixture: Mixture, theta: Parameters) -> Array:
-        logits = mixture.natural(theta) @ mixture.statistics()
-        q = mixture.from_responsibilities(jax.nn.softmax(logits, axis=0).T)
+        q = mixture.from_coefficients(mixture.natural(theta))
         total = mixture.total()
 
         def sweep(point: Factors, view: Any) -> Any:

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from vi_bench.contract import Outcome, Stage
-from vi_bench.data import Table, feature_names, load
+from vi_bench.data import load
 from vi_bench.environment import computing, find_device
 from vi_bench.errors import InputError
 from vi_bench.methods.cavi import CAVI
 from vi_bench.mixture import Factors, bind, data_centre
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.spec import build
+from vi_bench.table import Table, feature_names
 
 
 class CAVIFit(NamedTuple):

@@ -12,17 +12,20 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from vi_bench import conjugate, weights
-from vi_bench.contract import Family, Key, Parameters, Standard, Weights
-from vi_bench.iterate import Move
-from vi_bench.mixture_pass import (
+from vi_bench.blocks import (
     Blocks,
+    add_up,
     block_rows,
     everywhere,
     from_blocks,
-    log_marginal,
-    mixture_pass,
+    some,
     to_blocks,
 )
+from vi_bench.contract import Family, Key, Parameters, Standard, Weights
+from vi_bench.iterate import Move
+from vi_bench.mixture_pass import log_marginal, mixture_pass
+from vi_bench.rows import Rows
+from vi_bench.table import SAMPLE
 
 
 class Factors(NamedTuple):
@@ -61,8 +64,7 @@ class Mixture:
     @property
     def rows(self) -> int:
         """The number of rows, N."""
-        blocks, _, size = self.blocks.body.shape
-        return int(blocks * size + self.blocks.tail.shape[1])
+        return self.blocks.rows
 
     @property
     def features(self) -> int:
@@ -73,11 +75,15 @@ class Mixture:
         """The data as rows, centred where the family's are."""
         return from_blocks(self.blocks).T
 
+    def some(self, most: int = SAMPLE) -> Float[Array, "n d"]:
+        """Up to `most` rows, evenly spaced, which stand for all."""
+        return some(self.blocks, most).T
+
     def with_rows(self, rows: Float[Array, "N d"]) -> Mixture:
         """The same mixture for other rows, which may be traced, centred as it is."""
         dtype = self.log_base.dtype
         blocks = to_blocks(rows, dtype, block_rows(self.components, dtype))
-        log_base = jnp.sum(self.family.log_base(from_blocks(blocks)))
+        log_base = sum_log_base(self.family, blocks)
         return replace(self, blocks=blocks, log_base=log_base)
 
     def statistics(self) -> Float[Array, "P N"]:
@@ -86,7 +92,12 @@ class Mixture:
 
     def total(self) -> Float[Array, " P"]:
         """sum_i |t(x_i)|, the size of the expected statistics."""
-        return jnp.sum(jnp.abs(self.statistics()), axis=1)
+
+        def size(x: Float[Array, "d n"]) -> Float[Array, " P"]:
+            return jnp.sum(jnp.abs(self.family.statistics(x)), axis=1)
+
+        total: Array = add_up(size, self.blocks)
+        return total
 
     def prior_sticks(self) -> Float[Array, "2 S"]:
         """Beta parameters of the prior on the weights' sticks."""
@@ -155,9 +166,25 @@ class Mixture:
         logits = self.view(q).coefficients @ self.statistics()
         return jax.nn.softmax(logits, axis=0).T
 
-    def from_responsibilities(self, phi: Float[Array, "N K"]) -> Factors:
-        """The factors that the M-step gives, from the prior, for responsibilities."""
-        return self.update(self.prior(), (self.statistics() @ phi).T)[0]
+    def from_responsibilities(
+        self, phi: Float[Array, "n K"], rows: Float[Array, "n d"] | None = None
+    ) -> Factors:
+        """The factors that the M-step gives, from the prior, for responsibilities.
+
+        Args:
+            phi: responsibilities.
+            rows: whose they are, and which stand for all; by default they are all.
+        """
+        if rows is None:
+            return self.update(self.prior(), (self.statistics() @ phi).T)[0]
+        expected = (self.family.statistics(rows.T) @ phi).T
+        each = self.rows / max(len(rows), 1)
+        return self.update(self.prior(), each * expected)[0]
+
+    def from_coefficients(self, coefficients: Float[Array, "K P"]) -> Factors:
+        """The same for those that an E-step with these coefficients gives."""
+        _, expected = mixture_pass(self.family.statistics, self.blocks, coefficients)
+        return self.update(self.prior(), expected)[0]
 
     def counts(self, q: Factors) -> Float[Array, " K"]:
         """Expected rows by component, sum_i phi_ik at q's optimal responsibilities."""
@@ -245,30 +272,37 @@ class Mixture:
 
 def bind(
     family: Family,
-    values: np.ndarray,
+    rows: Rows,
     components: int,
     dtype: Any,
     prior: Weights | None = None,
     mesh: Mesh | None = None,
+    *,
+    centre: np.ndarray | None = None,
+    stream: bool = False,
 ) -> Mixture:
-    """The mixture of `components` components of a family on (N, d) values.
+    """The mixture of `components` components of a family on (N, d) rows.
 
-    Where the family allows it the data are centred here, in float64 on the host, and
-    its prior is moved along: <t(x), s(theta)> cancels badly when the mean is large
-    against the spread.
+    Where the family allows it the data are centred here, on the host, and its prior is
+    moved along: <t(x), s(theta)> cancels badly when the mean is large against the
+    spread.
 
     Args:
         family: complete, that is with every hyperparameter set.
-        values: rows.
+        rows: an array, or rows in a file.
         components: K.
         dtype: of all arrays.
         prior: on the weights; by default they are 1/K.
         mesh: devices that share the rows, one axis; by default JAX's default device.
+        centre: what `data_centre` gives; by default that of the array.
+        stream: leave the rows in their file.
     """
-    centre = data_centre(family, values)
-    blocks = to_blocks(values - centre, dtype, block_rows(components, dtype), mesh)
+    if centre is None:
+        centre = data_centre(family, np.asarray(rows[:]))
+    size = block_rows(components, dtype)
+    blocks = to_blocks(rows, dtype, size, mesh, centre, stream)
     bound = family.bind(centre, dtype)
-    log_base = jnp.sum(bound.log_base(from_blocks(blocks)))
+    log_base = sum_log_base(bound, blocks)
     chosen = weights.bind(prior or weights.Uniform(), dtype)
     mixture = Mixture(bound, chosen, blocks, log_base, components)
     if mesh is None:
@@ -277,8 +311,20 @@ def bind(
     return Mixture(small[0], small[1], blocks, small[2], components)
 
 
+@jax.jit
+def sum_log_base(family: Family, blocks: Blocks) -> Float[Array, ""]:
+    """sum_i log h(x_i)."""
+    total: Array = add_up(lambda x: jnp.sum(family.log_base(x)), blocks)
+    return total
+
+
 def data_centre(family: Family, values: np.ndarray) -> np.ndarray:
     """What is subtracted: the mean of each feature (d,); 0 where nothing is."""
-    if family.centred and len(values):
-        return np.asarray(values.mean(axis=0))
+    if len(values):
+        return centre_at(family, np.asarray(values.mean(axis=0)))
     return np.zeros(values.shape[1])
+
+
+def centre_at(family: Family, mean: np.ndarray) -> np.ndarray:
+    """The same where the mean of each feature (d,) is known."""
+    return mean if family.centred else np.zeros_like(mean)

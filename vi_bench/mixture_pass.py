@@ -13,7 +13,6 @@ and SMC need. The (N, K) responsibilities are never held in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,87 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
+from vi_bench.blocks import Blocks, add_up
 from vi_bench.environment import backend
 
-CACHE = 2**17
-"""Bytes of (K, block) logits that stay in a core's cache, with what goes with them."""
-
-FEWEST, MOST = 256, 2048
-"""Rows of a block at least and at most, on a CPU."""
-
-WIDE = 2**16
-"""Rows of a block on an accelerator: one matrix product that fills it."""
-
 Statistics = Callable[[Float[Array, "d n"]], Float[Array, "P n"]]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Blocks:
-    """Rows of data, features first, cut into equal blocks and a tail.
-
-    Attributes:
-        body: the blocks (blocks, d, B); where there is a mesh, as many on each of its
-            devices.
-        tail: the rows that are left (d, r), on every device.
-        mesh: the devices that share the body, along their one axis.
-    """
-
-    body: Any  # a node of a pytree: JAX puts its descriptions of arrays here, too
-    tail: Any
-    mesh: Mesh | None = field(default=None, metadata={"static": True})
-
-
-def block_rows(components: int, dtype: Any) -> int:
-    """How many rows a block has, by backend, K and precision: a power of 2."""
-    if backend() != "cpu":
-        return WIDE
-    fit = CACHE // (components * jnp.dtype(dtype).itemsize)
-    return int(np.clip(2 ** (max(fit, 1).bit_length() - 1), FEWEST, MOST))
-
-
-def to_blocks(
-    values: np.ndarray | Array,
-    dtype: Any,
-    size: int = FEWEST,
-    mesh: Mesh | None = None,
-) -> Blocks:
-    """Cut (N, d) values, which may be traced, into blocks of `size` rows.
-
-    The tail needs no padding and no mask. With a mesh, which has one axis, each of its
-    devices gets its share of the blocks.
-    """
-    rows, features = values.shape
-    full = rows // size
-    if mesh is not None:
-        full -= full % mesh.size
-    body = values[: full * size].reshape(full, size, features).transpose(0, 2, 1)
-    tail = values[full * size :].T
-    if isinstance(values, np.ndarray):
-        body, tail = np.ascontiguousarray(body), np.ascontiguousarray(tail)
-    if mesh is None:
-        return Blocks(jnp.asarray(body, dtype), jnp.asarray(tail, dtype))
-    along = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
-    return Blocks(
-        jax.device_put(body.astype(dtype), along),
-        jax.device_put(tail.astype(dtype), everywhere(mesh)),
-        mesh,
-    )
-
-
-def everywhere(mesh: Mesh) -> NamedSharding:
-    """The whole of an array on every device."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def from_blocks(blocks: Blocks) -> Float[Array, "d N"]:
-    """All rows again, features first."""
-    features = blocks.tail.shape[0]
-    body = jnp.moveaxis(blocks.body, 1, 0).reshape(features, -1)
-    return jnp.concatenate([body, blocks.tail], axis=1)
 
 
 def _block_pass(
@@ -212,44 +136,9 @@ def mixture_pass(
     Returns:
         ``sum_i logsumexp_k <t(x_i), M_k>`` and ``R^T T`` (K, P), its gradient in M.
     """
-    sweep: Callable[..., Any] = partial(_sweep, statistics)
-    if (mesh := blocks.mesh) is not None:
-        sweep = _shared(sweep, mesh)
-    value, expected = sweep(blocks.body, coefficients)
-    of_tail = _block_pass(statistics, blocks.tail, coefficients)
-    return value + of_tail[0], expected + of_tail[1]
-
-
-def _sweep(
-    statistics: Statistics,
-    body: Float[Array, "blocks d B"],
-    coefficients: Float[Array, "K P"],
-) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
-    """Block after block, both sums carried along."""
-
-    def add(so_far: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], None]:
-        return jax.tree.map(
-            jnp.add, so_far, _block_pass(statistics, x, coefficients)
-        ), None
-
-    zero = (jnp.zeros((), coefficients.dtype), jnp.zeros_like(coefficients))
-    return lax.scan(add, zero, body)[0]
-
-
-def _shared(sweep: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """A sweep of which each device does its part: K P + 1 numbers are added up."""
-    (axis,) = mesh.axis_names
-
-    def part(body: Array, coefficients: Array) -> Any:
-        return lax.psum(sweep(body, coefficients), axis)
-
-    return jax.shard_map(
-        part,
-        mesh=mesh,
-        in_specs=(PartitionSpec(axis), PartitionSpec()),
-        out_specs=PartitionSpec(),
-        check_vma=False,  # a block's sums start at plain zeros
-    )
+    of_block = partial(_block_pass, statistics)
+    found: tuple[Array, Array] = add_up(of_block, blocks, coefficients)
+    return found
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vi_bench.contract import Family, Parameters, Weights
-from vi_bench.data import Table, feature_names, from_array
 from vi_bench.environment import computing, find_device
 from vi_bench.errors import InputError
-from vi_bench.mixture import Mixture, bind, data_centre
+from vi_bench.mixture import Mixture, bind, centre_at
+from vi_bench.table import Table, feature_names, from_array
 
 if TYPE_CHECKING:
     from vi_bench.result import Result
@@ -95,10 +95,12 @@ def _posterior(result: Result, label: str) -> tuple[Mixture, Parameters, np.ndar
     run = result.runs.get(label)
     if run is None or run.draws is None:
         raise InputError(f"method {label!r} has no draws; of {list(result.runs)}")
-    values = result.table_data.values
+    table = result.table_data
     family, components = result.family, result.spec.components
-    mixture = bind(family, values, components, jnp.float64, result.weights)
-    centre = data_centre(family, values)
+    centre = centre_at(family, table.mean)
+    mixture = bind(
+        family, table.values, components, jnp.float64, result.weights, centre=centre
+    )
     theta = {
         name: jnp.asarray(v.reshape(-1, *v.shape[2:]), jnp.float64)
         for name, v in family.uncentre(run.draws.parameters, -centre).items()

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from vi_bench import catalogue
-from vi_bench.data import Table, load
+from vi_bench.data import load
 from vi_bench.errors import InputError
 from vi_bench.spec import DEFAULT_METHODS, Spec, choose, make, values_of
+from vi_bench.table import Table
 
 
 def specify(

@@ -14,7 +14,7 @@ from vi_bench.comparison import Comparison
 from vi_bench.comparison.measures import Distance, Summary
 from vi_bench.comparison.quantities import WEIGHT
 from vi_bench.methods.cavi import optima
-from vi_bench.mixture import data_centre
+from vi_bench.mixture import centre_at
 from vi_bench.response import LinearResponse
 from vi_bench.spec import values_of
 from vi_bench.tree import to_tree
@@ -63,7 +63,7 @@ def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
         "settings": values_of(run.method),
         "spec": result.spec.model_dump(mode="json"),
         "data_sha256": result.table_data.sha256,
-        "centre": data_centre(result.family, result.table_data.values),
+        "centre": centre_at(result.family, result.table_data.mean),
         "outcome": dataclasses.asdict(run.outcome),
         "sampling_time": steady["median"] if steady else None,
         "environment": result.environment,
@@ -114,7 +114,7 @@ def summary(result: Result) -> dict[str, Any]:
             "data": {
                 "name": table.name,
                 "sha256": table.sha256,
-                "shape": table.values.shape,
+                "shape": (len(table), len(table.features)),
                 "features": table.features,
                 "note": table.note,
                 "source": table.source,

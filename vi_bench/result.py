@@ -12,10 +12,10 @@ import numpy as np
 from vi_bench.comparison import Comparison
 from vi_bench.comparison.measures import Estimate
 from vi_bench.contract import Draws, Method, Outcome
-from vi_bench.data import Table
 from vi_bench.evaluate import Evaluation
 from vi_bench.response import LinearResponse
 from vi_bench.spec import Spec
+from vi_bench.table import Table
 from vi_bench.timing import StageTime, spread
 
 if TYPE_CHECKING:

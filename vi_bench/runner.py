@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vi_bench import checkpoint as kept
+from vi_bench.cluster import PeerLost, lost
 from vi_bench.comparison import Comparison, Margin, Sample
 from vi_bench.comparison.modes import Mode
 from vi_bench.comparison.quantities import WEIGHT, flatten
 from vi_bench.contract import Draws, Outcome, Problem
-from vi_bench.data import Table, load
+from vi_bench.data import load
 from vi_bench.environment import computing, describe, find_device, find_mesh
 from vi_bench.errors import InputError, NotApplicable
-from vi_bench.evaluate import best_draw, bound_from, evaluate
-from vi_bench.mixture import Mixture, bind, data_centre
+from vi_bench.evaluate import WORK, best_draw, bound_from, evaluate
+from vi_bench.mixture import Mixture, bind, centre_at
 from vi_bench.progress import Watcher
 from vi_bench.reference import Reference, choose, hold_against
 from vi_bench.response import linear_response
 from vi_bench.result import MethodRun, Result
 from vi_bench.spec import AUTO, Spec
 from vi_bench.streams import stream
+from vi_bench.table import Table
 from vi_bench.timing import run_stage
 from vi_bench.weights import STICK
 
 
 def check(spec: Spec, family: Any, table: Table) -> None:
     """Refuse what fits each by itself but not together."""
-    rows = len(table.values) - spec.held_out
+    rows = len(table) - spec.held_out
     if spec.components > rows:
         left = f" when {spec.held_out} are held out" if spec.held_out else ""
         raise InputError(
             f"components = {spec.components}, the data {table.name!r} have "
             f"{max(rows, 0)} rows{left}; expected at most as many components as rows"
         )
-    family.check(table)
-    if spec.precision == 32:
-        centred = table.values - data_centre(family, table.values)
-        if np.abs(centred).max() > 1e15:
+    centre = centre_at(family, table.mean)
+    for part in table.parts():
+        family.check(part)
+        if spec.precision == 32 and np.abs(part.values - centre).max() > 1e15:
             raise InputError("precision 32: values over 1e15 overflow when squared")
 
 
@@ -51,6 +56,7 @@ def execute(
     spec: Spec,
     table: Table,
     watcher: Watcher,
+    checkpoint: Path | None = None,
 ) -> Result:
     """Run every method of a spec and compare; files are the caller's business.
 
@@ -58,6 +64,10 @@ def execute(
         spec: what to run.
         table: the data, before `spec.standardise`.
         watcher: told of the progress.
+        checkpoint: file for the best q so far of the method that runs.
+
+    Raises:
+        PeerLost: a process that shares the rows does not answer.
     """
     methods = spec.inference()
     family = spec.family()
@@ -74,8 +84,17 @@ def execute(
     interrupted = False
     with computing(device, spec.precision):
         dtype = jnp.float64 if spec.precision == 64 else jnp.float32
-        mixture = bind(family, data.values, spec.components, dtype, weights, mesh)
-        centre = data_centre(family, data.values)
+        centre = centre_at(family, data.mean)
+        mixture = bind(
+            family,
+            data.values if data.whole is None else data.whole.rows,
+            spec.components,
+            dtype,
+            weights,
+            mesh,
+            centre=centre,
+            stream=spec.stream,
+        )
         coordinates = family.coordinates(data.features)
         reference = Reference(spec.held_against)
         if spec.reference == AUTO:
@@ -85,7 +104,8 @@ def execute(
         key = jax.random.key(spec.seed)
         for label, run in runs.items():
             try:
-                attempt(label, run, problem, stream(key, label), spec.repeats, watcher)
+                own = stream(key, label)
+                attempt(label, run, problem, own, spec.repeats, watcher, checkpoint)
                 finish(run, mixture, centre, coordinates, held_out - centre)
             except KeyboardInterrupt:
                 run.outcome = Outcome("skipped", "interrupted")
@@ -93,7 +113,11 @@ def execute(
                 interrupted = True
             except NotApplicable as reason:
                 run.outcome = Outcome("skipped", str(reason))
+            except InputError:
+                raise
             except Exception as error:
+                if lost(error):
+                    raise PeerLost(str(error)) from error
                 first = str(error).strip().partition("\n")[0]
                 run.outcome = Outcome("failed", f"{type(error).__name__}: {first}")
                 run.draws, run.error = None, traceback.format_exc()
@@ -111,6 +135,7 @@ def execute(
         found = hold_against(samples, reference, margin, ask)
         if found is not None:
             align(runs, found)
+            found = dataclasses.replace(found, note=noted(found.note, samples))
     return Result(
         spec,
         family,
@@ -131,8 +156,12 @@ def attempt(
     key: jax.Array,
     repeats: int | None,
     watcher: Watcher,
+    checkpoint: Path | None = None,
 ) -> None:
     """Prepare a method and run its stages, timed."""
+    keep = None
+    if checkpoint is not None and jax.process_index() == 0:
+        keep = partial(write_checkpoint, checkpoint, label)
     begun = time.perf_counter()
     stages = run.method.prepare(problem, stream(key, "prepare"))
     run.setup_s = time.perf_counter() - begun
@@ -146,8 +175,17 @@ def attempt(
             carry,
             repeats,
             watcher.tick,
+            keep,
         )
     run.draws = carry
+
+
+def write_checkpoint(path: Path, label: str, values: Mapping[str, Any]) -> None:
+    """Keep what a method has so far."""
+    kept.write(
+        path,
+        {"method": np.asarray(label)} | {k: np.asarray(v) for k, v in values.items()},
+    )
 
 
 def finish(
@@ -187,6 +225,18 @@ def finish(
     finite = all(np.all(np.isfinite(v)) for v in draws.parameters.values())
     if not finite and run.outcome.status != "not finite":
         run.outcome = Outcome("not finite", "some draws are not finite")
+
+
+def noted(note: str, samples: Mapping[str, Sample]) -> str:
+    """A comparison's note, and what was left out of it."""
+    without = [label for label, sample in samples.items() if sample.log_joint is None]
+    if not without:
+        return note
+    left_out = (
+        f"log joints of {', '.join(without)} were not computed, nor what rests on them "
+        f"(k-hat, evidence): over {WORK:.0e} terms"
+    )
+    return "; ".join(filter(None, [note, left_out]))
 
 
 def sample_of(
@@ -239,7 +289,8 @@ def mode_bounds(
     """The ELBO that CAVI reaches from the best draw of each mode."""
     run = runs[label]
     assert run.draws is not None
-    assert run.log_joint is not None
+    if run.log_joint is None:
+        return {}
     theta = mixture.family.uncentre(run.draws.parameters, -centre)
     return {
         i: bound_from(mixture, best_draw(theta, run.log_joint, mode.chains))

@@ -27,6 +27,8 @@ class Spec(BaseModel):
     Attributes:
         name: of the run, for its folder and titles.
         data: a built-in's name, "simulate:...", or a path.
+        stream: leave the rows in their file (.npy, .parquet or .zarr) and read them in
+            every sweep, for more rows than memory holds.
         standardise: give each feature mean 0 and standard deviation 1.
         held_out: rows set aside at random, to score predictions on.
         components: K.
@@ -53,6 +55,7 @@ class Spec(BaseModel):
 
     name: str = "run"
     data: str = "notebook"
+    stream: bool = False
     standardise: bool = False
     held_out: Annotated[int, Ge(0)] = 0
     components: Annotated[int, Ge(1)] = 2
@@ -112,6 +115,16 @@ class Spec(BaseModel):
             kind = catalogue.method(given.pop("method", label))
             found[label] = build(kind, given, f"method {label}")
         return found
+
+    def starting_from(self, checkpoint: Path) -> Spec:
+        """The same, every cavi starting from a checkpoint of q."""
+        methods = {
+            label: settings | {"start": str(checkpoint)}
+            if settings.get("method", label) == "cavi"
+            else settings
+            for label, settings in self.methods.items()
+        }
+        return self.model_copy(update={"methods": methods})
 
     def plugins(self) -> list[dict[str, str]]:
         """Where a model or method that does not ship comes from, by its SHA-256."""

@@ -90,8 +90,7 @@ def k_means_factors(key: Key, mixture: Mixture) -> Factors:
     """The M-step after `k_means`; the prior where there are no rows."""
     if mixture.rows == 0:
         return mixture.prior()
-    x = mixture.data()
+    x = mixture.some()
     owner = nearest(x, k_means(key, x, mixture.components))
-    return mixture.from_responsibilities(
-        jax.nn.one_hot(owner, mixture.components, dtype=x.dtype)
-    )
+    phi = jax.nn.one_hot(owner, mixture.components, dtype=x.dtype)
+    return mixture.from_responsibilities(phi, x)

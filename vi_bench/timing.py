@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from vi_bench.blocks import everywhere
 from vi_bench.contract import Key, Stage
 from vi_bench.mixture import Mixture
-from vi_bench.mixture_pass import everywhere
 
 
 @dataclass
@@ -78,6 +78,9 @@ report are run once more."""
 Tick = Callable[[int, int], None]
 """Called with (calls done, calls at most) between calls of a stage's program."""
 
+Keep = Callable[[Mapping[str, Any]], None]
+"""Called between calls with what of the carry is worth keeping."""
+
 
 def run_stage(
     stage: Stage,
@@ -86,6 +89,7 @@ def run_stage(
     carry: Any,
     repeats: int | None,
     tick: Tick,
+    keep: Keep | None = None,
 ) -> tuple[Any, StageTime]:
     """Compile and run a stage, then run it again with the same key, timed."""
     mesh = mixture.blocks.mesh
@@ -101,13 +105,17 @@ def run_stage(
     timed.part_of_inference = stage.part_of_inference
     _describe(program, timed)
 
-    result, timed.first_s, timed.calls = _run(stage, program, key, mixture, carry, tick)
+    result, timed.first_s, timed.calls = _run(
+        stage, program, key, mixture, carry, tick, keep
+    )
     tick(stage.calls, stage.calls)
     wanted = (repeats or REPEATS) if stage.part_of_inference else 1
     for _ in range(wanted):
         _, seconds, _ = _run(stage, program, key, mixture, carry, None)
         timed.runs_s.append(seconds)
-        if repeats is None and sum(timed.runs_s) >= PATIENCE:
+        # processes that share the work make the same calls, whatever their clocks say
+        alone = jax.process_count() == 1
+        if repeats is None and alone and sum(timed.runs_s) >= PATIENCE:
             break
     return result, timed
 
@@ -119,12 +127,15 @@ def call_until_done(
     mixture: Mixture,
     carry: Any,
     tick: Tick | None = None,
+    keep: Keep | None = None,
 ) -> tuple[Any, int]:
     """All calls of a stage's program: what they made, and how many there were."""
     for call in range(stage.calls):
         carry = jax.block_until_ready(program(keys[call], mixture, carry))
         if tick:
             tick(call + 1, stage.calls)
+        if keep and stage.keep:
+            keep(stage.keep(carry))
         if stage.done and stage.done(carry):
             break
     return carry, call + 1
@@ -137,6 +148,7 @@ def _run(
     mixture: Mixture,
     carry: Any,
     tick: Tick | None,
+    keep: Keep | None = None,
 ) -> tuple[Any, float, int]:
     """The same against the clock, no garbage collected meanwhile."""
     keys = jax.block_until_ready(jax.random.split(key, stage.calls))
@@ -144,7 +156,7 @@ def _run(
     gc.disable()
     try:
         begun = time.perf_counter()
-        carry, calls = call_until_done(stage, program, keys, mixture, carry, tick)
+        carry, calls = call_until_done(stage, program, keys, mixture, carry, tick, keep)
         return carry, time.perf_counter() - begun, calls
     finally:
         if collecting:

@@ -10,7 +10,7 @@ import numpy as np
 from arviz_base import from_dict
 from xarray import Dataset, DataTree
 
-from vi_bench.data import Table
+from vi_bench.table import Table
 
 
 def to_tree(
@@ -35,7 +35,7 @@ def to_tree(
     coords: dict[str, Any] = {
         "component": np.arange(order.shape[-1]),
         "feature": list(table.features),
-        "row": np.arange(len(table.values)),
+        "row": table.numbers,
     } | dict(coordinates)
     tree = from_dict(
         {

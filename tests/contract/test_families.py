@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpyro.infer.util import potential_energy
 
 from tests.contract.cases import CASES, WEIGHTS, log_assignment, log_evidence
-from vi_bench.data import Table, feature_names
 from vi_bench.iterate import NOT_FINITE, ascend, begin
 from vi_bench.mixture import Factors, bind
 from vi_bench.numpyro_model import constrain, marginal_model, prior_factors, unconstrain
+from vi_bench.table import Table, feature_names
 from vi_bench.weights import StickBreaking, log_stick_breaking
 
 

@@ -68,7 +68,11 @@ def test_same_family_at_cavis_answer_has_its_elbo_and_does_not_improve_it(proble
 
 
 @pytest.mark.parametrize(
-    "guide", ["mean-field", pytest.param("full-rank", marks=pytest.mark.slow)]
+    "guide",
+    [
+        pytest.param(guide, marks=pytest.mark.slow)
+        for guide in ("mean-field", "full-rank")
+    ],
 )
 def test_log_q_is_the_guides_own(guide, problem):
     _, mixture = problem

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from vi_bench.data import Table, feature_names
 from vi_bench.errors import InputError
 from vi_bench.spec import Spec
+from vi_bench.table import Table, feature_names
 
 PRIORS: dict[str, dict[str, Any]] = {
     "gaussian": {"mean": 0.0, "sigma": 2.0, "variance": 1.0},

@@ -16,10 +16,11 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from vi_bench import starts
+from vi_bench.blocks import Blocks, blocks_at, from_blocks, whole_blocks
 from vi_bench.contract import ExponentialFactors, Key
 from vi_bench.errors import NotApplicable
 from vi_bench.mixture import Factors, Mixture
-from vi_bench.mixture_pass import Blocks, from_blocks, mixture_pass
+from vi_bench.mixture_pass import mixture_pass
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ def minibatch(key: Key, mixture: Mixture, rows: int) -> tuple[Blocks, Float[Arra
 
     Without a whole block there is only the tail: then it is all of the data.
     """
-    body, tail = mixture.blocks.body, mixture.blocks.tail
-    number, _, size = body.shape
+    blocks, dtype = mixture.blocks, mixture.log_base.dtype
+    number, size = whole_blocks(blocks), blocks.body.shape[2]
     if not number:
-        return mixture.blocks, jnp.ones((), body.dtype)
+        return blocks, jnp.ones((), dtype)
     chosen = jax.random.randint(key, (max(1, rows // size),), 0, number)
-    some = Blocks(body[chosen], tail[:, :0])
-    return some, jnp.asarray(number / len(chosen), body.dtype)
+    some = Blocks(blocks_at(blocks, chosen), blocks.tail[:, :0])
+    return some, jnp.asarray(number / len(chosen), dtype)
 
 
 def begin(key: Key, mixture: Mixture, schedule: Schedule) -> Factors:
@@ -71,11 +72,9 @@ def begin(key: Key, mixture: Mixture, schedule: Schedule) -> Factors:
     if mixture.rows == 0:
         return mixture.prior()
     of_rows, of_seeds = jax.random.split(key)
-    some, scale = minibatch(of_rows, mixture, schedule.batch)
-    rows = from_blocks(some)
-    phi = starts.plus_plus_responsibilities(of_seeds, rows.T, mixture.components)
-    expected = scale * (mixture.family.statistics(rows) @ phi).T
-    return mixture.update(mixture.prior(), expected)[0]
+    rows = from_blocks(minibatch(of_rows, mixture, schedule.batch)[0]).T
+    phi = starts.plus_plus_responsibilities(of_seeds, rows, mixture.components)
+    return mixture.from_responsibilities(phi, rows)
 
 
 def advance(
@@ -86,7 +85,7 @@ def advance(
     coefficients = mixture.view(q).coefficients
     some, scale = minibatch(key, mixture, schedule.batch)
     _, expected = mixture_pass(family.statistics, some, coefficients)
-    if mixture.blocks.body.shape[0]:
+    if whole_blocks(mixture.blocks):
         none = Blocks(mixture.blocks.body[:0], mixture.blocks.tail)
         _, of_tail = mixture_pass(family.statistics, none, coefficients)
         expected = scale * expected + of_tail

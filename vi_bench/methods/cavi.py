@@ -7,16 +7,18 @@ McAuliffe (2017), algorithm 2, for any conjugate family and in d dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from annotated_types import Gt
+from annotated_types import Gt, Predicate
 from jaxtyping import Array
 
 from vi_bench import starts
+from vi_bench.checkpoint import LEAF, read_leaves
 from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage
+from vi_bench.errors import InputError
 from vi_bench.iterate import (
     CONVERGED,
     NOT_FINITE,
@@ -32,8 +34,9 @@ from vi_bench.methods._factors import InFactors
 from vi_bench.methods._stochastic import Schedule
 from vi_bench.mixture import Factors, Mixture
 
-SLICE = 500
-"""Iterations each restart may spend between two looks at the clock."""
+SLICE, TERMS = 500, 2e9
+"""Iterations each restart may spend between two looks at the clock: up to SLICE, fewer
+where they are over TERMS terms <t(x_i), M_k>, some seconds."""
 
 STEPS, WARM_UP = 100, Schedule(batch=8192, delay=1.0, forgetting=0.7)
 """Of a stochastic start."""
@@ -43,6 +46,14 @@ TIE = 1e-9
 
 SAME_OPTIMUM = 1e-4
 """Nats: bounds that differ by less belong to one optimum."""
+
+
+CHECKPOINT = ".npz"
+
+
+def is_start(start: str) -> bool:
+    """Whether CAVI can start so: "usual", "stochastic" or a PATH.npz."""
+    return start in ("usual", "stochastic") or start.endswith(CHECKPOINT)
 
 
 @dataclass(frozen=True)
@@ -58,14 +69,15 @@ class CAVI(InFactors):
             raised to what the precision resolves.
         accelerate: leap ahead after every second sweep (SQUAREM), where the ELBO rises.
         start: "usual"; or "stochastic", STEPS natural-gradient steps on minibatches of
-            every restart first, for many rows.
+            every restart first, for many rows; or a checkpoint's path, PATH.npz, of
+            the same data, for the first restart.
     """
 
     restarts: Annotated[int, Gt(0)] = 20
     max_iterations: Annotated[int, Gt(0)] = 10_000
     tol: Annotated[float, Gt(0)] = 1e-10
     accelerate: bool = True
-    start: Literal["usual", "stochastic"] = "usual"
+    start: Annotated[str, Predicate(is_start)] = "usual"
 
     kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "coordinate ascent, hand-written kernel, many restarts"
@@ -79,10 +91,24 @@ class CAVI(InFactors):
         """
         if self.start == "stochastic":
             _stochastic.check(problem.mixture)
-        return self.stages((problem.chains, problem.draws))
+        mixture = problem.mixture
+        first = None
+        if self.start.endswith(CHECKPOINT):
+            first = stored_point(self.start, mixture)
+        slice_ = TERMS / max(mixture.rows * mixture.components, 1)
+        shape = (problem.chains, problem.draws)
+        return self.stages(shape, int(np.clip(slice_, 1, SLICE)), first)
 
-    def stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
-        """The stages for (chains, draws); they hold no data."""
+    def stages(
+        self, shape: tuple[int, int], slice_: int = SLICE, first: Factors | None = None
+    ) -> tuple[Stage, ...]:
+        """The stages for (chains, draws); they hold no data.
+
+        Args:
+            shape: of the draws.
+            slice_: iterations of every restart in one call.
+            first: where the first restart starts.
+        """
         begun = warmed_up if self.start == "stochastic" else start_point
 
         def start(key: Key, mixture: Mixture, _: Any) -> Ascent:
@@ -91,6 +117,8 @@ class CAVI(InFactors):
                 jnp.arange(self.restarts) >= (self.restarts + 1) // 2,
                 jax.random.split(key, self.restarts),
             )
+            if first is not None:
+                points = jax.tree.map(lambda p, f: p.at[0].set(f), points, first)
             return jax.vmap(
                 lambda point: begin(point, mixture.view(point), self.max_iterations)
             )(points)
@@ -104,7 +132,7 @@ class CAVI(InFactors):
                 return mixture.evaluate(point, view, total)
 
             def climb(state: Ascent) -> Ascent:
-                return ascend(sweep, state, SLICE, tolerance, self.accelerate, mean)
+                return ascend(sweep, state, slice_, tolerance, self.accelerate, mean)
 
             return over_lanes(climb, lanes)
 
@@ -113,7 +141,13 @@ class CAVI(InFactors):
 
         return (
             Stage("start", start),
-            Stage("fit", fit, calls=-(-self.max_iterations // SLICE), done=all_done),
+            Stage(
+                "fit",
+                fit,
+                calls=-(-self.max_iterations // slice_),
+                done=all_done,
+                keep=best_point,
+            ),
             Stage("draw", draw),
         )
 
@@ -148,17 +182,54 @@ def all_done(lanes: Ascent) -> bool:
     return bool(np.all(np.asarray(lanes.status) != 0))
 
 
+def chosen(lanes: Ascent) -> Array:
+    """Which restart has the best bound; of those in one optimum the first."""
+    # a restart whose bound is NaN is never the best; all NaN: the first, and said so
+    ranked = jnp.where(jnp.isfinite(lanes.bound), lanes.bound, -jnp.inf)
+    # of restarts in one optimum the first, so that rounding does not choose
+    as_good = ranked >= jnp.max(ranked) - TIE * jnp.abs(jnp.max(ranked))
+    return jnp.argmax(as_good)
+
+
+def best_point(lanes: Ascent) -> dict[str, Any]:
+    """The best restart's q, for a checkpoint."""
+    host = jax.tree.map(np.asarray, lanes)
+    best = int(chosen(host))
+    leaves = [leaf[best] for leaf in jax.tree.leaves(host.point)]
+    known = {"bound": host.bound[best], "iteration": host.iteration[best]}
+    return known | {LEAF.format(i): leaf for i, leaf in enumerate(leaves)}
+
+
+def stored_point(path: str, mixture: Mixture) -> Factors:
+    """The q of a checkpoint.
+
+    Raises:
+        InputError: it is not one of this mixture.
+    """
+    like, structure = jax.tree.flatten(mixture.prior())
+    leaves = read_leaves(path)
+    shapes, expected = [v.shape for v in leaves], [v.shape for v in like]
+    if shapes != expected:
+        raise InputError(
+            f"start {path!r}: holds q of shapes {shapes}; expected {expected}"
+        )
+    point: Factors = jax.tree.unflatten(
+        structure, [jnp.asarray(v, w.dtype) for v, w in zip(leaves, like, strict=True)]
+    )
+    return point
+
+
 def start_point(random: Array, key: Key, mixture: Mixture) -> Factors:
     """The M-step after k-means++ or, where `random`, after random responsibilities."""
     if mixture.rows == 0:  # nothing to start from: the prior is the answer
         return mixture.prior()
-    x = mixture.data()
+    x = mixture.some()
     phi = jax.lax.cond(
         random,
         lambda: starts.random_responsibilities(key, x, mixture.components),
         lambda: starts.plus_plus_responsibilities(key, x, mixture.components),
     )
-    return mixture.from_responsibilities(phi)
+    return mixture.from_responsibilities(phi, x)
 
 
 def warmed_up(_: Array, key: Key, mixture: Mixture) -> Factors:
@@ -173,19 +244,15 @@ def best_draws(
     key: Key, mixture: Mixture, lanes: Ascent, shape: tuple[int, int]
 ) -> Draws:
     """Independent draws from the q of the restart with the best bound."""
-    # a restart whose bound is NaN is never the best; all NaN: the first, and said so
-    ranked = jnp.where(jnp.isfinite(lanes.bound), lanes.bound, -jnp.inf)
-    # of restarts in one optimum the first, so that rounding does not choose
-    as_good = ranked >= jnp.max(ranked) - TIE * jnp.abs(jnp.max(ranked))
-    chosen = jnp.argmax(as_good)
-    best = jax.tree.map(lambda leaf: leaf[chosen], lanes)
+    which = chosen(lanes)
+    best = jax.tree.map(lambda leaf: leaf[which], lanes)
     counts = over_lanes(mixture.counts, lanes.point)
     bound, _ = mixture.step(best.point)
     theta = mixture.draw(key, best.point, shape)
     report = {
         "bound": jnp.where(best.status == NOT_FINITE, jnp.nan, bound),
         "bound_se": jnp.zeros_like(bound),
-        "counts": counts[chosen],
+        "counts": counts[which],
         "iterations": best.iteration,
         "leaps": best.leaps,
         "total_iterations": jnp.sum(lanes.iteration),

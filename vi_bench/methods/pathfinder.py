@@ -227,10 +227,10 @@ class Pathfinder:
 def dispersed_start(key: Key, mixture: Mixture) -> Parameters:
     """Unconstrained parameters drawn around the clusters of a short k-means run."""
     place, own = jax.random.split(key)
-    x = mixture.data()
+    x = mixture.some()
     owner = starts.nearest(x, starts.k_means(place, x, mixture.components))
     phi = jax.nn.one_hot(owner, mixture.components, dtype=x.dtype)
-    q = mixture.from_responsibilities(SHARE * phi)
+    q = mixture.from_responsibilities(SHARE * phi, x)
     return unconstrain(mixture, mixture.draw(own, q, ()))
 
 

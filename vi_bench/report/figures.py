@@ -69,7 +69,7 @@ def _means(result: Result) -> dict[str, np.ndarray]:
             mu = how.apply(mu)
             weight = None if weight is None else how.apply(weight)
         if weight is not None:
-            rows = weight.mean(axis=(0, 1)) * len(result.table_data.values)
+            rows = weight.mean(axis=(0, 1)) * len(result.table_data)
             mu = mu[:, :, rows >= 1]
         means[label] = mu
     return means

@@ -46,7 +46,7 @@ STYLE = {
 def table(result: Result) -> Table:
     """A row per method; differences are the worst over the judged quantities."""
     title = (
-        f"{result.spec.name}: {len(result.table_data.values)} x "
+        f"{result.spec.name}: {len(result.table_data)} x "
         f"{len(result.table_data.features)}, K = {result.spec.components}, "
         f"{result.environment['precision']} bits, {result.environment['device']}"
     )

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 from vi_bench.comparison.quantities import by_component
 from vi_bench.conjugate import Conjugate, resolve
 from vi_bench.contract import Key, Parameters
-from vi_bench.data import feature_names
 from vi_bench.invariants import Coordinates, columns_of, quantities
 from vi_bench.iterate import over_lanes
 from vi_bench.mixture import Factors, Mixture
@@ -27,6 +26,7 @@ from vi_bench.numpyro_model import (
     prior_factors,
     unconstrain,
 )
+from vi_bench.table import feature_names
 from vi_bench.verification.answer import Answer
 from vi_bench.verification.finding import HARD, ROUNDING, SWEEPS, Quality, hardness
 from vi_bench.verification.identify import Identified, identify

@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 from vi_bench import catalogue
 from vi_bench.calibration.priors import PRIORS, fixed_family
 from vi_bench.contract import Key, Parameters
-from vi_bench.data import Table, feature_names
 from vi_bench.enumeration.marginals import check
 from vi_bench.enumeration.single import conjugate_posterior
 from vi_bench.enumeration.subsets import enumerate_subsets
@@ -23,6 +22,7 @@ from vi_bench.environment import computing, find_device
 from vi_bench.errors import NotApplicable, unknown
 from vi_bench.mixture import Mixture, bind, data_centre
 from vi_bench.spec import Spec
+from vi_bench.table import Table, feature_names
 from vi_bench.verification.finding import literal
 
 ENUMERABLE = 8

@@ -1,0 +1,118 @@
+"""CAVI on rows that stay in their file: how fast, and in how much memory.
+
+    uv run python -m benchmarks.stream [--rows 1e8] [--out results/published]
+
+A file of float32 rows is made (d = 2, five clusters) and fitted by CAVI through
+`vi_bench.run` in processes of their own, by turns from the file and in memory; peak
+memory is what the system counted for that process, Python and JAX included. Sweeps a
+second are those of CAVI's steady runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.speed import spread
+
+FEATURES, CLUSTERS, AT_ONCE = 2, 5, 1_000_000
+
+
+def make(path: Path, rows: int) -> None:
+    """The file, piece by piece."""
+    random = np.random.default_rng(0)
+    centres = 3 * random.normal(size=(CLUSTERS, FEATURES))
+    with path.open("wb") as file:
+        head = {"descr": "<f4", "fortran_order": False, "shape": (rows, FEATURES)}
+        np.lib.format.write_array_header_1_0(file, head)
+        for start in range(0, rows, AT_ONCE):
+            size = min(AT_ONCE, rows - start)
+            labels = random.integers(CLUSTERS, size=size)
+            noise = random.standard_normal((size, FEATURES), np.float32)
+            file.write((centres[labels] + noise).astype("<f4").tobytes())
+
+
+def child(path: Path, stream: bool) -> dict[str, Any]:
+    """One run of CAVI, its sweeps, seconds and peak memory."""
+    import vi_bench as vb
+
+    begun = time.perf_counter()
+    result = vb.run(
+        {"name": "gaussian", "sigma": 3.0, "mean": 0.0},
+        path,
+        {"cavi": {"restarts": 1, "tol": 1e-6}},
+        components=CLUSTERS,
+        stream=stream,
+        precision=32,
+        draws=4,
+        repeats=1,
+    )
+    run = result.runs["cavi"]
+    if run.draws is None:
+        raise SystemExit(run.outcome.sentence)
+    sweeps = int(run.draws.report["iterations"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "sweeps": sweeps,
+        "seconds_of_a_sweep": run.stages["fit"].runs_s[0] / sweeps,
+        "all_seconds": time.perf_counter() - begun,
+        "peak_bytes": peak,
+        "bound": run.bound()[0],
+        "outcome": run.outcome.sentence,
+    }
+
+
+def main() -> None:
+    """Make the file, run both by turns, print and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=float, default=1e8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--folder", type=Path, help="for the file; else a temporary one"
+    )
+    parser.add_argument("--out", type=Path, help="folder for stream.json")
+    parser.add_argument("--child", choices=("memory", "file"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    rows = int(given.rows)
+    if given.child:
+        path = given.folder / f"{rows}.npy"
+        print(json.dumps(child(path, given.child == "file")))
+        return
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        make(Path(folder) / f"{rows}.npy", rows)
+        found: dict[str, list[dict[str, Any]]] = {"memory": [], "file": []}
+        for _ in range(given.rounds):
+            for kind, results in found.items():
+                command = [sys.executable, "-m", "benchmarks.stream", "--child", kind]
+                command += ["--rows", str(rows), "--folder", folder]
+                done = subprocess.run(command, env=os.environ, capture_output=True)
+                if done.returncode:
+                    raise SystemExit(done.stderr.decode())
+                results.append(json.loads(done.stdout.splitlines()[-1]))
+    seconds = {k: [r["seconds_of_a_sweep"] for r in v] for k, v in found.items()}
+    ratio = [a / b for a, b in zip(seconds["memory"], seconds["file"], strict=True)]
+    for kind, results in found.items():
+        peak = max(r["peak_bytes"] for r in results) / 1e9
+        low, middle, high = spread(seconds[kind])
+        print(f"{kind}: {low:.3f} / {middle:.3f} / {high:.3f} s a sweep,", end=" ")
+        print(f"{rows / middle / 1e6:.0f} million rows/s, peak {peak:.2f} GB")
+    low, middle, high = spread(ratio)
+    print(f"throughput, file over memory: {low:.2f} / {middle:.2f} / {high:.2f}")
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"rows": rows, "features": FEATURES, "runs": found}, indent=2)
+        (given.out / "stream.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
