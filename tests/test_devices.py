@@ -81,7 +81,12 @@ for label in ("cavi", "nuts", "svi"):
     assert two.runs[label].usable, two.runs[label].outcome
 bounds = [float(r.runs["cavi"].draws.report["bound"]) for r in (one, two)]
 assert abs(bounds[0] - bounds[1]) < 1e-10 * abs(bounds[0]), bounds
-verdict = two.comparison.verdicts["cavi"]
+# mean field is off on these rows, by as much on one device as on two
+for label in ("cavi", "svi"):
+    verdicts = [r.comparison.verdicts[label] for r in (one, two)]
+    assert verdicts[0].word == verdicts[1].word, verdicts
+both = {name: r.posterior["nuts"] for name, r in (("one", one), ("two", two))}
+verdict = vb.compare(both, "one").verdicts["two"]
 assert verdict.word in ("agrees", "inconclusive"), verdict
 print("same")
 """
