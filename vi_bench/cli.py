@@ -433,6 +433,7 @@ def _run(
 ) -> int:
     """Run, print, and return the exit code: 0, 1 if a method failed, 130 on Ctrl-C."""
     from vi_bench.api import launch
+    from vi_bench.cluster import PeerLost, farewell, is_child, supervise
     from vi_bench.folder import default_folder
     from vi_bench.spec import read
 
@@ -442,14 +443,10 @@ def _run(
     target = out or default_folder(spec.name)
     checkpoint = None
     if cluster is not None:
-        from vi_bench.cluster import is_child, supervise
-
         checkpoint = target.with_name(f"{target.name}.checkpoint.npz")
         if not is_child():
             return supervise(cluster, checkpoint)
     writes = cluster is None or cluster.rank == 0
-    from vi_bench.cluster import PeerLost, farewell
-
     try:
         result = launch(
             spec,
