@@ -1,4 +1,4 @@
-"""How fast the pass is: against the machine, against scikit-learn, and as N, K, d grow.
+"""How fast the pass is: against the machine, against peers, and as N, K, d grow.
 
     uv run python -m benchmarks.speed [--rounds 7] [--quick] [--out results/published]
 
@@ -16,31 +16,32 @@ or its bytes read once, whichever is more: max(bytes / B, 4 N K P / F + N K e).
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-}
-
-Case = dict[str, Any]
+from benchmarks.measure import (
+    Case,
+    alone,
+    clusters,
+    machine,
+    measure,
+    ratios,
+    said,
+    spread,
+    write,
+)
 
 CASES: list[Case] = [
     {"model": "gaussian", "N": 1000, "K": 5, "d": 2, "dtype": "float64"},
     {"model": "gaussian", "N": 100_000, "K": 5, "d": 2, "dtype": "float64"},
     {"model": "gaussian", "N": 100_000, "K": 5, "d": 2, "dtype": "float32"},
     {"model": "gaussian", "N": 100_000, "K": 16, "d": 8, "dtype": "float64"},
+    {"model": "gaussian", "N": 100_000, "K": 16, "d": 8, "dtype": "float32"},
     {"model": "gaussian-full", "N": 100_000, "K": 10, "d": 10, "dtype": "float64"},
 ]
 
@@ -49,108 +50,95 @@ GROWTH: list[Case] = [
     for N, K, d in (
         *((N, 5, 2) for N in (10_000, 30_000, 300_000)),
         *((50_000, K, 4) for K in (4, 8, 16, 32)),
-        *((50_000, 8, d) for d in (2, 4, 8, 16)),
+        *((50_000, 8, d) for d in (2, 8, 16)),
     )
 ]
 """What time is held against N, K and d with."""
 
-SECONDS = 0.1
-"""About how long one measurement lasts."""
+SHARED: list[Case] = [
+    {"model": "gaussian", "N": 1_000_000, "K": 5, "d": 2, "dtype": "float64"},
+    {"model": "gaussian", "N": 1_000_000, "K": 16, "d": 8, "dtype": "float64"},
+]
+"""What two cores are held against one with, by the wall's clock."""
 
 
-def spread(values: list[float]) -> list[float]:
-    """Min, median, max."""
-    return [float(min(values)), float(np.median(values)), float(max(values))]
-
-
-def measure(run: Callable[[], Any]) -> float:
-    """Seconds of one call by the process's clock: many calls, after a warm one."""
-    run()
-    begun = time.process_time()
-    run()
-    calls = max(1, int(SECONDS / max(time.process_time() - begun, 1e-6)))
-    begun = time.process_time()
-    for _ in range(calls):
-        run()
-    return (time.process_time() - begun) / calls
-
-
-def exponentials(dtype: Any) -> Callable[[], float]:
-    """Nanoseconds of one exponential: the quicker of NumPy's and the pass's own."""
-    import jax
-    import jax.numpy as jnp
-
-    from vi_bench.mixture_pass import _exp
-
-    x = np.random.default_rng(0).uniform(-5, 0, (64, 4096)).astype(dtype)
-    out, cached = np.empty_like(x[0]), jnp.asarray(x)
-
-    def total(rows: Any) -> Any:
-        zero = jnp.zeros((), rows.dtype)
-        return jax.lax.scan(lambda s, v: (s + jnp.sum(_exp(v)), None), zero, rows)[0]
-
-    program = jax.jit(total)
-
-    def take() -> float:
-        of_numpy = measure(lambda: np.exp(x[0], out=out)) / out.size
-        of_pass = measure(lambda: program(cached).block_until_ready()) / x.size
-        return 1e9 * min(of_numpy, of_pass)
-
-    return take
-
-
-def machine(dtype: Any) -> Callable[[], tuple[float, float, float]]:
-    """Exponential in ns, flops in G/s, bytes read in GB/s."""
-    exponential = exponentials(dtype)
-    square = np.random.default_rng(0).normal(size=(512, 512)).astype(dtype)
-    long = np.ones(16_000_000, dtype)
-
-    def take() -> tuple[float, float, float]:
-        flops = 2 * 512**3 / measure(lambda: square @ square) / 1e9
-        return exponential(), flops, long.nbytes / measure(long.sum) / 1e9
-
-    return take
-
-
-def ours(case: Case, x: np.ndarray) -> tuple[Callable[[], float], int]:
-    """Seconds of one CAVI iteration, its ELBO included; and P."""
-    import jax
+def bound(case: Case, x: np.ndarray, devices: int = 1) -> tuple[Any, Any]:
+    """The mixture on one device or more, and a q on it."""
     import jax.numpy as jnp
 
     from vi_bench import catalogue
+    from vi_bench.environment import find_mesh
     from vi_bench.mixture import bind
 
     family = catalogue.model(case["model"])().complete(x, case["K"])
-    mixture = bind(family, x, case["K"], jnp.dtype(case["dtype"]))
-    phi = np.random.default_rng(1).dirichlet(np.ones(case["K"]), len(x))
-    q = mixture.from_responsibilities(jnp.asarray(phi, case["dtype"]))
+    mesh = find_mesh("cpu", devices) if devices > 1 else None
+    mixture = bind(family, x, case["K"], jnp.dtype(case["dtype"]), mesh=mesh)
+    rows = x[:10_000]
+    phi = np.random.default_rng(1).dirichlet(np.ones(case["K"]), len(rows))
+    phi, few = jnp.asarray(phi, case["dtype"]), jnp.asarray(rows - x.mean(axis=0))
+    return mixture, mixture.from_responsibilities(phi, few.astype(case["dtype"]))
+
+
+def repeated(case: Case, step: Callable[[Any, Any], Any], mixture: Any, at: Any) -> Any:
+    """A program of many steps, each from where the last one led, and their number."""
+    import jax
+
     number = int(np.clip(2e6 / (case["N"] * case["K"]), 1, 200))
 
     @jax.jit
-    def sweeps(mixture: Any, q: Any) -> Any:
-        def one(_: Any, state: Any) -> Any:
-            bound, q = state
-            now, q = mixture.step(q)
-            return bound + now, q
+    def program(mixture: Any, at: Any) -> Any:
+        return jax.lax.fori_loop(0, number, lambda _, at: step(mixture, at), at)
 
-        return jax.lax.fori_loop(0, number, one, (jnp.zeros((), case["dtype"]), q))
+    return (lambda: jax.block_until_ready(program(mixture, at))), number
 
-    def take() -> float:
-        def run() -> None:
-            jax.block_until_ready(sweeps(mixture, q))
 
-        return measure(run) / number
+def ours(case: Case, x: np.ndarray) -> tuple[dict[str, Callable[[], float]], int]:
+    """Seconds of a CAVI iteration with its ELBO, of a pass, of a gradient; and P."""
+    import jax
+    import jax.numpy as jnp
 
-    return take, int(mixture.view(q).coefficients.shape[1])
+    from vi_bench.mixture_pass import mixture_pass
+
+    mixture, q = bound(case, x)
+    view = mixture.view(q)
+    theta = mixture.centre(q)
+    none = jnp.zeros((), case["dtype"])
+    little = jnp.asarray(1e-12, case["dtype"])
+
+    def iteration(mixture: Any, state: Any) -> Any:
+        now, following = mixture.step(state[1])
+        return state[0] + now, following
+
+    def one_pass(mixture: Any, state: Any) -> Any:
+        statistics, blocks = mixture.family.statistics, mixture.blocks
+        value, expected = mixture_pass(statistics, blocks, state[1])
+        return state[0] + value, state[1] + little * expected
+
+    def gradient(mixture: Any, state: Any) -> Any:
+        value, slope = jax.value_and_grad(mixture.log_joint)(state[1])
+        moved = jax.tree.map(lambda at, by: at + little * by, state[1], slope)
+        return state[0] + value, moved
+
+    takers = {}
+    for name, step, at in (
+        ("ours", iteration, q),
+        ("pass", one_pass, view.coefficients),
+        ("gradient", gradient, theta),
+    ):
+        run, number = repeated(case, step, mixture, (none, at))
+        takers[name] = lambda run=run, number=number: measure(run) / number
+    return takers, int(view.coefficients.shape[1])
+
+
+def by_difference(fit: Callable[[int], float], case: Case) -> Callable[[], float]:
+    """Seconds of one iteration: of a longer fit minus those of a short one."""
+    more = int(np.clip(2e6 / (case["N"] * case["K"]), 2, 50))
+    return lambda: max(fit(2 + more) - fit(2), 1e-9) / more
 
 
 def sklearn(case: Case, x: np.ndarray, kind: str) -> Callable[[], float]:
-    """Seconds of one iteration of BayesianGaussianMixture, by subtraction."""
-    import warnings
-
+    """Seconds of one iteration of BayesianGaussianMixture."""
     from sklearn.mixture import BayesianGaussianMixture
-
-    warnings.simplefilter("ignore")
 
     def fit(iterations: int) -> float:
         model = BayesianGaussianMixture(
@@ -166,32 +154,56 @@ def sklearn(case: Case, x: np.ndarray, kind: str) -> Callable[[], float]:
         model.fit(x)
         return time.process_time() - begun
 
-    more = int(np.clip(2e6 / (case["N"] * case["K"]), 2, 50))
+    return by_difference(fit, case)
 
-    def take() -> float:
-        return max(fit(2 + more) - fit(2), 1e-9) / more
 
-    return take
+def bayespy(case: Case, x: np.ndarray) -> Callable[[], float] | None:
+    """Seconds of one iteration of BayesPy's message passing, or None without it."""
+    try:
+        from bayespy.inference import VB
+        from bayespy.nodes import Categorical, Gaussian, Mixture
+    except ImportError:
+        return None
+    K, d = case["K"], case["d"]
+
+    def fit(iterations: int) -> float:
+        np.random.seed(0)
+        z = Categorical(np.full(K, 1 / K), plates=(len(x),))
+        mu = Gaussian(x.mean(axis=0), np.eye(d) / x.var(), plates=(K,))
+        y = Mixture(z, Gaussian, mu, np.eye(d))
+        z.initialize_from_random()
+        y.observe(x)
+        inference = VB(y, mu, z)
+        begun = time.process_time()
+        inference.update(mu, z, repeat=iterations, tol=0, verbose=False)
+        return time.process_time() - begun
+
+    return by_difference(fit, case)
 
 
 def child(case: Case, rounds: int) -> dict[str, Any]:
     """All contenders of one case by turns."""
     import jax
 
-    jax.config.update("jax_enable_x64", True)
-    random = np.random.default_rng(0)
-    centres = 3 * random.normal(size=(case["K"], case["d"]))
-    labels = random.integers(case["K"], size=case["N"])
-    x = centres[labels] + random.normal(size=(case["N"], case["d"]))
-    x = x.astype(case["dtype"])
-    iteration, P = ours(case, x)
+    warnings.simplefilter("ignore")  # peers were told not to converge, and say so
+    if devices := case.get("devices"):
+        jax.config.update("jax_num_cpu_devices", devices)
+    jax.config.update("jax_enable_x64", case["dtype"] == "float64")
+    x = clusters(case)
+    return shared(case, x, rounds) if devices else held(case, x, rounds)
+
+
+def held(case: Case, x: np.ndarray, rounds: int) -> dict[str, Any]:
+    """The pass against its floor and its peers."""
+    takers, P = ours(case, x)
     rates = machine(case["dtype"])
-    peers: dict[str, Callable[[], float]] = {}
     if case.get("peers", True):
-        for kind in ("spherical", "full"):
-            if kind == "full" or case["model"] == "gaussian":
-                peers[f"sklearn {kind}"] = sklearn(case, x, kind)
-    times: dict[str, list[float]] = {"ours": [], "floor": []}
+        spherical = case["model"] == "gaussian"
+        for kind in ("spherical", "full") if spherical else ("full",):
+            takers[f"sklearn {kind}"] = sklearn(case, x, kind)
+        if spherical and (peer := bayespy(case, x)):
+            takers["bayespy"] = peer
+    times: dict[str, list[float]] = {name: [] for name in (*takers, "floor")}
     measured: list[tuple[float, float, float]] = []
     for _ in range(rounds):
         measured.append(rates())
@@ -199,22 +211,39 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
         work = case["N"] * case["K"]
         busy = 4 * work * P / flops * 1e-9 + work * exponential * 1e-9
         times["floor"].append(max(busy, x.nbytes / read * 1e-9))
-        times["ours"].append(iteration())
-        for name, peer in peers.items():
-            times.setdefault(name, []).append(peer())
-    own = times["ours"]
-    above = [a / b for a, b in zip(own, times["floor"], strict=True)]
-    ratios = {"ours / floor": spread(above)}
-    for name in peers:
-        both = zip(times[name], own, strict=True)
-        ratios[f"{name} / ours"] = spread([a / b for a, b in both])
+        for name, take in takers.items():
+            times[name].append(take())
+    found = {
+        "ours / floor": ratios(times["ours"], times["floor"]),
+        "gradient / pass": ratios(times["gradient"], times["pass"]),
+    }
+    for name in takers:
+        if name not in ("ours", "pass", "gradient"):
+            found[f"{name} / ours"] = ratios(times[name], times["ours"])
     return case | {
         "P": P,
         "ms": {name: [1e3 * v for v in spread(t)] for name, t in times.items()},
-        "ratios": ratios,
+        "ratios": found,
         "exp_ns": spread([m[0] for m in measured]),
         "gflops": spread([m[1] for m in measured]),
         "gbytes_s": spread([m[2] for m in measured]),
+    }
+
+
+def shared(case: Case, x: np.ndarray, rounds: int) -> dict[str, Any]:
+    """An iteration on one core and on several, by the wall's clock."""
+    runs = {}
+    for devices in (1, case["devices"]):
+        mixture, q = bound(case, x, devices)
+        runs[devices] = repeated(case, lambda m, q: m.step(q)[1], mixture, q)
+    times: dict[int, list[float]] = {devices: [] for devices in runs}
+    for _ in range(rounds):
+        for devices, (run, number) in runs.items():
+            times[devices].append(measure(run, time.perf_counter) / number)
+    one, several = times[1], times[case["devices"]]
+    return case | {
+        "ms": {str(k): [1e3 * v for v in spread(t)] for k, t in times.items()},
+        "ratios": {f"1 core / {case['devices']} cores": ratios(one, several)},
     }
 
 
@@ -227,6 +256,7 @@ def exponent(cases: list[dict[str, Any]], axis: str) -> float:
 def along(found: list[dict[str, Any]], axis: str) -> list[dict[str, Any]]:
     """The growth cases that differ in one of N, K, d."""
     fixed = {"N": {"K": 5, "d": 2}, "K": {"d": 4}, "d": {"K": 8}}[axis]
+    fixed |= {"dtype": "float64", "model": "gaussian"}
     chosen = [c for c in found if all(c[k] == v for k, v in fixed.items())]
     if axis != "N":
         chosen = [c for c in chosen if c["N"] == 50_000]
@@ -247,6 +277,9 @@ def figure(found: list[dict[str, Any]], path: Path) -> None:
         for who, style in (("ours", "o-"), ("floor", "k:")):
             axis.loglog(size, [c["ms"][who][1] for c in cases], style, label=who)
         axis.set(xlabel=name, ylabel="ms an iteration" if name == "N" else "")
+        if name != "N":
+            axis.set_xticks(size, [f"{s:g}" for s in size])
+            axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axis.set_title(f"exponent {exponent(cases, name):.2f}", fontsize=9)
         axis.legend(fontsize=8)
     kinds = [c for c in found if c["dtype"] == "float64"]
@@ -256,51 +289,47 @@ def figure(found: list[dict[str, Any]], path: Path) -> None:
     grid = np.geomspace(min(work) / 2, max(work) * 2, 50)
     axes[3].loglog(grid, np.minimum(peak, grid * read), "k-", label="roof")
     axes[3].loglog(work, done, "o", label="ours, exponentials not counted")
-    axes[3].set(xlabel="flops per byte", ylabel="Gflop/s")
-    axes[3].legend(fontsize=8)
+    axes[3].set(xlabel="flops per byte", ylabel="Gflop/s", ylim=(None, 5 * peak))
+    axes[3].set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    axes[3].minorticks_off()
+    axes[3].legend(fontsize=8, loc="upper left")
     drawn.savefig(path, dpi=150)
 
 
-def main() -> None:
+def shrunk(case: Case) -> Case:
+    """A hundredth of the rows."""
+    return case | {"N": max(case["N"] // 100, 50)}
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Measure all cases, print ratios, write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a hundredth of the rows")
     parser.add_argument("--out", type=Path, help="folder for speed.json and speed.png")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.child:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {given.core})
-        print(json.dumps(child(json.loads(given.child), given.rounds)))
-        return
-    found = []
-    for case in (*CASES, *GROWTH):
+    given = parser.parse_args(arguments)
+    found, together = [], []
+    for case in (*CASES, *GROWTH, *SHARED):
+        cores = (0, 1) if case in SHARED else (0,)
+        if case in SHARED:
+            case = case | {"devices": 2}
         if given.quick:
-            case = case | {"N": max(case["N"] // 100, 50)}
-        command = [sys.executable, "-m", "benchmarks.speed", "--child"]
-        command += [json.dumps(case), "--rounds", str(given.rounds)]
-        command += ["--core", str(given.core)]
-        done = subprocess.run(
-            command, env=os.environ | ONE_THREAD, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        result = json.loads(done.stdout.splitlines()[-1])
-        found.append(result)
+            case = shrunk(case)
+        result = alone("benchmarks.speed", case, given.rounds, cores)
+        (together if "devices" in case else found).append(result)
         head = " ".join(str(case[k]) for k in ("model", "N", "K", "d", "dtype"))
-        print(f"{head}: {result['ms']['ours'][1]:.3f} ms an iteration")
-        for name, (low, middle, high) in result["ratios"].items():
-            print(f"    {name}: {low:.2f} / {middle:.2f} / {high:.2f}", flush=True)
+        milliseconds = result["ms"].get("ours", result["ms"].get("1"))
+        print(f"{head}: {milliseconds[1]:.3f} ms an iteration")
+        for name, values in result["ratios"].items():
+            print(f"    {name}: {said(values)}", flush=True)
     if given.quick:
         return
     for axis in ("N", "K", "d"):
         print(f"time grows as {axis}^{exponent(along(found, axis), axis):.2f}")
+    write(
+        {"rounds": given.rounds, "cases": found, "cores": together}, given.out, "speed"
+    )
     if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"rounds": given.rounds, "cases": found}, indent=2)
-        (given.out / "speed.json").write_text(text + "\n", encoding="utf-8")
         figure(found, given.out / "speed.png")
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed import spread
+from benchmarks.measure import ratios, said, spread, write
 
 FEATURES, CLUSTERS, AT_ONCE = 2, 5, 1_000_000
 
@@ -72,7 +72,7 @@ def child(path: Path, stream: bool) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Make the file, run both by turns, print and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=float, default=1e8)
@@ -81,8 +81,11 @@ def main() -> None:
         "--folder", type=Path, help="for the file; else a temporary one"
     )
     parser.add_argument("--out", type=Path, help="folder for stream.json")
+    parser.add_argument("--quick", action="store_true", help="few rows, once")
     parser.add_argument("--child", choices=("memory", "file"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
+    if given.quick:
+        given.rows, given.rounds = 1e5, 1
     rows = int(given.rows)
     if given.child:
         path = given.folder / f"{rows}.npy"
@@ -100,18 +103,16 @@ def main() -> None:
                     raise SystemExit(done.stderr.decode())
                 results.append(json.loads(done.stdout.splitlines()[-1]))
     seconds = {k: [r["seconds_of_a_sweep"] for r in v] for k, v in found.items()}
-    ratio = [a / b for a, b in zip(seconds["memory"], seconds["file"], strict=True)]
     for kind, results in found.items():
         peak = max(r["peak_bytes"] for r in results) / 1e9
-        low, middle, high = spread(seconds[kind])
-        print(f"{kind}: {low:.3f} / {middle:.3f} / {high:.3f} s a sweep,", end=" ")
-        print(f"{rows / middle / 1e6:.0f} million rows/s, peak {peak:.2f} GB")
-    low, middle, high = spread(ratio)
-    print(f"throughput, file over memory: {low:.2f} / {middle:.2f} / {high:.2f}")
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"rows": rows, "features": FEATURES, "runs": found}, indent=2)
-        (given.out / "stream.json").write_text(text + "\n", encoding="utf-8")
+        times = spread(seconds[kind])
+        print(f"{kind}: {said(times)} s a sweep,", end=" ")
+        print(f"{rows / times[1] / 1e6:.0f} million rows/s, peak {peak:.2f} GB")
+    share = ratios(seconds["memory"], seconds["file"])
+    print(f"throughput, file over memory: {said(share)}")
+    if not given.quick:
+        written = {"rows": rows, "features": FEATURES, "runs": found}
+        write(written, given.out, "stream")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from rich.progress import track
 from rich.table import Table
 
 from tests.zoo import families, gaussian, kernel
-from vi_bench.environment import use_compilation_cache
 from vi_bench.verification import Report, verify
 
 CHUNK = 10
@@ -59,7 +58,6 @@ def fault(kind: type) -> str:
 def task(kind: type, seeds: Iterable[int]) -> dict[int, dict[str, Any]]:
     """What several batteries found, as plain values."""
     warnings.simplefilter("ignore", RuntimeWarning)  # mutants overflow
-    use_compilation_cache()
     found = {}
     for seed in seeds:
         report = tried(kind, seed)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import speed, zoo
+from benchmarks import measure, optimum, page, samplers, speed, zoo
 from tests.zoo import gaussian
 
 ROOT = Path(__file__).parent.parent
@@ -16,11 +16,11 @@ ROOT = Path(__file__).parent.parent
     "model", ["gaussian", pytest.param("gaussian-full", marks=pytest.mark.slow)]
 )
 def test_the_pass_is_measured_against_the_floor_and_a_peer(model, monkeypatch):
-    monkeypatch.setattr(speed, "SECONDS", 1e-3)
+    monkeypatch.setattr(measure, "SECONDS", 1e-3)
     case = {"model": model, "N": 300, "K": 3, "d": 2, "dtype": "float64"}
     found = speed.child(case, rounds=2)
     assert found["P"] == {"gaussian": 3, "gaussian-full": 7}[model]
-    assert set(found["ms"]) >= {"ours", "floor", "sklearn full"}
+    assert set(found["ms"]) >= {"ours", "pass", "gradient", "floor", "sklearn full"}
     for low, middle, high in [*found["ms"].values(), *found["ratios"].values()]:
         assert 0 < low <= middle <= high
     assert "sklearn full / ours" in found["ratios"]
@@ -72,3 +72,38 @@ def test_the_zoos_numbers_have_their_seeds():
     assert sum(bool(f["found_by"]) for f in result["faults"].values()) == 1
     seeds = {seed for _, some in zoo.planned(200) for seed in some}
     assert seeds == set(range(200))
+
+
+def test_the_page_of_speed_is_that_of_its_numbers():
+    numbers = page.published(ROOT / "results/published")
+    assert "speed" in numbers
+    assert page.page(numbers) == (ROOT / "docs/speed.md").read_text()
+
+
+@pytest.mark.slow
+def test_samplers_are_held_against_each_other(monkeypatch):
+    case = {"name": "toy", "data": "simulate:K=2,d=1,N=50,seed=0", "K": 2, "draws": 40}
+    found = samplers.child(case, rounds=1)
+    assert set(found["runs"]) >= {"ours", "numpyro", "numpyro, XLA as it comes"}
+    for (run,) in found["runs"].values():
+        assert run["ess_per_second"] > 0
+        assert run["gradients"] >= 4 * 40
+    mu = np.random.default_rng(0).normal(size=(2, 3, 4, 1))
+    rows = np.zeros((30, 1))
+    one, other = (samplers.invariants(m, rows, 1.0) for m in (mu, mu[:, :, ::-1]))
+    for name, values in one.items():
+        np.testing.assert_allclose(values, other[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sklearn", "stochastic"])
+def test_the_way_to_an_optimum_is_timed(name, monkeypatch):
+    monkeypatch.setattr(measure, "SECONDS", 1e-3)
+    small = "simulate:K=2,d=2,N=3000,separation=6,seed=0"
+    found = optimum.child({"name": name, "data": small, "K": 2, "most": 60}, rounds=1)
+    for low, middle, high in found["ratios"].values():
+        assert 0 < low <= middle <= high < np.inf
+
+
+def test_iterations_are_counted_to_within_a_gap():
+    assert optimum.first_within(np.array([-9.0, -3.0, -1.5, -1.0]), 0.6) == 3

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,15 @@ from vi_bench.mixture import bind
 from vi_bench.mixture_pass import _exp, _sum_of_logs, log_marginal, mixture_pass
 from vi_bench.models.gaussian import Gaussian
 
-SHAPES = [(0, 1, 1), (1, 1, 1), (7, 2, 3), (511, 2, 5), (512, 1, 2), (1300, 3, 4)]
+SHAPES = [
+    (0, 1, 1),
+    (1, 1, 1),
+    (7, 2, 3),
+    (511, 2, 5),
+    (512, 1, 2),
+    (1300, 3, 4),
+    (1304, 8, 6),
+]
 
 
 def naive(x, coefficients):
@@ -107,7 +117,20 @@ def test_sums_of_logs_neither_overflow_nor_lose(rows, most, random):
 
 
 def test_blocks_fit_a_cache_and_are_powers_of_two():
-    sizes = [block_rows(K, t) for K in (1, 5, 16, 64, 900) for t in ("f4", "f8")]
+    sizes = [block_rows(K, 9, t) for K in (1, 5, 16, 64, 900) for t in ("f4", "f8")]
     assert all(256 <= size <= 2048 and size & (size - 1) == 0 for size in sizes)
-    assert block_rows(16, "f8") * 16 * 8 <= 2**17
-    assert block_rows(5, "f4") > block_rows(64, "f4")
+    assert block_rows(16, 9, "f8") * 16 * 8 <= 2**17
+    assert block_rows(5, 9, "f4") > block_rows(64, 9, "f4")
+
+
+@pytest.mark.parametrize(
+    ("rows", "components", "products"), [(1000, 5, 0), (1001, 5, 1), (1000, 20, 4)]
+)
+def test_a_small_pass_has_no_product_of_matrices(rows, components, products, random):
+    """But for a tail that lanes do not divide; a larger one has two for each part."""
+    size = block_rows(components, 3, np.float64)
+    blocks = to_blocks(random.normal(size=(rows, 2)), np.float64, size)
+    coefficients = random.normal(size=(components, 3))
+    program = jax.jit(partial(mixture_pass, Gaussian.statistics))
+    text = program.lower(blocks, coefficients).as_text()
+    assert text.count("dot_general") == products

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vi_bench.compiler import avoid_wrong_products
+
 if TYPE_CHECKING:
     from vi_bench.api import calibrate, compare, launch, run, simulate
     from vi_bench.data import load
@@ -54,6 +56,8 @@ __all__ = [
     "simulate",
     "verify",
 ]
+
+avoid_wrong_products()
 
 
 def __getattr__(name: str) -> Any:

@@ -145,9 +145,11 @@ def calibrate(
     folder = None if out is None else Path(out)
     store = Store(folder, settings.model_dump(mode="json"))
     from vi_bench.calibration.study import study
+    from vi_bench.environment import kept_programs
 
     labels = list(settings.methods)
-    with bars(labels) if progress else nullcontext(Silent()) as watcher:
+    shown = bars(labels) if progress else nullcontext(Silent())
+    with kept_programs(), shown as watcher:
         found = study(settings, store, watcher, threads)
     if folder is not None:
         from vi_bench.report.calibration import write_calibration
@@ -207,7 +209,6 @@ def launch(
     *,
     overwrite: bool = False,
     progress: bool = False,
-    cache: bool = False,
     cluster: Cluster | None = None,
     checkpoint: Path | None = None,
 ) -> Result:
@@ -216,9 +217,8 @@ def launch(
     An interrupt keeps the methods that had finished; with none it goes on, as
     KeyboardInterrupt, and nothing is written.
 
-    What can be refused without computing is refused before JAX is loaded. With
-    `cache`, compiled programs are kept in the user's cache folder: a setting of the
-    whole process, so it is the caller's to make.
+    What can be refused without computing is refused before JAX is loaded. Compiled
+    programs are kept in the user's cache folder (`environment.kept_programs`).
 
     Args:
         spec: what to run.
@@ -226,7 +226,6 @@ def launch(
         out: folder to write to; of the processes of a cluster, that of rank 0 writes.
         overwrite: replace an earlier run's folder.
         progress: show bars on stderr.
-        cache: keep compiled programs.
         cluster: where this process stands among several that share the rows.
         checkpoint: file for the best q so far, while a method runs.
     """
@@ -240,16 +239,15 @@ def launch(
     labels = list(spec.methods)
     place = nullcontext(None) if out is None else RunFolder(Path(out), overwrite)
     with place as staged:
-        from vi_bench.environment import split_processor, use_compilation_cache
+        from vi_bench.environment import kept_programs, split_processor
 
         split_processor(spec.devices)  # before an import that computes something
         if cluster is not None:
             cluster.join()
         from vi_bench.runner import execute
 
-        if cache:
-            use_compilation_cache()
-        with bars(labels) if progress else nullcontext(Silent()) as watcher:
+        shown = bars(labels) if progress else nullcontext(Silent())
+        with kept_programs(), shown as watcher:
             result = execute(spec, table, watcher, checkpoint)
         if result.interrupted and not any(r.usable for r in result.runs.values()):
             raise KeyboardInterrupt

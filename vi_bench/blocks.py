@@ -25,6 +25,10 @@ CACHE = 2**17
 FEWEST, MOST = 256, 2048
 """Rows of a block at least and at most, on a CPU."""
 
+SMALL, STRIP = 36, 2**11
+"""K P up to which a CPU's compiler is better off without products of matrices, and the
+bytes of one number for each row of a block that is then quickest."""
+
 WIDE = 2**16
 """Rows of a block on an accelerator: one matrix product that fills it."""
 
@@ -100,11 +104,19 @@ class Blocks:
         return int(blocks * size + self.tail.shape[1])
 
 
-def block_rows(components: int, dtype: Any) -> int:
-    """How many rows a block has, by backend, K and precision: a power of 2."""
+def small(components: int, statistics: int) -> bool:
+    """Whether a pass with so many components and statistics has no matrix product."""
+    return backend() == "cpu" and components * statistics <= SMALL
+
+
+def block_rows(components: int, statistics: int, dtype: Any) -> int:
+    """How many rows a block has, by backend, K, P and precision: a power of 2."""
     if backend() != "cpu":
         return WIDE
-    fit = CACHE // (components * jnp.dtype(dtype).itemsize)
+    size = jnp.dtype(dtype).itemsize
+    if small(components, statistics):
+        return STRIP // int(size)
+    fit = CACHE // (components * size)
     return int(np.clip(2 ** (max(fit, 1).bit_length() - 1), FEWEST, MOST))
 
 

@@ -220,9 +220,6 @@ def verify(
 
     chosen = [f.strip() for f in families.split(",")] if families else None
     try:
-        from vi_bench.environment import use_compilation_cache
-
-        use_compilation_cache()
         report = verified(method, seed=seed, limit=limit, families=chosen)
     except InputError as error:
         _refuse(str(error))
@@ -306,13 +303,11 @@ def calibrate(
     }
     try:
         from vi_bench.calibration.settings import parsed
-        from vi_bench.environment import use_compilation_cache
 
         if model.endswith(".py"):
             model = _load_plugins(model, None, [])[0] or model
         chosen = [m.strip() for m in methods.split(",")] if methods else None
         target = out or Path("results") / f"calibrate-{Path(model).stem}"
-        use_compilation_cache()
         found = calibrated(
             model,
             chosen,
@@ -454,7 +449,6 @@ def _run(
             target if writes else None,
             overwrite=overwrite,
             progress=writes and not quiet,
-            cache=True,
             cluster=cluster,
             checkpoint=checkpoint,
         )

@@ -117,18 +117,18 @@ def read_npy(path: Path) -> Table:
         raise InputError(
             f"data {str(path)!r}: cannot be read as .npy: {error}".replace("\n", " ")
         ) from None
-    return from_array(values, path.name)
+    return from_array(values, path.name, copy=False)
 
 
 def read_parquet(path: Path) -> Table:
     """A parquet file of numeric columns; needs the extra `parquet`."""
     rows = ParquetFile(path)
-    return from_array(rows[:], path.name, rows.names)
+    return from_array(rows[:], path.name, rows.names, copy=False)
 
 
 def read_zarr(path: Path) -> Table:
     """A Zarr array; needs the extra `zarr`."""
-    return from_array(open_rows(path)[:], path.name)
+    return from_array(open_rows(path)[:], path.name, copy=False)
 
 
 READERS: dict[str, Callable[[Path], Table]] = {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -71,9 +74,36 @@ def find_mesh(kind: str, number: int) -> Mesh | None:
     return Mesh(np.array(there[:number]), ("rows",))
 
 
+@cache
+def products_are_right() -> bool:
+    """Whether XLA's CPU multiplies a batch of matrices with a broadcast number right.
+
+    In jaxlib 0.12.0 its result is off by its own size, unless `vi_bench` was imported
+    before JAX computed anything: see `compiler.avoid_wrong_products`.
+    """
+    values = np.arange(64 * 9 * 9, dtype=np.float32).reshape(64, 9, 9) % 7
+
+    @jax.jit
+    def program(values: jax.Array, number: jax.Array) -> jax.Array:
+        return jnp.sum((values @ jnp.full_like(values, number)) * values, axis=-1)
+
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        found = np.asarray(program(values, np.float32(2.0)))
+    return bool(np.allclose(found, 2.0 * values.sum(axis=-1) ** 2, rtol=1e-4))
+
+
 @contextmanager
 def computing(device: jax.Device, precision: int) -> Iterator[None]:
-    """Compute on a device in 64 or 32 bits; JAX's settings are restored after."""
+    """Compute on a device in 64 or 32 bits; JAX's settings are restored after.
+
+    Warns where the device's compiler is known to make wrong programs, and does.
+    """
+    if device.platform == "cpu" and not products_are_right():
+        warnings.warn(
+            "JAX computed something before vi_bench was imported, and this jaxlib's "
+            "CPU programs can be wrong: import vi_bench first (docs/verifying)",
+            stacklevel=3,
+        )
     with jax.enable_x64(precision == 64), jax.default_device(device):
         yield
 
@@ -94,6 +124,7 @@ def describe(device: jax.Device, precision: int) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "jax_default_prng_impl": jax.config.jax_default_prng_impl,
         "jax_threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
+        "products_are_right": device.platform != "cpu" or products_are_right(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "compilation_cache": bool(jax.config.jax_compilation_cache_dir),
     }
@@ -115,15 +146,34 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def use_compilation_cache() -> None:
+@contextmanager
+def kept_programs() -> Iterator[None]:
     """Keep compiled programs in the user's cache folder, so a second start is quick.
 
-    JAX_COMPILATION_CACHE_DIR, where set, is left to decide.
+    A folder that JAX was given already, as by JAX_COMPILATION_CACHE_DIR, is left to
+    decide; JAX_ENABLE_COMPILATION_CACHE=false turns all of it off. JAX's settings are
+    restored after.
     """
     import platformdirs
+    from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-    if not jax.config.jax_compilation_cache_dir:
+    settings: dict[str, Any] = {
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    own = not jax.config.jax_compilation_cache_dir
+    if own:
         folder = Path(platformdirs.user_cache_dir("vi_bench")) / "jax"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        settings["jax_compilation_cache_dir"] = str(folder)
+    before = {name: getattr(jax.config, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        if own:
+            reset_cache()  # JAX may have settled on having none
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        if own:
+            reset_cache()

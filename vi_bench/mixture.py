@@ -82,7 +82,8 @@ class Mixture:
     def with_rows(self, rows: Float[Array, "N d"]) -> Mixture:
         """The same mixture for other rows, which may be traced, centred as it is."""
         dtype = self.log_base.dtype
-        blocks = to_blocks(rows, dtype, block_rows(self.components, dtype))
+        size = block_size(self.family, self.components, self.features, dtype)
+        blocks = to_blocks(rows, dtype, size)
         log_base = sum_log_base(self.family, blocks)
         return replace(self, blocks=blocks, log_base=log_base)
 
@@ -299,7 +300,7 @@ def bind(
     """
     if centre is None:
         centre = data_centre(family, np.asarray(rows[:]))
-    size = block_rows(components, dtype)
+    size = block_size(family, components, rows.shape[1], dtype)
     blocks = to_blocks(rows, dtype, size, mesh, centre, stream)
     bound = family.bind(centre, dtype)
     log_base = sum_log_base(bound, blocks)
@@ -309,6 +310,13 @@ def bind(
         return mixture
     small = jax.device_put((bound, chosen, log_base), everywhere(mesh))
     return Mixture(small[0], small[1], blocks, small[2], components)
+
+
+def block_size(family: Family, components: int, features: int, dtype: Any) -> int:
+    """Rows of a block of the data."""
+    row = jax.ShapeDtypeStruct((features, 1), dtype)
+    terms = jax.eval_shape(family.statistics, row).shape[0]
+    return block_rows(components, terms, dtype)
 
 
 @jax.jit

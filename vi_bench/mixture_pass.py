@@ -22,25 +22,53 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from vi_bench.blocks import Blocks, add_up
+from vi_bench.blocks import Blocks, add_up, small
 from vi_bench.environment import backend
 
 Statistics = Callable[[Float[Array, "d n"]], Float[Array, "P n"]]
+
+
+LANES = 8
+"""Sums that go side by side in a small product over rows."""
 
 
 def _block_pass(
     statistics: Statistics, x: Float[Array, "d B"], coefficients: Float[Array, "K P"]
 ) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
     t = statistics(x)
-    # HIGHEST: on accelerators the default would round the inputs of the product
-    logits = jnp.matmul(coefficients, t, precision=lax.Precision.HIGHEST)
+    logits = _logits(coefficients, t)
     top = lax.stop_gradient(jnp.max(logits, axis=0))
     unnormalised = _exp(logits - top)
+    if small(*coefficients.shape):
+        unnormalised = lax.optimization_barrier(unnormalised)
     total = jnp.sum(unnormalised, axis=0)
     # one division a row: not one for each of its statistics
-    scaled = t * (1 / total)
-    expected = jnp.matmul(unnormalised, scaled.T, precision=lax.Precision.HIGHEST)
+    expected = _over_rows(unnormalised, t * (1 / total))
     return jnp.sum(top) + _sum_of_logs(total, coefficients.shape[0]), expected
+
+
+def _logits(
+    coefficients: Float[Array, "K P"], t: Float[Array, "P B"]
+) -> Float[Array, "K B"]:
+    """The product M t.
+
+    A product of small matrices takes XLA on a CPU longer than all exponentials of the
+    block, and all cores for nothing. The barriers keep XLA from computing terms and
+    exponentials anew wherever they are used.
+    """
+    if small(*coefficients.shape):
+        terms = [m[:, None] * row for m, row in zip(coefficients.T, t, strict=True)]
+        return lax.optimization_barrier(sum(terms[1:], terms[0]))  # type: ignore[no-any-return]
+    # HIGHEST: on accelerators the default would round the inputs of the product
+    return jnp.matmul(coefficients, t, precision=lax.Precision.HIGHEST)
+
+
+def _over_rows(r: Float[Array, "K B"], t: Float[Array, "P B"]) -> Float[Array, "K P"]:
+    """The product r t^T; a small one as sums in lanes."""
+    if small(len(r), len(t)) and r.shape[1] % LANES == 0:
+        left, right = (v.reshape(len(v), -1, LANES) for v in (r, t))
+        return jnp.sum(jnp.sum(left[:, None] * right, axis=2), axis=-1)
+    return jnp.matmul(r, t.T, precision=lax.Precision.HIGHEST)
 
 
 ROUNDED = {"float64": 1.5 * 2.0**52, "float32": 1.5 * 2.0**23}

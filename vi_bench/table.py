@@ -115,7 +115,7 @@ class Table:
         """Of the float64 values in row order, little endian."""
         if self.whole is not None:
             return self.whole.sha256
-        return hashlib.sha256(self.values.astype("<f8").tobytes("C")).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.values, "<f8")).hexdigest()
 
     def split(self, rows: int, seed: int) -> tuple[Table, Table]:
         """The table without `rows` rows chosen at random, and those rows, in order."""
@@ -187,7 +187,7 @@ def survey(rows: Rows, name: str, features: Sequence[str], note: str = "") -> Ta
             return f"row {start + row + 1}, column {column + 1}"
 
         check_finite(Table(name, values, tuple(features), where=where))
-        sha.update(values.astype("<f8", copy=False).tobytes("C"))
+        sha.update(np.ascontiguousarray(values, "<f8"))
         # Chan, Golub and LeVeque (1983): moments of two parts together
         own, more = values.mean(axis=0), stop - start
         gap, both = own - mean, seen + more
@@ -205,9 +205,12 @@ def from_array(
     name: str,
     features: Sequence[str] | None = None,
     where: Callable[[int, int], str] | None = None,
+    copy: bool = True,
     **about: Any,
 ) -> Table:
     """A table from anything array-like, checked; 1-D data are read as N rows of one.
+
+    Without `copy` an array of float64 is taken as it is, and has to stay so.
 
     Raises:
         InputError: empty, masked, not numeric, more than 2-D, or not finite (with the
@@ -223,7 +226,7 @@ def from_array(
         raise InputError(
             f"data {name!r}: holds {raw.dtype} values, expected real numbers"
         )
-    array = raw.astype(np.float64)
+    array = raw.astype(np.float64, copy=copy)
     if array.ndim == 1:
         array = array[:, None]
         about["note"] = "; ".join(

@@ -173,8 +173,7 @@ def arguments(folder, *more):
 
 
 @pytest.fixture
-def invoke(monkeypatch):
-    monkeypatch.setattr("vi_bench.environment.use_compilation_cache", lambda: None)
+def invoke():
     return lambda *given: CliRunner().invoke(app, list(given))
 
 

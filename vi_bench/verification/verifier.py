@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from vi_bench import catalogue
 from vi_bench.contract import Method
+from vi_bench.environment import kept_programs
 from vi_bench.errors import InputError, NotApplicable, unknown
 from vi_bench.verification import answer, mixture_checks, plain, plain_checks
 from vi_bench.verification.finding import Finding, Quality
@@ -121,6 +122,7 @@ class Report:
         return clean
 
 
+@kept_programs()
 def verify(
     method: Any,
     *,

@@ -1,0 +1,44 @@
+"""Every benchmark of speed, one after the other.
+
+    uv run --group bench python -m benchmarks [--out results/published] [--quick]
+
+`speed` holds the pass against the machine, scikit-learn and BayesPy; `samplers` NUTS
+against NumPyro's and nutpie; `optimum` the way to an optimum; `cell` what a run costs
+beside its methods; `stream` rows that stay in their file. Each is a module of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks import cell, optimum, samplers, speed, stream
+
+PARTS = {
+    "speed": speed,
+    "samplers": samplers,
+    "optimum": optimum,
+    "cell": cell,
+    "stream": stream,
+}
+
+
+def main() -> None:
+    """Run all, or those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="PART")
+    parser.add_argument("--out", type=Path, help="folder for what is found")
+    parser.add_argument("--quick", action="store_true", help="small, nothing written")
+    given = parser.parse_args()
+    for name in given.parts:
+        if name not in PARTS:
+            parser.error(f"{name!r} is none of {', '.join(PARTS)}")
+    options = ["--quick"] if given.quick else []
+    options += ["--out", str(given.out)] if given.out else []
+    for name in given.parts:
+        print(f"== {name}", flush=True)
+        PARTS[name].main(options)
+
+
+if __name__ == "__main__":
+    main()

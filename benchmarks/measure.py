@@ -1,0 +1,154 @@
+"""What every benchmark shares: clocks, ratios, processes of their own, the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "PJRT_NPROC": "1",
+}
+"""XLA's pool of threads included."""
+
+Case = dict[str, Any]
+Clock = Callable[[], float]
+
+SECONDS = 0.1
+"""About how long one measurement lasts."""
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    """Min, median, max."""
+    return [float(min(values)), float(np.median(values)), float(max(values))]
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Min, median and max of what is divided round by round."""
+    return spread([a / b for a, b in zip(above, below, strict=True)])
+
+
+def said(values: Sequence[float]) -> str:
+    """Min / median / max, three digits each."""
+    return " / ".join(f"{v:.3g}" for v in values)
+
+
+def measure(run: Callable[[], Any], clock: Clock = time.process_time) -> float:
+    """Seconds of one call: many calls, after a warm one.
+
+    By the process's own clock a neighbour costs less; several threads need the wall's.
+    """
+    run()
+    begun = clock()
+    run()
+    calls = max(1, int(SECONDS / max(clock() - begun, 1e-6)))
+    begun = clock()
+    for _ in range(calls):
+        run()
+    return (clock() - begun) / calls
+
+
+def alone(
+    module: str,
+    case: Mapping[str, Any],
+    rounds: int,
+    cores: Sequence[int] = (0,),
+    environment: Mapping[str, str] = ONE_THREAD,
+) -> Any:
+    """What `module`'s `child(case, rounds)` gives in a process of its own, pinned."""
+    code = (
+        f"import json, os, sys; from {module} import child\n"
+        "case, rounds, cores = json.loads(sys.argv[1])\n"
+        "if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, cores)\n"
+        "print(json.dumps(child(case, rounds)))"
+    )
+    command = [sys.executable, "-c", code, json.dumps([case, rounds, list(cores)])]
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def write(found: Mapping[str, Any], out: Path | None, name: str) -> None:
+    """`found` and the machine it was found on, as NAME.json."""
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"machine": described(), **found}, indent=2)
+    (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def described() -> dict[str, Any]:
+    """Processor, cores and versions; no name and no path."""
+    import jax
+
+    from vi_bench.environment import describe
+
+    known = describe(jax.devices()[0], 64)
+    return {k: known[k] for k in ("processor", "cores", "python", "packages")}
+
+
+def exponentials(dtype: Any) -> Callable[[], float]:
+    """Nanoseconds of one exponential: the least of NumPy's, XLA's and the pass's own.
+
+    Those of a program are added into a row that stays in cache, element by element:
+    a sum to one number would cost more than the exponentials.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from vi_bench.mixture_pass import _exp
+
+    x = np.random.default_rng(0).uniform(-5, 0, (512, 512)).astype(dtype)
+    out, cached = np.empty_like(x[0]), jnp.asarray(x)
+
+    def adding(exp: Callable[[Any], Any]) -> Callable[[], Any]:
+        def total(rows: Any) -> Any:
+            zero = jnp.zeros(rows.shape[1], rows.dtype)
+            return jax.lax.scan(lambda s, v: (s + exp(v), None), zero, rows)[0]
+
+        program = jax.jit(total)
+        return lambda: program(cached).block_until_ready()
+
+    own, of_xla = adding(_exp), adding(jnp.exp)
+
+    def take() -> float:
+        of_numpy = measure(lambda: np.exp(x[0], out=out)) / out.size
+        return 1e9 * min(of_numpy, *(measure(p) / x.size for p in (own, of_xla)))
+
+    return take
+
+
+def machine(dtype: Any) -> Callable[[], tuple[float, float, float]]:
+    """Exponential in ns, flops in G/s, bytes read in GB/s."""
+    exponential = exponentials(dtype)
+    square = np.random.default_rng(0).normal(size=(512, 512)).astype(dtype)
+    long = np.ones(16_000_000, dtype)
+
+    def take() -> tuple[float, float, float]:
+        flops = 2 * 512**3 / measure(lambda: square @ square) / 1e9
+        return exponential(), flops, long.nbytes / measure(long.sum) / 1e9
+
+    return take
+
+
+def clusters(case: Case) -> np.ndarray:
+    """Rows (N, d) of K Gaussian clusters with unit variance, centres of sd 3."""
+    random = np.random.default_rng(case.get("seed", 0))
+    centres = case.get("apart", 3) * random.normal(size=(case["K"], case["d"]))
+    labels = random.integers(case["K"], size=case["N"])
+    x = centres[labels] + random.normal(size=(case["N"], case["d"]))
+    return np.asarray(x.astype(case["dtype"]))

@@ -1,0 +1,203 @@
+"""docs/speed.md from the numbers in results/published.
+
+uv run python -m benchmarks.page
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import said, spread
+from benchmarks.speed import along, exponent
+
+PUBLISHED = Path("results/published")
+PAGE = Path("docs/speed.md")
+
+Found = Mapping[str, Any]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, numbers to the right after the first column."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def ratio(case: Found, name: str) -> str:
+    """Min / median / max, or nothing."""
+    return said(case["ratios"][name]) if name in case["ratios"] else ""
+
+
+def shape(case: Found) -> str:
+    """N, K, d."""
+    return f"{case['N']:,} x {case['d']}, K = {case['K']}"
+
+
+def of_speed(found: Found) -> str:
+    """The pass, growth, cores."""
+    peers = ("sklearn spherical", "sklearn full", "bayespy")
+    rows = [
+        [
+            f"{case['model']}, {shape(case)}, {case['dtype']}",
+            f"{case['ms']['ours'][1]:.3g}",
+            ratio(case, "ours / floor"),
+            ratio(case, "gradient / pass"),
+            *(ratio(case, f"{peer} / ours") for peer in peers),
+        ]
+        for case in found["cases"]
+        if case.get("peers", True)
+    ]
+    head = ("", "ms", "x floor", "gradient / pass", *(f"{p} / ours" for p in peers))
+    growth = ", ".join(
+        f"{axis}^{exponent(along(found['cases'], axis), axis):.2f}"
+        for axis in ("N", "K", "d")
+    )
+    cores = "; ".join(
+        f"{said(values)} ({shape(case)})"
+        for case in found["cores"]
+        for values in case["ratios"].values()
+    )
+    return f"""## An iteration of CAVI, its ELBO included
+
+{table(head, rows)}
+
+One core, one thread. The floor is what the machine allows: exponentials at the best
+throughput measured beside, multiplications at a matrix product's, bytes at a sum's.
+Time grows as {growth}. One core's time over two cores', by `--devices 2`: {cores}.
+
+![Time against N, K and d, and the roof](../results/published/speed.png)
+"""
+
+
+def of_samplers(found: Found) -> str:
+    """NUTS."""
+    parts = []
+    for case in found["cases"]:
+        rows = []
+        for name, runs in case["runs"].items():
+            middle = {k: spread([r[k] for r in runs])[1] for k in runs[0]}
+            rows.append(
+                [
+                    name,
+                    f"{middle['ess_per_second']:.3g}",
+                    f"{middle['us_per_gradient']:.3g}"
+                    if "us_per_gradient" in middle
+                    else "",
+                    f"{middle['ess_per_gradient']:.2g}",
+                    f"{middle['max_rhat']:.3f}",
+                    ratio(case, f"ours / {name}"),
+                ]
+            )
+        head = ("", "ESS/s", "us a gradient", "ESS a gradient", "R-hat", "ours / it")
+        parts.append(f"{case['name']}: {shape(case)}\n\n{table(head, rows)}\n")
+    return """## NUTS
+
+Four chains, the same rows, prior, starts, warm-up and draws, one core, compiled and
+warm. ESS is the smallest over label-invariant quantities; ESS/s counts warm-up.
+NumPyro's kernel runs as one program without the overhead of `MCMC`, once compiled like
+everything here and once with XLA as it comes
+([verifying.md](verifying.md#a-compiler-that-is-wrong)); nutpie's is a PyMC model's, by
+Numba.
+
+""" + "\n".join(parts)
+
+
+def of_optimum(found: Found) -> str:
+    """Time to a bound."""
+    parts = []
+    for case in found["cases"]:
+        if case["name"] == "sklearn":
+            needed = [start["iterations"] for start in case["starts"]]
+            ours, theirs = (
+                said(spread([n[k] for n in needed])) for k in ("ours", "sklearn")
+            )
+            parts.append(f"""\
+The notebook's data, full covariances and Dirichlet weights, from the same start to
+within 1e-10 of each one's own optimum: scikit-learn takes
+{ratio(case, "sklearn / ours")} times as long ({ours} sweeps with leaps against its
+{theirs} iterations).
+""")
+        else:
+            near, close = (
+                ratio(case, f"usual / stochastic, {w}") for w in ("near", "close")
+            )
+            parts.append(f"""\
+{case["data"].removeprefix("simulate:")}: CAVI from its own start takes
+{near} times as long as stochastic steps to a gap of 1e-3 below the best optimum seen,
+and {close} times as long to within 1e-10 of its own optimum as `start = "stochastic"`,
+the steps included.
+""")
+    return "\n".join(["## To an optimum\n", *parts])
+
+
+def of_cell(found: Found) -> str:
+    """Overhead and memory."""
+    (first, *others) = found["cases"]
+    rows = [
+        [
+            f"{case['N']:,} x 2, {case['dtype']}",
+            f"{case['data'] / 1e6:.3g}",
+            f"{case['beside'] / 1e6:.3g}",
+        ]
+        for case in others
+        if case["N"] > 1000
+    ]
+    return f"""## Beside the methods
+
+A run of `{first["spec"]}` by cavi, svi and nuts, its files written, spends
+{said(first["seconds"])} s outside its methods in a warm process, figures apart. What
+cavi takes in memory beside the rows, which it holds as given, as a checked table of
+float64 and in blocks:
+
+{table(("rows", "MB of data", "MB more than 1000 rows take"), rows)}
+"""
+
+
+def of_stream(found: Found) -> str:
+    """Rows in a file."""
+    runs = found["runs"]
+    seconds = {k: [r["seconds_of_a_sweep"] for r in v] for k, v in runs.items()}
+    peak = {k: max(r["peak_bytes"] for r in v) / 1e9 for k, v in runs.items()}
+    share = [a / b for a, b in zip(seconds["memory"], seconds["file"], strict=True)]
+    return f"""## Rows that stay in their file
+
+CAVI, K = 5, on {found["rows"]:.0e} x {found["features"]} float32 rows:
+{said(spread(seconds["file"]))} s a sweep with a peak of {peak["file"]:.2f} GB, against
+{said(spread(seconds["memory"]))} s and {peak["memory"]:.2f} GB in memory;
+{said(spread(share))} of its throughput.
+"""
+
+
+PARTS = {
+    "speed": of_speed,
+    "samplers": of_samplers,
+    "optimum": of_optimum,
+    "cell": of_cell,
+    "stream": of_stream,
+}
+
+
+def page(found: Mapping[str, Found]) -> str:
+    """All that was found."""
+    machine = next(iter(found.values()))["machine"]
+    parts = [PARTS[name](part) for name, part in found.items()]
+    return f"""# How fast
+
+Made by `uv run --group bench python -m benchmarks --out results/published` and
+`python -m benchmarks.page` on {machine["cores"]} cores of {machine["processor"]}, jax
+{machine["packages"]["jax"]}. Ratios are taken within a round, all sides by turns on the
+same data: min / median / max over the rounds.
+
+""" + "\n".join(parts)
+
+
+def published(folder: Path = PUBLISHED) -> dict[str, Found]:
+    """What was found."""
+    paths = {name: folder / f"{name}.json" for name in PARTS}
+    return {k: json.loads(p.read_text()) for k, p in paths.items() if p.is_file()}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(published()), encoding="utf-8")
