@@ -7,7 +7,7 @@ import pytest
 
 import vi_bench as vb
 from tests.contract.cases import CASES, WEIGHTS
-from vi_bench.blocks import Blocks
+from vi_bench.blocks import Blocks, block_rows
 from vi_bench.contract import Draws
 from vi_bench.methods import _stochastic
 from vi_bench.methods._stochastic import Schedule
@@ -37,7 +37,7 @@ def test_a_whole_first_step_on_all_rows_is_a_sweep_of_cavi(name, weights, random
 
 def test_minibatches_are_unbiased(random):
     """The mean over both blocks that may be drawn, the tail in each, is the pass."""
-    x = random.normal(size=(2 * 2048 + 100, 2))
+    x = random.normal(size=(2 * block_rows(2, 3, np.float64) + 100, 2))
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), x, 2, jnp.float64)
     body, tail = mixture.blocks.body, mixture.blocks.tail
     assert body.shape[0] == 2
@@ -45,7 +45,9 @@ def test_minibatches_are_unbiased(random):
     _, whole = mixture_pass(mixture.family.statistics, mixture.blocks, coefficients)
     found = {}
     for seed in range(20):
-        some, scale = _stochastic.minibatch(jax.random.key(seed), mixture, 2048)
+        some, scale = _stochastic.minibatch(
+            jax.random.key(seed), mixture, body.shape[2]
+        )
         _, part = mixture_pass(mixture.family.statistics, some, coefficients)
         found[float(some.body[0, 0, 0])] = scale * part
     assert len(found) == 2
