@@ -13,7 +13,6 @@ that runs it on a thousand.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import tempfile
 import time
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import Case, alone, said, spread, write
+from benchmarks.measure import Case, alone, options, said, spread, write
 
 CASES: list[Case] = [
     {"name": "overhead", "spec": "notebook"},
@@ -90,16 +89,12 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run all, print, write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="few rows")
-    parser.add_argument("--out", type=Path, help="folder for cell.json")
-    given = parser.parse_args(arguments)
+    given = options(__doc__, "cell", 3).parse_args(arguments)
     found, few = [], 0
     for case in CASES:
         if given.quick:
             case = case | ({"spec": "faithful"} if "spec" in case else {"N": 1000})
-        result = alone("benchmarks.cell", case, given.rounds, (0, 1), {})
+        result = alone("benchmarks.cell", case, given.rounds, None, {})
         if case["name"] == "overhead":
             seconds = said(result["seconds"])
             print(f"{case['spec']}: {seconds} s beside the methods", end=", ")

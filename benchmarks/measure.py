@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -63,23 +64,36 @@ def alone(
     module: str,
     case: Mapping[str, Any],
     rounds: int,
-    cores: Sequence[int] = (0,),
+    cores: Sequence[int] | None = (0,),
     environment: Mapping[str, str] = ONE_THREAD,
 ) -> Any:
-    """What `module`'s `child(case, rounds)` gives in a process of its own, pinned."""
+    """What `module`'s `child(case, rounds)` gives in a process of its own.
+
+    It is pinned to `cores`, where there are any.
+    """
     code = (
         f"import json, os, sys; from {module} import child\n"
         "case, rounds, cores = json.loads(sys.argv[1])\n"
-        "if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, cores)\n"
+        "if cores and hasattr(os, 'sched_setaffinity'):\n"
+        "    os.sched_setaffinity(0, cores)\n"
         "print(json.dumps(child(case, rounds)))"
     )
-    command = [sys.executable, "-c", code, json.dumps([case, rounds, list(cores)])]
+    command = [sys.executable, "-c", code, json.dumps([case, rounds, cores])]
     done = subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True
     )
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def options(what: str | None, name: str, rounds: int) -> argparse.ArgumentParser:
+    """What every benchmark can be told: rounds, quick, and where NAME.json goes."""
+    parser = argparse.ArgumentParser(description=(what or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--quick", action="store_true", help="small, nothing written")
+    parser.add_argument("--out", type=Path, help=f"folder for {name}.json")
+    return parser
 
 
 def write(found: Mapping[str, Any], out: Path | None, name: str) -> None:
@@ -147,8 +161,8 @@ def machine(dtype: Any) -> Callable[[], tuple[float, float, float]]:
 
 def clusters(case: Case) -> np.ndarray:
     """Rows (N, d) of K Gaussian clusters with unit variance, centres of sd 3."""
-    random = np.random.default_rng(case.get("seed", 0))
-    centres = case.get("apart", 3) * random.normal(size=(case["K"], case["d"]))
+    random = np.random.default_rng(0)
+    centres = 3 * random.normal(size=(case["K"], case["d"]))
     labels = random.integers(case["K"], size=case["N"])
     x = centres[labels] + random.normal(size=(case["N"], case["d"]))
     return np.asarray(x.astype(case["dtype"]))

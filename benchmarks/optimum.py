@@ -17,15 +17,13 @@ One core, one thread, compiled and warm, by turns.
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import Case, alone, measure, ratios, said, write
+from benchmarks.measure import Case, alone, measure, options, ratios, said, write
 
 NEAR, CLOSE = 1e-3, 1e-10
 """Gaps, relative to the ELBO."""
@@ -242,15 +240,12 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run both, print the ratios, write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", help="name of a case")
-    parser.add_argument("--quick", action="store_true", help="few rows")
-    parser.add_argument("--out", type=Path, help="folder for optimum.json")
+    parser = options(__doc__, "optimum", 5)
+    parser.add_argument("--only", nargs="+", help="names of cases")
     given = parser.parse_args(arguments)
     found = []
     for case in CASES:
-        if given.only not in (None, case["name"]):
+        if given.only and case["name"] not in given.only:
             continue
         if given.quick:
             small = "simulate:K=3,d=2,N=5000,separation=2,seed=0"

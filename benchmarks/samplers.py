@@ -14,16 +14,14 @@ nutpie joins where it and PyMC are installed: `uv sync --group bench`.
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.measure import Case, alone, ratios, said, spread, write
+from benchmarks.measure import Case, alone, options, ratios, said, spread, write
 
 CHAINS = 4
 AS_XLA_COMES = {
@@ -316,11 +314,8 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Sample every case, print scores and ratios, write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = options(__doc__, "samplers", 3)
     parser.add_argument("--only", nargs="+", help="names of cases")
-    parser.add_argument("--quick", action="store_true", help="few rows, few draws")
-    parser.add_argument("--out", type=Path, help="folder for samplers.json")
     given = parser.parse_args(arguments)
     found = []
     for case in CASES:

@@ -15,7 +15,6 @@ or its bytes read once, whichever is more: max(bytes / B, 4 N K P / F + N K e).
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from benchmarks.measure import (
     clusters,
     machine,
     measure,
+    options,
     ratios,
     said,
     spread,
@@ -56,8 +56,9 @@ GROWTH: list[Case] = [
 """What time is held against N, K and d with."""
 
 SHARED: list[Case] = [
-    {"model": "gaussian", "N": 1_000_000, "K": 5, "d": 2, "dtype": "float64"},
-    {"model": "gaussian", "N": 1_000_000, "K": 16, "d": 8, "dtype": "float64"},
+    {"model": "gaussian", "N": 1_000_000, "K": K, "d": d, "dtype": "float64"}
+    | {"devices": 2}
+    for K, d in ((5, 2), (16, 8))
 ]
 """What two cores are held against one with, by the wall's clock."""
 
@@ -303,19 +304,13 @@ def shrunk(case: Case) -> Case:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure all cases, print ratios, write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="a hundredth of the rows")
-    parser.add_argument("--out", type=Path, help="folder for speed.json and speed.png")
-    given = parser.parse_args(arguments)
+    given = options(__doc__, "speed", 7).parse_args(arguments)
     found, together = [], []
     for case in (*CASES, *GROWTH, *SHARED):
-        cores = (0, 1) if case in SHARED else (0,)
-        if case in SHARED:
-            case = case | {"devices": 2}
+        cores = range(case.get("devices", 1))
         if given.quick:
             case = shrunk(case)
-        result = alone("benchmarks.speed", case, given.rounds, cores)
+        result = alone("benchmarks.speed", case, given.rounds, list(cores))
         (together if "devices" in case else found).append(result)
         head = " ".join(str(case[k]) for k in ("model", "N", "K", "d", "dtype"))
         milliseconds = result["ms"].get("ours", result["ms"].get("1"))

@@ -10,12 +10,7 @@ second are those of CAVI's steady runs.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import ratios, said, spread, write
+from benchmarks.measure import Case, alone, options, ratios, said, spread, write
 
 FEATURES, CLUSTERS, AT_ONCE = 2, 5, 1_000_000
 
@@ -42,17 +37,17 @@ def make(path: Path, rows: int) -> None:
             file.write((centres[labels] + noise).astype("<f4").tobytes())
 
 
-def child(path: Path, stream: bool) -> dict[str, Any]:
+def child(case: Case, rounds: int) -> dict[str, Any]:
     """One run of CAVI, its sweeps, seconds and peak memory."""
     import vi_bench as vb
 
     begun = time.perf_counter()
     result = vb.run(
         {"name": "gaussian", "sigma": 3.0, "mean": 0.0},
-        path,
+        case["path"],
         {"cavi": {"restarts": 1, "tol": 1e-6}},
         components=CLUSTERS,
-        stream=stream,
+        stream=case["stream"],
         precision=32,
         draws=4,
         repeats=1,
@@ -74,34 +69,23 @@ def child(path: Path, stream: bool) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Make the file, run both by turns, print and write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = options(__doc__, "stream", 3)
     parser.add_argument("--rows", type=float, default=1e8)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--folder", type=Path, help="for the file; else a temporary one"
     )
-    parser.add_argument("--out", type=Path, help="folder for stream.json")
-    parser.add_argument("--quick", action="store_true", help="few rows, once")
-    parser.add_argument("--child", choices=("memory", "file"), help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.quick:
         given.rows, given.rounds = 1e5, 1
     rows = int(given.rows)
-    if given.child:
-        path = given.folder / f"{rows}.npy"
-        print(json.dumps(child(path, given.child == "file")))
-        return
+    found: dict[str, list[dict[str, Any]]] = {"memory": [], "file": []}
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        make(Path(folder) / f"{rows}.npy", rows)
-        found: dict[str, list[dict[str, Any]]] = {"memory": [], "file": []}
+        path = Path(folder) / f"{rows}.npy"
+        make(path, rows)
         for _ in range(given.rounds):
             for kind, results in found.items():
-                command = [sys.executable, "-m", "benchmarks.stream", "--child", kind]
-                command += ["--rows", str(rows), "--folder", folder]
-                done = subprocess.run(command, env=os.environ, capture_output=True)
-                if done.returncode:
-                    raise SystemExit(done.stderr.decode())
-                results.append(json.loads(done.stdout.splitlines()[-1]))
+                case = {"path": str(path), "stream": kind == "file"}
+                results.append(alone("benchmarks.stream", case, 1, None, {}))
     seconds = {k: [r["seconds_of_a_sweep"] for r in v] for k, v in found.items()}
     for kind, results in found.items():
         peak = max(r["peak_bytes"] for r in results) / 1e9
