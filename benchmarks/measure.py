@@ -87,12 +87,22 @@ def alone(
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def options(what: str | None, name: str, rounds: int) -> argparse.ArgumentParser:
-    """What every benchmark can be told: rounds, quick, and where NAME.json goes."""
+def options(
+    what: str | None, name: str, rounds: int, cases: Sequence[Case] = ()
+) -> argparse.ArgumentParser:
+    """What every benchmark can be told: rounds, quick, and where NAME.json goes.
+
+    One with named `cases` can be told which.
+    """
     parser = argparse.ArgumentParser(description=(what or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--quick", action="store_true", help="small, nothing written")
     parser.add_argument("--out", type=Path, help=f"folder for {name}.json")
+    if names := [case["name"] for case in cases]:
+        only = "cases to run; what NAME.json holds of the others is kept"
+        parser.add_argument(
+            "--only", nargs="+", choices=names, default=names, help=only
+        )
     return parser
 
 
@@ -103,6 +113,16 @@ def write(found: Mapping[str, Any], out: Path | None, name: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": described(), **found}, indent=2)
     (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_cases(found: Sequence[Case], out: Path | None, name: str) -> None:
+    """Named cases as NAME.json, in place of those of the same names there."""
+    if out is None:
+        return
+    path = out / f"{name}.json"
+    known = json.loads(path.read_text())["cases"] if path.is_file() else []
+    cases = {case["name"]: case for case in (*known, *found)}
+    write({"cases": list(cases.values())}, out, name)
 
 
 def described() -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import Case, alone, measure, options, ratios, said, write
+from benchmarks.measure import Case, alone, measure, options, ratios, said, write_cases
 
 NEAR, CLOSE = 1e-3, 1e-10
 """Gaps, relative to the ELBO."""
@@ -43,17 +43,9 @@ def climb(iterations: int) -> Any:
     """A program: so many sweeps more, leaps included."""
     import jax
 
-    from vi_bench.iterate import ascend
-
     @jax.jit
     def program(mixture: Any, state: Any) -> Any:
-        total = mixture.total()
-        mean = total / mixture.rows
-
-        def sweep(point: Any, view: Any) -> Any:
-            return mixture.evaluate(point, view, total)
-
-        return ascend(sweep, state, iterations, 1e-15, True, mean)
+        return mixture.climber()(state, iterations, 1e-15)
 
     return program
 
@@ -155,7 +147,7 @@ def stochastic(case: Case, rounds: int) -> dict[str, Any]:
 
     @jax.jit
     def place(mixture: Any, key: Any) -> Any:
-        return _stochastic.begin(key, mixture, WARM_UP)
+        return _stochastic.begin(key, mixture)
 
     @jax.jit
     def steps(mixture: Any, key: Any, q: Any, first: Any) -> Any:
@@ -240,12 +232,11 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run both, print the ratios, write what was found."""
-    parser = options(__doc__, "optimum", 5)
-    parser.add_argument("--only", nargs="+", help="names of cases")
+    parser = options(__doc__, "optimum", 5, CASES)
     given = parser.parse_args(arguments)
     found = []
     for case in CASES:
-        if given.only and case["name"] not in given.only:
+        if case["name"] not in given.only:
             continue
         if given.quick:
             small = "simulate:K=3,d=2,N=5000,separation=2,seed=0"
@@ -258,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, values in result["ratios"].items():
             print(f"    {name}: {said(values)}", flush=True)
     if not given.quick:
-        write({"rounds": given.rounds, "cases": found}, given.out, "optimum")
+        write_cases(found, given.out, "optimum")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.measure import Case, alone, options, ratios, said, spread, write
+from benchmarks.measure import (
+    Case,
+    alone,
+    options,
+    ratios,
+    said,
+    spread,
+    write_cases,
+)
 
 CHAINS = 4
 AS_XLA_COMES = {
@@ -45,6 +53,7 @@ CASES: list[Case] = [
         "data": "simulate:K=16,d=8,N=20000,separation=8,seed=0",
         "K": 16,
         "draws": 100,
+        "rounds": 2,
     },
     {
         "name": "overlapping",
@@ -114,6 +123,7 @@ def ours(mixture: Any, starts: np.ndarray, draws: int, settings: Any) -> Contend
         mu = np.asarray(found.parameters["mu"])
         return Run(warming + sampling, sampling, steps, mu)
 
+    run(0)  # compiles
     return run
 
 
@@ -204,7 +214,7 @@ def nutpie(
         model, initial_points={"mu": starts[0]}, jitter_rvs=set()
     )
 
-    def run(seed: int) -> Run:
+    def run(seed: int, draws: int = draws) -> Run:
         begun = time.process_time()
         found = sampler.sample(
             compiled,
@@ -220,6 +230,7 @@ def nutpie(
         steps = int(np.asarray(found.sample_stats["n_steps"]).sum())
         return Run(seconds, None, steps, mu)
 
+    run(0, 2)  # compiles
     return run
 
 
@@ -294,8 +305,6 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
     if peer := nutpie(x, family, starts, draws):
         contenders["nutpie"] = peer
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
-    for run in contenders.values():  # compiles
-        run(0)
     for seed in range(1, rounds + 1):
         for name, run in contenders.items():
             scores[name].append(scored(run(seed), x, family.variance))
@@ -314,16 +323,17 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Sample every case, print scores and ratios, write what was found."""
-    parser = options(__doc__, "samplers", 3)
-    parser.add_argument("--only", nargs="+", help="names of cases")
+    parser = options(__doc__, "samplers", 3, CASES)
     given = parser.parse_args(arguments)
     found = []
     for case in CASES:
-        if given.only and case["name"] not in given.only:
+        if case["name"] not in given.only:
             continue
         if given.quick:
-            case = case | {"draws": 20, "data": "simulate:K=3,d=2,N=100,seed=0", "K": 3}
-        result = alone("benchmarks.samplers", case, given.rounds)
+            small = {"draws": 20, "data": "simulate:K=3,d=2,N=100,seed=0", "K": 3}
+            case = case | small | {"rounds": 1}
+        rounds = case.get("rounds", given.rounds)
+        result = alone("benchmarks.samplers", case, rounds)
         found.append(result)
         print(f"{case['name']}: N = {result['N']}, K = {case['K']}, d = {result['d']}")
         for name, runs in result["runs"].items():
@@ -332,7 +342,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, values in result["ratios"].items():
             print(f"    ESS/s, {name}: {said(values)}", flush=True)
     if not given.quick:
-        write({"rounds": given.rounds, "cases": found}, given.out, "samplers")
+        write_cases(found, given.out, "samplers")
 
 
 if __name__ == "__main__":

@@ -132,6 +132,17 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(rows):
     assert not np.array_equal(first, draws(2, {"nuts": SMALL["nuts"]}))
 
 
+def test_draws_of_the_same_methods_and_shapes_are_evaluated_by_one_program(rows):
+    from vi_bench.evaluate import _evaluated
+
+    methods = {"cavi": {"restarts": 2}, "nuts": {"warmup": 20}}
+    given = {"components": 2, "draws": 20, "repeats": 1}
+    vb.run("gaussian", rows, methods, seed=0, **given)
+    programs = _evaluated._cache_size()
+    vb.run("gaussian", rows + 1.0, methods, seed=1, **given)
+    assert _evaluated._cache_size() == programs > 0
+
+
 def test_the_table_has_a_row_per_method(written):
     from rich.console import Console
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +12,30 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vi_bench.blocks import everywhere, pick
-from vi_bench.contract import Parameters
-from vi_bench.iterate import ascend, begin, resolvable
-from vi_bench.mixture import Factors, Mixture
+from vi_bench.contract import Draws, Parameters
+from vi_bench.iterate import begin, resolvable
+from vi_bench.mixture import Mixture
 from vi_bench.symmetry import log_symmetric, symmetric
 from vi_bench.table import spaced
 
 ROWS = 300
 """Rows, evenly spaced, whose log densities and co-clustering are held for all draws."""
 
+TOGETHER = 64
+"""Draws at once whose log densities of those rows are found."""
+
 WORK = 2e10
 """Terms log p(x_i, c_i = k | theta), over all draws, beyond which their log joints are
 left out: some minute on one core."""
 
-LogQ = Callable[[Parameters], Float[Array, ""]]
+
+class Variational(Protocol):
+    """A method that knows the density of the q that its draws come from."""
+
+    def log_q(
+        self, mixture: Mixture, draws: Draws, theta: Parameters
+    ) -> Float[Array, ""]:
+        """Log q at any theta."""
 
 
 class Evaluation(NamedTuple):
@@ -48,46 +59,24 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    mixture: Mixture, theta: Parameters, held_out: np.ndarray, log_q: LogQ | None
+    mixture: Mixture, draws: Draws, held_out: np.ndarray, method: Variational | None
 ) -> Evaluation:
     """Evaluate draws.
 
     Args:
         mixture: the mixture.
-        theta: draws, each (chain, draw, *dims), centred as the data are.
+        draws: of it, centred as the data are.
         held_out: rows that were set aside (m, d), centred likewise.
-        log_q: log density of q at a theta, or None.
+        method: whose draws they are, where it knows its q; compared by value, so that
+            equal settings share a program.
     """
-    rows = spaced(mixture.rows, ROWS)
-    shape = next(iter(theta.values())).shape[:2]
-    averaged = log_q if log_q is not None and symmetric(mixture) else None
+    shape = next(iter(draws.parameters.values())).shape[:2]
     jointly = shape[0] * shape[1] * mixture.rows * mixture.components <= WORK
-
-    def work(mixture: Mixture, theta: Parameters, held: Array) -> Any:
-        chosen = pick(mixture.blocks, rows)
-        points = jnp.concatenate([chosen.T, held])
-        of_rows = mixture.family.statistics(chosen)
-
-        def one(theta: Parameters) -> tuple[Array, ...]:
-            members = jax.nn.softmax(mixture.natural(theta) @ of_rows, axis=0)
-            joint = mixture.log_joint(theta) if jointly else jnp.zeros(())
-            found = (joint, mixture.log_density(theta, points), members)
-            if averaged is None:
-                return found
-            return (*found, log_symmetric(mixture, averaged, theta))
-
-        flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
-        log_joint, densities, members, *rest = jax.lax.map(one, flat)
-        members = members.reshape(shape[0], -1, len(rows))
-        similarity = jnp.einsum("csi,csj->cij", members, members) / shape[1]
-        per_draw = [v.reshape(*shape, *v.shape[1:]) for v in (log_joint, densities)]
-        return (*per_draw, similarity, *(v.reshape(shape) for v in rest))
-
+    averaged = method if symmetric(mixture) else None
     held = jnp.asarray(held_out, mixture.log_base.dtype)
-    mesh = mixture.blocks.mesh
-    program = jax.jit(work, out_shardings=mesh and everywhere(mesh))
-    found = program(mixture, theta, held)
+    found = _evaluated(mixture, draws, held, averaged, jointly)
     log_joint, densities, similarity, *rest = (np.asarray(v, float) for v in found)
+    rows = spaced(mixture.rows, ROWS)
     n = len(rows)
     return Evaluation(
         log_joint if jointly else None,
@@ -99,26 +88,67 @@ def evaluate(
     )
 
 
+@partial(jax.jit, static_argnames=("method", "jointly"))
+def _evaluated(
+    mixture: Mixture,
+    draws: Draws,
+    held: Array,
+    method: Variational | None,
+    jointly: bool,
+) -> tuple[Array, ...]:
+    """Log joints, log densities, similarity and, given a method, log of q averaged."""
+    theta = draws.parameters
+    shape = next(iter(theta.values())).shape[:2]
+    chosen = pick(mixture.blocks, spaced(mixture.rows, ROWS))
+    points = jnp.concatenate([chosen, held.T], axis=1)
+    statistics, base = (
+        mixture.family.statistics(points),
+        mixture.family.log_base(points),
+    )
+
+    def of_points(theta: Parameters) -> tuple[Array, Array]:
+        terms = mixture.natural(theta) @ statistics
+        most = jnp.max(terms, axis=0)
+        shares = jnp.exp(terms - most)
+        total = jnp.sum(shares, axis=0)
+        members = (shares / total)[:, : chosen.shape[1]]
+        # what is averaged over draws needs no more digits
+        return base + most + jnp.log(total), members.astype(jnp.float32)
+
+    def of_all(theta: Parameters) -> tuple[Array, ...]:
+        joint = mixture.log_joint(theta) if jointly else jnp.zeros(())
+        if method is None:
+            return (joint,)
+        own = partial(method.log_q, mixture, draws)
+        return joint, log_symmetric(mixture, own, theta)
+
+    flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
+    densities, members = jax.lax.map(of_points, flat, batch_size=TOGETHER)
+    log_joint, *rest = jax.lax.map(of_all, flat)
+    members = members.reshape(shape[0], -1, chosen.shape[1])
+    similarity = jnp.einsum("csi,csj->cij", members, members) / shape[1]
+    per_draw = [v.reshape(*shape, *v.shape[1:]) for v in (log_joint, densities)]
+    found = (*per_draw, similarity, *(v.reshape(shape) for v in rest))
+    if (mesh := mixture.blocks.mesh) is not None:
+        found = jax.lax.with_sharding_constraint(found, everywhere(mesh))
+    return found
+
+
 def bound_from(mixture: Mixture, theta: Parameters, most: int = 2000) -> float:
     """The ELBO of the optimum that coordinate ascent reaches from one theta.
 
     It stands for the evidence of the mode that theta sits in: the optima of one
     posterior are alike in what mean field hides.
     """
+    return float(_climbed(mixture, theta, most))
 
-    def climb(mixture: Mixture, theta: Parameters) -> Array:
-        q = mixture.from_coefficients(mixture.natural(theta))
-        total = mixture.total()
 
-        def sweep(point: Factors, view: Any) -> Any:
-            return mixture.evaluate(point, view, total)
-
-        start = begin(q, mixture.view(q), most)
-        tolerance = resolvable(1e-8, total.dtype)
-        mean = total / max(mixture.rows, 1)
-        return ascend(sweep, start, most, tolerance, True, mean).bound
-
-    return float(jax.jit(climb)(mixture, theta))
+@partial(jax.jit, static_argnames="most")
+def _climbed(mixture: Mixture, theta: Parameters, most: int) -> Array:
+    q = mixture.from_coefficients(mixture.natural(theta))
+    start = begin(q, mixture.view(q), most)
+    tolerance = resolvable(1e-8, mixture.log_base.dtype)
+    return mixture.climber()(start, most, tolerance).bound
 
 
 def best_draw(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +24,7 @@ from vi_bench.blocks import (
     to_blocks,
 )
 from vi_bench.contract import Family, Key, Parameters, Standard, Weights
-from vi_bench.iterate import Move
+from vi_bench.iterate import Ascent, Move, ascend
 from vi_bench.mixture_pass import log_marginal, mixture_pass
 from vi_bench.rows import Rows
 from vi_bench.table import SAMPLE
@@ -208,6 +210,15 @@ class Mixture:
         return self.log_base + log_marginal(
             self.family.statistics, self.blocks, self.natural(theta)
         )
+
+    def climber(self) -> Callable[..., Ascent]:
+        """`ascend` by sweeps over these rows; what all sweeps share is found once."""
+        total = self.total()
+
+        def sweep(point: Factors, view: Any) -> Move:
+            return self.evaluate(point, view, total)
+
+        return partial(ascend, sweep, weight=total / max(self.rows, 1))
 
     def log_joint(self, theta: Parameters) -> Float[Array, ""]:
         """Log p(X, theta), the assignments summed out."""

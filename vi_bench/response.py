@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -133,16 +134,24 @@ def linear_response(
     if eta.dtype != jnp.float64:
         return _refusal("it needs 64 bits")
     labels = tuple(quantities(mixture, q, centre, coordinates))
-
-    def linear(mixture: Mixture, q: Factors) -> Linearisation:
-        return linearise(mixture, q, centre, coordinates)
-
-    found = jax.tree.map(np.asarray, jax.jit(linear)(mixture, q))
+    named = tuple((dim, tuple(known)) for dim, known in coordinates.items())
+    found = jax.tree.map(np.asarray, _linearised(mixture, q, centre, named))
     if not found.gap <= FIXED:
         return _refusal(
             f"one more step moves q by {found.gap:.1e}: not at a fixed point"
         )
     return _respond(labels, found)
+
+
+@partial(jax.jit, static_argnames="coordinates")
+def _linearised(
+    mixture: Mixture,
+    q: Factors,
+    centre: Any,
+    coordinates: tuple[tuple[str, tuple[object, ...]], ...],
+) -> Linearisation:
+    """`linearise`, compiled once for mixtures of one shape."""
+    return linearise(mixture, q, centre, dict(coordinates))
 
 
 class Linearisation(NamedTuple):

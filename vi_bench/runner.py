@@ -199,9 +199,8 @@ def finish(
     assert run.draws is not None
     raw = run.draws
     run.outcome = run.method.outcome(jax.tree.map(np.asarray, raw))
-    log_q = getattr(run.method, "log_q", None)
-    density = None if log_q is None else partial(log_q, mixture, raw)
-    run.evaluation = evaluate(mixture, raw.parameters, held_out, density)
+    method: Any = run.method if hasattr(run.method, "log_q") else None
+    run.evaluation = evaluate(mixture, raw, held_out, method)
     if raw.factors is not None and run.outcome.converged:
         run.response = linear_response(mixture, raw.factors, centre, coordinates)
     family = mixture.family

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpyro.infer.util import potential_energy
 
 from tests.contract.cases import CASES, WEIGHTS, log_assignment, log_evidence
-from vi_bench.iterate import NOT_FINITE, ascend, begin
+from vi_bench.iterate import NOT_FINITE, begin
 from vi_bench.mixture import Factors, bind
 from vi_bench.numpyro_model import constrain, marginal_model, prior_factors, unconstrain
 from vi_bench.table import Table, feature_names
@@ -288,13 +288,7 @@ def test_simulated_rows_are_of_the_families_kind(name):
 @jax.jit
 def accelerated_trace(mixture, phi):
     q = mixture.from_responsibilities(phi)
-    total = mixture.total()
-    begun = begin(q, mixture.view(q), 60)
-
-    def sweep(point, view):
-        return mixture.evaluate(point, view, total)
-
-    return ascend(sweep, begun, 60, 1e-12, weight=total / mixture.rows)
+    return mixture.climber()(begin(q, mixture.view(q), 60), 60, 1e-12)
 
 
 @crossed(tuple(WEIGHTS))

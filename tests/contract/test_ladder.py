@@ -9,7 +9,7 @@ from tests.contract.cases import CASES, WEIGHTS
 from vi_bench.comparison.evidence import Terms, ladder
 from vi_bench.comparison.measures import Estimate
 from vi_bench.enumeration.subsets import enumerate_subsets
-from vi_bench.iterate import ascend, begin
+from vi_bench.iterate import begin
 from vi_bench.mixture import bind
 from vi_bench.starts import plus_plus_responsibilities
 from vi_bench.symmetry import log_symmetric
@@ -23,9 +23,7 @@ def climb(mixture, key):
     of_start, of_draws = jax.random.split(key)
     phi = plus_plus_responsibilities(of_start, mixture.data(), mixture.components)
     q = mixture.from_responsibilities(phi)
-    total = mixture.total()
-    sweep = lambda q, view: mixture.evaluate(q, view, total)  # noqa: E731
-    end = ascend(sweep, begin(q, mixture.view(q), 2000), 2000, 1e-12)
+    end = mixture.climber()(begin(q, mixture.view(q), 2000), 2000, 1e-12)
     theta = mixture.draw(of_draws, end.point, (DRAWS,))
     log_q = lambda theta: mixture.log_q(theta, end.point)  # noqa: E731
     return (

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from tests.contract.cases import CASES, WEIGHTS
 from vi_bench import response
-from vi_bench.iterate import RUNNING, ascend, begin
+from vi_bench.iterate import RUNNING, begin
 from vi_bench.mixture import Factors, bind, data_centre
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.response import linear_response
@@ -23,10 +23,7 @@ def fixed_point(mixture, seed=0, tol=1e-14):
     @jax.jit
     def climb(mixture, phi):
         q = mixture.from_responsibilities(phi)
-        total = mixture.total()
-        start = begin(q, mixture.view(q), 20_000)
-        sweep = lambda q, view: mixture.evaluate(q, view, total)  # noqa: E731
-        return ascend(sweep, start, 20_000, tol)
+        return mixture.climber()(begin(q, mixture.view(q), 20_000), 20_000, tol)
 
     end = climb(mixture, phi)
     assert int(end.status) != RUNNING

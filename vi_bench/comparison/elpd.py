@@ -61,13 +61,17 @@ def psis_loo(log_lik: np.ndarray, log_w: np.ndarray | None = None) -> Elpd:
     given = np.zeros(len(flat)) if log_w is None else log_w.ravel()
     efficiency = np.ones(n) if log_w is not None else _efficiency(log_lik)
     points, khat, influence = np.empty(n), np.empty(n), np.zeros(len(flat))
-    for i, row in enumerate(flat.T):
+    for i, row in enumerate(np.ascontiguousarray(flat.T)):
         if not np.isfinite(row).all():
             points[i], khat[i] = np.nan, np.inf
             continue
         smoothed, khat[i] = pareto_smooth(given - row, efficiency[i])
-        points[i] = logsumexp(smoothed + row)
-        influence += np.exp(smoothed + row - points[i]) - np.exp(smoothed)
+        terms = smoothed + row
+        most = terms.max()
+        shares = np.exp(terms - most)
+        total = shares.sum()
+        points[i] = most + np.log(total)
+        influence += shares / total - np.exp(smoothed)
     log_pd = logsumexp(flat + (given - logsumexp(given))[:, None], axis=0)
     error = summarise(len(flat) * influence.reshape(shape)).mean.se
     error = error if np.isfinite(points).all() else np.nan

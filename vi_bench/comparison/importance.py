@@ -143,19 +143,22 @@ def pareto_smooth(
         log_w: log weights, in any unit.
         efficiency: effective draws over draws.
     """
-    raw = log_w - log_w.max()
-    raw = raw - np.log(np.exp(raw).sum())
     if log_w.size < LEAST or _sd(log_w) < CONSTANT:
-        return raw, np.nan
+        return _normalised(log_w), np.nan
     try:
         with np.errstate(all="ignore"):
             # ArviZ asks for minus log weights, as leave-one-out has them
             smoothed, khat = array_stats.psislw(-log_w, r_eff=efficiency)
     except ValueError:  # the largest weights are all the same
-        return raw, np.inf
+        return _normalised(log_w), np.inf
     if not np.isfinite(khat):
-        return raw, np.inf
+        return _normalised(log_w), np.inf
     return np.asarray(smoothed), float(khat)
+
+
+def _normalised(log_w: np.ndarray) -> np.ndarray:
+    raw = log_w - log_w.max()
+    return np.asarray(raw - np.log(np.exp(raw).sum()))
 
 
 def _sd(log_w: np.ndarray) -> float:

@@ -23,8 +23,6 @@ from vi_bench.iterate import (
     CONVERGED,
     NOT_FINITE,
     Ascent,
-    Move,
-    ascend,
     begin,
     over_lanes,
     resolvable,
@@ -38,7 +36,7 @@ SLICE, TERMS = 500, 2e9
 """Iterations each restart may spend between two looks at the clock: up to SLICE, fewer
 where they are over TERMS terms <t(x_i), M_k>, some seconds."""
 
-STEPS, WARM_UP = 100, Schedule(batch=8192, delay=1.0, forgetting=0.7)
+STEPS, WARM_UP = 300, Schedule(batch=1024, delay=1.0, forgetting=0.6)
 """Of a stochastic start."""
 
 TIE = 1e-9
@@ -124,15 +122,11 @@ class CAVI(InFactors):
             )(points)
 
         def fit(_: Key, mixture: Mixture, lanes: Ascent) -> Ascent:
-            total = mixture.total()
-            mean = total / max(mixture.rows, 1)
-            tolerance = resolvable(self.tol, total.dtype)
-
-            def sweep(point: Any, view: Any) -> Move:
-                return mixture.evaluate(point, view, total)
+            tolerance = resolvable(self.tol, mixture.log_base.dtype)
+            onward = mixture.climber()
 
             def climb(state: Ascent) -> Ascent:
-                return ascend(sweep, state, slice_, tolerance, self.accelerate, mean)
+                return onward(state, slice_, tolerance, self.accelerate)
 
             return over_lanes(climb, lanes)
 
@@ -233,9 +227,9 @@ def start_point(random: Array, key: Key, mixture: Mixture) -> Factors:
 
 
 def warmed_up(_: Array, key: Key, mixture: Mixture) -> Factors:
-    """Where STEPS steps on minibatches lead from k-means++ on one of them."""
+    """Where STEPS steps on minibatches lead."""
     place, steps = jax.random.split(key)
-    q = _stochastic.begin(place, mixture, WARM_UP)
+    q = _stochastic.begin(place, mixture)
     none = jnp.zeros((), jnp.int32)
     return _stochastic.run(steps, mixture, q, none, STEPS, WARM_UP)
 

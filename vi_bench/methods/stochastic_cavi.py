@@ -49,10 +49,10 @@ class StochasticCAVI(InFactors):
     """
 
     restarts: Annotated[int, Gt(0)] = 4
-    steps: Annotated[int, Gt(0)] = 1000
-    batch: Annotated[int, Gt(0)] = 8192
+    steps: Annotated[int, Gt(0)] = 2000
+    batch: Annotated[int, Gt(0)] = 1024
     delay: Annotated[float, Gt(-1)] = 1.0
-    forgetting: Annotated[float, Gt(0.5), Le(1)] = 0.7
+    forgetting: Annotated[float, Gt(0.5), Le(1)] = 0.6
 
     kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "natural-gradient steps on minibatches, for many rows"
@@ -74,7 +74,7 @@ class StochasticCAVI(InFactors):
 
         def start(key: Key, mixture: Mixture, _: Any) -> Lane:
             def one(key: Key) -> Lane:
-                q = _stochastic.begin(key, mixture, self.schedule)
+                q = _stochastic.begin(key, mixture)
                 return Lane(q, jnp.zeros((), jnp.int32))
 
             return over_lanes(one, jax.random.split(key, self.restarts))
