@@ -55,9 +55,9 @@ def of_speed(found: Found) -> str:
         for axis in ("N", "K", "d")
     )
     cores = "; ".join(
-        f"{said(values)} ({shape(case)})"
+        f"{ratio(case, '1 core / devices')}, where two processes that share nothing "
+        f"gain {ratio(case, '1 core / limit')} ({shape(case)})"
         for case in found["cores"]
-        for values in case["ratios"].values()
     )
     return f"""## An iteration of CAVI, its ELBO included
 

@@ -15,15 +15,18 @@ or its bytes read once, whichever is more: max(bytes / B, 4 N K P / F + N K e).
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.measure import (
+    ONE_THREAD,
     Case,
     alone,
     clusters,
@@ -61,6 +64,9 @@ SHARED: list[Case] = [
     for K, d in ((5, 2), (16, 8))
 ]
 """What two cores are held against one with, by the wall's clock."""
+
+TOOK = 15
+"""Measurements in a process of those: long enough to be at once with another's."""
 
 
 def bound(case: Case, x: np.ndarray, devices: int = 1) -> tuple[Any, Any]:
@@ -182,8 +188,8 @@ def bayespy(case: Case, x: np.ndarray) -> Callable[[], float] | None:
     return by_difference(fit, case)
 
 
-def child(case: Case, rounds: int) -> dict[str, Any]:
-    """All contenders of one case by turns."""
+def child(case: Case, rounds: int) -> Any:
+    """All contenders of one case by turns, or seconds on a number of devices."""
     import jax
 
     warnings.simplefilter("ignore")  # peers were told not to converge, and say so
@@ -191,7 +197,7 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
         jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_enable_x64", case["dtype"] == "float64")
     x = clusters(case)
-    return shared(case, x, rounds) if devices else held(case, x, rounds)
+    return (iterating if devices else held)(case, x, rounds)
 
 
 def held(case: Case, x: np.ndarray, rounds: int) -> dict[str, Any]:
@@ -231,20 +237,48 @@ def held(case: Case, x: np.ndarray, rounds: int) -> dict[str, Any]:
     }
 
 
-def shared(case: Case, x: np.ndarray, rounds: int) -> dict[str, Any]:
-    """An iteration on one core and on several, by the wall's clock."""
-    runs = {}
-    for devices in (1, case["devices"]):
-        mixture, q = bound(case, x, devices)
-        runs[devices] = repeated(case, lambda m, q: m.step(q)[1], mixture, q)
-    times: dict[int, list[float]] = {devices: [] for devices in runs}
+def iterating(case: Case, x: np.ndarray, rounds: int) -> list[float]:
+    """Seconds of an iteration on a number of devices, by the wall's clock."""
+    mixture, q = bound(case, x, case["devices"])
+    run, number = repeated(case, lambda m, q: m.step(q)[1], mixture, q)
+    return [measure(run, time.perf_counter) / number for _ in range(rounds)]
+
+
+def shared(case: Case, rounds: int) -> dict[str, Any]:
+    """One core, several devices, and what as many cores can do.
+
+    Processes of their own by turns: with one thread on one core; with a device a core;
+    and, the limit, one on each core at once that knows nothing of the others, on its
+    share of the rows: the slowest counts.
+    """
+    devices = case["devices"]
+    single = case | {"devices": 1}
+    part = single | {"N": case["N"] // devices}
+
+    def took(case: Case, cores: list[int], environment: Mapping[str, str]) -> float:
+        times = alone("benchmarks.speed", case, TOOK, cores, environment)
+        return float(np.median(times))
+
+    def at_once() -> float:
+        with ThreadPoolExecutor(devices) as pool:
+            found = pool.map(lambda at: took(part, [at], ONE_THREAD), range(devices))
+            return max(found)
+
+    takers = {
+        "1 core": lambda: took(single, [0], ONE_THREAD),
+        "devices": lambda: took(case, list(range(devices)), {}),
+        "limit": at_once,
+    }
+    times: dict[str, list[float]] = {name: [] for name in takers}
     for _ in range(rounds):
-        for devices, (run, number) in runs.items():
-            times[devices].append(measure(run, time.perf_counter) / number)
-    one, several = times[1], times[case["devices"]]
+        for name, take in takers.items():
+            times[name].append(take())
+    one = times["1 core"]
     return case | {
-        "ms": {str(k): [1e3 * v for v in spread(t)] for k, t in times.items()},
-        "ratios": {f"1 core / {case['devices']} cores": ratios(one, several)},
+        "ms": {k: [1e3 * v for v in spread(t)] for k, t in times.items()},
+        "ratios": {
+            f"1 core / {k}": ratios(one, times[k]) for k in ("devices", "limit")
+        },
     }
 
 
@@ -304,28 +338,44 @@ def shrunk(case: Case) -> Case:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure all cases, print ratios, write what was found."""
-    given = options(__doc__, "speed", 7).parse_args(arguments)
-    found, together = [], []
-    for case in (*CASES, *GROWTH, *SHARED):
-        cores = range(case.get("devices", 1))
-        if given.quick:
-            case = shrunk(case)
-        result = alone("benchmarks.speed", case, given.rounds, list(cores))
-        (together if "devices" in case else found).append(result)
-        head = " ".join(str(case[k]) for k in ("model", "N", "K", "d", "dtype"))
-        milliseconds = result["ms"].get("ours", result["ms"].get("1"))
-        print(f"{head}: {milliseconds[1]:.3f} ms an iteration")
-        for name, values in result["ratios"].items():
-            print(f"    {name}: {said(values)}", flush=True)
+    parser = options(__doc__, "speed", 7)
+    parts = ("cases", "cores")
+    parser.add_argument("--only", choices=parts, help="the other's numbers are kept")
+    given = parser.parse_args(arguments)
+    written: dict[str, Any] = {}
+    if given.only and given.out and (given.out / "speed.json").is_file():
+        written = json.loads((given.out / "speed.json").read_text())
+    if given.only != "cores":
+        written["cases"] = [take(held_alone, case, given) for case in (*CASES, *GROWTH)]
+    if given.only != "cases":
+        written["cores"] = [take(shared, case, given) for case in SHARED]
     if given.quick:
         return
-    for axis in ("N", "K", "d"):
-        print(f"time grows as {axis}^{exponent(along(found, axis), axis):.2f}")
-    write(
-        {"rounds": given.rounds, "cases": found, "cores": together}, given.out, "speed"
-    )
+    if given.only != "cores":
+        for axis in ("N", "K", "d"):
+            slope = exponent(along(written["cases"], axis), axis)
+            print(f"time grows as {axis}^{slope:.2f}")
+    written.pop("machine", None)
+    write(written, given.out, "speed")
     if given.out:
-        figure(found, given.out / "speed.png")
+        figure(written["cases"], given.out / "speed.png")
+
+
+def held_alone(case: Case, rounds: int) -> dict[str, Any]:
+    """`held` in a process of its own."""
+    found: dict[str, Any] = alone("benchmarks.speed", case, rounds)
+    return found
+
+
+def take(measured: Callable[[Case, int], Any], case: Case, given: Any) -> Any:
+    """Measure a case and print it."""
+    found = measured(shrunk(case) if given.quick else case, given.rounds)
+    head = " ".join(str(case[k]) for k in ("model", "N", "K", "d", "dtype"))
+    milliseconds = found["ms"].get("ours", found["ms"].get("1 core"))
+    print(f"{head}: {milliseconds[1]:.3f} ms an iteration")
+    for name, values in found["ratios"].items():
+        print(f"    {name}: {said(values)}", flush=True)
+    return found
 
 
 if __name__ == "__main__":
