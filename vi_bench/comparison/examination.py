@@ -12,7 +12,7 @@ from vi_bench.comparison.elpd import Elpd, held_out, psis_loo
 from vi_bench.comparison.joint import (
     Discrepancy,
     Joint,
-    compare_jointly,
+    Yardstick,
     similarity_distance,
 )
 from vi_bench.comparison.quantities import by_component
@@ -60,6 +60,7 @@ def examine(found: Comparison) -> Examination:
     names = tuple(n for n in scalars[found.reference] if n in known)
     names = tuple(n for n in names if all(n in s for s in scalars.values()))
     stacked = {label: _stack(s, names) for label, s in scalars.items()}
+    yardstick = Yardstick(stacked[found.reference]) if names else None
     similar = {}
     if own.similarity is not None:
         for label in others:
@@ -67,9 +68,7 @@ def examine(found: Comparison) -> Examination:
             if theirs is not None:
                 similar[label] = similarity_distance(theirs, own.similarity)
     return Examination(
-        {k: compare_jointly(stacked[k], stacked[found.reference]) for k in others}
-        if names
-        else {},
+        {k: yardstick.compare(stacked[k]) for k in others} if yardstick else {},
         names,
         similar,
         {

@@ -113,66 +113,114 @@ class Joint:
 def compare_jointly(
     a: np.ndarray, b: np.ndarray, most: int = MOST, seed: int = 0
 ) -> Joint:
-    """Hold a sample against a reference.
+    """Hold a sample (chain, draw, D) against a reference's, see `Yardstick`."""
+    return Yardstick(b, most, seed).compare(a)
 
-    The permutation p-values are exact for independent draws of one distribution, but
-    for the unit and the kernel's width, which are the reference's.
 
-    Args:
-        a: draws (chain, draw, D), finite, relabelled or label-invariant.
-        b: the reference's, chains and draws in any number.
-        most: draws a side at most.
-        seed: of directions, permutations and folds.
+class Yardstick:
+    """A reference that samples are held against, in its own unit.
+
+    What it shows against itself is found once for as many draws.
     """
-    idle = np.ptp(b, axis=(0, 1)) <= 1e-12 * np.abs(b).max(axis=(0, 1))
-    dropped = tuple(np.flatnonzero(idle).tolist())
-    a, b = a[..., ~idle], b[..., ~idle]
-    centre, unit = b.mean(axis=(0, 1)), b.std(axis=(0, 1), ddof=1)
-    mine, theirs = thin((a - centre) / unit), thin((b - centre) / unit)
-    n = min(most, mine[..., 0].size, theirs[..., 0].size) if unit.size else 0
-    if n < FEW:
-        unknown = Discrepancy(np.nan, np.nan)
-        return Joint(*(unknown,) * 5, used=n, matched=0, dropped=dropped)
-    x, y, parts = spread(mine, n), spread(theirs, n), halves(theirs, n)
-    matched = min(MATCHED, len(parts[0][0]))
-    few, *halved = (
-        (spread(h, matched), spread(g, matched)) for h, g in [(x, y), *parts]
-    )
-    slices, told = partial(sliced, seed=seed), partial(classify, seed=seed)
-    return Joint(
-        Discrepancy(slices(x, y), _floor(slices, parts, n, 0.5)),
-        Discrepancy(transport(*few), _floor(transport, halved, matched, 0)),
-        *_kernels(x, y, parts, seed),
-        Discrepancy(
-            accuracy := told(x, y),
-            CHANCE + _floor(lambda h, g: told(h, g) - CHANCE, parts, n, 0.5),
-            se=float(np.sqrt(accuracy * (1 - accuracy) / (2 * n))),
-        ),
-        used=n,
-        matched=matched,
-        dropped=dropped,
-    )
+
+    def __init__(self, b: np.ndarray, most: int = MOST, seed: int = 0) -> None:
+        """Take the reference's draws.
+
+        Args:
+            b: draws (chain, draw, D), finite, chains and draws in any number.
+            most: draws a side at most.
+            seed: of directions, permutations and folds.
+        """
+        self._idle = np.ptp(b, axis=(0, 1)) <= 1e-12 * np.abs(b).max(axis=(0, 1))
+        b = b[..., ~self._idle]
+        self._centre, self._unit = b.mean(axis=(0, 1)), b.std(axis=(0, 1), ddof=1)
+        self._draws = thin((b - self._centre) / self._unit)
+        self._most, self._seed = most, seed
+        self._known: dict[int, _Itself] = {}
+
+    def compare(self, a: np.ndarray) -> Joint:
+        """Hold a sample against it.
+
+        The permutation p-values are exact for independent draws of one distribution,
+        but for the unit and the kernel's width, which are the reference's.
+
+        Args:
+            a: draws (chain, draw, D), finite, relabelled or label-invariant.
+        """
+        dropped = tuple(np.flatnonzero(self._idle).tolist())
+        mine = thin((a[..., ~self._idle] - self._centre) / self._unit)
+        least = min(v.shape[0] * v.shape[1] for v in (mine, self._draws))
+        n = min(self._most, least) if self._unit.size else 0
+        if n < FEW:
+            unknown = Discrepancy(np.nan, np.nan)
+            return Joint(*(unknown,) * 5, used=n, matched=0, dropped=dropped)
+        if n not in self._known:
+            self._known[n] = _itself(self._draws, n, self._seed)
+        known, x = self._known[n], spread(mine, n)
+        y, matched = known.draws, known.matched
+        value = {name: measure(x, y) for name, measure in known.measures.items()}
+        told = value["classifier"]
+        pooled, signs = np.concatenate([x, y]), labellings(n, self._seed)
+        alike = gaussian(pooled, pooled, known.width)
+        moved = transport(spread(x, matched), spread(y, matched))
+        floor = known.floors
+        return Joint(
+            Discrepancy(value["sliced"], floor["sliced"]),
+            Discrepancy(moved, floor["transport"]),
+            # energy distance and MMD^2 are tested by the same permutations
+            Discrepancy(
+                value["energy"], floor["energy"], p_value(-cdist(pooled, pooled), signs)
+            ),
+            Discrepancy(value["mmd"], floor["mmd"], p_value(alike, signs)),
+            Discrepancy(
+                told,
+                floor["classifier"],
+                se=float(np.sqrt(told * (1 - told) / (2 * n))),
+            ),
+            used=n,
+            matched=matched,
+            dropped=dropped,
+        )
 
 
-def _kernels(
-    x: np.ndarray, y: np.ndarray, parts: Halves, seed: int
-) -> tuple[Discrepancy, Discrepancy]:
-    """Energy distance and MMD^2, tested by the same permutations."""
-    width = median_distance(y)
-    kernel = partial(mmd, width=width)
-    pooled = np.concatenate([x, y])
-    signs = labellings(len(x), seed)
-    alike = gaussian(pooled, pooled, width)
-    return (
-        Discrepancy(
-            energy(x, y),
-            _floor(energy, parts, len(x), 1),
-            p_value(-cdist(pooled, pooled), signs),
-        ),
-        Discrepancy(
-            kernel(x, y), _floor(kernel, parts, len(x), 1), p_value(alike, signs)
-        ),
-    )
+@dataclass(frozen=True)
+class _Itself:
+    """What a reference shows against itself with so many draws a side.
+
+    Attributes:
+        draws: its own (n, D).
+        matched: draws a side of the transport.
+        width: of the kernel.
+        measures: all but the transport.
+        floors: of all.
+    """
+
+    draws: np.ndarray
+    matched: int
+    width: float
+    measures: dict[str, Measure]
+    floors: dict[str, float]
+
+
+def _itself(thinned: np.ndarray, n: int, seed: int) -> _Itself:
+    y, parts = spread(thinned, n), halves(thinned, n)
+    matched, width = min(MATCHED, len(parts[0][0])), median_distance(y)
+    few = [(spread(h, matched), spread(g, matched)) for h, g in parts]
+    measures: dict[str, Measure] = {
+        "sliced": partial(sliced, seed=seed),
+        "energy": energy,
+        "mmd": partial(mmd, width=width),
+        "classifier": partial(classify, seed=seed),
+    }
+    floors = {
+        "sliced": _floor(measures["sliced"], parts, n, 0.5),
+        "transport": _floor(transport, few, matched, 0),
+        "energy": _floor(energy, parts, n, 1),
+        "mmd": _floor(measures["mmd"], parts, n, 1),
+        "classifier": CHANCE
+        + _floor(lambda h, g: measures["classifier"](h, g) - CHANCE, parts, n, 0.5),
+    }
+    return _Itself(y, matched, width, measures, floors)
 
 
 def thin(draws: np.ndarray) -> np.ndarray:
