@@ -41,6 +41,7 @@ LAYERS = [
     {"result", "record", "report", "predictive"},
     {"runner"},
     {"api", "testing"},
+    {"sweeps"},
     {"cli"},
 ]
 """Lowest first; a module imports only from its own layer and from lower ones."""
@@ -53,6 +54,7 @@ FOLDERS = (
     "report",
     "verification",
     "calibration",
+    "sweeps",
 )
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from vi_bench.sweeps import commands
+
 if TYPE_CHECKING:
     from vi_bench.cluster import Cluster
 
@@ -344,6 +346,10 @@ def _named_draws(paths: list[str]) -> dict[str, str]:
     if len(set(stems)) < len(stems):
         stems = paths
     return dict(zip(stems, paths, strict=True))
+
+
+app.command()(commands.sweep)
+app.command()(commands.status)
 
 
 @app.command(name="list")

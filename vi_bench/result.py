@@ -186,11 +186,12 @@ class Result:
 
         return draw_all(self, Path(folder))
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, figures: bool = True) -> None:
         """Write summary.json, a DataTree per method and the figures into a folder."""
         target = Path(folder)
         for label, tree in self.posterior.items():
             tree.to_netcdf(target / f"{label}.nc", engine="h5netcdf")
-        self.figures(target)
+        if figures:
+            self.figures(target)
         text = json.dumps(self.summary, indent=2, allow_nan=False)
         (target / "summary.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,57 @@
+"""A worker whose cells cost nothing, or go wrong as their seed says; or a sweep of it.
+
+python stand_in.py                 a worker
+python stand_in.py SPEC OUT JOBS   a sweep whose workers are these
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+
+from vi_bench.errors import InputError
+from vi_bench.sweeps import pool, work
+
+COMMAND = [sys.executable, __file__]
+
+CRASH, SEGFAULT, STUCK, BROKEN, REFUSED, GONE, SLOW = range(1000, 1007)
+
+
+def make(store, key, job, begun):
+    match job["spec"]["seed"]:
+        case 1000:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case 1001:
+            ctypes.string_at(0)
+        case 1002:
+            time.sleep(600)
+        case 1003:
+            raise ZeroDivisionError("first line\nsecond line")
+        case 1004:
+            raise InputError("data: not today")
+        case 1005:
+            print("the end is near", file=sys.stderr)
+            os._exit(3)
+        case 1006:
+            time.sleep(0.05)
+    with store.write(key) as folder:
+        known = {"seed": job["spec"]["seed"], "pid": os.getpid(), "seconds": 0.01}
+        (folder / work.CELL).write_text(json.dumps(known))
+        (folder / "summary.json").write_text(json.dumps(job["choice"]) * 200)
+
+
+work._make = make
+work.device_kind = lambda name: {"kind": "cpu"}
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        work.main()
+    else:
+        from vi_bench.sweeps.grid import read_sweep
+        from vi_bench.sweeps.sweep import run_sweep
+
+        pool.COMMAND = COMMAND
+        found = run_sweep(read_sweep(sys.argv[1]), sys.argv[2], jobs=int(sys.argv[3]))
+        print(found.line())

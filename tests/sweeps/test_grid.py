@@ -1,0 +1,162 @@
+"""A grid's cells: which there are, what names them, what is refused."""
+
+import pytest
+
+from vi_bench.errors import InputError
+from vi_bench.sweeps.grid import key_of, points, read_sweep, sweep_of, versions
+
+GRID = {
+    "name": "s",
+    "base": {"methods": {"cavi": {"restarts": 2}, "nuts": {}}, "components": 2},
+    "grid": {
+        "data": ["faithful", "galaxies"],
+        "components": [2, 3],
+        "seed": [0, 1],
+    },
+}
+
+
+def test_every_combination_is_a_cell_in_the_files_order():
+    found = [p.choice for p in points(sweep_of(GRID))]
+    assert len(found) == 8
+    assert found[0] == {"data": "faithful", "components": 2, "seed": 0}
+    assert found[1] == {"data": "faithful", "components": 2, "seed": 1}
+    assert found[-1] == {"data": "galaxies", "components": 3, "seed": 1}
+    last = list(points(sweep_of(GRID)))[-1].spec
+    assert (last.data, last.components, last.seed) == ("galaxies", 3, 1)
+    assert last.methods["cavi"] == {"restarts": 2}
+
+
+def test_exclusions_take_out_what_has_all_of_them():
+    excluded = [{"data": "galaxies", "components": [3]}, {"seed": 1, "components": 2}]
+    found = [p.choice for p in points(sweep_of(GRID | {"exclude": excluded}))]
+    assert len(found) == 4
+    assert {"data": "galaxies", "components": 3, "seed": 0} not in found
+    assert {"data": "faithful", "components": 2, "seed": 1} not in found
+    assert {"data": "faithful", "components": 3, "seed": 1} in found
+
+
+def test_dots_lead_into_tables_and_leave_the_rest_alone():
+    grid = {"methods.cavi.restarts": [1, 20], "model.sigma": [1.0], "weights": ["x"]}
+    first = sweep_of(GRID | {"grid": grid | {"weights": ["dirichlet"]}})
+    one, other = points(first)
+    assert one.spec.methods == {"cavi": {"restarts": 1}, "nuts": {}}
+    assert other.spec.methods == {"cavi": {"restarts": 20}, "nuts": {}}
+    assert one.spec.model == {"sigma": 1.0}
+    assert one.spec.weights == {"name": "dirichlet"}
+
+
+def test_a_models_name_may_vary_beside_its_settings():
+    grid = {"model.prior_scale": [2.0], "model": ["gaussian", "gaussian-full"]}
+    values = {"base": {"model": "gaussian"}, "grid": grid}
+    models = [p.spec.model for p in points(sweep_of(values))]
+    assert models == [
+        {"name": "gaussian", "prior_scale": 2.0},
+        {"name": "gaussian-full", "prior_scale": 2.0},
+    ]
+
+
+def test_without_a_grid_there_is_one_cell():
+    (only,) = points(sweep_of({"base": {"data": "iris"}}))
+    assert only.choice == {}
+    assert only.spec.data == "iris"
+
+
+def test_points_do_not_share_their_tables():
+    one, other = points(sweep_of(GRID | {"grid": {"seed": [0, 1]}}))
+    one.spec.methods["cavi"]["restarts"] = 99
+    assert other.spec.methods["cavi"]["restarts"] == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"grids": {}}, "unknown key 'grids' in sweep: did you mean 'grid'?"),
+        ({"grid": {"data": "faithful"}}, "grid.data = 'faithful': "),
+        ({"grid": {"data": []}}, r"grid: data = \[\]: expected some values"),
+        ({"grid": {"seed": [1, 1]}}, "grid: seed: a value is there twice"),
+        ({"grid": {"seeds": [1]}}, "unknown field 'seeds' in sweep: grid: did you"),
+        ({"grid": {"name": ["x"]}}, "unknown field 'name' in sweep: grid"),
+        ({"grid": {"model..sigma": [1]}}, "a part of the name is empty"),
+        ({"base": 1}, "sweep: base = 1: "),
+        ({"exclude": [{}]}, "is empty"),
+        (
+            {"grid": {"seed": [0]}, "exclude": [{"sed": 0}]},
+            "unknown field 'sed' in sweep: exclude: did you mean 'seed'?",
+        ),
+        (
+            {"grid": {"seed": [0]}, "exclude": [{"seed": 2}]},
+            "exclude: seed = 2 is not in the grid",
+        ),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_one_line(values, said):
+    with pytest.raises(InputError, match=said) as refused:
+        sweep_of(values)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"grid": {"seed": [0, -1]}}, "sweep 's', seed = -1: .* greater than or equal"),
+        ({"grid": {"methods.cavy.tol": [1]}}, "unknown method 'cavy': did you mean"),
+        ({"base": {"componets": 2}}, "unknown key 'componets' in sweep 's'"),
+        ({"grid": {"seed.x": [1]}, "base": {"seed": 3}}, "seed = 3: expected a table"),
+        ({"grid": {"seed": [0]}, "exclude": [{"seed": 0}]}, "every combination is"),
+        (
+            {"grid": {"seed": list(range(1001)), "draws": list(range(4, 1004))}},
+            "1001000 combinations, the most are 1000000",
+        ),
+    ],
+)
+def test_a_cell_that_makes_no_sense_is_one_line(values, said):
+    with pytest.raises(InputError, match=said) as refused:
+        list(points(sweep_of({"name": "s"} | values)))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[grid", "is not valid TOML"),
+        (b"\xff", "is not valid TOML"),
+        (b"name = 1", "name = 1: "),
+        (b"[grid]\nseed = [1]\nseed = [2]", "is not valid TOML: Cannot overwrite"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, content, said):
+    (tmp_path / "s.toml").write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        read_sweep(tmp_path / "s.toml")
+    with pytest.raises(InputError, match="there is no such file"):
+        read_sweep(tmp_path / "none.toml")
+
+
+def test_a_file_names_its_sweep(tmp_path):
+    (tmp_path / "paper.toml").write_text("[grid]\nseed = [0, 1]\n")
+    assert read_sweep(tmp_path / "paper.toml").name == "paper"
+
+
+def test_a_key_changes_with_what_changes_the_answer_and_with_nothing_else():
+    (point,) = points(sweep_of({"base": {"data": "iris", "seed": 0}}))
+    key = key_of(point.spec, "ab", "cpu")
+    assert len(key) == 32
+    assert key == key_of(point.spec, "ab", "cpu", versions())
+
+    def other(**fields):
+        return key_of(point.spec.model_copy(update=fields), "ab", "cpu")
+
+    same = [other(name="n"), other(data="elsewhere.npy"), other(device="cpu")]
+    assert set(same) == {key}
+    changed = [
+        other(seed=1),
+        other(precision=32),
+        other(components=3),
+        other(methods={"nuts": {}, "cavi": {}, "svi": {}}),
+        other(methods={"cavi": {"restarts": 2}}),
+        key_of(point.spec, "ac", "cpu"),
+        key_of(point.spec, "ab", "NVIDIA H100"),
+        key_of(point.spec, "ab", "cpu", versions() | {"jax": "0.0"}),
+    ]
+    assert len({key, *changed}) == len(changed) + 1

@@ -1,0 +1,148 @@
+"""The command line about sweeps; imports what is heavy only when it is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from vi_bench.sweeps.sweep import Progress, Tell
+
+
+def sweep(
+    spec: Annotated[Path, typer.Argument(help="A .toml file: a run and a grid.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; by default results/NAME."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Cells at once; by default one a core.")
+    ] = None,
+    timed: Annotated[
+        bool,
+        typer.Option("--timed", help="One cell at a time, each in a fresh process."),
+    ] = False,
+    cell_timeout: Annotated[
+        float | None, typer.Option(help="Seconds that one cell may take.")
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try cells again that failed before.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: the i-th of n parts, from 1.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many cells there are.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress; only the last line.")
+    ] = False,
+) -> None:
+    """Run a grid of specs; what is finished stays so, the same command goes on."""
+    from vi_bench.errors import InputError
+    from vi_bench.sweeps.grid import read_sweep
+    from vi_bench.sweeps.store import Full
+    from vi_bench.sweeps.sweep import foresee, run_sweep
+
+    try:
+        asked = read_sweep(spec)
+        target = out or Path("results") / asked.name
+        part = _part(shard)
+        if dry_run:
+            print(foresee(asked, target, jobs=jobs, timed=timed, part=part))
+            return
+        with _shown(quiet) as tell:
+            found = run_sweep(
+                asked,
+                target,
+                jobs=jobs,
+                timed=timed,
+                timeout=cell_timeout,
+                retry=retry,
+                part=part,
+                tell=tell,
+            )
+    except InputError as error:
+        _refuse(str(error))
+    except Full as full:
+        print(f"vi-bench: {full}; the same command goes on", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(f"{found.line()}; in {target}")
+    if found.failed or found.left:
+        raise typer.Exit(1)
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(help="Of a sweep.")],
+) -> None:
+    """How far the sweeps of a folder are, and what failed."""
+    from vi_bench.errors import InputError
+    from vi_bench.sweeps.status import status as known
+    from vi_bench.sweeps.store import Store
+
+    try:
+        found = known(Store(folder, create=False))
+    except InputError as error:
+        _refuse(str(error))
+    for one in found:
+        print(
+            f"{one.name}: {one.cells} cells, {one.done} done, "
+            f"{len(one.failures)} failed, {one.waiting} not yet"
+        )
+        for failure in one.failures:
+            print(f"  {failure.line()}")
+
+
+def _part(shard: str | None) -> tuple[int, int]:
+    from vi_bench.errors import InputError
+
+    if shard is None:
+        return 1, 1
+    index, _, of = shard.partition("/")
+    if not (index.isascii() and index.isdigit() and of.isascii() and of.isdigit()):
+        raise InputError(f"shard {shard!r}: expected i/n, as in 1/4")
+    return int(index), int(of)
+
+
+@contextmanager
+def _shown(quiet: bool) -> Iterator[Tell]:
+    """A bar on stderr, and a line for every cell that failed."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    if quiet:
+        yield lambda progress, line: None
+        return
+    console = Console(stderr=True)
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.completed}/{task.total} cells"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("", total=None)
+
+        def tell(found: Progress, line: str) -> None:
+            failed = f"{len(found.failed)} failed" if found.failed else ""
+            bars.update(
+                bar, completed=found.ended, total=found.cells, description=failed
+            )
+            if line:
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        yield tell
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"vi-bench: {message}", file=sys.stderr)
+    raise typer.Exit(2)

@@ -1,0 +1,246 @@
+"""A sweep's specification: one run, and lists of what varies.
+
+name = "paper"
+
+[base]                       # as for vi-bench run
+methods = { cavi = {}, nuts = {} }
+
+[grid]                       # every combination; dots lead into tables
+data = ["faithful", "galaxies"]
+components = [2, 3]
+"methods.cavi.restarts" = [1, 20]
+seed = [0, 1, 2]
+
+[[exclude]]                  # combinations that have all of these
+data = "galaxies"
+components = [3]
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vi_bench.errors import InputError, unknown
+from vi_bench.spec import Spec, choose, make, validated
+
+MOST = 1_000_000
+"""Combinations of a grid, at most."""
+
+PACKAGES = (
+    "vi-bench",
+    "jax",
+    "jaxlib",
+    "numpyro",
+    "blackjax",
+    "optax",
+    "numpy",
+    "scipy",
+    "arviz-stats",
+)
+"""Those whose version may change a cell's answer."""
+
+FORMAT = "vi-bench cell 1"
+"""What a key is made from; another one makes other keys."""
+
+
+class Sweep(BaseModel):
+    """What is to be run.
+
+    Attributes:
+        name: of the sweep.
+        base: fields of a spec that all cells share.
+        grid: dotted field -> the values that it takes.
+        exclude: combinations left out: field -> value, or list of values.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = "sweep"
+    base: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    exclude: list[dict[str, Any]] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination.
+
+    Attributes:
+        choice: dotted field -> its value, of those that vary.
+        spec: of the run.
+    """
+
+    choice: Mapping[str, Any]
+    spec: Spec
+
+
+def read_sweep(path: Path | str) -> Sweep:
+    """A sweep from its TOML file.
+
+    Raises:
+        InputError: the file is missing, not TOML, or says what is not understood.
+    """
+    where = f"sweep {str(path)!r}"
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{where}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{where}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: is not valid TOML: {error}") from None
+    return sweep_of({"name": Path(path).stem} | values, where)
+
+
+def sweep_of(values: Mapping[str, Any], where: str = "sweep") -> Sweep:
+    """A sweep from plain values.
+
+    Raises:
+        InputError: a key, a value or an exclusion makes no sense.
+    """
+    for key in values:
+        if key not in Sweep.model_fields:
+            raise unknown("key", key, Sweep.model_fields, where)
+    sweep: Sweep = validated(Sweep, values, where)
+    for field, choices in sweep.grid.items():
+        if not choices:
+            raise InputError(f"{where}: grid: {field} = []: expected some values")
+        if any(choices.count(v) > 1 for v in choices):
+            raise InputError(f"{where}: grid: {field}: a value is there twice")
+        _check_field(field, where)
+    for excluded in sweep.exclude:
+        if not excluded:
+            raise InputError(f"{where}: an [[exclude]] is empty and leaves nothing")
+        for field, value in excluded.items():
+            if field not in sweep.grid:
+                raise unknown("field", field, sweep.grid, f"{where}: exclude")
+            for one in value if isinstance(value, list) else [value]:
+                if one not in sweep.grid[field]:
+                    raise InputError(
+                        f"{where}: exclude: {field} = {one!r} is not in the grid"
+                    )
+    return sweep
+
+
+def _check_field(field: str, where: str) -> None:
+    first = field.partition(".")[0]
+    if first not in Spec.model_fields or first == "name":
+        known = sorted(set(Spec.model_fields) - {"name"})
+        raise unknown("field", field, known, f"{where}: grid")
+    if "" in field.split("."):
+        raise InputError(f"{where}: grid: {field!r}: a part of the name is empty")
+
+
+def points(sweep: Sweep) -> Iterator[Point]:
+    """All combinations that are not excluded, in the order of the file.
+
+    Raises:
+        InputError: there are none, or too many, or one is no valid spec.
+    """
+    where = f"sweep {sweep.name!r}"
+    size = 1
+    for choices in sweep.grid.values():
+        size *= len(choices)
+    if size > MOST:
+        raise InputError(f"{where}: {size} combinations, the most are {MOST}")
+    some = False
+    for values in itertools.product(*sweep.grid.values()):
+        choice = dict(zip(sweep.grid, values, strict=True))
+        if any(_has(choice, excluded) for excluded in sweep.exclude):
+            continue
+        some = True
+        yield Point(choice, _spec(sweep, choice))
+    if not some:
+        raise InputError(f"{where}: every combination is excluded")
+
+
+def _has(choice: Mapping[str, Any], excluded: Mapping[str, Any]) -> bool:
+    return all(
+        choice[field] in (value if isinstance(value, list) else [value])
+        for field, value in excluded.items()
+    )
+
+
+def _spec(sweep: Sweep, choice: Mapping[str, Any]) -> Spec:
+    where = f"sweep {sweep.name!r}"
+    if choice:
+        where += f", {said(choice)}"
+    values = copy.deepcopy(sweep.base)
+    # what is less deep first: a model is chosen before its settings are
+    for field in sorted(choice, key=lambda f: f.count(".")):
+        *path, last = field.split(".")
+        place = values
+        for i, part in enumerate(path):
+            inner = place.setdefault(part, {})
+            if isinstance(inner, str) and part in ("model", "weights") and i == 0:
+                inner = place[part] = {"name": inner}
+            if not isinstance(inner, dict):
+                raise InputError(f"{where}: {part} = {inner!r}: expected a table")
+            place = inner
+        place[last] = copy.deepcopy(choice[field])
+    for field in ("model", "weights"):
+        if isinstance(values.get(field), str):
+            values[field] = {"name": values[field]}
+    if isinstance(values.get("methods"), list):
+        values["methods"] = choose(values["methods"], {})
+    spec = make({"name": sweep.name} | values, where)
+    spec.check_names()
+    return spec
+
+
+def said(choice: Mapping[str, Any]) -> str:
+    """A combination in a line."""
+    return ", ".join(f"{k} = {v}" for k, v in choice.items()) or "the only cell"
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that matter."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def key_of(
+    spec: Spec, sha256: str, device: str, packages: Mapping[str, str] | None = None
+) -> str:
+    """What identifies a cell: a hash of all that determines its answer.
+
+    The spec but for names, which are for readers; the data by their own hash; models
+    and methods that do not ship by theirs.
+
+    Args:
+        spec: of the run.
+        sha256: of the data.
+        device: its kind.
+        packages: name -> version; by default those installed.
+    """
+    fields = spec.model_dump(mode="json", exclude={"name", "data", "device"})
+    fields["methods"] = list(fields["methods"].items())  # their order is the table's
+    plugins = [
+        {k: v for k, v in plugin.items() if k != "origin"} for plugin in spec.plugins()
+    ]
+    determined = {
+        "format": FORMAT,
+        "spec": fields,
+        "data": sha256,
+        "device": device,
+        "packages": dict(packages or versions()),
+        "plugins": plugins,
+    }
+    text = json.dumps(determined, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

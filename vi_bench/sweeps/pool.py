@@ -1,0 +1,112 @@
+"""Worker processes: spawned, never forked, and replaced when they die.
+
+A worker is in a session of its own, so that Ctrl-C reaches only the one who gives out
+the work. Its standard error goes to a file whose last line tells why it died.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from vi_bench.sweeps.work import source
+
+COMMAND = [sys.executable, "-m", "vi_bench.sweeps.work"]
+
+GRACE = 5.0
+"""Seconds for a worker to end by itself when there is no more work."""
+
+
+class Died(Exception):
+    """A worker ended without an answer; the message says how."""
+
+
+class Worker:
+    """One process that answers a job at a time.
+
+    Attributes:
+        since: when it was given its job, by the monotonic clock.
+        devices: into how many its processor is split, once it has had a cell.
+    """
+
+    def __init__(self) -> None:
+        """Start it."""
+        self.errors = tempfile.TemporaryFile("w+b")  # noqa: SIM115 (closed in `end`)
+        path = os.pathsep.join(
+            filter(None, [str(source()), os.environ.get("PYTHONPATH")])
+        )
+        self.process = subprocess.Popen(
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,
+        )
+        self.since = 0.0
+        self.devices: int | None = None
+
+    def fileno(self) -> int:
+        """For a selector: readable when there is an answer, or it has died."""
+        assert self.process.stdout is not None
+        return self.process.stdout.fileno()
+
+    def give(self, job: Mapping[str, Any]) -> None:
+        """A job; a worker that is dead says so when it is asked for the answer."""
+        assert self.process.stdin is not None
+        self.since = time.monotonic()
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(job).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """The answer to the job, waited for.
+
+        Raises:
+            Died: there will be none.
+        """
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise Died(self._epitaph())
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def _epitaph(self) -> str:
+        code = self.process.wait()
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        last = f": {lines[-1].strip()}" if lines and code >= 0 else ""
+        if code >= 0:
+            return f"its process ended with exit code {code}{last}"
+        name = signal.Signals(-code).name
+        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        return f"its process was killed by {name}{hint}"
+
+    def kill(self) -> None:
+        """End it and all that it started, now."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.end()
+
+    def end(self) -> None:
+        """Let it end: there is no more work."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
+        try:
+            self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.errors.close()

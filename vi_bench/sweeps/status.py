@@ -1,0 +1,71 @@
+"""How far the sweeps of a folder are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vi_bench.sweeps.grid import said
+from vi_bench.sweeps.store import Attempt, Store
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that is not finished and has failed.
+
+    Attributes:
+        key: of the cell.
+        choice: of the grid.
+        attempts: all of them, the oldest first.
+    """
+
+    key: str
+    choice: Mapping[str, Any]
+    attempts: tuple[Attempt, ...]
+
+    def line(self) -> str:
+        """What it is, and how its last attempt ended."""
+        last, tries = self.attempts[-1], len(self.attempts)
+        times = f", {tries} attempts" if tries > 1 else ""
+        return f"{said(self.choice)}: {last.status}: {last.reason}{times} [{self.key}]"
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far one plan is.
+
+    Attributes:
+        name: of the sweep.
+        cells: in all.
+        done: finished ones.
+        failures: those that failed and are not finished.
+    """
+
+    name: str
+    cells: int
+    done: int
+    failures: tuple[Failure, ...]
+
+    @property
+    def waiting(self) -> int:
+        """Cells that were not tried yet, or are being made."""
+        return self.cells - self.done - len(self.failures)
+
+
+def status(store: Store) -> list[Status]:
+    """How far every plan of a store is, the oldest first."""
+    finished, tried = set(store.finished()), set(store.failures())
+    found = []
+    for plan in store.plans():
+        failures = []
+        for cell in plan["cells"]:
+            key = cell["key"]
+            if key in tried and key not in finished:
+                attempts = tuple(store.attempts(key))
+                if attempts:
+                    failures.append(Failure(key, cell["choice"], attempts))
+        done = sum(cell["key"] in finished for cell in plan["cells"])
+        cells = len(plan["cells"])
+        found.append(Status(plan["name"], cells, done, tuple(failures)))
+    return found

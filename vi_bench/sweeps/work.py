@@ -1,0 +1,107 @@
+"""What computes cells: a process that stays warm from one cell to the next.
+
+It is started by `vi_bench.sweeps.pool`, reads a job a line from its standard input and
+answers each by a line on what was its standard output; what libraries print goes to
+standard error. It writes a finished cell into the store itself: if it or its parent
+dies later, the cell is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vi_bench.errors import InputError
+from vi_bench.spec import Spec
+from vi_bench.sweeps.store import Full, Store
+
+CELL = "cell.json"
+"""A cell's own file beside those of a run."""
+
+
+def cell(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Make one cell, unless it is there or being made.
+
+    Args:
+        job: "folder" of the store, "key", "spec", "sha256" of the data, "choice" of the
+            grid, "shared" where other cells run at the same time.
+
+    Returns:
+        "status": done, there, elsewhere, failed or full, and a "reason" for the last
+        two.
+    """
+    store, key = Store(job["folder"], create=False), job["key"]
+    begun = time.perf_counter()
+    with store.claim(key) as mine:
+        if not mine:
+            return {"status": "elsewhere"}
+        if store.has(key):
+            return {"status": "there"}
+        try:
+            _make(store, key, job, begun)
+        except Full as full:
+            return {"status": "full", "reason": str(full)}
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
+            if not isinstance(error, InputError):
+                reason = f"{type(error).__name__}: {reason}"
+            store.fail(key, "failed", reason, seconds=time.perf_counter() - begun)
+            return {"status": "failed", "reason": reason}
+    return {"status": "done", "seconds": time.perf_counter() - begun}
+
+
+def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
+    from vi_bench.api import launch
+    from vi_bench.data import load
+
+    spec = Spec(**job["spec"])
+    table = load(spec.data, stream=spec.stream)
+    if table.sha256 != job["sha256"]:
+        raise InputError(f"data {spec.data!r} changed since the sweep was begun")
+    result = launch(spec, table)
+    with store.write(key) as folder:
+        result.save(folder, figures=False)
+        known = {
+            "schema": 1,
+            "key": key,
+            "choice": job["choice"],
+            "spec": job["spec"],
+            "shared": job["shared"],
+            "seconds": time.perf_counter() - begun,
+        }
+        text = json.dumps(known, indent=1, allow_nan=False)
+        (folder / CELL).write_text(text + "\n", encoding="utf-8")
+
+
+def device_kind(name: str) -> dict[str, Any]:
+    """What a spec's `device` is here."""
+    from vi_bench.environment import find_device
+
+    try:
+        return {"kind": find_device(name).device_kind}
+    except InputError as error:
+        return {"refused": str(error)}
+
+
+def main() -> None:
+    """Answer jobs until there are no more."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        job = json.loads(line)
+        found = device_kind(job["device"]) if "device" in job else cell(job)
+        answers.write(json.dumps(found) + "\n")
+
+
+def source() -> Path:
+    """Where the package lies, for a process that is to import the same one."""
+    return Path(__file__).parents[2]
+
+
+if __name__ == "__main__":
+    main()
