@@ -350,6 +350,8 @@ def _named_draws(paths: list[str]) -> dict[str, str]:
 
 app.command()(commands.sweep)
 app.command()(commands.status)
+app.command()(commands.query)
+app.command()(commands.reindex)
 
 
 @app.command(name="list")

@@ -25,6 +25,7 @@ from tests.sweeps.stand_in import (
 from vi_bench.errors import InputError
 from vi_bench.sweeps import pool
 from vi_bench.sweeps.grid import sweep_of
+from vi_bench.sweeps.index import frame
 from vi_bench.sweeps.status import status
 from vi_bench.sweeps.store import Store
 from vi_bench.sweeps.sweep import foresee, plan, run_sweep, shard
@@ -165,6 +166,21 @@ def test_a_dry_run_counts_estimates_and_writes_nothing(tmp_path):
     assert foresee(seeds(0), tmp_path / "s") == "1 cells, 1 there, 0 to run"
 
 
+def test_damaged_cells_are_made_again_when_that_is_asked_for(tmp_path):
+    sweep = seeds(0, 1, 2)
+    run(sweep, tmp_path / "s")
+    store = Store(tmp_path / "s")
+    one, other, _ = store.finished()
+    place = store.path(one) / "cell.json"
+    place.write_bytes(place.read_bytes().replace(b"0.01", b"0.02"))
+    (store.path(other) / "MANIFEST.json").unlink()
+    assert run(sweep, tmp_path / "s")[0].there == 3
+    found, _ = run(sweep, tmp_path / "s", repair=True)
+    assert (found.there, found.done) == (1, 2)
+    assert sorted(c["seed"] for c in cells(tmp_path / "s")) == [0, 1, 2]
+    assert len(os.listdir(tmp_path / "s" / "quarantine")) == 2
+
+
 def begin(tmp_path, spec, jobs=2):
     command = [*COMMAND, str(spec), str(tmp_path / "s"), str(jobs)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -241,7 +257,7 @@ def test_a_grid_of_real_runs_by_the_command_line(tmp_path):
     spec = tmp_path / "tiny.toml"
     spec.write_text(
         "[base]\ndraws = 20\nrepeats = 1\ncomponents = 2\n"
-        "methods = { cavi = { restarts = 1 } }\n"
+        "reference = 'cavi'\nmethods = { cavi = { restarts = 1 } }\n"
         '[grid]\ndata = ["galaxies"]\nseed = [0, 1]\n'
     )
     done = vi_bench("sweep", spec, "--out", tmp_path / "s", "--jobs", "1")
@@ -256,5 +272,23 @@ def test_a_grid_of_real_runs_by_the_command_line(tmp_path):
         assert known["choice"]["seed"] == summary["spec"]["seed"]
         assert summary["methods"]["cavi"]["outcome"] == "converged"
         assert known["shared"] is False
-    done = vi_bench("status", tmp_path / "s")
-    assert done.stdout == "tiny: 2 cells, 2 done, 0 failed, 0 not yet\n"
+    done = vi_bench("status", tmp_path / "s", "--check")
+    whole = "tiny: 2 cells, 2 done, 0 failed, 0 not yet\nevery byte is as written\n"
+    assert done.stdout == whole
+    damaged = store.path(key) / "cavi.nc"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    done = vi_bench("status", tmp_path / "s", "--check")
+    assert done.returncode == 1
+    assert f"cell {key}: cavi.nc has " in done.stdout
+
+    sql = "SELECT seed, method, verdict FROM methods JOIN cells USING (key) ORDER BY 1"
+    done = vi_bench("query", tmp_path / "s", sql, "--csv")
+    assert done.stdout == "seed,method,verdict\n0,cavi,\n1,cavi,\n"
+    assert "seed  method" in vi_bench("query", tmp_path / "s", sql).stdout
+    found = frame(tmp_path / "s")
+    assert set(found["seed"]) == {0, 1}
+    assert set(found["quantity"]) == set(summary["methods"]["cavi"]["quantities"])
+    one = found[(found["key"] == key) & (found["quantity"] == "log joint")].iloc[0]
+    known = summary["methods"]["cavi"]["quantities"]["log joint"]
+    assert (one["mean"], one["sd_mcse"]) == (known["mean"], known["sd_mcse"])
+    assert one["bound"] == summary["methods"]["cavi"]["bound"]

@@ -40,6 +40,7 @@ QUICK = [
     kind
     for kind in zoo.MUTANTS
     if not issubclass(kind, zoo.FullCAVI | zoo.Metropolis) or kind is zoo.HardlyMoved
+    if kind not in (zoo.ZerosByAllRows, zoo.FullCount, zoo.OnesOnly)
 ]
 """The others are found by the slow suite."""
 
@@ -57,7 +58,7 @@ def tried(kind, **settings):
     return vb.verify(kind(), problems=PROBLEMS[family], **settings)
 
 
-@pytest.mark.parametrize("kind", marked(zoo.RIGHT, (zoo.PoissonCAVI, zoo.Metropolis)))
+@pytest.mark.parametrize("kind", marked(zoo.RIGHT, (zoo.PoissonCAVI,)))
 def test_what_is_right_passes(kind):
     report = tried(kind)
     assert report.passed, report.verdict

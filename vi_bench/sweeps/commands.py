@@ -33,6 +33,12 @@ def sweep(
     retry: Annotated[
         bool, typer.Option("--retry", help="Try cells again that failed before.")
     ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Check finished cells; put damaged ones aside, make anew."
+        ),
+    ] = False,
     shard: Annotated[
         str | None, typer.Option(help="i/n: the i-th of n parts, from 1.")
     ] = None,
@@ -64,6 +70,7 @@ def sweep(
                 timed=timed,
                 timeout=cell_timeout,
                 retry=retry,
+                repair=repair,
                 part=part,
                 tell=tell,
             )
@@ -82,6 +89,9 @@ def sweep(
 
 def status(
     folder: Annotated[Path, typer.Argument(help="Of a sweep.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every byte of the finished cells.")
+    ] = False,
 ) -> None:
     """How far the sweeps of a folder are, and what failed."""
     from vi_bench.errors import InputError
@@ -89,7 +99,8 @@ def status(
     from vi_bench.sweeps.store import Store
 
     try:
-        found = known(Store(folder, create=False))
+        store = Store(folder, create=False)
+        found = known(store)
     except InputError as error:
         _refuse(str(error))
     for one in found:
@@ -99,6 +110,80 @@ def status(
         )
         for failure in one.failures:
             print(f"  {failure.line()}")
+    if check:
+        damaged = [bad for key in store.finished() for bad in store.damage(key)]
+        for bad in damaged:
+            print(bad)
+        print(
+            f"{len(damaged)} damaged files" if damaged else "every byte is as written"
+        )
+        if damaged:
+            raise typer.Exit(1)
+
+
+def query(
+    folder: Annotated[Path, typer.Argument(help="Of a sweep.")],
+    sql: Annotated[
+        str,
+        typer.Argument(
+            help="A SELECT over cells, methods, quantities, attempts; key joins them."
+        ),
+    ],
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated.")] = False,
+) -> None:
+    """Ask the finished cells, in SQL."""
+    from vi_bench.errors import InputError
+    from vi_bench.sweeps.index import query as asked
+    from vi_bench.sweeps.store import Store
+
+    try:
+        names, rows = asked(Store(folder, create=False), sql)
+    except InputError as error:
+        _refuse(str(error))
+    if csv:
+        from csv import writer
+
+        written = writer(sys.stdout, lineterminator="\n")
+        written.writerow(names)
+        written.writerows(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)
+    table = Table(*names, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_plain(value) for value in row))
+    console.print(table, markup=False, highlight=False)
+
+
+def reindex(
+    folder: Annotated[Path, typer.Argument(help="Of a sweep.")],
+) -> None:
+    """Make the table that `query` asks anew, from the cells."""
+    from vi_bench.errors import InputError
+    from vi_bench.sweeps.index import refresh
+    from vi_bench.sweeps.store import Store
+
+    try:
+        added, damaged = refresh(Store(folder, create=False), anew=True)
+    except InputError as error:
+        _refuse(str(error))
+    print(f"{added} cells")
+    for one in damaged:
+        print(one)
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _plain(value: Any) -> str:
+    """A value without what would steer a terminal."""
+    text = "" if value is None else str(value)
+    if isinstance(value, float):
+        text = f"{value:.6g}"
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _part(shard: str | None) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from typing import Any
 from vi_bench.data import load
 from vi_bench.errors import InputError
 from vi_bench.sweeps.grid import Point, Sweep, key_of, points, said, versions
+from vi_bench.sweeps.index import refresh
 from vi_bench.sweeps.pool import Died, Worker
 from vi_bench.sweeps.store import STORE, Damaged, Full, Store
 from vi_bench.sweeps.work import CELL
@@ -131,6 +132,7 @@ def run_sweep(
     timed: bool = False,
     timeout: float | None = None,
     retry: bool = False,
+    repair: bool = False,
     part: tuple[int, int] = (1, 1),
     tell: Tell = lambda progress, line: None,
 ) -> Progress:
@@ -143,6 +145,8 @@ def run_sweep(
         timed: one cell at a time, each in a fresh process.
         timeout: seconds that one cell may take.
         retry: try cells again that failed before.
+        repair: read every byte of the finished cells; damaged ones are put aside and
+            made again.
         part: (i, n): only the i-th of n parts, from 1.
         tell: told of the progress.
 
@@ -162,7 +166,10 @@ def run_sweep(
         progress = Progress(len(cells))
         todo = []
         for cell in cells:
-            if store.has(cell.key):
+            if repair and store.has(cell.key) and store.damage(cell.key):
+                store.put_aside(cell.key)
+                todo.append(cell)
+            elif store.has(cell.key):
                 progress.there += 1
             elif not retry and store.attempts(cell.key):
                 progress.left += 1
@@ -174,6 +181,8 @@ def run_sweep(
         crew.kill()
         raise
     crew.end()
+    with suppress(InputError):  # the index can be made later
+        refresh(store)
     return progress
 
 

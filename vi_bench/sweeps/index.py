@@ -1,0 +1,269 @@
+"""A table of all finished cells for SQL; derived from them, and rebuilt at will.
+
+    cells        a row a cell: what was asked for, and how long it took
+    methods      a row a cell and method: how it ended, bounds, times, verdict
+    quantities   a row a cell, method and quantity: summaries, distances
+    attempts     a row a failed attempt
+
+The truth is in the cells: `index.sqlite` may be deleted or damaged without loss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from vi_bench.errors import InputError
+from vi_bench.sweeps.store import Damaged, Store
+from vi_bench.sweeps.work import CELL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "index.sqlite"
+
+VERSION = 1
+"""Of the tables; an index of another one is made anew."""
+
+TABLES = {
+    "cells": "name, data, model, weights, components, seed, precision, device, chains, "
+    "draws, rows, features, reference, note, choice, shared, seconds, created",
+    "methods": "method, kind, outcome, sentence, iterations, bound, bound_se, "
+    "marginal_bound, marginal_bound_se, log_evidence, log_evidence_se, setup_s, "
+    "trace_s, compile_s, first_s, run_s, run_s_min, run_s_max, ess_per_s, "
+    "memory_bytes, verdict, reason",
+    "quantities": "method, quantity, judged, mean, mean_mcse, sd, sd_mcse, ess_bulk, "
+    "ess_tail, r_hat, mean_difference, mean_difference_se, sd_ratio, sd_ratio_se, w1, "
+    "w1_se, w1_floor",
+    "attempts": "status, reason, at",
+}
+"""Columns beside the key."""
+
+FRAME = """
+SELECT cells.*, methods.*, quantities.* FROM quantities
+JOIN methods USING (key, method) JOIN cells USING (key)
+ORDER BY cells.rowid, methods.rowid, quantities.rowid
+"""
+
+
+def refresh(store: Store, anew: bool = False) -> tuple[int, list[Damaged]]:
+    """Bring the index up to the cells; those added, and cells that cannot be read.
+
+    Args:
+        store: whose.
+        anew: build it from nothing.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = store.folder / FILE
+    try:
+        return _refreshed(store, path, anew)
+    except (sqlite3.OperationalError, OSError) as error:
+        raise InputError(f"{str(path)!r} cannot be written: {error}") from None
+
+
+def _refreshed(store: Store, path: Path, anew: bool) -> tuple[int, list[Damaged]]:
+    if anew or not _usable(path):
+        for end in ("", "-journal"):
+            with suppress(FileNotFoundError):
+                os.unlink(f"{path}{end}")
+    with closing(sqlite3.connect(path, timeout=60)) as index, index:
+        index.execute("BEGIN IMMEDIATE")
+        for table, columns in TABLES.items():
+            index.execute(f"CREATE TABLE IF NOT EXISTS {table} (key, {columns})")
+            index.execute(f"CREATE INDEX IF NOT EXISTS {table}_key ON {table} (key)")
+        index.execute(f"PRAGMA user_version = {VERSION}")
+        known = {key for (key,) in index.execute("SELECT key FROM cells")}
+        there = set(store.finished())
+        for table in ("cells", "methods", "quantities"):
+            gone = [(key,) for key in known - there]
+            index.executemany(f"DELETE FROM {table} WHERE key = ?", gone)
+        added, damaged = 0, []
+        for key in sorted(there - known):
+            try:
+                rows = _rows(key, store)
+            except Damaged as error:
+                damaged.append(error)
+                continue
+            for table, found in rows.items():
+                marks = ", ".join("?" * (TABLES[table].count(",") + 2))
+                index.executemany(f"INSERT INTO {table} VALUES ({marks})", found)
+            added += 1
+        index.execute("DELETE FROM attempts")
+        index.executemany(
+            "INSERT INTO attempts VALUES (?, ?, ?, ?)",
+            [
+                (key, a.status, a.reason, a.when)
+                for key in store.failures()
+                for a in store.attempts(key)
+            ],
+        )
+    return added, damaged
+
+
+def query(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of a SELECT over the tables, brought up to date first.
+
+    Raises:
+        InputError: SQLite cannot make sense of it, or it would change something.
+    """
+    refresh(store)
+    address = f"file:{quote(str(store.folder.absolute()))}/{FILE}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=60)) as index:
+        index.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        try:
+            found = index.execute(sql)
+            if found.description is None:
+                raise InputError(f"query {sql!r}: expected a SELECT")
+            names = [column[0] for column in found.description]
+            return names, found.fetchall()
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise InputError(f"query {sql!r}: {error}") from None
+
+
+def frame(folder: Path | str) -> pd.DataFrame:
+    """A pandas frame with a row a cell, method and quantity.
+
+    Args:
+        folder: of a sweep.
+    """
+    import pandas as pd
+
+    names, rows = query(Store(folder, create=False), FRAME)
+    made = pd.DataFrame(rows, columns=names)
+    made = made.loc[:, ~made.columns.duplicated()]
+    return made.astype(dict.fromkeys(("shared", "judged"), bool))
+
+
+def _usable(path: Path) -> bool:
+    """Whether there is an index of these tables, undamaged."""
+    if not path.is_file() or path.is_symlink():
+        return False
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as index:
+            (version,) = index.execute("PRAGMA user_version").fetchone()
+            (word,) = index.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError:
+        return False
+    return bool(version == VERSION and word == "ok")
+
+
+def _rows(key: str, store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """A cell's rows of every table.
+
+    Raises:
+        Damaged: a file of the cell is, or is not understood.
+    """
+    files = {}
+    for name in (CELL, "summary.json"):
+        content = store.read(key, name)
+        try:
+            files[name] = json.loads(content)
+        except ValueError:
+            raise Damaged(key, name, "is not JSON") from None
+    try:
+        own, found = files[CELL], files["summary.json"]
+        return {
+            "cells": [(key, *_cell(own, found))],
+            "methods": [
+                (key, *_method(label, entry, found))
+                for label, entry in found["methods"].items()
+            ],
+            "quantities": [(key, *row) for row in _quantities(found)],
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Damaged(key, "summary.json", f"is not understood: {error!r}") from None
+
+
+def _cell(own: Mapping[str, Any], found: Mapping[str, Any]) -> Sequence[Any]:
+    spec, data = found["spec"], found["data"]
+    return (
+        spec["name"],
+        data["name"],
+        found["model"]["name"],
+        found["weights"]["name"],
+        *(spec[name] for name in ("components", "seed", "precision")),
+        found["environment"]["device"],
+        *(spec[name] for name in ("chains", "draws")),
+        *data["shape"],
+        found["reference"],
+        found["note"],
+        json.dumps(own["choice"]),
+        own["shared"],
+        own["seconds"],
+        found["created"],
+    )
+
+
+def _method(
+    label: str, entry: Mapping[str, Any], found: Mapping[str, Any]
+) -> Sequence[Any]:
+    took, verdict = entry["time"], found["verdicts"].get(label, {})
+    run = took.get("run_s") or {}
+    return (
+        label,
+        entry["kind"],
+        entry["outcome"],
+        entry["outcome_sentence"],
+        *(
+            entry[name]
+            for name in (
+                "iterations",
+                "bound",
+                "bound_se",
+                "marginal_bound",
+                "marginal_bound_se",
+                "log_evidence",
+                "log_evidence_se",
+            )
+        ),
+        *(took.get(name) for name in ("setup_s", "trace_s", "compile_s", "first_s")),
+        *(run.get(name) for name in ("median", "min", "max")),
+        entry["ess_per_s"],
+        entry["memory_bytes"],
+        verdict.get("word"),
+        verdict.get("reason"),
+    )
+
+
+def _quantities(found: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+    held = {(row["method"], row["quantity"]): row for row in found["comparisons"]}
+    for label, entry in found["methods"].items():
+        for name, known in entry.get("quantities", {}).items():
+            row = held.get((label, name), {})
+            yield (
+                label,
+                name,
+                bool(row.get("judged", False)),
+                *(
+                    known[field]
+                    for field in (
+                        "mean",
+                        "mean_mcse",
+                        "sd",
+                        "sd_mcse",
+                        "ess_bulk",
+                        "ess_tail",
+                        "r_hat",
+                    )
+                ),
+                *(
+                    row.get(field)
+                    for field in (
+                        "mean_difference",
+                        "mean_difference_se",
+                        "sd_ratio",
+                        "sd_ratio_se",
+                        "w1",
+                        "w1_se",
+                        "w1_floor",
+                    )
+                ),
+            )
