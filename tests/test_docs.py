@@ -80,3 +80,15 @@ def test_the_summary_page_names_every_key_of_a_method():
     written = source[source.index("def summary(") :]
     for key in re.findall(r'^\s+"(\w+)":', written, re.MULTILINE):
         assert f"`{key}`" in text or f"`{key.removesuffix('_se')}`" in text, key
+
+
+def test_the_sweeps_page_has_a_grid_that_works_and_every_column():
+    from vi_bench.sweeps.grid import points, sweep_of
+    from vi_bench.sweeps.index import TABLES
+
+    (text,) = blocks("docs/sweeps.md", "toml")
+    assert len(list(points(sweep_of(tomllib.loads(text))))) == 60
+    page = (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
+    for table, columns in TABLES.items():
+        (row,) = re.findall(rf"^\| `{table}` \|.*\| (.*) \|$", page, re.MULTILINE)
+        assert row.replace(" (JSON)", "") == columns

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vi_bench.kernel import CAVIFit, cavi
     from vi_bench.result import Result
     from vi_bench.spec import Spec, read
+    from vi_bench.sweeps.index import frame
     from vi_bench.table import Table
     from vi_bench.verification import verify
 
@@ -30,6 +31,7 @@ _HOME = {
     "calibrate": "api",
     "cavi": "kernel",
     "compare": "api",
+    "frame": "sweeps.index",
     "launch": "api",
     "load": "data",
     "read": "spec",
@@ -48,6 +50,7 @@ __all__ = [
     "calibrate",
     "cavi",
     "compare",
+    "frame",
     "launch",
     "load",
     "read",

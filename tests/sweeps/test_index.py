@@ -15,7 +15,10 @@ KEYS = [f"{i:032x}" for i in range(5)]
 def summary(seed, verdict="agrees"):
     """As much of a summary.json as the table takes."""
     none = dict.fromkeys(
-        ["iterations", "bound_se", "marginal_bound", "marginal_bound_se", "log_evidence", "log_evidence_se", "ess_per_s", "memory_bytes"]
+        [
+            *("iterations", "bound_se", "marginal_bound", "marginal_bound_se"),
+            *("log_evidence", "log_evidence_se", "ess_per_s", "memory_bytes"),
+        ]
     )
     known = dict.fromkeys(("mean_mcse", "sd", "sd_mcse", "ess_bulk", "ess_tail"), 0.5)
     entry = {
