@@ -15,6 +15,7 @@ from vi_bench.comparison.measures import Distance, Summary
 from vi_bench.comparison.quantities import WEIGHT
 from vi_bench.methods.cavi import optima
 from vi_bench.mixture import centre_at
+from vi_bench.provenance import provenance
 from vi_bench.response import LinearResponse
 from vi_bench.spec import values_of
 from vi_bench.tree import to_tree
@@ -120,6 +121,7 @@ def summary(result: Result) -> dict[str, Any]:
                 "source": table.source,
             },
             "environment": result.environment,
+            "provenance": provenance(),
             "methods": {
                 label: _method(result, label, run) for label, run in result.runs.items()
             },

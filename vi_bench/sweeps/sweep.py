@@ -19,6 +19,7 @@ from typing import Any
 
 from vi_bench.data import load
 from vi_bench.errors import InputError
+from vi_bench.provenance import provenance
 from vi_bench.sweeps.grid import Point, Sweep, key_of, points, said, versions
 from vi_bench.sweeps.index import refresh
 from vi_bench.sweeps.pool import Died, Worker
@@ -389,4 +390,5 @@ def _job(store: Store, cell: Cell, shared: bool) -> dict[str, Any]:
         "sha256": cell.sha256,
         "choice": dict(cell.point.choice),
         "shared": shared,
+        "command": provenance()["command"],
     }

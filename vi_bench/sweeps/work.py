@@ -29,7 +29,8 @@ def cell(job: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         job: "folder" of the store, "key", "spec", "sha256" of the data, "choice" of the
-            grid, "shared" where other cells run at the same time.
+            grid, "shared" where other cells run at the same time, "command" that asked
+            for it.
 
     Returns:
         "status": done, there, elsewhere, failed or full, and a "reason" for the last
@@ -72,6 +73,7 @@ def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
             "choice": job["choice"],
             "spec": job["spec"],
             "shared": job["shared"],
+            "command": job["command"],
             "seconds": time.perf_counter() - begun,
         }
         text = json.dumps(known, indent=1, allow_nan=False)

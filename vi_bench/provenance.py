@@ -1,0 +1,62 @@
+"""Where a result comes from: the command, the user's repository, limits on threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+LIMITS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+    *("PJRT_NPROC", "NPROC"),
+)
+"""Variables that limit the threads of XLA and of NumPy."""
+
+PATIENCE = 5.0
+"""Seconds that git may take."""
+
+
+def provenance() -> dict[str, Any]:
+    """Plain values.
+
+    "command" is the command line's words; "git" the commit of the repository that the
+    working folder belongs to and whether something in it was changed, None without one;
+    "threads" the limits that were set.
+    """
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git": repository(Path.cwd()),
+        "threads": {name: os.environ[name] for name in LIMITS if name in os.environ},
+    }
+
+
+@cache
+def repository(folder: Path) -> dict[str, Any] | None:
+    """The commit of a folder's repository and whether it is dirty, as first seen."""
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return None
+    changed = _git(folder, "status", "--porcelain")
+    return {"commit": commit, "dirty": None if changed is None else bool(changed)}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says, or None where it says nothing of use."""
+    # a lock on the index would be in the user's way
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
