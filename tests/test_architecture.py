@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vi_bench"
 
 LAYERS = [
-    {"errors", "compiler", "provenance"},
+    {"errors", "compiler", "provenance", "terminal"},
     {"rows"},
     {"table"},
     {"contract", "data", "folder", "cluster", "checkpoint", "posteriordb", "progress"},

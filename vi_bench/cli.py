@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vi_bench.sweeps import commands
+from vi_bench.terminal import console, refuse
 
 if TYPE_CHECKING:
     from vi_bench.cluster import Cluster
@@ -140,7 +141,7 @@ def run(
         cluster = _cluster(hosts, coordinator, rank, out)
         code = _run(spec, overrides, out, overwrite, quiet, cluster, start_from)
     except InputError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except KeyboardInterrupt:
         print("interrupted before any method finished", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -198,8 +199,8 @@ def compare(
         if out is not None:
             write_comparison(found, out)
     except InputError as error:
-        _refuse(str(error))
-    print_comparison(found, _console(), quiet)
+        refuse(str(error))
+    print_comparison(found, console(), quiet)
 
 
 @app.command()
@@ -224,11 +225,11 @@ def verify(
     try:
         report = verified(method, seed=seed, limit=limit, families=chosen)
     except InputError as error:
-        _refuse(str(error))
-    console = _console()
-    console.print(verification_table(report))
+        refuse(str(error))
+    shown = console()
+    shown.print(verification_table(report))
     for line in verification_lines(report):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        shown.print(line, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(int(not report.passed))
 
 
@@ -320,17 +321,17 @@ def calibrate(
             **fields,
         )
     except InputError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None
     from vi_bench.report.calibration import calibration_lines, calibration_table
 
-    console = _console()
-    console.print(calibration_table(found))
+    shown = console()
+    shown.print(calibration_table(found))
     if not quiet:
         for line in calibration_lines(found):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            shown.print(line, markup=False, highlight=False, soft_wrap=True)
     print(f"written to {target}", file=sys.stderr)
     if found.failed:
         raise typer.Exit(1)
@@ -373,7 +374,7 @@ def list_(
             raise unknown("list", what, listed)
         rows = listed[what]()
     except InputError as error:
-        _refuse(str(error))
+        refuse(str(error))
     width = max(len(name) for name, _ in rows)
     for name, line in rows:
         print(f"{name:<{width}}  {line}")
@@ -472,13 +473,13 @@ def _run(
 
     from vi_bench.report.table import further_tables, lines
 
-    console = _console()
-    console.print(result.table())
+    shown = console()
+    shown.print(result.table())
     if not quiet:
         for beside in further_tables(result):
-            console.print(beside)
+            shown.print(beside)
         for line in lines(result):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            shown.print(line, markup=False, highlight=False, soft_wrap=True)
     print(f"written to {target}", file=sys.stderr)
     if result.interrupted:
         return 130
@@ -518,21 +519,6 @@ def _cluster(
     if not is_child():
         cluster.check()
     return cluster
-
-
-def _console() -> Any:
-    """Where results go; wide for files and pipes, where nothing else is known."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        return Console(width=150)
-    return console
-
-
-def _refuse(message: str) -> NoReturn:
-    print(f"vi-bench: {message}", file=sys.stderr)
-    raise typer.Exit(2)
 
 
 def main() -> None:

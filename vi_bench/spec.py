@@ -218,16 +218,25 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
     else:
         known = [*catalogue.experiments(), "a .toml file"]
         raise unknown("experiment", what, known)
+    where = f"spec {what!r}"
+    return make(_merged(read_toml(path, where), overrides), where)
+
+
+def read_toml(path: Path, where: str) -> dict[str, Any]:
+    """What a TOML file says, its "name" by default the file's own.
+
+    Raises:
+        InputError: it is missing, cannot be read, or is not TOML.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"spec {what!r}: there is no such file") from None
+        raise InputError(f"{where}: there is no such file") from None
     except OSError as error:
-        raise InputError(f"spec {what!r}: {error.strerror}") from None
+        raise InputError(f"{where}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"spec {what!r}: is not valid TOML: {error}") from None
-    values = {"name": path.stem} | values
-    return make(_merged(values, overrides), f"spec {what!r}")
+        raise InputError(f"{where}: is not valid TOML: {error}") from None
+    return {"name": path.stem} | values
 
 
 def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

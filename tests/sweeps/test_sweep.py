@@ -203,16 +203,38 @@ def test_a_sweep_killed_at_any_moment_goes_on_as_if_undisturbed(tmp_path, kills)
     found, _ = run(seeds(*listed), tmp_path / "s")
     assert found.ended == count + 1
     assert not found.failed
-    # a worker whose sweep is dead may still be at its last cell
-    ended = time.monotonic() + 10
-    while len(made := cells(tmp_path / "s")) < count + 1 and time.monotonic() < ended:
-        time.sleep(0.1)
+    made = cells(tmp_path / "s")
     assert sorted(c["seed"] for c in made) == sorted(listed)
     undisturbed, _ = run(seeds(*listed), tmp_path / "calm")
     assert undisturbed.done == count + 1
     assert set(Store(tmp_path / "s").finished()) == set(
         Store(tmp_path / "calm").finished()
     )
+
+
+def test_workers_end_with_their_sweep(tmp_path):
+    spec = tmp_path / "s.toml"
+    spec.write_text(f'name = "s"\n[grid]\nseed = [0, {STUCK}]\n')
+    sweep = begin(tmp_path, spec)
+    ended = time.monotonic() + 60
+
+    def until(there):
+        while not there():
+            assert time.monotonic() < ended
+            time.sleep(0.05)
+
+    store = tmp_path / "s"
+    until(lambda: (store / "cells").is_dir() and len(list(Store(store).finished())))
+    (key,) = {c.key for c in plan(seeds(STUCK), lambda name: "cpu")}
+
+    def free():
+        with Store(store).claim(key) as mine:
+            return mine
+
+    until(lambda: not free())
+    sweep.kill()
+    sweep.wait()
+    until(free)
 
 
 def test_two_sweeps_at_once_lose_no_cell_and_make_none_twice(tmp_path):

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from vi_bench.terminal import refuse
 
 if TYPE_CHECKING:
     from vi_bench.sweeps.sweep import Progress, Tell
@@ -75,7 +77,7 @@ def sweep(
                 tell=tell,
             )
     except InputError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except Full as full:
         print(f"vi-bench: {full}; the same command goes on", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -102,7 +104,7 @@ def status(
         store = Store(folder, create=False)
         found = known(store)
     except InputError as error:
-        _refuse(str(error))
+        refuse(str(error))
     for one in found:
         print(
             f"{one.name}: {one.cells} cells, {one.done} done, "
@@ -139,7 +141,7 @@ def query(
     try:
         names, rows = asked(Store(folder, create=False), sql)
     except InputError as error:
-        _refuse(str(error))
+        refuse(str(error))
     if csv:
         from csv import writer
 
@@ -170,7 +172,7 @@ def reindex(
     try:
         added, damaged = refresh(Store(folder, create=False), anew=True)
     except InputError as error:
-        _refuse(str(error))
+        refuse(str(error))
     print(f"{added} cells")
     for one in damaged:
         print(one)
@@ -226,8 +228,3 @@ def _shown(quiet: bool) -> Iterator[Tell]:
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         yield tell
-
-
-def _refuse(message: str) -> NoReturn:
-    print(f"vi-bench: {message}", file=sys.stderr)
-    raise typer.Exit(2)

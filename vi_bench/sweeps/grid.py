@@ -22,7 +22,6 @@ import copy
 import hashlib
 import itertools
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -32,7 +31,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from vi_bench.errors import InputError, unknown
-from vi_bench.spec import Spec, choose, make, validated
+from vi_bench.spec import Spec, choose, make, read_toml, validated
 
 MOST = 1_000_000
 """Combinations of a grid, at most."""
@@ -92,15 +91,7 @@ def read_sweep(path: Path | str) -> Sweep:
         InputError: the file is missing, not TOML, or says what is not understood.
     """
     where = f"sweep {str(path)!r}"
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{where}: there is no such file") from None
-    except OSError as error:
-        raise InputError(f"{where}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: is not valid TOML: {error}") from None
-    return sweep_of({"name": Path(path).stem} | values, where)
+    return sweep_of(read_toml(Path(path), where), where)
 
 
 def sweep_of(values: Mapping[str, Any], where: str = "sweep") -> Sweep:

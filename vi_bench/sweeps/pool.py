@@ -48,7 +48,10 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
-            env=os.environ | {"PYTHONPATH": path},
+            # workers that share a card must not take all of its memory each
+            env={"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+            | os.environ
+            | {"PYTHONPATH": path},
             start_new_session=True,
         )
         self.since = 0.0

@@ -245,8 +245,15 @@ class _Crew:
         """The kind of a device, by asking a worker: this process loads no JAX."""
         if not self.workers:
             self.workers.append(Worker())
-        self.workers[0].give({"device": name})
-        found = self.workers[0].answer()
+        worker = self.workers[0]
+        worker.devices = 1  # once JAX is asked a processor cannot be split any more
+        worker.give({"device": name})
+        try:
+            found = worker.answer()
+        except Died as died:
+            raise InputError(
+                f"device {name!r} could not be asked for: {died}"
+            ) from None
         if "refused" in found:
             raise InputError(found["refused"])
         return str(found["kind"])

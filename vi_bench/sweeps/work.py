@@ -3,7 +3,7 @@
 It is started by `vi_bench.sweeps.pool`, reads a job a line from its standard input and
 answers each by a line on what was its standard output; what libraries print goes to
 standard error. It writes a finished cell into the store itself: if it or its parent
-dies later, the cell is there.
+dies later, the cell is there. It ends with its parent.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any
 from vi_bench.errors import InputError
 from vi_bench.spec import Spec
 from vi_bench.sweeps.store import Full, Store
+
+LOOK = 0.5
+"""Seconds between two looks at whether the parent lives."""
 
 CELL = "cell.json"
 """A cell's own file beside those of a run."""
@@ -90,8 +94,20 @@ def device_kind(name: str) -> dict[str, Any]:
         return {"refused": str(error)}
 
 
+def end_with(parent: int) -> None:
+    """End this process, whatever it is at, when its parent is no more."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
-    """Answer jobs until there are no more."""
+    """Answer jobs until there are no more, or nobody asks."""
+    end_with(os.getppid())
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     for line in sys.stdin:
