@@ -57,6 +57,9 @@ class Entry:
 
 _added: dict[str, dict[str, Entry]] = {"model": {}, "method": {}}
 
+_files: dict[tuple[Plugin, str], str] = {}
+"""Kind and path -> SHA-256 of what was added by file."""
+
 
 def entries(kind: Plugin) -> dict[str, Entry]:
     """All of a kind by name: shipped, entry points, what was added."""
@@ -142,7 +145,32 @@ def add_file(kind: Plugin, file: Path) -> str:
     def load() -> Any:
         return _offered(kind, _module(file.resolve(), source, digest), str(file))
 
-    return _add(kind, Entry(_dashed(file.stem), file.name, summary, load, digest))
+    name = _add(kind, Entry(_dashed(file.stem), file.name, summary, load, digest))
+    _files[kind, str(file.resolve())] = digest
+    return name
+
+
+def files() -> list[tuple[Plugin, str, str]]:
+    """Kind, path and SHA-256 of every file that was added, for other processes."""
+    return [(kind, path, digest) for (kind, path), digest in _files.items()]
+
+
+def add_files(wanted: Iterable[tuple[Plugin, str, str]]) -> None:
+    """Add what another process has added by file, unless it is there.
+
+    Raises:
+        InputError: a file is not what it was.
+    """
+    for kind, path, digest in wanted:
+        if _files.get((kind, path)) == digest:
+            continue
+        try:
+            there = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(f"{kind} {path!r}: {error.strerror}") from None
+        if there != digest:
+            raise InputError(f"{kind} {path!r} changed since the sweep was begun")
+        add_file(kind, Path(path))
 
 
 def function(where: str) -> Callable[..., Any]:

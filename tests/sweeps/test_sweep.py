@@ -1,5 +1,6 @@
 """Sweeps: whatever befalls a cell, a worker or the sweep, the others get finished."""
 
+import hashlib
 import json
 import os
 import random as chance
@@ -22,6 +23,7 @@ from tests.sweeps.stand_in import (
     SLOW,
     STUCK,
 )
+from vi_bench import catalogue
 from vi_bench.errors import InputError
 from vi_bench.sweeps import pool
 from vi_bench.sweeps.grid import sweep_of
@@ -145,6 +147,13 @@ def test_data_that_are_not_there_are_refused_before_anything_is_written(tmp_path
     with pytest.raises(InputError, match="nowhere"):
         run_sweep(seeds(0, data="nowhere.csv"), tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_code_that_changed_meanwhile_is_not_run(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("raise SystemExit('run')\n")
+    with pytest.raises(InputError, match=r"mine\.py' changed since"):
+        catalogue.add_files([("method", str(file), "0" * 64)])
 
 
 def test_cells_with_one_answer_are_one_cell(tmp_path):
@@ -279,38 +288,49 @@ def test_a_grid_of_real_runs_by_the_command_line(tmp_path):
     spec = tmp_path / "tiny.toml"
     spec.write_text(
         "[base]\ndraws = 20\nrepeats = 1\ncomponents = 2\n"
-        "reference = 'cavi'\nmethods = { cavi = { restarts = 1 } }\n"
+        "reference = 'mine'\nmethods = { mine = { restarts = 1 } }\n"
         '[grid]\ndata = ["galaxies"]\nseed = [0, 1]\n'
     )
-    done = vi_bench("sweep", spec, "--out", tmp_path / "s", "--jobs", "1")
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        '"""CAVI again."""\nfrom vi_bench.methods.cavi import CAVI\n\n\n'
+        "class METHOD(CAVI):\n    pass\n"
+    )
+    asked = ("sweep", spec, "--out", tmp_path / "s", "--jobs", "1")
+    refused = vi_bench(*asked)
+    assert refused.returncode == 2
+    assert "unknown method 'mine'" in refused.stderr
+    done = vi_bench(*asked, "--method", mine)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"2 cells: 2 done; in {tmp_path / 's'}\n"
     store = Store(tmp_path / "s", create=False)
     for key in store.finished():
         files = store.manifest(key)
-        assert set(files) == {"cavi.nc", "cell.json", "summary.json"}
+        assert set(files) == {"mine.nc", "cell.json", "summary.json"}
         known = json.loads(store.read(key, "cell.json"))
         summary = json.loads(store.read(key, "summary.json"))
         assert known["choice"]["seed"] == summary["spec"]["seed"]
-        assert summary["methods"]["cavi"]["outcome"] == "converged"
+        assert summary["methods"]["mine"]["outcome"] == "converged"
         assert known["shared"] is False
+        (plugin,) = summary["plugins"]
+        assert plugin["sha256"] == hashlib.sha256(mine.read_bytes()).hexdigest()
     done = vi_bench("status", tmp_path / "s", "--check")
     whole = "tiny: 2 cells, 2 done, 0 failed, 0 not yet\nevery byte is as written\n"
     assert done.stdout == whole
-    damaged = store.path(key) / "cavi.nc"
+    damaged = store.path(key) / "mine.nc"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     done = vi_bench("status", tmp_path / "s", "--check")
     assert done.returncode == 1
-    assert f"cell {key}: cavi.nc has " in done.stdout
+    assert f"cell {key}: mine.nc has " in done.stdout
 
     sql = "SELECT seed, method, verdict FROM methods JOIN cells USING (key) ORDER BY 1"
     done = vi_bench("query", tmp_path / "s", sql, "--csv")
-    assert done.stdout == "seed,method,verdict\n0,cavi,\n1,cavi,\n"
+    assert done.stdout == "seed,method,verdict\n0,mine,\n1,mine,\n"
     assert "seed  method" in vi_bench("query", tmp_path / "s", sql).stdout
     found = frame(tmp_path / "s")
     assert set(found["seed"]) == {0, 1}
-    assert set(found["quantity"]) == set(summary["methods"]["cavi"]["quantities"])
+    assert set(found["quantity"]) == set(summary["methods"]["mine"]["quantities"])
     one = found[(found["key"] == key) & (found["quantity"] == "log joint")].iloc[0]
-    known = summary["methods"]["cavi"]["quantities"]["log joint"]
+    known = summary["methods"]["mine"]["quantities"]["log joint"]
     assert (one["mean"], one["sd_mcse"]) == (known["mean"], known["sd_mcse"])
-    assert one["bound"] == summary["methods"]["cavi"]["bound"]
+    assert one["bound"] == summary["methods"]["mine"]["bound"]

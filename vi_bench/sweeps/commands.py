@@ -22,6 +22,13 @@ def sweep(
         Path | None,
         typer.Option(help="Folder of the results; by default results/NAME."),
     ] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder whose .py files are models too.")
+    ] = None,
+    method: Annotated[
+        list[Path] | None,
+        typer.Option(help="A .py file that defines METHOD, named by its stem."),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Cells at once; by default one a core.")
     ] = None,
@@ -52,12 +59,17 @@ def sweep(
     ] = False,
 ) -> None:
     """Run a grid of specs; what is finished stays so, the same command goes on."""
+    from vi_bench import catalogue
     from vi_bench.errors import InputError
     from vi_bench.sweeps.grid import read_sweep
     from vi_bench.sweeps.store import Full
     from vi_bench.sweeps.sweep import foresee, run_sweep
 
     try:
+        if models is not None:
+            catalogue.add_folder(models)
+        for path in method or []:
+            catalogue.add_file("method", path)
         asked = read_sweep(spec)
         target = out or Path("results") / asked.name
         part = _part(shard)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vi_bench import catalogue
 from vi_bench.data import load
 from vi_bench.errors import InputError
 from vi_bench.provenance import provenance
@@ -398,4 +399,5 @@ def _job(store: Store, cell: Cell, shared: bool) -> dict[str, Any]:
         "choice": dict(cell.point.choice),
         "shared": shared,
         "command": provenance()["command"],
+        "plugins": catalogue.files(),
     }

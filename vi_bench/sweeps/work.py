@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vi_bench import catalogue
 from vi_bench.errors import InputError
 from vi_bench.spec import Spec
 from vi_bench.sweeps.store import Full, Store
@@ -34,7 +35,7 @@ def cell(job: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         job: "folder" of the store, "key", "spec", "sha256" of the data, "choice" of the
             grid, "shared" where other cells run at the same time, "command" that asked
-            for it.
+            for it, "plugins" of `catalogue.files`.
 
     Returns:
         "status": done, there, elsewhere, failed or full, and a "reason" for the last
@@ -64,6 +65,7 @@ def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
     from vi_bench.api import launch
     from vi_bench.data import load
 
+    catalogue.add_files(job["plugins"])
     spec = Spec(**job["spec"])
     table = load(spec.data, stream=spec.stream)
     if table.sha256 != job["sha256"]:
