@@ -125,6 +125,33 @@ def write_cases(found: Sequence[Case], out: Path | None, name: str) -> None:
     write({"cases": list(cases.values())}, out, name)
 
 
+def run_cases(
+    what: str | None,
+    name: str,
+    rounds: int,
+    cases: Sequence[Case],
+    small: Case,
+    show: Callable[[Case], None],
+    arguments: Sequence[str] | None,
+) -> None:
+    """Run named cases, each in a process of its own, show and write what was found.
+
+    `small` is what makes a case quick; a case may have "rounds" of its own.
+    """
+    given = options(what, name, rounds, cases).parse_args(arguments)
+    found = []
+    for case in cases:
+        if case["name"] not in given.only:
+            continue
+        if given.quick:
+            case = case | small
+        own = case.get("rounds", given.rounds)
+        found.append(alone(f"benchmarks.{name}", case, own))
+        show(found[-1])
+    if not given.quick:
+        write_cases(found, given.out, name)
+
+
 def described() -> dict[str, Any]:
     """Processor, cores and versions; no name and no path."""
     import jax

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import Case, alone, measure, options, ratios, said, write_cases
+from benchmarks.measure import Case, measure, ratios, run_cases, said
 
 NEAR, CLOSE = 1e-3, 1e-10
 """Gaps, relative to the ELBO."""
@@ -232,24 +232,17 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run both, print the ratios, write what was found."""
-    parser = options(__doc__, "optimum", 5, CASES)
-    given = parser.parse_args(arguments)
-    found = []
-    for case in CASES:
-        if case["name"] not in given.only:
-            continue
-        if given.quick:
-            small = "simulate:K=3,d=2,N=5000,separation=2,seed=0"
-            case = case | {"data": small, "K": 3, "most": 200}
-        result = alone("benchmarks.optimum", case, given.rounds)
-        found.append(result)
-        print(case["name"])
-        for row in result.get("starts") or result["runs"].items():
-            print(f"    {row}")
-        for name, values in result["ratios"].items():
-            print(f"    {name}: {said(values)}", flush=True)
-    if not given.quick:
-        write_cases(found, given.out, "optimum")
+    small = {"data": "simulate:K=3,d=2,N=5000,separation=2,seed=0", "K": 3, "most": 200}
+    run_cases(__doc__, "optimum", 5, CASES, small, show, arguments)
+
+
+def show(found: Case) -> None:
+    """Print what was found of a case."""
+    print(found["name"])
+    for row in found.get("starts") or found["runs"].items():
+        print(f"    {row}")
+    for name, values in found["ratios"].items():
+        print(f"    {name}: {said(values)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,15 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.measure import (
-    Case,
-    alone,
-    options,
-    ratios,
-    said,
-    spread,
-    write_cases,
-)
+from benchmarks.measure import Case, ratios, run_cases, said, spread
 
 CHAINS = 4
 AS_XLA_COMES = {
@@ -323,26 +315,18 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Sample every case, print scores and ratios, write what was found."""
-    parser = options(__doc__, "samplers", 3, CASES)
-    given = parser.parse_args(arguments)
-    found = []
-    for case in CASES:
-        if case["name"] not in given.only:
-            continue
-        if given.quick:
-            small = {"draws": 20, "data": "simulate:K=3,d=2,N=100,seed=0", "K": 3}
-            case = case | small | {"rounds": 1}
-        rounds = case.get("rounds", given.rounds)
-        result = alone("benchmarks.samplers", case, rounds)
-        found.append(result)
-        print(f"{case['name']}: N = {result['N']}, K = {case['K']}, d = {result['d']}")
-        for name, runs in result["runs"].items():
-            middle = {k: spread([r[k] for r in runs])[1] for k in runs[0]}
-            print(f"    {name}:", ", ".join(f"{k} {v:.3g}" for k, v in middle.items()))
-        for name, values in result["ratios"].items():
-            print(f"    ESS/s, {name}: {said(values)}", flush=True)
-    if not given.quick:
-        write_cases(found, given.out, "samplers")
+    small = {"data": "simulate:K=3,d=2,N=100,seed=0", "K": 3, "draws": 20, "rounds": 1}
+    run_cases(__doc__, "samplers", 3, CASES, small, show, arguments)
+
+
+def show(found: Case) -> None:
+    """Print what was found of a case."""
+    print(f"{found['name']}: N = {found['N']}, K = {found['K']}, d = {found['d']}")
+    for name, runs in found["runs"].items():
+        middle = {k: spread([r[k] for r in runs])[1] for k in runs[0]}
+        print(f"    {name}:", ", ".join(f"{k} {v:.3g}" for k, v in middle.items()))
+    for name, values in found["ratios"].items():
+        print(f"    ESS/s, {name}: {said(values)}", flush=True)
 
 
 if __name__ == "__main__":

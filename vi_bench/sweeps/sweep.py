@@ -50,7 +50,7 @@ class Progress:
     Attributes:
         cells: of this sweep, or of this shard of it.
         there: finished before it began.
-        done: by it; `seconds` of each.
+        done: by it.
         failed: by it, by key: why.
         left: failed before and not tried again.
         elsewhere: being made by another process.
@@ -59,7 +59,6 @@ class Progress:
     cells: int
     there: int = 0
     done: int = 0
-    seconds: list[float] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     left: int = 0
     elsewhere: int = 0
@@ -355,7 +354,6 @@ class _Crew:
         match found["status"]:
             case "done":
                 progress.done += 1
-                progress.seconds.append(found["seconds"])
                 tell(progress, "")
             case "there":
                 progress.there += 1

@@ -58,7 +58,7 @@ def cell(job: Mapping[str, Any]) -> dict[str, Any]:
                 reason = f"{type(error).__name__}: {reason}"
             store.fail(key, "failed", reason, seconds=time.perf_counter() - begun)
             return {"status": "failed", "reason": reason}
-    return {"status": "done", "seconds": time.perf_counter() - begun}
+    return {"status": "done"}
 
 
 def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
