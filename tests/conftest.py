@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from jaxtyping import install_import_hook
 
@@ -14,6 +13,8 @@ hook = install_import_hook([f"vi_bench.{m}" for m in CHECKED], "beartype.beartyp
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+from vi_bench.environment import forget_programs  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 # many tests run the same programs: both workers share what one of them has compiled
@@ -42,16 +43,6 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     jax.config.update(name, before)
     forget_programs()
-
-
-def forget_programs(most: int = 20_000) -> None:
-    """Drop compiled programs where their memory maps come near the system's 65,530.
-
-    Beyond that JAX's compiler ends the process by a segmentation fault.
-    """
-    maps = Path("/proc/self/maps")
-    if maps.is_file() and len(maps.read_bytes().splitlines()) > most:
-        jax.clear_caches()
 
 
 @pytest.fixture

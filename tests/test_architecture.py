@@ -41,7 +41,7 @@ LAYERS = [
     {"result", "record", "report", "predictive"},
     {"runner"},
     {"api", "testing"},
-    {"sweeps"},
+    {"sweeps", "repeat"},
     {"cli"},
 ]
 """Lowest first; a module imports only from its own layer and from lower ones."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vi_bench.errors import InputError
     from vi_bench.external import read_draws
     from vi_bench.kernel import CAVIFit, cavi
+    from vi_bench.repeat import rerun
     from vi_bench.result import Result
     from vi_bench.spec import Spec, read
     from vi_bench.sweeps.index import frame
@@ -36,6 +37,7 @@ _HOME = {
     "load": "data",
     "read": "spec",
     "read_draws": "external",
+    "rerun": "repeat",
     "run": "api",
     "simulate": "api",
     "verify": "verification",
@@ -55,6 +57,7 @@ __all__ = [
     "load",
     "read",
     "read_draws",
+    "rerun",
     "run",
     "simulate",
     "verify",

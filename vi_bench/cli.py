@@ -337,6 +337,41 @@ def calibrate(
         raise typer.Exit(1)
 
 
+@app.command()
+def rerun(
+    folder: Annotated[
+        Path, typer.Argument(help="Of a run; or of a sweep's cell, cells/ab/KEY.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="The .py file of the run's own model.")
+    ] = None,
+    method: Annotated[
+        list[Path] | None, typer.Option(help="The .py file of a method of its own.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to keep the second run in.")
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress; only what was found.")
+    ] = False,
+) -> None:
+    """Repeat a run from its folder: exit 0 if the numbers are the same, 1 if not."""
+    from vi_bench.errors import InputError
+    from vi_bench.repeat import rerun as repeated
+
+    try:
+        _load_plugins(str(model) if model else None, None, method or [])
+        found = repeated(folder, out=out, progress=not quiet)
+    except InputError as error:
+        refuse(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; nothing was kept", file=sys.stderr)
+        raise typer.Exit(130) from None
+    for line in found.lines():
+        print(line)
+    raise typer.Exit(int(not found.same))
+
+
 def _named_draws(paths: list[str]) -> dict[str, str]:
     """Label -> path: the file's name without its ending where that is unambiguous."""
     from vi_bench.errors import InputError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -260,6 +261,14 @@ class Stage:
     done: Callable[[Any], bool] | None = None
     part_of_inference: bool = True
     keep: Callable[[Any], Mapping[str, Array]] | None = None
+
+
+remembered = lru_cache(maxsize=32)
+"""For functions that make stages from settings and shapes alone.
+
+JAX compiles a function once in a process: from one data set or seed to the next equal
+settings get the same stages, and with them programs that are ready.
+"""
 
 
 @runtime_checkable

@@ -74,6 +74,16 @@ def find_mesh(kind: str, number: int) -> Mesh | None:
     return Mesh(np.array(there[:number]), ("rows",))
 
 
+def forget_programs(most: int = 20_000) -> None:
+    """Drop compiled programs where their memory maps come near the system's 65,530.
+
+    Beyond that JAX's compiler ends the process by a segmentation fault.
+    """
+    maps = Path("/proc/self/maps")
+    if maps.is_file() and len(maps.read_bytes().splitlines()) > most:
+        jax.clear_caches()
+
+
 @cache
 def products_are_right() -> bool:
     """Whether XLA's CPU multiplies a batch of matrices with a broadcast number right.
@@ -130,6 +140,7 @@ def describe(device: jax.Device, precision: int) -> dict[str, Any]:
     }
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -78,7 +78,7 @@ def _read_netcdf(path: Path) -> DataTree:
             f"draws {str(path)!r}: not an HDF5 file; expected netCDF-4, as ArviZ "
             "writes it"
         )
-    return _read_tree(path, engine="h5netcdf")
+    return _read_tree(path, engine="netcdf4")
 
 
 def _read_tree(path: Path, **options: Any) -> DataTree:

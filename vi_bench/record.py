@@ -241,7 +241,8 @@ def ess_per_second(result: Result, label: str) -> float | None:
     return found.min_ess(label) / steady["median"] if steady else None
 
 
-def _summary(s: Summary) -> dict[str, float]:
+def summarised(s: Summary) -> dict[str, float]:
+    """A quantity's summary as plain values."""
     return {
         "mean": s.mean.value,
         "mean_mcse": s.mean.se,
@@ -280,7 +281,7 @@ def posterior(found: Comparison, label: str) -> dict[str, Any]:
         },
         "modes": [dataclasses.asdict(mode) for mode in found.modes[label]],
         "elpd": elpd(found, label),
-        "quantities": {n: _summary(s) for n, s in found.summaries[label].items()},
+        "quantities": {n: summarised(s) for n, s in found.summaries[label].items()},
     }
 
 

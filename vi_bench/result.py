@@ -56,7 +56,8 @@ class MethodRun:
     @property
     def usable(self) -> bool:
         """Whether there are finite draws to compare."""
-        return self.draws is not None and self.outcome.status != "not finite"
+        useless = self.outcome.status in ("not finite", "failed")
+        return self.draws is not None and not useless
 
     @property
     def log_joint(self) -> np.ndarray | None:
@@ -190,7 +191,9 @@ class Result:
         """Write summary.json, a DataTree per method and the figures into a folder."""
         target = Path(folder)
         for label, tree in self.posterior.items():
-            tree.to_netcdf(target / f"{label}.nc", engine="h5netcdf")
+            # into memory first: the library reports a full disk as any other error
+            content = tree.to_netcdf(None, engine="netcdf4")
+            (target / f"{label}.nc").write_bytes(content)
         if figures:
             self.figures(target)
         text = json.dumps(self.summary, indent=2, allow_nan=False)

@@ -28,7 +28,7 @@ class StageTime:
     Attributes:
         trace_s: Python to StableHLO.
         compile_s: StableHLO to machine code, or loading it from the cache.
-        compile_cached: whether the persistent cache had it.
+        compile_cached: whether the persistent cache had it, or this process.
         first_s: the first run.
         runs_s: every steady run.
         calls: how often the program was called in a run.
@@ -98,10 +98,10 @@ def run_stage(
     begun = time.perf_counter()
     lowered = jitted.lower(key, mixture, carry)
     traced = time.perf_counter()
-    with _cache_hits() as hits:
+    with _compilations() as made:
         program = lowered.compile()
     compiled = time.perf_counter()
-    timed = StageTime(traced - begun, compiled - traced, bool(hits))
+    timed = StageTime(traced - begun, compiled - traced, not any(made))
     timed.part_of_inference = stage.part_of_inference
     _describe(program, timed)
 
@@ -173,16 +173,27 @@ def _describe(program: Any, timed: StageTime) -> None:
 
 
 @contextmanager
-def _cache_hits() -> Iterator[list[str]]:
-    """Collects the persistent compilation cache's hits while it is open."""
-    hits: list[str] = []
+def _compilations() -> Iterator[list[bool]]:
+    """Collects what is compiled while it is open: whether anew, or read from the cache.
 
-    def listen(event: str, **_: Any) -> None:
+    What this process has already is neither.
+    """
+    hits: list[str] = []
+    made: list[bool] = []
+
+    def on_event(event: str, **_: Any) -> None:
         if event == "/jax/compilation_cache/cache_hits":
             hits.append(event)
 
-    jax.monitoring.register_event_listener(listen)
+    def on_duration(event: str, duration_secs: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            made.append(not hits)
+            hits.clear()
+
+    jax.monitoring.register_event_listener(on_event)
+    jax.monitoring.register_event_duration_secs_listener(on_duration)
     try:
-        yield hits
+        yield made
     finally:
-        jax.monitoring.unregister_event_listener(listen)
+        jax.monitoring.unregister_event_listener(on_event)
+        jax.monitoring.unregister_event_duration_listener(on_duration)

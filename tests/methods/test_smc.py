@@ -84,13 +84,22 @@ def test_moves_that_are_not_accepted_are_suspect():
         "last_acceptance": np.array([0.8, 0.1]),
         "steps": np.array([9, 11]),
     }
-    outcome = SMC().outcome(Draws({}, {}, None, {}, report))
-    assert outcome.status == "suspect"
-    assert "10% of the last moves" in outcome.sentence
+    particles = np.arange(2 * 100 * 3.0).reshape(2, 100, 3)
+
+    def outcome():
+        return SMC().outcome(Draws({"mu": particles}, {}, None, {}, report))
+
+    assert outcome().status == "suspect"
+    assert "10% of the last moves" in outcome().sentence
     report["last_acceptance"][1] = 0.7
-    assert SMC().outcome(Draws({}, {}, None, {}, report)).status == "sampled"
+    assert outcome().status == "sampled"
+    particles[1, 4:] = particles[1, 4]
+    assert outcome().status == "sampled"
+    particles[1, 3:] = particles[1, 3]
+    assert outcome().status == "failed"
+    assert "4 distinct particles of 100 are left" in outcome().sentence
     report["log_evidence"] = np.array(np.nan)
-    assert SMC().outcome(Draws({}, {}, None, {}, report)).status == "not finite"
+    assert outcome().status == "not finite"
 
 
 def test_prior_and_likelihood_make_up_the_density_that_nuts_takes():

@@ -6,7 +6,7 @@ McAuliffe (2017), algorithm 2, for any conjugate family and in d dimensions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import jax
@@ -17,7 +17,15 @@ from jaxtyping import Array
 
 from vi_bench import starts
 from vi_bench.checkpoint import LEAF, read_leaves
-from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage
+from vi_bench.contract import (
+    Draws,
+    Key,
+    Kind,
+    Outcome,
+    Problem,
+    Stage,
+    remembered,
+)
 from vi_bench.errors import InputError
 from vi_bench.iterate import (
     CONVERGED,
@@ -90,26 +98,30 @@ class CAVI(InFactors):
         if self.start == "stochastic":
             _stochastic.check(problem.mixture)
         mixture = problem.mixture
-        first = None
-        if self.start.endswith(CHECKPOINT):
-            first = stored_point(self.start, mixture)
         slice_ = TERMS / max(mixture.rows * mixture.components, 1)
         shape = (problem.chains, problem.draws)
-        return self.stages(shape, int(np.clip(slice_, 1, SLICE)), first)
+        start, *others = self.stages(shape, int(np.clip(slice_, 1, SLICE)))
+        if self.start.endswith(CHECKPOINT):
+            first = stored_point(self.start, mixture)
+            usual = start.run
+            start = replace(
+                start, run=lambda key, mixture, _: usual(key, mixture, first)
+            )
+        return (start, *others)
 
-    def stages(
-        self, shape: tuple[int, int], slice_: int = SLICE, first: Factors | None = None
-    ) -> tuple[Stage, ...]:
+    @remembered
+    def stages(self, shape: tuple[int, int], slice_: int = SLICE) -> tuple[Stage, ...]:
         """The stages for (chains, draws); they hold no data.
+
+        What the first one is given, if anything, is where the first restart starts.
 
         Args:
             shape: of the draws.
             slice_: iterations of every restart in one call.
-            first: where the first restart starts.
         """
         begun = warmed_up if self.start == "stochastic" else start_point
 
-        def start(key: Key, mixture: Mixture, _: Any) -> Ascent:
+        def start(key: Key, mixture: Mixture, first: Factors | None) -> Ascent:
             points = over_lanes(
                 lambda kind, key: begun(kind, key, mixture),
                 jnp.arange(self.restarts) >= (self.restarts + 1) // 2,

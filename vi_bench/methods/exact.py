@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage
+from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage, remembered
 from vi_bench.enumeration import lattice, marginals, single, subsets
 from vi_bench.enumeration.posterior import Posterior
 from vi_bench.errors import NotApplicable
@@ -37,8 +37,12 @@ class Exact:
         """
         way, _ = cost(problem.mixture)
         grid = lattice_of(problem.mixture) if way == "lattice" else None
-        shape = (problem.chains, problem.draws)
+        return self._stages(way, grid, (problem.chains, problem.draws))
 
+    @remembered
+    def _stages(
+        self, way: str, grid: lattice.Grid | None, shape: tuple[int, int]
+    ) -> tuple[Stage, ...]:
         def enumerate_states(_: Key, mixture: Mixture, __: Any) -> Posterior:
             if way == "single":
                 return single.conjugate_posterior(mixture)

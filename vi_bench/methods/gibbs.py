@@ -29,6 +29,7 @@ from vi_bench.contract import (
     Parameters,
     Problem,
     Stage,
+    remembered,
 )
 from vi_bench.errors import NotApplicable
 from vi_bench.iterate import over_lanes
@@ -86,13 +87,17 @@ class Gibbs:
         Raises:
             NotApplicable: the family has no Gibbs step.
         """
-        draws = problem.draws
-        part = -(-draws // min(PARTS, draws))
         if not isinstance(problem.mixture.family, GibbsStep):
             raise NotApplicable(
                 "the family has no `resample`, its parameters given the assignments: "
                 "use smc or nuts"
             )
+        last = "evidence" if has_evidence(problem.mixture) else "collect"
+        return self._stages(problem.chains, problem.draws, last)
+
+    @remembered
+    def _stages(self, chains: int, draws: int, last: str) -> tuple[Stage, ...]:
+        part = -(-draws // min(PARTS, draws))
 
         def warm_up(key: Key, mixture: Mixture, _: Any) -> Chain:
             def chain(key: Key) -> Chain:
@@ -102,21 +107,20 @@ class Gibbs:
                 )
                 return empty_chain(theta, draws)
 
-            return over_lanes(chain, jax.random.split(key, problem.chains))
+            return over_lanes(chain, jax.random.split(key, chains))
 
-        def sample(key: Key, mixture: Mixture, chains: Chain) -> Chain:
-            keys = jax.random.split(key, problem.chains)
+        def sample(key: Key, mixture: Mixture, so_far: Chain) -> Chain:
+            keys = jax.random.split(key, chains)
             return over_lanes(
-                lambda key, chain: self._extend(key, mixture, chain, part), keys, chains
+                lambda key, chain: self._extend(key, mixture, chain, part), keys, so_far
             )
 
-        def collect(key: Key, mixture: Mixture, chains: Chain) -> Draws:
+        def collect(key: Key, mixture: Mixture, whole: Chain) -> Draws:
             report = {}
             if has_evidence(mixture):
-                report = chib(key, mixture, chains.kept)
-            return Draws(chains.kept, {}, None, {}, report)
+                report = chib(key, mixture, whole.kept)
+            return Draws(whole.kept, {}, None, {}, report)
 
-        last = "evidence" if has_evidence(problem.mixture) else "collect"
         return (
             Stage("warmup", warm_up),
             Stage("sample", sample, calls=-(-draws // part)),

@@ -20,7 +20,16 @@ from jax import lax
 from jax.nn import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
+from vi_bench.contract import (
+    Draws,
+    Key,
+    Kind,
+    Outcome,
+    Parameters,
+    Problem,
+    Stage,
+    remembered,
+)
 from vi_bench.iterate import over_lanes
 from vi_bench.methods._particles import (
     constrained,
@@ -92,9 +101,12 @@ class Nested:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """Draw the live points, shrink (in slices), draw, simulate the volumes."""
+        return self._stages(problem.chains, problem.draws)
 
+    @remembered
+    def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
         def start(key: Key, mixture: Mixture, _: Any) -> Run:
-            keys = jax.random.split(key, problem.chains)
+            keys = jax.random.split(key, chains)
             return over_lanes(lambda key: self._begin(key, mixture), keys)
 
         def shrink(key: Key, mixture: Mixture, runs: Run) -> Run:
@@ -106,10 +118,10 @@ class Nested:
                     run,
                 )
 
-            return over_lanes(run, jax.random.split(key, problem.chains), runs)
+            return over_lanes(run, jax.random.split(key, chains), runs)
 
         def draw(key: Key, mixture: Mixture, runs: Run) -> tuple[Run, Draws]:
-            return runs, self._draw(key, mixture, runs, problem.draws)
+            return runs, self._draw(key, mixture, runs, draws)
 
         def volumes(key: Key, _: Mixture, carry: tuple[Run, Draws]) -> Draws:
             return self._with_errors(key, *carry)

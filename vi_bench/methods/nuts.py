@@ -19,7 +19,16 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from vi_bench import starts
-from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
+from vi_bench.contract import (
+    Draws,
+    Key,
+    Kind,
+    Outcome,
+    Parameters,
+    Problem,
+    Stage,
+    remembered,
+)
 from vi_bench.iterate import over_lanes
 from vi_bench.mixture import Mixture
 from vi_bench.numpyro_model import constrain, unconstrain
@@ -64,11 +73,14 @@ class NUTS:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """Start, warm up, sample (in parts), collect."""
-        draws = problem.draws
+        return self._stages(problem.chains, problem.draws)
+
+    @remembered
+    def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
         part = -(-draws // min(PARTS, draws))
 
         def start(key: Key, mixture: Mixture, _: Any) -> Parameters:
-            keys = jax.random.split(key, problem.chains)
+            keys = jax.random.split(key, chains)
             return over_lanes(lambda key: start_position(key, mixture), keys)
 
         def warm_up(key: Key, mixture: Mixture, positions: Parameters) -> Chain:
@@ -85,14 +97,14 @@ class NUTS:
                 metric = tuned["inverse_mass_matrix"]
                 return empty_chain(state, tuned["step_size"], metric, draws)
 
-            keys = jax.random.split(key, problem.chains)
+            keys = jax.random.split(key, chains)
             return over_lanes(chain, keys, positions)
 
-        def sample(key: Key, mixture: Mixture, chains: Chain) -> Chain:
+        def sample(key: Key, mixture: Mixture, so_far: Chain) -> Chain:
             kernel = self._kernel(mixture)
-            keys = jax.random.split(key, problem.chains)
+            keys = jax.random.split(key, chains)
             return over_lanes(
-                lambda key, chain: extend(kernel, key, chain, part), keys, chains
+                lambda key, chain: extend(kernel, key, chain, part), keys, so_far
             )
 
         return (
@@ -130,8 +142,17 @@ class NUTS:
         diverging = int(stats["diverging"].sum())
         if not np.all(np.isfinite(stats["lp"])):
             return Outcome("not finite", "log densities of draws are not finite")
+        chains, draws_each = stats["lp"].shape
         stuck = [c for c, lp in enumerate(stats["lp"]) if len(np.unique(lp)) < 2]
-        if stuck and stats["lp"].shape[1] > 1:
+        if draws_each == 1:  # which cannot be told
+            stuck = []
+        if diverging == total or len(stuck) == chains:
+            return Outcome(
+                "failed",
+                f"{diverging} of {total} transitions diverged, {len(stuck)} of "
+                f"{chains} chains never moved: look at the data's scale, raise warmup",
+            )
+        if stuck:
             return Outcome(
                 "suspect", f"chains {stuck} never moved: look at the data's scale"
             )

@@ -28,7 +28,16 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from vi_bench import starts
-from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
+from vi_bench.contract import (
+    Draws,
+    Key,
+    Kind,
+    Outcome,
+    Parameters,
+    Problem,
+    Stage,
+    remembered,
+)
 from vi_bench.iterate import over_lanes
 from vi_bench.methods._particles import constrained, resample
 from vi_bench.methods.nuts import unconstrained_density
@@ -98,8 +107,10 @@ class Pathfinder:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """Climb from every start, then draw."""
-        shape = (problem.chains, problem.draws)
+        return self._stages((problem.chains, problem.draws))
 
+    @remembered
+    def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
         def climb(key: Key, mixture: Mixture, _: Any) -> Path:
             keys = jax.random.split(key, self.paths)
             return over_lanes(lambda key: self._path(key, mixture), keys)

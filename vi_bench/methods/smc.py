@@ -22,7 +22,16 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import Draws, Key, Kind, Outcome, Parameters, Problem, Stage
+from vi_bench.contract import (
+    Draws,
+    Key,
+    Kind,
+    Outcome,
+    Parameters,
+    Problem,
+    Stage,
+    remembered,
+)
 from vi_bench.iterate import over_lanes
 from vi_bench.methods._particles import (
     constrained,
@@ -47,6 +56,9 @@ GAIN = 2.0
 
 LEAST = 0.3
 """Below this mean acceptance rate at the last temperature the moves hardly move."""
+
+DISTINCT = 0.05
+"""Where less than this share of the particles is distinct the population is lost."""
 
 
 class Run(NamedTuple):
@@ -96,12 +108,13 @@ class SMC:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """Draw from the prior, temper (in slices), collect."""
+        return self._stages(problem.chains, problem.draws)
 
+    @remembered
+    def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
         def start(key: Key, mixture: Mixture, _: Any) -> Run:
-            keys = jax.random.split(key, problem.chains)
-            return over_lanes(
-                lambda key: self._begin(key, mixture, problem.draws), keys
-            )
+            keys = jax.random.split(key, chains)
+            return over_lanes(lambda key: self._begin(key, mixture, draws), keys)
 
         def temper(key: Key, mixture: Mixture, runs: Run) -> Run:
             kernel = self._kernel(mixture)
@@ -114,7 +127,7 @@ class SMC:
                     run,
                 )
 
-            return over_lanes(run, jax.random.split(key, problem.chains), runs)
+            return over_lanes(run, jax.random.split(key, chains), runs)
 
         return (
             Stage("start", start),
@@ -215,6 +228,14 @@ class SMC:
             )
         if not np.isfinite(report["log_evidence"]):
             return Outcome("not finite", "the evidence is not finite: look at the data")
+        particles = np.asarray(next(iter(draws.parameters.values())))
+        distinct = min(len(np.unique(run, axis=0)) for run in particles)
+        if distinct < max(2.0, DISTINCT * particles.shape[1]):
+            return Outcome(
+                "failed",
+                f"{distinct} distinct particles of {particles.shape[1]} are left: "
+                "moves are refused; raise steps, look at the data's scale",
+            )
         rate, steps = report["last_acceptance"].min(), report["steps"].max()
         if rate < LEAST:
             return Outcome(

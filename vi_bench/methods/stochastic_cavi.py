@@ -15,7 +15,7 @@ import numpy as np
 from annotated_types import Gt, Le
 from jaxtyping import Array, Int
 
-from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage
+from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage, remembered
 from vi_bench.iterate import over_lanes
 from vi_bench.methods import _stochastic
 from vi_bench.methods._factors import InFactors
@@ -70,8 +70,10 @@ class StochasticCAVI(InFactors):
             NotApplicable: q's factors have no natural parameters.
         """
         _stochastic.check(problem.mixture)
-        shape = (problem.chains, problem.draws)
+        return self._stages((problem.chains, problem.draws))
 
+    @remembered
+    def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
         def start(key: Key, mixture: Mixture, _: Any) -> Lane:
             def one(key: Key) -> Lane:
                 q = _stochastic.begin(key, mixture)

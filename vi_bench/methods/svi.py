@@ -44,8 +44,9 @@ from vi_bench.contract import (
     Problem,
     Stage,
     Standard,
+    remembered,
 )
-from vi_bench.mixture import Mixture
+from vi_bench.mixture import Factors, Mixture
 from vi_bench.numpyro_model import (
     assigned_model,
     constrain,
@@ -112,21 +113,23 @@ class SVI:
         return self.guide == "same-family"
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Build the guide, then start, fit (in windows), draw, estimate the bound."""
+        """Start, fit (in windows), draw, estimate the bound."""
+        return self._stages((problem.chains, problem.draws))
+
+    @remembered
+    def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
         windows = -(-self.steps // WINDOW)
-        place, once = jax.random.split(key)
-        mixture = problem.mixture
-        theta, standard = jax.jit(start_parameters)(place, mixture)
-        svi, model, posterior = self._build(mixture, theta, standard)
-        # on the host, once: NumPyro's guides learn the latent sites from concrete data
-        svi.init(once, mixture)
 
         def start(key: Key, mixture: Mixture, _: Any) -> Fit:
+            place, own = jax.random.split(key)
+            svi, _, _ = self._build(mixture, *start_parameters(place, mixture))
             zero = jnp.zeros(windows, mixture.log_base.dtype)
             none = jnp.zeros((), jnp.int32)
-            return Fit(svi.init(key, mixture), zero, zero, none, none)
+            return Fit(svi.init(own, mixture), zero, zero, none, none)
 
         def fit(_: Key, mixture: Mixture, state: Fit) -> Fit:
+            svi = self._started(mixture)[0]
+
             def update(optimiser: Any, _: None) -> tuple[Any, Array]:
                 return svi.update(optimiser, mixture)  # type: ignore[no-any-return]
 
@@ -143,8 +146,8 @@ class SVI:
             )
 
         def draw(key: Key, mixture: Mixture, state: Fit) -> Draws:
+            svi, _, posterior = self._started(mixture)
             params = svi.get_params(state.optimiser)
-            shape = (problem.chains, problem.draws)
 
             def one(key: Key) -> tuple[Parameters, Array]:
                 return posterior(key, mixture, params)
@@ -159,6 +162,7 @@ class SVI:
             return Draws(theta, {}, log_q, dict(params), report)
 
         def estimate(key: Key, mixture: Mixture, draws: Draws) -> Draws:
+            _, model, posterior = self._started(mixture)
             params = draws.variational
 
             def term(key: Key) -> Float[Array, ""]:
@@ -200,6 +204,18 @@ class SVI:
         )
         loss = OrderedELBO(num_particles=self.particles)
         svi = NumPyroSVI(model, guide, optax_to_numpyro(optax.adam(rate)), loss)
+        return svi, model, posterior
+
+    def _started(self, mixture: Mixture) -> tuple[Any, Callable[..., None], Posterior]:
+        """What `_build` made, after its start, wherever that was.
+
+        NumPyro's guides learn the latent sites when they are first called. What they
+        start from is of no account beside the parameters that a fit holds: it takes no
+        part in a compiled program.
+        """
+        q = mixture.prior()
+        svi, model, posterior = self._build(mixture, *parameters_of(mixture, q))
+        svi.init(jax.random.key(0), mixture)
         return svi, model, posterior
 
     def log_q(
@@ -257,7 +273,11 @@ class OrderedELBO(ELBO):  # type: ignore[misc]
 
 def start_parameters(key: Key, mixture: Mixture) -> tuple[Parameters, Standard]:
     """One component on each cluster of a short k-means run: a theta, and a q."""
-    q = starts.k_means_factors(key, mixture)
+    return parameters_of(mixture, starts.k_means_factors(key, mixture))
+
+
+def parameters_of(mixture: Mixture, q: Factors) -> tuple[Parameters, Standard]:
+    """A central theta under q, and the usual parameters of q's own factors."""
     named = mixture.family.constraints() | STICK_CONSTRAINTS
     standard = {k: v for k, v in mixture.describe(q).items() if k in named}
     return mixture.centre(q), standard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,10 @@ MARGINALS = 12
 
 
 def draw_all(result: Result, folder: Path) -> list[Path]:
-    """Draw every figure that the run has something for."""
+    """Draw every figure that the run has something for.
+
+    One that cannot be drawn is a warning: the run's numbers are worth more.
+    """
     drawn: list[tuple[str, Callable[[Result], Figure | None]]] = [
         ("components", components),
         ("marginals", marginals),
@@ -35,14 +39,20 @@ def draw_all(result: Result, folder: Path) -> list[Path]:
     ]
     paths = []
     for name, draw in drawn:
-        figure = draw(result)
-        if figure is None:
-            continue
-        for suffix in ("png", "pdf"):
-            path = folder / f"{name}.{suffix}"
-            figure.savefig(path, dpi=130)
-            figure.set_layout_engine("none")  # laid out once is enough
-            paths.append(path)
+        try:
+            figure = draw(result)
+            if figure is None:
+                continue
+            for suffix in ("png", "pdf"):
+                path = folder / f"{name}.{suffix}"
+                figure.savefig(path, dpi=130)
+                figure.set_layout_engine("none")  # laid out once is enough
+                paths.append(path)
+        except OSError:  # a full disk is no affair of the figure's
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            warnings.warn(f"figure {name} is not drawn: {why}", stacklevel=2)
     return paths
 
 
@@ -227,7 +237,8 @@ def bound(result: Result) -> Figure | None:
     traces = {
         label: run
         for label, run in result.runs.items()
-        if run.draws is not None and "trace" in run.draws.report
+        if run.draws is not None
+        and np.isfinite(run.draws.report.get("trace", np.nan)).any()
     }
     if not traces:
         return None
@@ -274,10 +285,10 @@ def _trace(run: MethodRun) -> tuple[np.ndarray, np.ndarray]:
     assert run.draws is not None
     report = run.draws.report
     values = np.asarray(report["trace"], float)
-    values = values[np.isfinite(values)]
+    known = np.flatnonzero(np.isfinite(values))
     spent = float(np.median(run.stages["fit"].runs_s))
     total = int(report.get("total_iterations", len(values)))
-    return spent / total * np.arange(1, len(values) + 1), values
+    return spent / total * (known + 1), values[known]
 
 
 def timing(result: Result) -> Figure | None:

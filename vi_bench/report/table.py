@@ -206,7 +206,7 @@ def lines(result: Result) -> Iterator[str]:
     yield from evidence_lines(result)
     yield from response_lines(result)
     if any(run.time()["compile_cached"] for run in result.runs.values()):
-        yield "* compiled programs came from the persistent cache"
+        yield "* compiled before: from the persistent cache, or from this process"
     yield f"model and prior: {described(result.family)}"
     yield f"weights: {described(result.weights)}"
     if result.table_data.note:

@@ -51,6 +51,10 @@ def sweep(
     shard: Annotated[
         str | None, typer.Option(help="i/n: the i-th of n parts, from 1.")
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Of a Dask cluster that makes the cells: tcp://HOST:PORT."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how many cells there are.")
     ] = False,
@@ -74,7 +78,16 @@ def sweep(
         target = out or Path("results") / asked.name
         part = _part(shard)
         if dry_run:
-            print(foresee(asked, target, jobs=jobs, timed=timed, part=part))
+            print(
+                foresee(
+                    asked,
+                    target,
+                    jobs=jobs,
+                    timed=timed,
+                    part=part,
+                    scheduler=scheduler,
+                )
+            )
             return
         with _shown(quiet) as tell:
             found = run_sweep(
@@ -86,6 +99,7 @@ def sweep(
                 retry=retry,
                 repair=repair,
                 part=part,
+                scheduler=scheduler,
                 tell=tell,
             )
     except InputError as error:

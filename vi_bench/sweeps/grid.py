@@ -24,6 +24,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -195,7 +196,8 @@ def said(choice: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} = {v}" for k, v in choice.items()) or "the only cell"
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Of the packages that matter."""
     found = {}
     for name in PACKAGES:

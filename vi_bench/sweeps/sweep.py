@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import selectors
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +18,10 @@ from vi_bench import catalogue
 from vi_bench.data import load
 from vi_bench.errors import InputError
 from vi_bench.provenance import provenance
+from vi_bench.sweeps.crew import Answer, Crew, Job, Makers
 from vi_bench.sweeps.grid import Point, Sweep, key_of, points, said, versions
 from vi_bench.sweeps.index import refresh
-from vi_bench.sweeps.pool import Died, Worker
+from vi_bench.sweeps.scheduler import Scheduler
 from vi_bench.sweeps.store import STORE, Damaged, Full, Store
 from vi_bench.sweeps.work import CELL
 
@@ -36,11 +34,13 @@ class Cell:
         key: what identifies it.
         point: of the grid.
         sha256: of its data.
+        kind: of its device.
     """
 
     key: str
     point: Point
     sha256: str
+    kind: str
 
 
 @dataclass
@@ -67,6 +67,26 @@ class Progress:
     def ended(self) -> int:
         """Cells about which nothing more is to be done."""
         return self.there + self.done + len(self.failed) + self.left + self.elsewhere
+
+    def note(self, job: Job, answer: Answer) -> str:
+        """Count a cell that has ended; a line about it if it failed.
+
+        Raises:
+            Full: the disk is.
+        """
+        match answer["status"]:
+            case "done":
+                self.done += 1
+            case "there":
+                self.there += 1
+            case "elsewhere":
+                self.elsewhere += 1
+            case "full":
+                raise Full(answer["reason"])
+            case status:
+                self.failed[job["key"]] = answer["reason"]
+                return f"{said(job['choice'])}: {status}: {answer['reason']}"
+        return ""
 
     def line(self) -> str:
         """All of it in a line."""
@@ -107,7 +127,7 @@ def plan(sweep: Sweep, device: Callable[[str], str]) -> list[Cell]:
         if spec.device not in kinds:
             kinds[spec.device] = device(spec.device)
         key = key_of(spec, data[at], kinds[spec.device], packages)
-        found.setdefault(key, Cell(key, point, data[at]))
+        found.setdefault(key, Cell(key, point, data[at], kinds[spec.device]))
     return list(found.values())
 
 
@@ -135,6 +155,7 @@ def run_sweep(
     retry: bool = False,
     repair: bool = False,
     part: tuple[int, int] = (1, 1),
+    scheduler: str | None = None,
     tell: Tell = lambda progress, line: None,
 ) -> Progress:
     """Make every cell that is not there yet.
@@ -149,6 +170,8 @@ def run_sweep(
         repair: read every byte of the finished cells; damaged ones are put aside and
             made again.
         part: (i, n): only the i-th of n parts, from 1.
+        scheduler: address of a Dask scheduler whose workers make the cells; the folder
+            is one that they all see.
         tell: told of the progress.
 
     Raises:
@@ -157,9 +180,9 @@ def run_sweep(
     """
     if timeout is not None and not timeout > 0:
         raise InputError(f"cell timeout = {timeout}: expected seconds over 0")
-    crew = _Crew(_size(jobs, timed), timed)
+    makers = _makers(jobs, timed, scheduler)
     try:
-        planned = plan(sweep, crew.device)
+        planned = plan(sweep, makers.device)
         cells = shard(planned, *part)
         store = Store(folder)
         store.plan(described(sweep, planned))
@@ -177,11 +200,15 @@ def run_sweep(
             else:
                 todo.append(cell)
         tell(progress, "")
-        crew.run(store, todo, timeout, progress, tell)
+        # what else a cluster does at the same time nobody here knows
+        shared = not timed and (makers.size > 1 or scheduler is not None)
+        given = (_job(store, cell, shared) for cell in todo)
+        for job, answer in makers.each(given, timeout):
+            tell(progress, progress.note(job, answer))
     except BaseException:
-        crew.kill()
+        makers.kill()
         raise
-    crew.end()
+    makers.end()
     with suppress(InputError):  # the index can be made later
         refresh(store)
     return progress
@@ -194,16 +221,18 @@ def foresee(
     jobs: int | None = None,
     timed: bool = False,
     part: tuple[int, int] = (1, 1),
+    scheduler: str | None = None,
 ) -> str:
     """How many cells a sweep has, and how long what is left may take; runs nothing.
 
     The estimate is the mean time of this folder's finished cells.
     """
-    crew = _Crew(_size(jobs, timed), timed)
+    makers = _makers(jobs, timed, scheduler)
     try:
-        cells = shard(plan(sweep, crew.device), *part)
+        cells = shard(plan(sweep, makers.device), *part)
+        size = makers.size
     finally:
-        crew.kill()
+        makers.kill()
     there, times = 0, list[float]()
     if (Path(folder) / STORE).is_file():
         store = Store(folder, create=False)
@@ -215,14 +244,18 @@ def foresee(
         return found
     if not times:
         return f"{found}; no finished cell to tell from how long that takes"
-    seconds = left * sum(times) / len(times) / crew.size
+    seconds = left * sum(times) / len(times) / size
     return f"{found}; about {seconds:.0f} s, as {len(times)} finished cells took"
 
 
-def _size(jobs: int | None, timed: bool) -> int:
+def _makers(jobs: int | None, timed: bool, scheduler: str | None) -> Makers:
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs = {jobs}: expected at least 1")
-    return 1 if timed else jobs or len(os.sched_getaffinity(0))
+    if scheduler is None:
+        return Crew(1 if timed else jobs, timed)
+    if jobs is not None:
+        raise InputError(f"jobs = {jobs}: a cluster's size is its own")
+    return Scheduler(scheduler, timed)
 
 
 def _times(store: Store, most: int = 1000) -> list[float]:
@@ -234,160 +267,6 @@ def _times(store: Store, most: int = 1000) -> list[float]:
     return found
 
 
-class _Crew:
-    """The workers of one sweep."""
-
-    def __init__(self, size: int, fresh: bool) -> None:
-        self.size, self.fresh = size, fresh
-        self.workers: list[Worker] = []
-
-    def device(self, name: str) -> str:
-        """The kind of a device, by asking a worker: this process loads no JAX."""
-        if not self.workers:
-            self.workers.append(Worker())
-        worker = self.workers[0]
-        worker.devices = 1  # once JAX is asked a processor cannot be split any more
-        worker.give({"device": name})
-        try:
-            found = worker.answer()
-        except Died as died:
-            raise InputError(
-                f"device {name!r} could not be asked for: {died}"
-            ) from None
-        if "refused" in found:
-            raise InputError(found["refused"])
-        return str(found["kind"])
-
-    def run(
-        self,
-        store: Store,
-        todo: Iterable[Cell],
-        timeout: float | None,
-        progress: Progress,
-        tell: Tell,
-    ) -> None:
-        """Give out cells until none is left and every worker has answered."""
-        waiting, at_work = iter(todo), dict[Worker, Cell]()
-        shared = self.size > 1
-        more = True
-        while more or at_work:
-            while more and len(at_work) < self.size:
-                cell = next(waiting, None)
-                if cell is None:
-                    more = False
-                    break
-                worker = self._free(cell, at_work)
-                worker.give(_job(store, cell, shared))
-                at_work[worker] = cell
-            for worker in self._answered(at_work, timeout):
-                cell = at_work.pop(worker)
-                self._settle(store, worker, cell, timeout, progress, tell)
-
-    def _free(self, cell: Cell, at_work: dict[Worker, Cell]) -> Worker:
-        """A worker that is warm, or a new one."""
-        devices = cell.point.spec.devices
-        for worker in [w for w in self.workers if w not in at_work]:
-            # a processor is split into devices once in the life of a process
-            if worker.devices in (None, devices):
-                worker.devices = devices
-                return worker
-            self._dismiss(worker)
-        worker = Worker()
-        worker.devices = devices
-        self.workers.append(worker)
-        return worker
-
-    def _answered(
-        self, at_work: dict[Worker, Cell], timeout: float | None
-    ) -> list[Worker]:
-        """Those that have answered, died, or taken too long."""
-        if not at_work:
-            return []
-        wait = None
-        if timeout is not None:
-            ends = min(w.since for w in at_work) + timeout
-            wait = max(0.0, ends - time.monotonic())
-        with selectors.DefaultSelector() as selector:
-            for worker in at_work:
-                selector.register(worker, selectors.EVENT_READ)
-            ready = [key.fileobj for key, _ in selector.select(wait)]
-        now = time.monotonic()
-        return [
-            w
-            for w in at_work
-            if w in ready or (timeout is not None and now - w.since >= timeout)
-        ]
-
-    def _settle(
-        self,
-        store: Store,
-        worker: Worker,
-        cell: Cell,
-        timeout: float | None,
-        progress: Progress,
-        tell: Tell,
-    ) -> None:
-        """Note how a cell ended."""
-        took = time.monotonic() - worker.since
-        choice = said(cell.point.choice)
-        if timeout is not None and took >= timeout and not _has_answer(worker):
-            self._dismiss(worker)
-            reason = f"took over {timeout:g} s"
-            store.fail(cell.key, "timed out", reason, seconds=took)
-            progress.failed[cell.key] = reason
-            tell(progress, f"{choice}: timed out: {reason}")
-            return
-        try:
-            found = worker.answer()
-        except Died as died:
-            self._dismiss(worker)
-            if store.has(cell.key):  # it died after the last byte was safe
-                progress.done += 1
-                tell(progress, "")
-                return
-            store.fail(cell.key, "crashed", str(died), seconds=took)
-            progress.failed[cell.key] = str(died)
-            tell(progress, f"{choice}: crashed: {died}")
-            return
-        if self.fresh:
-            self._dismiss(worker)
-        match found["status"]:
-            case "done":
-                progress.done += 1
-                tell(progress, "")
-            case "there":
-                progress.there += 1
-                tell(progress, "")
-            case "elsewhere":
-                progress.elsewhere += 1
-                tell(progress, "")
-            case "full":
-                raise Full(found["reason"])
-            case _:
-                progress.failed[cell.key] = found["reason"]
-                tell(progress, f"{choice}: failed: {found['reason']}")
-
-    def _dismiss(self, worker: Worker) -> None:
-        self.workers.remove(worker)
-        worker.kill()
-
-    def kill(self) -> None:
-        """End all, now."""
-        for worker in self.workers:
-            worker.kill()
-
-    def end(self) -> None:
-        """Let all end."""
-        for worker in self.workers:
-            worker.end()
-
-
-def _has_answer(worker: Worker) -> bool:
-    with selectors.DefaultSelector() as selector:
-        selector.register(worker, selectors.EVENT_READ)
-        return bool(selector.select(0))
-
-
 def _job(store: Store, cell: Cell, shared: bool) -> dict[str, Any]:
     return {
         "folder": str(store.folder.absolute()),
@@ -395,6 +274,7 @@ def _job(store: Store, cell: Cell, shared: bool) -> dict[str, Any]:
         "spec": cell.point.spec.model_dump(mode="json"),
         "sha256": cell.sha256,
         "choice": dict(cell.point.choice),
+        "planned": {"kind": cell.kind, **versions()},
         "shared": shared,
         "command": provenance()["command"],
         "plugins": catalogue.files(),

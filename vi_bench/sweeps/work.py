@@ -20,6 +20,7 @@ from typing import Any
 from vi_bench import catalogue
 from vi_bench.errors import InputError
 from vi_bench.spec import Spec
+from vi_bench.sweeps.grid import versions
 from vi_bench.sweeps.store import Full, Store
 
 LOOK = 0.5
@@ -34,8 +35,9 @@ def cell(job: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         job: "folder" of the store, "key", "spec", "sha256" of the data, "choice" of the
-            grid, "shared" where other cells run at the same time, "command" that asked
-            for it, "plugins" of `catalogue.files`.
+            grid, "planned" the device's kind and the versions of packages that the key
+            was made with, "shared" where other cells run at the same time, "command"
+            that asked for it, "plugins" of `catalogue.files`.
 
     Returns:
         "status": done, there, elsewhere, failed or full, and a "reason" for the last
@@ -64,12 +66,19 @@ def cell(job: Mapping[str, Any]) -> dict[str, Any]:
 def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
     from vi_bench.api import launch
     from vi_bench.data import load
+    from vi_bench.environment import forget_programs, split_processor
 
+    forget_programs()
     catalogue.add_files(job["plugins"])
     spec = Spec(**job["spec"])
     table = load(spec.data, stream=spec.stream)
     if table.sha256 != job["sha256"]:
         raise InputError(f"data {spec.data!r} changed since the sweep was begun")
+    split_processor(spec.devices)
+    for what, here in {**device_kind(spec.device), **versions()}.items():
+        planned = job["planned"].get(what)
+        if here != planned:
+            raise InputError(f"{what}: {here} here, {planned} where the sweep began")
     result = launch(spec, table)
     with store.write(key) as folder:
         result.save(folder, figures=False)

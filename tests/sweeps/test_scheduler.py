@@ -1,0 +1,108 @@
+"""Sweeps on a Dask cluster: what the cluster loses is made all the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sweeps import stand_in
+from tests.sweeps.stand_in import BROKEN, CRASH, SLOW, STUCK
+from vi_bench.errors import InputError
+from vi_bench.sweeps import scheduler
+from vi_bench.sweeps.grid import sweep_of
+from vi_bench.sweeps.store import Store
+from vi_bench.sweeps.sweep import foresee, run_sweep
+
+ROOT = Path(stand_in.__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Address and pids of two workers whose cells take no time."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.sweeps.cluster", "tests.sweeps.preload"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    address, *pids = process.stdout.readline().split()
+    yield address, [int(pid) for pid in pids]
+    process.stdin.close()
+    process.wait(60)
+    process.stdout.close()
+
+
+def seeds(*values):
+    return sweep_of({"name": "s", "grid": {"seed": list(values)}})
+
+
+def cells(folder):
+    store = Store(folder, create=False)
+    assert not any(map(store.damage, store.finished()))
+    return [json.loads(store.read(key, "cell.json")) for key in store.finished()]
+
+
+def test_what_befalls_a_cell_is_as_it_is_on_one_machine(tmp_path, cluster):
+    address, _ = cluster
+    sweep = seeds(*range(6), CRASH, BROKEN, STUCK)
+    lines = []
+    found = run_sweep(
+        sweep,
+        tmp_path / "s",
+        timeout=2.0,
+        scheduler=address,
+        tell=lambda progress, line: lines.append(line) if line else None,
+    )
+    assert (found.done, len(found.failed), found.ended) == (6, 3, 9)
+    said = "\n".join(sorted(lines))
+    assert f"seed = {CRASH}: crashed: its process was killed by SIGKILL" in said
+    assert f"seed = {BROKEN}: failed: ZeroDivisionError: first line" in said
+    assert f"seed = {STUCK}: timed out: took over 2 s" in said
+    made = cells(tmp_path / "s")
+    assert sorted(c["seed"] for c in made) == list(range(6))
+    assert len({c["pid"] for c in made}) <= 5  # of two workers, and their successors
+    said = foresee(sweep, tmp_path / "s", scheduler=address)
+    assert said.startswith("9 cells, 6 there, 3 to run")
+
+
+def test_timed_cells_have_a_fresh_process_each(tmp_path, cluster):
+    run_sweep(seeds(*range(3)), tmp_path / "s", timed=True, scheduler=cluster[0])
+    assert len({c["pid"] for c in cells(tmp_path / "s")}) == 3
+
+
+def test_a_worker_of_the_cluster_killed_midway_costs_no_cell(tmp_path, cluster):
+    address, pids = cluster
+    listed = [*range(60), *[SLOW + 1000 * i for i in range(1, 60)]]
+    killed = []
+
+    def kill_one(progress, line):
+        if progress.done >= 20 and not killed:
+            os.kill(pids[0], signal.SIGKILL)
+            killed.append(time.monotonic())
+
+    found = run_sweep(seeds(*listed), tmp_path / "s", scheduler=address, tell=kill_one)
+    assert killed
+    assert (found.ended, found.failed) == (len(listed), {})
+    assert sorted(c["seed"] for c in cells(tmp_path / "s")) == sorted(listed)
+    assert os.listdir(tmp_path / "s" / "tmp") == []
+
+
+@pytest.mark.parametrize("address", ["nowhere", "tcp://127.0.0.1:1"])
+def test_where_no_scheduler_answers_nothing_is_written(tmp_path, monkeypatch, address):
+    monkeypatch.setattr(scheduler, "PATIENCE", 0.5)
+    with pytest.raises(InputError, match="no Dask scheduler answers there"):
+        run_sweep(seeds(0), tmp_path / "s", scheduler=address)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_clusters_size_is_its_own(tmp_path):
+    with pytest.raises(InputError, match="jobs = 2: a cluster's size is its own"):
+        run_sweep(seeds(0), tmp_path / "s", jobs=2, scheduler="tcp://127.0.0.1:1")

@@ -1,0 +1,75 @@
+"""A method that fails says why, and the others of the run are as without it."""
+
+import json
+
+import numpy as np
+import pytest
+
+import vi_bench as vb
+from vi_bench.report import figures
+
+GOOD = {"cavi": {"restarts": 2}, "gibbs": {"warmup": 50}}
+BAD = {
+    # Adam's steps are as long as the learning rate: parameters overflow
+    "bad-svi": {"method": "svi", "learning_rate": 1e3, "final_learning_rate": 1e3}
+    | {"steps": 300},
+    # a step size at which one in a hundred transitions would be accepted
+    "bad-nuts": {"method": "nuts", "warmup": 20, "target_acceptance": 0.01},
+    # from the prior to the posterior at once, and moves that are refused
+    "bad-smc": {"method": "smc", "steps": 1, "target_ess": 0.01, "leapfrog": 100}
+    | {"target_acceptance": 0.01},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run with methods that fail, in its folder, and one without them."""
+    random = np.random.default_rng(0)
+    rows = np.concatenate([random.normal(m, 1.0, (30, 2)) for m in (-4.0, 4.0)])
+    place = tmp_path_factory.mktemp("failures") / "run"
+
+    def run(methods, **options):
+        common = {"reference": "gibbs", "draws": 100, "repeats": 1}
+        return vb.run("gaussian", rows, methods, **common, **options)
+
+    return run(BAD | GOOD, out=place), run(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("label", "status", "cause"),
+    [
+        ("bad-svi", "not finite", "the loss was not finite in"),
+        ("bad-nuts", "failed", "of 400 transitions diverged, 4 of 4 chains never"),
+        ("bad-smc", "failed", "1 distinct particles of 100 are left"),
+    ],
+)
+def test_what_fails_says_why_and_is_not_compared(runs, label, status, cause):
+    found, _ = runs
+    summary = json.loads((found.folder / "summary.json").read_text())
+    row = summary["methods"][label]
+    assert row["outcome"] == status
+    assert cause in row["outcome_sentence"]
+    assert not (found.folder / f"{label}.nc").exists()
+    assert label not in summary["verdicts"]
+    assert label not in found.posterior
+
+
+@pytest.mark.parametrize("label", GOOD)
+def test_the_others_are_as_without_it(runs, label):
+    with_, without = (r.posterior[label] for r in runs)
+    for group in ("posterior", "sample_stats"):
+        for name, values in without[group].data_vars.items():
+            np.testing.assert_array_equal(with_[group][name], values)
+    one, two = (r.summary["methods"][label]["bound"] for r in runs)
+    assert one == two
+
+
+def test_a_figure_that_cannot_be_drawn_is_a_warning(runs, tmp_path, monkeypatch):
+    def broken(result):
+        raise ZeroDivisionError("no span")
+
+    monkeypatch.setattr(figures, "timing", broken)
+    with pytest.warns(UserWarning, match="timing is not drawn: ZeroDivisionError"):
+        paths = runs[1].figures(tmp_path)
+    assert {p.stem for p in paths} >= {"components", "bound"}
+    assert "timing" not in {p.stem for p in paths}

@@ -1,0 +1,187 @@
+"""A run repeated from its folder: the same bits, the same numbers, or others."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import xarray
+from typer.testing import CliRunner
+
+import vi_bench as vb
+from vi_bench import catalogue
+from vi_bench.cli import app
+from vi_bench.repeat import Number, judged
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run on an array that is nowhere else, by an optimiser and by a sampler."""
+    random = np.random.default_rng(20170601)
+    rows = np.concatenate([random.normal(m, 1.0, (20, 2)) for m in (-4.0, 4.0)])
+    place = tmp_path_factory.mktemp("run") / "first"
+    methods = {"cavi": {"restarts": 2}, "gibbs": {"warmup": 50}}
+    vb.run("gaussian", rows, methods, out=place, reference="gibbs", repeats=1)
+    return place
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+def change(folder, edit):
+    path = folder / "summary.json"
+    known = json.loads(path.read_text())
+    edit(known)
+    path.write_text(json.dumps(known))
+
+
+def test_the_same_run_has_the_same_bits(folder, tmp_path):
+    found = vb.rerun(folder, out=tmp_path / "again")
+    assert {r.word for r in found.methods.values()} == {"bitwise the same"}
+    assert list(found.methods) == ["cavi", "gibbs"]
+    assert (found.same, found.changes, found.note) == (True, {}, "")
+    assert list(found.lines()) == [
+        "cavi   bitwise the same",
+        "gibbs  bitwise the same",
+        "data, code, versions and machine are as they were",
+    ]
+    assert (tmp_path / "again" / "summary.json").is_file()
+
+
+def test_another_seed_gives_the_same_numbers_within_their_errors(copy):
+    """Wrong once in a thousand data sets by the level `ALARM` of the test itself."""
+
+    def edit(known):
+        known["spec"]["seed"] = 7
+        known["environment"]["packages"]["jax"] = "0.0.1"
+        known["environment"]["cores"] = 1000
+
+    change(copy, edit)
+    found = vb.rerun(copy)
+    words = {r.word for r in found.methods.values()}
+    assert words == {"the same within Monte-Carlo error"}
+    assert found.same
+    for repeat in found.methods.values():
+        assert "the farthest is" in repeat.sentence
+        assert "too few" not in repeat.sentence  # all of them could be told
+    assert set(found.changes) == {"jax", "cores"}
+    said = "\n".join(found.lines())
+    assert "jax: was 0.0.1, is 0.1" in said
+    assert "cores: was 1000, is " in said
+
+
+def shift_bound(copy):
+    change(copy, lambda known: known["methods"]["cavi"].update(bound=-1.0))
+
+
+def shift_draws(copy):
+    file = copy / "cavi.nc"
+    with xarray.open_datatree(file, engine="netcdf4") as tree:
+        tree.load()
+    mu = tree["posterior"]["mu"]
+    tree["posterior"]["mu"] = mu + 0.3 * mu.std(("chain", "draw"))
+    file.unlink()
+    tree.to_netcdf(file, engine="netcdf4")
+
+
+def widen_draws(copy):
+    file = copy / "cavi.nc"
+    with xarray.open_datatree(file, engine="netcdf4") as tree:
+        tree.load()
+    mu = tree["posterior"]["mu"]
+    mean = mu.mean(("chain", "draw"))
+    tree["posterior"]["mu"] = mean + 1.2 * (mu - mean)
+    file.unlink()
+    tree.to_netcdf(file, engine="netcdf4")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [(shift_bound, "bound"), (shift_draws, "mean of"), (widen_draws, "sd of")],
+)
+def test_other_numbers_are_seen(copy, harm, said):
+    harm(copy)
+    found = vb.rerun(copy)
+    assert found.methods["cavi"].word == "different"
+    assert said in found.methods["cavi"].sentence
+    assert found.methods["gibbs"].word == "bitwise the same"
+    assert not found.same
+
+
+def test_numbers_without_enough_draws_tell_nothing():
+    unsound = {"mean of a": Number(0.0, 1.0, sound=False)}
+    assert judged(unsound, unsound, 3.0).word == "cannot tell"
+    sound = {"bound": Number(-3.0, 1e-4), "mean of a": Number(5.0, 1.0)}
+    found = judged(unsound | {"bound": Number(-3.0, 1e-4)}, sound, 3.0)
+    assert found.word == "the same within Monte-Carlo error"
+    assert found.sentence.endswith("; 1 more have too few effective draws to tell")
+
+
+def test_a_method_that_ended_otherwise_is_different(copy):
+    (copy / "cavi.nc").unlink()
+    change(copy, lambda known: known["methods"]["cavi"].update(outcome="failed"))
+    found = vb.rerun(copy)
+    assert found.methods["cavi"].word == "different"
+    assert found.methods["cavi"].sentence == "was failed, is converged"
+
+
+def test_held_out_rows_are_read_again(tmp_path):
+    vb.run(
+        "gaussian",
+        "galaxies",
+        {"cavi": {"restarts": 1}},
+        out=tmp_path / "r",
+        held_out=10,
+        draws=20,
+        repeats=1,
+    )
+    found = vb.rerun(tmp_path / "r")
+    assert found.methods["cavi"].word == "bitwise the same"
+    assert found.note == (
+        "data 'galaxies' were read again: held-out rows are not in the folder"
+    )
+
+
+def test_code_is_named_again_or_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "_added", {"model": {}, "method": {}})
+    monkeypatch.setattr(catalogue, "_files", {})
+    file = tmp_path / "mine.py"
+    file.write_text(
+        '"""CAVI again."""\nfrom vi_bench.methods.cavi import CAVI\n\n\n'
+        "class METHOD(CAVI):\n    pass\n"
+    )
+    run, command = tmp_path / "r", CliRunner()
+    catalogue.add_file("method", file)
+    vb.run("gaussian", "galaxies", {"mine": {"restarts": 1}}, out=run, draws=20)
+    catalogue._added["method"].clear()
+    catalogue._files.clear()
+    refused = command.invoke(app, ["rerun", str(run)])
+    assert refused.exit_code == 2
+    assert "method 'mine' of this run came from mine.py: name it" in refused.stderr
+    assert "--method FILE" in refused.stderr
+    file.write_text(file.read_text() + "# changed\n")
+    done = command.invoke(app, ["rerun", str(run), "--method", str(file), "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("mine  bitwise the same\nmethod mine: was ")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "summary.json: No such file"),
+        ("{", "summary.json is not JSON"),
+        ("[]", "has schema None, expected"),
+        ('{"schema": 999}', "has schema 999, expected"),
+        ('{"schema": 2, "spec": {}}', "summary.json lacks data, environment"),
+    ],
+)
+def test_what_is_no_run_is_one_line(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "summary.json").write_text(content)
+    done = CliRunner().invoke(app, ["rerun", str(tmp_path)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"vi-bench: run {str(tmp_path)!r}: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,140 @@
+"""Who makes cells: the machines of a Dask cluster.
+
+A task writes its cell into the store itself, and only how it ended comes back. Within a
+task the cell is made by a worker process as it is on one machine: what it crashes or
+how long it takes is no affair of the cluster. A task that the cluster loses with its
+machine is given to another one; the cell's lock has ended with its process.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from vi_bench.errors import InputError
+from vi_bench.sweeps.crew import Answer, Crew, Job
+from vi_bench.sweeps.store import Store
+
+AHEAD = 2
+"""Tasks that the cluster is given for every thread of its workers."""
+
+PATIENCE = 10.0
+"""Seconds until a scheduler has to answer."""
+
+_idle: list[Crew] = []
+"""In a process of the cluster: worker processes that wait for a cell."""
+
+
+class Scheduler:
+    """A Dask cluster that is there already."""
+
+    def __init__(self, address: str, timed: bool = False) -> None:
+        """Connect; with `timed` every cell has a fresh process and no other beside it.
+
+        Raises:
+            InputError: Dask is not installed, or nobody answers at the address.
+        """
+        try:
+            from distributed import Client
+        except ImportError:
+            raise InputError(
+                f"--scheduler {address}: Dask is not installed: "
+                "pip install 'vi-bench[cluster]'"
+            ) from None
+        try:
+            self.client: Any = Client(
+                address, timeout=PATIENCE, set_as_default=False, name="vi-bench"
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--scheduler {address}: no Dask scheduler answers there; expected "
+                f"tcp://HOST:PORT ({type(error).__name__})"
+            ) from None
+        self.timed = timed
+
+    @property
+    def size(self) -> int:
+        """Threads of the cluster's workers; at least 1, as they may still come."""
+        return 1 if self.timed else max(1, sum(self.client.nthreads().values()))
+
+    def device(self, name: str) -> str:
+        """By asking one of the cluster's workers: they are taken to be alike.
+
+        A cell that finds another kind where it is made is refused there.
+        """
+        found = self.client.submit(ask_device, name, pure=False).result()
+        if "refused" in found:
+            raise InputError(f"on the cluster: {found['refused']}")
+        return str(found["kind"])
+
+    def each(
+        self, jobs: Iterable[Job], timeout: float | None
+    ) -> Iterator[tuple[Job, Answer]]:
+        """The cluster has AHEAD times as many jobs as it can do at once, no more."""
+        from distributed import as_completed
+
+        waiting, given = iter(jobs), dict[Any, Job]()
+        ended = as_completed(loop=self.client.loop)
+
+        def give() -> None:
+            most = 1 if self.timed else AHEAD * self.size
+            for job in itertools.islice(waiting, max(0, most - len(given))):
+                task = self.client.submit(
+                    perform, job, timeout, self.timed, pure=False, retries=0
+                )
+                given[task] = job
+                ended.add(task)
+
+        give()
+        for task in ended:
+            job = given.pop(task)
+            yield job, self._answer(task, job)
+            give()
+
+    def _answer(self, task: Any, job: Job) -> Answer:
+        error = task.exception()
+        if error is None:
+            found: Answer = task.result()
+            return found
+        store = Store(job["folder"], create=False)
+        if store.has(job["key"]):
+            return {"status": "done"}
+        status = "crashed"
+        reason = f"on the cluster: {type(error).__name__}: {error}".splitlines()[0]
+        store.fail(job["key"], status, reason, seconds=0.0)
+        return {"status": status, "reason": reason}
+
+    def kill(self) -> None:
+        """Take back what is not done."""
+        self.client.close()
+
+    def end(self) -> None:
+        """Leave the cluster as it was."""
+        self.client.close()
+
+
+def ask_device(name: str) -> dict[str, Any]:
+    """A task: what a spec's `device` is where it runs."""
+    crew = _idle.pop() if _idle else Crew(1)
+    try:
+        return {"kind": crew.device(name)}
+    except InputError as error:
+        return {"refused": str(error)}
+    finally:
+        _idle.append(crew)
+
+
+def perform(job: Job, timeout: float | None, fresh: bool) -> Answer:
+    """A task: make one cell, in a process beside the cluster's own."""
+    crew = Crew(1, fresh) if fresh or not _idle else _idle.pop()
+    try:
+        ((_, answer),) = crew.each([job], timeout)
+    except InputError as error:  # the store is not there
+        return {"status": "failed", "reason": f"on the cluster: {error}"}
+    finally:
+        if fresh:
+            crew.kill()
+        else:
+            _idle.append(crew)
+    return answer
