@@ -5,11 +5,16 @@ import subprocess
 import sys
 
 import arviz
+import jax
 import numpy as np
 import pytest
 
 import vi_bench as vb
+from vi_bench import catalogue
+from vi_bench.contract import Problem
 from vi_bench.errors import InputError
+from vi_bench.mixture import bind
+from vi_bench.models.gaussian import Gaussian
 from vi_bench.record import SCHEMA
 
 SMALL = {
@@ -132,15 +137,40 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(rows):
     assert not np.array_equal(first, draws(2, {"nuts": SMALL["nuts"]}))
 
 
-def test_draws_of_the_same_methods_and_shapes_are_evaluated_by_one_program(rows):
-    from vi_bench.evaluate import _evaluated
+def test_a_second_run_of_the_same_shapes_compiles_nothing(rows):
+    """Neither methods nor what evaluates their draws; whatever the data and seed."""
+    compiled = []
 
-    methods = {"cavi": {"restarts": 2}, "nuts": {"warmup": 20}}
-    given = {"components": 2, "draws": 20, "repeats": 1}
-    vb.run("gaussian", rows, methods, seed=0, **given)
-    programs = _evaluated._cache_size()
-    vb.run("gaussian", rows + 1.0, methods, seed=1, **given)
-    assert _evaluated._cache_size() == programs > 0
+    def listen(event, duration_secs, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        vb.run("gaussian", rows, SMALL, seed=0, **FIELDS)
+        assert compiled
+        compiled.clear()
+        found = vb.run("gaussian", rows + 1.0, SMALL, seed=1, **FIELDS)
+        assert compiled == []
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    for run in found.runs.values():
+        assert all(stage.compile_cached for stage in run.stages.values())
+
+
+@pytest.mark.parametrize("name", catalogue.names("method"))
+def test_equal_settings_give_the_same_stages(rows, name):
+    method = catalogue.method(name)()
+
+    def stages(rows, draws):
+        mixture = bind(Gaussian(sigma=1.0, mean=0.0), rows, 2, np.float64)
+        key = jax.random.key(int(rows[0, 0] * 1e6) % 1000)
+        found = method.prepare(Problem(mixture, 2, draws), key)
+        return [stage.run for stage in found]
+
+    once = stages(rows[:8], 20)
+    assert stages(rows[8:16], 20) == once
+    assert stages(rows[:8], 24) != once
 
 
 def test_the_table_has_a_row_per_method(written):

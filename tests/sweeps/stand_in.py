@@ -13,10 +13,11 @@ import time
 
 from vi_bench.errors import InputError
 from vi_bench.sweeps import pool, work
+from vi_bench.sweeps.store import Full
 
 COMMAND = [sys.executable, __file__]
 
-CRASH, SEGFAULT, STUCK, BROKEN, REFUSED, GONE, SLOW = range(1000, 1007)
+CRASH, SEGFAULT, STUCK, BROKEN, REFUSED, GONE, SLOW, LARGE = range(1000, 1008)
 
 
 def make(store, key, job, begun):
@@ -36,6 +37,9 @@ def make(store, key, job, begun):
             os._exit(3)
         case 1006:
             time.sleep(0.05)
+        case 1007:
+            if (store.folder / "full").exists():
+                raise Full("no space left")
     with store.write(key) as folder:
         known = {"seed": job["spec"]["seed"], "pid": os.getpid(), "seconds": 0.01}
         (folder / work.CELL).write_text(json.dumps(known))

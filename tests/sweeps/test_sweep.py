@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from xarray import open_datatree
 
 from tests.sweeps import stand_in
 from tests.sweeps.stand_in import (
@@ -18,6 +19,7 @@ from tests.sweeps.stand_in import (
     COMMAND,
     CRASH,
     GONE,
+    LARGE,
     REFUSED,
     SEGFAULT,
     SLOW,
@@ -29,7 +31,7 @@ from vi_bench.sweeps import pool
 from vi_bench.sweeps.grid import sweep_of
 from vi_bench.sweeps.index import frame
 from vi_bench.sweeps.status import status
-from vi_bench.sweeps.store import Store
+from vi_bench.sweeps.store import Full, Store
 from vi_bench.sweeps.sweep import foresee, plan, run_sweep, shard
 
 ROOT = Path(stand_in.__file__).parents[2]
@@ -190,6 +192,33 @@ def test_damaged_cells_are_made_again_when_that_is_asked_for(tmp_path):
     assert len(os.listdir(tmp_path / "s" / "quarantine")) == 2
 
 
+def contents(folder):
+    """Of every cell what does not tell when, where or by whom it was made."""
+    store = Store(folder, create=False)
+    return {
+        key: {
+            name: store.read(key, name)
+            for name in store.manifest(key)
+            if name != "cell.json"
+        }
+        for key in store.finished()
+    }
+
+
+def test_a_full_disk_ends_the_sweep_and_the_same_command_goes_on(tmp_path):
+    sweep = seeds(0, 1, LARGE, 2, 3)
+    Store(tmp_path / "s")
+    (tmp_path / "s" / "full").touch()
+    with pytest.raises(Full, match="no space left"):
+        run(sweep, tmp_path / "s", jobs=1)
+    assert sorted(c["seed"] for c in cells(tmp_path / "s")) == [0, 1]
+    (tmp_path / "s" / "full").unlink()
+    found, _ = run(sweep, tmp_path / "s")
+    assert (found.there, found.done, found.failed) == (2, 3, {})
+    run(sweep, tmp_path / "calm")
+    assert contents(tmp_path / "s") == contents(tmp_path / "calm")
+
+
 def begin(tmp_path, spec, jobs=2):
     command = [*COMMAND, str(spec), str(tmp_path / "s"), str(jobs)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -216,9 +245,7 @@ def test_a_sweep_killed_at_any_moment_goes_on_as_if_undisturbed(tmp_path, kills)
     assert sorted(c["seed"] for c in made) == sorted(listed)
     undisturbed, _ = run(seeds(*listed), tmp_path / "calm")
     assert undisturbed.done == count + 1
-    assert set(Store(tmp_path / "s").finished()) == set(
-        Store(tmp_path / "calm").finished()
-    )
+    assert contents(tmp_path / "s") == contents(tmp_path / "calm")
 
 
 def test_workers_end_with_their_sweep(tmp_path):
@@ -282,6 +309,41 @@ def test_the_command_line_refuses_in_one_line(tmp_path):
         assert done.stderr.count("\n") == 1
         assert done.stdout == ""
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_real_cells_after_kills_have_the_bits_of_an_undisturbed_sweep(tmp_path):
+    spec = tmp_path / "tiny.toml"
+    spec.write_text(
+        "[base]\ndraws = 50\nrepeats = 1\nreference = 'gibbs'\n"
+        "methods = { cavi = { restarts = 2 }, gibbs = { warmup = 20 } }\n"
+        '[grid]\ndata = ["galaxies", "faithful"]\nseed = [0, 1, 2, 3, 4, 5]\n'
+    )
+    asked = [sys.executable, "-m", "vi_bench", "sweep", str(spec), "--out"]
+    moments = chance.Random(7)
+    for _ in range(5):
+        sweep = subprocess.Popen(
+            [*asked, str(tmp_path / "s")], cwd=ROOT, stdout=subprocess.DEVNULL
+        )
+        time.sleep(moments.uniform(2.0, 20.0))
+        sweep.kill()
+        sweep.wait()
+    for folder in ("s", "calm"):
+        done = vi_bench(*asked[3:], tmp_path / folder)
+        assert done.returncode == 0, done.stderr
+    killed, calm = (Store(tmp_path / name) for name in ("s", "calm"))
+    keys = list(calm.finished())
+    assert list(killed.finished()) == keys
+    assert len(keys) == 12
+    for key in keys:
+        assert not killed.damage(key)
+        for file in ("cavi.nc", "gibbs.nc"):
+            one, two = (
+                open_datatree(store.path(key) / file, engine="netcdf4").load()
+                for store in (killed, calm)
+            )
+            for group in ("posterior", "sample_stats"):
+                assert one[group].to_dataset().equals(two[group].to_dataset())
 
 
 def test_a_grid_of_real_runs_by_the_command_line(tmp_path):
