@@ -4,7 +4,9 @@
 
 `speed` holds the pass against the machine, scikit-learn and BayesPy; `samplers` NUTS
 against NumPyro's and nutpie; `optimum` the way to an optimum; `cell` what a run costs
-beside its methods; `stream` rows that stay in their file. Each is a module of its own.
+beside its methods; `stream` rows that stay in their file; `sweeps` what a sweep costs
+beside its runs. Each is
+a module of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import cell, optimum, samplers, speed, stream
+from benchmarks import cell, optimum, samplers, speed, stream, sweeps
 
 PARTS = {
     "speed": speed,
@@ -20,6 +22,7 @@ PARTS = {
     "optimum": optimum,
     "cell": cell,
     "stream": stream,
+    "sweeps": sweeps,
 }
 
 

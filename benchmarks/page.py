@@ -170,12 +170,27 @@ CAVI, K = 5, on {found["rows"]:.0e} x {found["features"]} float32 rows:
 """
 
 
+def of_sweeps(found: Found) -> str:
+    """A cell's cost beside its run, and a folder's questions."""
+    cells, folder = found["cases"]
+    return f"""## Sweeps
+
+A cell of cavi on `faithful`, {cells["draws"]:,} draws, takes a warm worker
+{said(cells["beside"])} s beside the run, which takes
+{said(cells["run"])} s. On a folder of {folder["count"]:,} finished cells `vi-bench
+status` takes {said(folder["status"])} s, a query
+{said(folder["query"])} s; the first one, which makes the index,
+{folder["first_query"]:.3g} s.
+"""
+
+
 PARTS = {
     "speed": of_speed,
     "samplers": of_samplers,
     "optimum": of_optimum,
     "cell": of_cell,
     "stream": of_stream,
+    "sweeps": of_sweeps,
 }
 
 

@@ -202,7 +202,7 @@ def run_sweep(
         tell(progress, "")
         # what else a cluster does at the same time nobody here knows
         shared = not timed and (makers.size > 1 or scheduler is not None)
-        given = (_job(store, cell, shared) for cell in todo)
+        given = (job_of(store, cell, shared) for cell in todo)
         for job, answer in makers.each(given, timeout):
             tell(progress, progress.note(job, answer))
     except BaseException:
@@ -267,7 +267,8 @@ def _times(store: Store, most: int = 1000) -> list[float]:
     return found
 
 
-def _job(store: Store, cell: Cell, shared: bool) -> dict[str, Any]:
+def job_of(store: Store, cell: Cell, shared: bool) -> Job:
+    """What `work.cell` is told; `shared` where other cells run at the same time."""
     return {
         "folder": str(store.folder.absolute()),
         "key": cell.key,
