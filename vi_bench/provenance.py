@@ -24,12 +24,14 @@ def provenance() -> dict[str, Any]:
 
     "command" is the command line's words; "git" the commit of the repository that the
     working folder belongs to and whether something in it was changed, None without one;
-    "threads" the limits that were set.
+    "threads" the limits that were set; "load" how many processes have wanted a core, on
+    average over the last 1, 5 and 15 minutes, where the system tells.
     """
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "git": repository(Path.cwd()),
         "threads": {name: os.environ[name] for name in LIMITS if name in os.environ},
+        "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
     }
 
 
