@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tests.sweeps import stand_in
 from tests.sweeps.stand_in import BROKEN, CRASH, SLOW, STUCK
 from vi_bench.errors import InputError
-from vi_bench.sweeps import scheduler
+from vi_bench.sweeps import pool, scheduler
 from vi_bench.sweeps.grid import sweep_of
 from vi_bench.sweeps.store import Store
 from vi_bench.sweeps.sweep import foresee, run_sweep
@@ -21,11 +22,11 @@ from vi_bench.sweeps.sweep import foresee, run_sweep
 ROOT = Path(stand_in.__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """Address and pids of two workers whose cells take no time."""
+@contextmanager
+def running(*arguments):
+    """Its process, address and the pids of two workers whose cells take no time."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.sweeps.cluster", "tests.sweeps.preload"],
+        [sys.executable, "-m", "tests.sweeps.cluster", *arguments],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
@@ -34,10 +35,16 @@ def cluster():
         text=True,
     )
     address, *pids = process.stdout.readline().split()
-    yield address, [int(pid) for pid in pids]
+    yield process, address, [int(pid) for pid in pids]
     process.stdin.close()
     process.wait(60)
     process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with running("tests.sweeps.preload") as (_, address, pids):
+        yield address, pids
 
 
 def seeds(*values):
@@ -95,6 +102,13 @@ def test_a_worker_of_the_cluster_killed_midway_costs_no_cell(tmp_path, cluster):
     assert os.listdir(tmp_path / "s" / "tmp") == []
 
 
+@pytest.fixture
+def workers(monkeypatch):
+    """Of this machine, whose cells take no time."""
+    monkeypatch.setattr(pool, "COMMAND", stand_in.COMMAND)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
 @pytest.mark.parametrize("address", ["nowhere", "tcp://127.0.0.1:1"])
 def test_where_no_scheduler_answers_nothing_is_written(tmp_path, monkeypatch, address):
     monkeypatch.setattr(scheduler, "PATIENCE", 0.5)
@@ -106,3 +120,31 @@ def test_where_no_scheduler_answers_nothing_is_written(tmp_path, monkeypatch, ad
 def test_a_clusters_size_is_its_own(tmp_path):
     with pytest.raises(InputError, match="jobs = 2: a cluster's size is its own"):
         run_sweep(seeds(0), tmp_path / "s", jobs=2, scheduler="tcp://127.0.0.1:1")
+
+
+def test_a_cluster_without_workers_is_refused(tmp_path):
+    with (
+        running("--none") as (_, address, _),
+        pytest.raises(InputError, match="has no workers yet"),
+    ):
+        run_sweep(seeds(0), tmp_path / "s", scheduler=address)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_scheduler_that_is_gone_ends_the_sweep_which_goes_on_elsewhere(
+    tmp_path, workers
+):
+    sweep = seeds(*range(40), *[SLOW + 1000 * i for i in range(1, 40)])
+    with running("tests.sweeps.preload") as (process, address, _):
+
+        def kill(progress, line):
+            if progress.done == 10:
+                process.kill()
+
+        with pytest.raises(scheduler.Lost, match="does not answer any more"):
+            run_sweep(sweep, tmp_path / "s", scheduler=address, tell=kill)
+    some = len(cells(tmp_path / "s"))
+    assert 10 <= some < 79
+    found = run_sweep(sweep, tmp_path / "s", jobs=2)
+    assert found.there >= some
+    assert found.there + found.done == 79

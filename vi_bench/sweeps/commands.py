@@ -66,6 +66,7 @@ def sweep(
     from vi_bench import catalogue
     from vi_bench.errors import InputError
     from vi_bench.sweeps.grid import read_sweep
+    from vi_bench.sweeps.scheduler import Lost
     from vi_bench.sweeps.store import Full
     from vi_bench.sweeps.sweep import foresee, run_sweep
 
@@ -104,8 +105,8 @@ def sweep(
             )
     except InputError as error:
         refuse(str(error))
-    except Full as full:
-        print(f"vi-bench: {full}; the same command goes on", file=sys.stderr)
+    except (Full, Lost) as over:
+        print(f"vi-bench: {over}; the same command goes on", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)

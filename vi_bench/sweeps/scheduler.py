@@ -9,6 +9,7 @@ machine is given to another one; the cell's lock has ended with its process.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,6 +22,11 @@ AHEAD = 2
 
 PATIENCE = 10.0
 """Seconds until a scheduler has to answer."""
+
+
+class Lost(Exception):
+    """The cluster is gone; what is finished is in the store."""
+
 
 _idle: list[Crew] = []
 """In a process of the cluster: worker processes that wait for a cell."""
@@ -51,7 +57,10 @@ class Scheduler:
                 f"--scheduler {address}: no Dask scheduler answers there; expected "
                 f"tcp://HOST:PORT ({type(error).__name__})"
             ) from None
-        self.timed = timed
+        self.address, self.timed = address, timed
+        for name in ("distributed", "distributed.client"):
+            # it tells of a lost connection by tracebacks; here that is one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
     @property
     def size(self) -> int:
@@ -63,7 +72,15 @@ class Scheduler:
 
         A cell that finds another kind where it is made is refused there.
         """
-        found = self.client.submit(ask_device, name, pure=False).result()
+        where = f"--scheduler {self.address}"
+        if not self.client.nthreads():
+            raise InputError(f"{where}: has no workers yet; expected at least one")
+        try:
+            found = self.client.submit(ask_device, name, pure=False).result()
+        except Exception as error:
+            raise InputError(
+                f"{where}: its workers cannot run vi_bench: {one_line(error)}"
+            ) from None
         if "refused" in found:
             raise InputError(f"on the cluster: {found['refused']}")
         return str(found["kind"])
@@ -71,14 +88,21 @@ class Scheduler:
     def each(
         self, jobs: Iterable[Job], timeout: float | None
     ) -> Iterator[tuple[Job, Answer]]:
-        """The cluster has AHEAD times as many jobs as it can do at once, no more."""
+        """The cluster has AHEAD times as many jobs as it can do at once, no more.
+
+        Raises:
+            Lost: the scheduler does not answer any more.
+        """
         from distributed import as_completed
 
         waiting, given = iter(jobs), dict[Any, Job]()
         ended = as_completed(loop=self.client.loop)
 
         def give() -> None:
-            most = 1 if self.timed else AHEAD * self.size
+            try:
+                most = 1 if self.timed else AHEAD * self.size
+            except OSError:
+                raise self._lost() from None
             for job in itertools.islice(waiting, max(0, most - len(given))):
                 task = self.client.submit(
                     perform, job, timeout, self.timed, pure=False, retries=0
@@ -93,6 +117,8 @@ class Scheduler:
             give()
 
     def _answer(self, task: Any, job: Job) -> Answer:
+        if task.cancelled():
+            raise self._lost()
         error = task.exception()
         if error is None:
             found: Answer = task.result()
@@ -101,9 +127,12 @@ class Scheduler:
         if store.has(job["key"]):
             return {"status": "done"}
         status = "crashed"
-        reason = f"on the cluster: {type(error).__name__}: {error}".splitlines()[0]
+        reason = f"on the cluster: {one_line(error)}"
         store.fail(job["key"], status, reason, seconds=0.0)
         return {"status": status, "reason": reason}
+
+    def _lost(self) -> Lost:
+        return Lost(f"the scheduler at {self.address} does not answer any more")
 
     def kill(self) -> None:
         """Take back what is not done."""
@@ -112,6 +141,11 @@ class Scheduler:
     def end(self) -> None:
         """Leave the cluster as it was."""
         self.client.close()
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says."""
+    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 
 def ask_device(name: str) -> dict[str, Any]:

@@ -177,6 +177,7 @@ def run_sweep(
     Raises:
         InputError: something given cannot be used; nothing was run.
         Full: the disk is; finished cells are safe.
+        Lost: the scheduler; likewise.
     """
     if timeout is not None and not timeout > 0:
         raise InputError(f"cell timeout = {timeout}: expected seconds over 0")
