@@ -38,10 +38,11 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     Not those of modules marked `optimised`, nor what runs in a process of its own.
     """
     name = "jax_disable_most_optimizations"
-    before = jax.config._read(name)
-    jax.config.update(name, not request.node.get_closest_marker("optimised"))
+    quick = not request.node.get_closest_marker("optimised")
+    if jax.config._read(name) != quick:
+        jax.clear_caches()  # runs of a process share programs, however compiled
+        jax.config.update(name, quick)
     yield
-    jax.config.update(name, before)
     forget_programs()
 
 
