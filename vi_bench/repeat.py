@@ -121,6 +121,7 @@ def rerun(
 
     Raises:
         InputError: the folder cannot be read, or its code or data are not there.
+        KeyboardInterrupt: before all methods had run again.
     """
     first = Path(folder)
     before = read_summary(first)
@@ -131,7 +132,8 @@ def rerun(
         spec = spec.model_copy(update={"standardise": False, "held_out": 0})
     with tempfile.TemporaryDirectory(prefix="vi-bench-") as scratch:
         second = Path(scratch, "again") if out is None else Path(out)
-        launch(spec, table, second, progress=progress)
+        if launch(spec, table, second, progress=progress).interrupted:
+            raise KeyboardInterrupt
         after = read_summary(second)
         methods = repeats(first, before, second, after)
     return Rerun(methods, changes(before, after), note, before, after)
