@@ -93,8 +93,9 @@ class GaussianFull(RealRows, Conjugate):
                 f"model gaussian-full: degrees_of_freedom = {self.degrees_of_freedom}: "
                 f"expected more than d - 1 = {d - 1}"
             )
-        matrix = np.asarray(1.0 if self.scale is None else self.scale, float)
-        if matrix.ndim == 2:
+        if isinstance(self.scale, tuple) and isinstance(self.scale[0], tuple):
+            even = all(len(row) == d for row in self.scale)
+            matrix = np.asarray(self.scale if even else [[0.0]], float)
             square = matrix.shape == (d, d) and np.allclose(matrix, matrix.T)
             if not square or np.linalg.eigvalsh(matrix).min() <= 0:
                 raise InputError(

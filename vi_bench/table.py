@@ -217,7 +217,14 @@ def from_array(
             row and column, counted from 1 as a reader of the file would).
     """
     if isinstance(values, np.ma.MaskedArray) and values.mask.any():
-        raise InputError(f"data {name!r}: has masked values; drop or fill them")
+        place = ", ".join(str(i + 1) for i in np.argwhere(values.mask)[0])
+        many = int(values.mask.sum())
+        raise InputError(
+            f"data {name!r}: has masked values, {many} in all, the first at ({place}) "
+            "counted from 1; drop or fill them"
+        )
+    if hasattr(values, "toarray"):  # of scipy; NumPy makes one object of it
+        raise InputError(f"data {name!r}: is sparse, expected a dense array (toarray)")
     try:
         raw = np.asarray(values)
     except ValueError:
