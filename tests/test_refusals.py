@@ -40,7 +40,7 @@ DATA = [
     ("binary.csv", r"'.x02' at line 2, column 1 is not a number"),
     ("endless.csv", r"'endless.csv': line 1: field larger than field limit"),
     ("folder.csv", r"'folder.csv': cannot be read: Is a directory"),
-    ("huge.csv", r"'huge.csv': values over 1e150, whose squares overflow"),
+    ("huge.csv", r"'huge.csv': values over 1e.70, whose fourth powers overflow"),
     # an array
     ("nan.npy", r"'nan.npy': nan at row 1, column 2"),
     ("inf.npy", r"'inf.npy': inf at row 2, column 1"),
