@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 Positive = Annotated[float, Gt(0)]
 
+FLAT = 1e-4
+"""Smallest eigenvalue of the data's correlations under which the default prior has the
+axes alone: its six digits would not be sure to be positive definite."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -93,8 +97,9 @@ class GaussianFull(RealRows, Conjugate):
                 f"model gaussian-full: degrees_of_freedom = {self.degrees_of_freedom}: "
                 f"expected more than d - 1 = {d - 1}"
             )
-        matrix = np.asarray(1.0 if self.scale is None else self.scale, float)
-        if matrix.ndim == 2:
+        if isinstance(self.scale, tuple) and isinstance(self.scale[0], tuple):
+            even = all(len(row) == d for row in self.scale)
+            matrix = np.asarray(self.scale if even else [[0.0]], float)
             square = matrix.shape == (d, d) and np.allclose(matrix, matrix.T)
             if not square or np.linalg.eigvalsh(matrix).min() <= 0:
                 raise InputError(
@@ -106,9 +111,10 @@ class GaussianFull(RealRows, Conjugate):
         """The data's mean, and covariances on the scale of a Kth of their volume."""
         d = values.shape[1]
         scale = np.cov(values.T, ddof=0).reshape(d, d) / components ** (2 / d)
-        if np.linalg.matrix_rank(scale) < d:  # flat data: their axes, floored
-            spread = np.diag(scale)
-            scale = np.diag(np.where(spread > 0, spread, 1.0))
+        spread = np.where(np.diag(scale) > 0, np.diag(scale), 1.0)
+        alike = scale / np.sqrt(np.outer(spread, spread))
+        if np.linalg.eigvalsh(alike).min() < FLAT:
+            scale = np.diag(spread)
         matrix = tuple(tuple(rounded(v) for v in row) for row in scale)
         centre = rounded_centre(values)
         free = self.degrees_of_freedom

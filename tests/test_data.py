@@ -109,47 +109,6 @@ def test_csv(tmp_path, text, rows, features):
     assert table.features == features
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "is empty"),
-        ("a,b\n", "is empty"),
-        ("1,2\n3\n", "line 2 has 1 cells, expected 2"),
-        ("a,b\n1,2,3\n", "line 2 has 3 cells, expected 2"),
-        ("a,b\n1,x\n", "'x' at line 2, column 2 is not a number"),
-        ("1,2\n3,\n", "'' at line 2, column 2 is not a number"),
-        ("a,a\n1,2\n", "column 'a' occurs twice"),
-        ("a,b\n1,2\n\nnan,4\n5,inf\n", r"nan at line 4, column 1 \(2 such values\)"),
-        (b"\xff\xfe1", "not UTF-8"),
-    ],
-)
-def test_bad_csv_is_named_by_line_and_column(tmp_path, text, message):
-    with pytest.raises(InputError, match=message) as caught:
-        load(write(tmp_path, text))
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.zeros((0, 2)), "is empty"),
-        (np.zeros((3, 0)), "is empty"),
-        (np.zeros((2, 2, 2)), "3 dimensions"),
-        (np.array([[1.0, np.nan]]), "nan at row 1, column 2"),
-        (np.array([[1.0], [-np.inf]]), "-inf at row 2, column 1"),
-        (np.array([["a"]]), "expected real numbers"),
-        (np.array([[True]]), "expected real numbers"),
-        (np.array([[1j]]), "expected real numbers"),
-        (np.array([[1e200]]), "overflow"),
-        ([[1, 2], [3]], "rows differ in length"),
-        (np.ma.masked_array([[1.0], [2.0]], [[0], [1]]), "masked"),
-    ],
-)
-def test_bad_arrays(array, message):
-    with pytest.raises(InputError, match=message):
-        load(array)
-
-
 def test_one_dimensional_data_are_one_feature_and_said_so(tmp_path):
     table = load(np.arange(5))
     assert table.values.shape == (5, 1)
@@ -161,12 +120,6 @@ def test_one_dimensional_data_are_one_feature_and_said_so(tmp_path):
 def test_npy_files(tmp_path):
     np.save(tmp_path / "a.npy", np.eye(3, dtype=np.float32))
     assert load(tmp_path / "a.npy").values.dtype == np.float64
-    np.save(tmp_path / "o.npy", np.array([{}], object))
-    with pytest.raises(InputError, match="cannot be read"):
-        load(str(tmp_path / "o.npy"))
-    write(tmp_path, b"\x93NUMPY", "t.npy")
-    with pytest.raises(InputError, match="cannot be read"):
-        load(str(tmp_path / "t.npy"))
 
 
 def test_parquet(tmp_path):
@@ -178,12 +131,6 @@ def test_parquet(tmp_path):
     table = load(str(path))
     np.testing.assert_array_equal(table.values, [[1, 0.5], [2, 1.5]])
     assert table.features == ("u", "v")
-    pyarrow.parquet.write_table(pyarrow.table({"u": ["a"]}), path)
-    with pytest.raises(InputError, match="column 'u' is not numeric"):
-        load(str(path))
-    write(tmp_path, "nonsense", "b.parquet")
-    with pytest.raises(InputError, match="cannot be read"):
-        load(str(tmp_path / "b.parquet"))
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
@@ -192,21 +139,6 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"vi-bench\[parquet\]"):
         load(write(tmp_path, "x", "b.parquet"))
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("faithfull", "did you mean 'faithful'"),
-        ("nowhere.csv", "no such file"),
-        ("simulate:k=3", "unknown setting 'k'"),
-        ("simulate:K=three", "not an integer"),
-        ("simulate:K=0", "at least 1"),
-    ],
-)
-def test_unknown_data(name, message):
-    with pytest.raises(InputError, match=message):
-        load(name)
 
 
 def test_every_built_in_loads():

@@ -153,24 +153,6 @@ def test_a_name_twice_is_refused(place):
         catalogue.add_file("model", place / "folder" / "poisson.py")
 
 
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("def broken(:\n", "cannot be read"),
-        ("x = 1\n", "defines no MODEL"),
-        ("raise RuntimeError('no luck')\n", "RuntimeError: no luck"),
-    ],
-)
-def test_a_bad_file_is_one_line(place, source, message):
-    (place / "bad.py").write_text(source)
-    before = sorted(p.name for p in place.iterdir())
-    done = vi_bench("run", "short.toml", "--model", "bad.py", cwd=place)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert sorted(p.name for p in place.iterdir()) == before
-
-
 def test_the_same_file_is_one_class(place):
     file = place / "folder" / "geometric.py"
     catalogue.add_file("model", file)

@@ -85,6 +85,8 @@ def compare(
 
     if reference not in draws:
         raise unknown("reference", reference, draws, "the draws")
+    if len(draws) < 2:
+        raise InputError(f"draws: only {reference!r} is given; expected at least two")
     for name, value in (("margin", margin), ("sd_margin", sd_margin)):
         if not 0 < value < 1:
             raise InputError(f"{name} = {value}: expected a number between 0 and 1")

@@ -8,6 +8,7 @@ SHA-256 is recorded with the results.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import importlib
 import importlib.util
@@ -28,6 +29,12 @@ Kind = Plugin | Literal["weights"]
 
 ATTRIBUTE = {"model": "MODEL", "method": "METHOD"}
 """What a module of each kind calls the class that it offers."""
+
+OFFERS = {
+    "model": ("centred", "dims", "statistics", "prior", "update", "log_prior"),
+    "method": ("kind", "prepare", "outcome"),
+}
+"""Some of what every class of a kind has, by which one of another kind is told."""
 
 WEIGHTS = {
     "uniform": "every weight is 1/K",
@@ -83,6 +90,8 @@ def names(kind: Kind) -> list[str]:
 
 def known(kind: Kind, name: str) -> None:
     """Refuse a name that is not registered, naming the nearest one that is."""
+    if not isinstance(name, str):
+        raise InputError(f"{kind} = {name!r}: expected a name")
     if name not in names(kind):
         raise unknown(kind, name, names(kind))
 
@@ -138,8 +147,10 @@ def add_file(kind: Plugin, file: Path) -> str:
     try:
         source = file.read_bytes()
         summary = _summary(source.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{kind} {str(file)!r}: cannot be read: {error}") from None
+    if not _binds(source, ATTRIBUTE[kind]):
+        raise _without(kind, str(file))
     digest = hashlib.sha256(source).hexdigest()
 
     def load() -> Any:
@@ -299,7 +310,7 @@ def _module(file: Path, source: bytes, digest: str) -> Any:
     sys.modules[name] = module
     try:
         exec(compile(source, str(file), "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise InputError(
             f"{file.name}: cannot be loaded: {type(error).__name__}: {error}"
@@ -310,7 +321,34 @@ def _module(file: Path, source: bytes, digest: str) -> Any:
 def _offered(kind: Plugin, module: Any, where: str) -> Any:
     found = getattr(module, ATTRIBUTE[kind], None)
     if not isinstance(found, type):
-        raise InputError(
-            f"{kind} {where!r}: defines no {ATTRIBUTE[kind]}, the {kind}'s class"
-        )
+        raise _without(kind, where)
+    named = f"{kind} {where!r}: {ATTRIBUTE[kind]} is {found.__name__}, which"
+    if not dataclasses.is_dataclass(found):
+        raise InputError(f"{named} is not a dataclass")
+    for name in OFFERS[kind]:
+        if not hasattr(found, name):
+            raise InputError(f"{named} has no {name!r}, so it is no {kind}")
     return found
+
+
+def _binds(source: bytes, name: str) -> bool:
+    """Whether a module may have a name, without running it."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Name(id=found, ctx=ast.Store()):
+                pass
+            case ast.ClassDef(name=found):
+                pass
+            case ast.alias(name=first, asname=second):
+                found = second or first
+            case _:
+                continue
+        if found in (name, "*"):
+            return True
+    return False
+
+
+def _without(kind: Plugin, where: str) -> InputError:
+    return InputError(
+        f"{kind} {where!r}: defines no {ATTRIBUTE[kind]}, the {kind}'s class"
+    )

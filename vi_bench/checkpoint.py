@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def read_leaves(path: str) -> list[np.ndarray]:
             leaves = [held[LEAF.format(i)] for i in range(number)]
     except FileNotFoundError:
         raise InputError(f"start {path!r}: there is no such file") from None
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         first = str(error).partition("\n")[0]
         raise InputError(f"start {path!r}: is not a checkpoint: {first}") from None
     if not leaves:

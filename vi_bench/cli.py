@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vi_bench.sweeps import commands
-from vi_bench.terminal import console, refuse
+from vi_bench.terminal import Commands, console, refuse
 
 if TYPE_CHECKING:
     from vi_bench.cluster import Cluster
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help needs no import of rich
     help="Is this variational posterior right, how far off, and what did it cost?",
@@ -27,6 +27,7 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def about(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print it.")] = False,
 ) -> None:
     """CAVI, SVI and NUTS on the same Bayesian mixture, compared and timed."""
@@ -35,6 +36,9 @@ def about(
 
         print(installed("vi-bench"))
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -134,7 +138,7 @@ def run(
         "repeats": repeats,
     }
     try:
-        chosen = [m.strip() for m in methods.split(",")] if methods else []
+        chosen = _split(methods) or []
         named = _load_plugins(model, models, method or [])
         overrides["model"] = named[0]
         overrides["methods"] = _with_files(spec, chosen, named[1])
@@ -186,7 +190,7 @@ def compare(
     try:
         named = _named_draws(draws)
         label = next((k for k, v in named.items() if v == reference), reference)
-        chosen = variables.split(",") if variables else None
+        chosen = _split(variables)
         found = held(
             named,
             label,
@@ -221,7 +225,7 @@ def verify(
     from vi_bench.report.verification import verification_lines, verification_table
     from vi_bench.verification import verify as verified
 
-    chosen = [f.strip() for f in families.split(",")] if families else None
+    chosen = _split(families)
     try:
         report = verified(method, seed=seed, limit=limit, families=chosen)
     except InputError as error:
@@ -309,7 +313,7 @@ def calibrate(
 
         if model.endswith(".py"):
             model = _load_plugins(model, None, [])[0] or model
-        chosen = [m.strip() for m in methods.split(",")] if methods else None
+        chosen = _split(methods)
         target = out or Path("results") / f"calibrate-{Path(model).stem}"
         found = calibrated(
             model,
@@ -372,12 +376,20 @@ def rerun(
     raise typer.Exit(int(not found.same))
 
 
+def _split(listed: str | None) -> list[str] | None:
+    """Names between commas; an empty one stays, to be refused where it is used."""
+    return None if listed is None else [name.strip() for name in listed.split(",")]
+
+
 def _named_draws(paths: list[str]) -> dict[str, str]:
     """Label -> path: the file's name without its ending where that is unambiguous."""
     from vi_bench.errors import InputError
 
-    if len(set(paths)) < len(paths):
-        raise InputError("the same draws are named twice")
+    seen = set[Path]()
+    for path in paths:
+        if Path(path).resolve() in seen:
+            raise InputError(f"the same draws are named twice: {path!r}")
+        seen.add(Path(path).resolve())
     stems = [Path(path).name.partition(".")[0] for path in paths]
     if len(set(stems)) < len(stems):
         stems = paths

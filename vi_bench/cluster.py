@@ -73,7 +73,8 @@ class Cluster:
                 f"rank = {self.rank}: expected 0 to {self.hosts - 1} of {self.hosts}"
             )
         host, _, port = self.coordinator.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        digits = port.isascii() and port.isdigit()
+        if not host or not digits or not 0 < int(port) < 2**16:
             raise InputError(
                 f"coordinator {self.coordinator!r}: expected HOST:PORT, the same for "
                 "every rank"

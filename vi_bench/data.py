@@ -45,6 +45,16 @@ def load(what: Any, standardise: bool = False, stream: bool = False) -> Table:
 
 
 def _named(what: str) -> Table:
+    try:
+        return _found(what)
+    except MemoryError:  # also of a header that claims more than there is
+        raise InputError(
+            f"data {what!r}: needs more memory than there is; rows of a .npy, .parquet "
+            "or .zarr file can be streamed"
+        ) from None
+
+
+def _found(what: str) -> Table:
     if what in BUILT_IN:
         return BUILT_IN[what].load()
     if what.startswith("simulate:"):
@@ -65,11 +75,21 @@ def read_csv(path: Path) -> Table:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"data {str(path)!r}: is not UTF-8 text") from None
-    lines = [
-        (number, cells)
-        for number, cells in enumerate(csv.reader(text.splitlines()), start=1)
-        if any(cell.strip() for cell in cells)
-    ]
+    except OSError as error:
+        raise InputError(
+            f"data {str(path)!r}: cannot be read: {error.strerror}"
+        ) from None
+    reader = csv.reader(text.splitlines())
+    try:
+        lines = [
+            (number, cells)
+            for number, cells in enumerate(reader, start=1)
+            if any(cell.strip() for cell in cells)
+        ]
+    except csv.Error as error:
+        raise InputError(
+            f"data {str(path)!r}: line {reader.line_num}: {error}"
+        ) from None
     names = None
     if lines and not any(_is_number(cell) for cell in lines[0][1]):
         names = [cell.strip() for cell in lines[0][1]]
@@ -102,6 +122,8 @@ def read_csv(path: Path) -> Table:
 
 
 def _is_number(cell: str) -> bool:
+    if "_" in cell or not cell.isascii():  # Python takes 1_000, and others' digits
+        return False
     try:
         float(cell)
     except ValueError:
@@ -117,6 +139,12 @@ def read_npy(path: Path) -> Table:
         raise InputError(
             f"data {str(path)!r}: cannot be read as .npy: {error}".replace("\n", " ")
         ) from None
+    if not isinstance(values, np.ndarray):
+        values.close()
+        raise InputError(
+            f"data {str(path)!r}: cannot be read as .npy: it is an .npz of several "
+            "arrays"
+        )
     return from_array(values, path.name, copy=False)
 
 
@@ -148,11 +176,13 @@ SIMULATION: dict[str, tuple[Callable[[str], Any], Any]] = {
 
 
 def _simulation(text: str) -> dict[str, Any]:
-    given = {name: default for name, (_, default) in SIMULATION.items()}
+    given: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
         if name not in SIMULATION:
-            raise unknown("setting", name, SIMULATION, "simulate:")
+            raise unknown("setting", name, SIMULATION, "simulate")
+        if name in given:
+            raise InputError(f"simulate: {name} is given twice")
         try:
             given[name] = SIMULATION[name][0](value)
         except ValueError:
@@ -160,9 +190,17 @@ def _simulation(text: str) -> dict[str, Any]:
                 f"simulate: {name}={value!r} is not "
                 f"{'an integer' if SIMULATION[name][0] is int else 'a number'}"
             ) from None
-    for name in ("K", "d", "N"):
-        if given[name] < 1:
-            raise InputError(f"simulate: {name}={given[name]}, expected at least 1")
+    given = {name: default for name, (_, default) in SIMULATION.items()} | given
+    for name, least in {"K": 1, "d": 1, "N": 1, "seed": 0}.items():
+        if given[name] < least:
+            raise InputError(
+                f"simulate: {name}={given[name]}, expected at least {least}"
+            )
+    if not 0 <= given["separation"] < np.inf:
+        raise InputError(
+            f"simulate: separation={given['separation']:g}, expected a finite number, "
+            "at least 0"
+        )
     return given
 
 

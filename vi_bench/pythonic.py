@@ -53,6 +53,8 @@ def _methods(methods: Iterable[Any] | Mapping[str, Any] | None) -> dict[str, Any
         return {label: _settings(label, given) for label, given in methods.items()}
     labels, settings = [], {}
     for given in methods:
+        if not isinstance(given, str) and not dataclasses.is_dataclass(given):
+            raise InputError(f"methods: {given!r} is neither a name nor settings")
         label = (
             given
             if isinstance(given, str)

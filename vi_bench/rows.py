@@ -67,6 +67,12 @@ class NumpyFile:
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise _unreadable(path, ".npy", error) from None
+        if not isinstance(mapped, np.ndarray):
+            mapped.close()
+            raise InputError(
+                f"data {str(path)!r}: cannot be read as .npy: it is an .npz of several "
+                "arrays"
+            )
         if mapped.ndim == 2 and not mapped.flags.c_contiguous:
             raise InputError(
                 f"data {str(path)!r}: is stored column by column; to be streamed it "
@@ -108,6 +114,9 @@ class ParquetFile:
             raise _unreadable(path, "parquet", error) from None
         schema = self._file.schema_arrow
         self.names = list(schema.names)
+        twice = {name for name in self.names if self.names.count(name) > 1}
+        if twice:
+            raise InputError(f"data {str(path)!r}: column {min(twice)!r} occurs twice")
         kinds = []
         for name, kind in zip(self.names, schema.types, strict=True):
             if not (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)):
@@ -165,10 +174,23 @@ def open_zarr(path: Path) -> Rows:
             "install it with: pip install 'vi-bench[zarr]'"
         ) from None
     try:
-        found: Rows = zarr.open_array(path, mode="r")
+        return _Zarr(path, zarr.open_array(path, mode="r"))
     except Exception as error:  # zarr has many, of many bases
         raise _unreadable(path, "a Zarr array", error) from None
-    return found
+
+
+class _Zarr:
+    """A Zarr array whose chunks are found damaged, if they are, where they are read."""
+
+    def __init__(self, path: Path, array: Any) -> None:
+        self.path, self._array = path, array
+        self.shape, self.dtype = tuple(array.shape), np.dtype(array.dtype)
+
+    def __getitem__(self, place: slice) -> Any:
+        try:
+            return self._array[place]
+        except Exception as error:  # of zarr or of any codec
+            raise _unreadable(self.path, "a Zarr array", error) from None
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> InputError:

@@ -67,7 +67,7 @@ class Spec(BaseModel):
         )
     )
     reference: str | None = None
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     precision: Literal[32, 64] = 64
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     devices: Annotated[int, Ge(1)] = 1
@@ -117,7 +117,18 @@ class Spec(BaseModel):
         return found
 
     def starting_from(self, checkpoint: Path) -> Spec:
-        """The same, every cavi starting from a checkpoint of q."""
+        """The same, every cavi starting from a checkpoint of q.
+
+        Raises:
+            InputError: no method is cavi.
+        """
+        if not any(
+            s.get("method", label) == "cavi" for label, s in self.methods.items()
+        ):
+            raise InputError(
+                f"start from {str(checkpoint)!r}: none of the methods "
+                f"{', '.join(self.methods)} is cavi"
+            )
         methods = {
             label: settings | {"start": str(checkpoint)}
             if settings.get("method", label) == "cavi"
@@ -161,9 +172,6 @@ def build(settings_class: type, values: Mapping[str, Any], where: str) -> Any:
     for key in values:
         if key not in known:
             raise unknown("key", key, known, where)
-    for key, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{where}: {key} = {value}: expected a finite number")
     return validated(settings_class, values, where)
 
 
@@ -178,15 +186,69 @@ def validated(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     Raises:
         InputError: the first value that is not what its field expects.
     """
+    for key, value in values.items():
+        _check_finite(value, f"{where}: {key}")
     try:
-        return TypeAdapter(kind).validate_python(dict(values))
+        found = TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
-        given = first["input"]
+        errors = error.errors(include_url=False)
+        field = errors[0]["loc"][:1]
+        # of a field that may be several things, what comes nearest goes deepest
+        first = max((e for e in errors if e["loc"][:1] == field), key=_depth)
+        place, given = _place(first["loc"], values)
         raise InputError(
             f"{where}: {place or 'value'} = {given!r}: {_expected(first)}"
         ) from None
+    for key, value in values.items():
+        _check_kind(value, getattr(found, key, value), f"{where}: {key}")
+    return found
+
+
+def _depth(error: Any) -> int:
+    return len(error["loc"])
+
+
+def _place(loc: Iterable[Any], values: Any) -> tuple[str, Any]:
+    """The keys that lead to a value, without pydantic's names of types; the value."""
+    keys = []
+    for part in loc:
+        if not isinstance(values, Mapping) or part not in values:
+            break
+        keys.append(str(part))
+        values = values[part]
+    return ".".join(keys), values
+
+
+def _check_finite(value: Any, where: str) -> None:
+    """Refuse what no setting may be, however deep it is."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_finite(inner, f"{where}.{key}")
+    elif any(not math.isfinite(number) for number in _numbers(value)):
+        many = (
+            "finite numbers" if isinstance(value, list | tuple) else "a finite number"
+        )
+        raise InputError(f"{where} = {value}: expected {many}")
+
+
+def _numbers(value: Any) -> Iterable[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(inner)
+
+
+def _check_kind(given: Any, made: Any, where: str) -> None:
+    """Refuse what pydantic took for something else: text or a truth for a number."""
+    if isinstance(given, list | tuple) and isinstance(made, list | tuple):
+        for one, other in zip(given, made, strict=False):
+            _check_kind(one, other, where)
+    elif isinstance(made, bool) and isinstance(given, int | float | str):
+        if not isinstance(given, bool):
+            raise InputError(f"{where} = {given!r}: expected true or false")
+    elif isinstance(made, int | float) and isinstance(given, bool | str):
+        raise InputError(f"{where} = {given!r}: expected a number")
 
 
 def _expected(error: Any) -> str:
@@ -200,6 +262,10 @@ def make(values: Mapping[str, Any], where: str) -> Spec:
         if key not in Spec.model_fields:
             raise unknown("key", key, Spec.model_fields, where)
     spec: Spec = validated(Spec, values, where)
+    if spec.precision == 32 and spec.seed >= 2**32:
+        raise InputError(
+            f"{where}: seed = {spec.seed}: expected less than 2^32 with precision 32"
+        )
     return spec
 
 
@@ -229,14 +295,29 @@ def read_toml(path: Path, where: str) -> dict[str, Any]:
         InputError: it is missing, cannot be read, or is not TOML.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{where}: there is no such file") from None
     except OSError as error:
         raise InputError(f"{where}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: is not valid TOML: {error}") from None
+    if isinstance(name := values.get("name"), str) and not _is_plain(name):
+        raise InputError(
+            f"{where}: name = {name!r}: expected 1 to 100 printable characters without "
+            "slashes: folders are named by it"
+        )
     return {"name": path.stem} | values
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name names something in a folder, and nothing elsewhere."""
+    return (
+        bool(name.strip(". "))
+        and name.isprintable()
+        and not {"/", "\\"} & set(name)
+        and len(name) <= 100
+    )
 
 
 def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,7 +338,7 @@ def choose(labels: Iterable[Any], settings: Mapping[str, Any]) -> dict[str, Any]
     """Method labels, in order, each with the settings known for it."""
     chosen: dict[str, Any] = {}
     for label in labels:
-        if not isinstance(label, str):
+        if not isinstance(label, str) or not label:
             raise InputError(f"methods: {label!r} is not a method's name")
         if label in chosen:
             raise InputError(f"methods: {label!r} is named twice")

@@ -12,6 +12,9 @@ import numpy as np
 from vi_bench.errors import InputError
 from vi_bench.rows import Rows, pieces, take
 
+LARGEST = 1e70
+"""Of a value; one over it is the smallest spread of a column."""
+
 SAMPLE = 2**16
 """Rows that stand for all in figures, starts and priors, where those stay in a file."""
 
@@ -194,6 +197,7 @@ def survey(rows: Rows, name: str, features: Sequence[str], note: str = "") -> Ta
         squares += values.var(axis=0) * more + gap**2 * (seen * more / both)
         mean, seen = mean + gap * (more / both), both
     spread = np.sqrt(squares / size)
+    check_spread(name, features, spread)
     sample = np.asarray(take(rows, spaced(size, SAMPLE)), np.float64)
     whole = Whole(rows, mean, spread, sha.hexdigest())
     about = "; ".join(filter(None, [note, "read piece by piece from its file"]))
@@ -217,7 +221,14 @@ def from_array(
             row and column, counted from 1 as a reader of the file would).
     """
     if isinstance(values, np.ma.MaskedArray) and values.mask.any():
-        raise InputError(f"data {name!r}: has masked values; drop or fill them")
+        place = ", ".join(str(i + 1) for i in np.argwhere(values.mask)[0])
+        many = int(values.mask.sum())
+        raise InputError(
+            f"data {name!r}: has masked values, {many} in all, the first at ({place}) "
+            "counted from 1; drop or fill them"
+        )
+    if hasattr(values, "toarray"):  # of scipy; NumPy makes one object of it
+        raise InputError(f"data {name!r}: is sparse, expected a dense array (toarray)")
     try:
         raw = np.asarray(values)
     except ValueError:
@@ -246,19 +257,36 @@ def from_array(
         **about,
     )
     check_finite(table)
+    check_spread(name, table.features, np.ptp(array, axis=0))
     return table
 
 
 def check_finite(table: Table) -> None:
-    """Refuse what has no finite square.
+    """Refuse what has no finite fourth power: linear response takes covariances of x^2.
 
     Raises:
         InputError: the first such value, and where it is.
     """
     table.refuse(~np.isfinite(table.values), "finite numbers")
-    if np.abs(table.values).max() > 1e150:
+    if np.abs(table.values).max() > LARGEST:
         raise InputError(
-            f"data {table.name!r}: values over 1e150, whose squares overflow"
+            f"data {table.name!r}: values over {LARGEST:g}, whose fourth powers "
+            "overflow; give them in another unit"
+        )
+
+
+def check_spread(name: str, features: Sequence[str], spread: np.ndarray) -> None:
+    """Refuse columns that vary, but whose squares or fourth powers are 0.
+
+    Raises:
+        InputError: the first such column.
+    """
+    flat = (spread > 0) & (spread < 1 / LARGEST)
+    if np.any(flat):
+        first = features[int(np.argmax(flat))]
+        raise InputError(
+            f"data {name!r}: column {first!r} varies by less than {1 / LARGEST:g}, "
+            "whose fourth power underflows; give it in another unit"
         )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,8 +17,45 @@ if TYPE_CHECKING:
 
 def refuse(message: str) -> NoReturn:
     """One line on stderr, exit code 2."""
-    print(f"vi-bench: {message}", file=sys.stderr)
+    line = "".join(c if c.isprintable() else " " for c in message)
+    print(f"vi-bench: {line}", file=sys.stderr)
     raise typer.Exit(2)
+
+
+class Commands(TyperGroup):
+    """Commands that refuse what they cannot parse as everything else is refused."""
+
+    def make_context(self, *given: Any, **settings: Any) -> Any:
+        """Parse what is before the command."""
+        with _in_one_line():
+            return super().make_context(*given, **settings)
+
+    def invoke(self, context: Any) -> Any:
+        """Parse what is behind the command, and run it."""
+        with _in_one_line():
+            return super().invoke(context)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except USAGE as error:
+        refuse(_told(error))
+
+
+USAGE: Any = typer.BadParameter.__base__
+"""What a command line that cannot be parsed raises; Typer has no public name for it."""
+
+
+def _told(error: Any) -> str:
+    """What is wrong, and what was given where the message does not tell that itself."""
+    told = str(error.format_message()).rstrip(".")
+    found = getattr(error.__cause__, "errors", None)  # of pydantic, in newer Typers
+    if found is None:
+        return told
+    given = found()[0]["input"]
+    return f"{told}, not {given!r}"
 
 
 def console() -> Console:

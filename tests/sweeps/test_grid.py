@@ -1,8 +1,5 @@
 """A grid's cells: which there are, what names them, what is refused."""
 
-import pytest
-
-from vi_bench.errors import InputError
 from vi_bench.sweeps.grid import key_of, points, read_sweep, sweep_of, versions
 
 GRID = {
@@ -66,71 +63,6 @@ def test_points_do_not_share_their_tables():
     one, other = points(sweep_of(GRID | {"grid": {"seed": [0, 1]}}))
     one.spec.methods["cavi"]["restarts"] = 99
     assert other.spec.methods["cavi"]["restarts"] == 2
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"grids": {}}, "unknown key 'grids' in sweep: did you mean 'grid'?"),
-        ({"grid": {"data": "faithful"}}, "grid.data = 'faithful': "),
-        ({"grid": {"data": []}}, r"grid: data = \[\]: expected some values"),
-        ({"grid": {"seed": [1, 1]}}, "grid: seed: a value is there twice"),
-        ({"grid": {"seeds": [1]}}, "unknown field 'seeds' in sweep: grid: did you"),
-        ({"grid": {"name": ["x"]}}, "unknown field 'name' in sweep: grid"),
-        ({"grid": {"model..sigma": [1]}}, "a part of the name is empty"),
-        ({"base": 1}, "sweep: base = 1: "),
-        ({"exclude": [{}]}, "is empty"),
-        (
-            {"grid": {"seed": [0]}, "exclude": [{"sed": 0}]},
-            "unknown field 'sed' in sweep: exclude: did you mean 'seed'?",
-        ),
-        (
-            {"grid": {"seed": [0]}, "exclude": [{"seed": 2}]},
-            "exclude: seed = 2 is not in the grid",
-        ),
-    ],
-)
-def test_a_sweep_that_makes_no_sense_is_one_line(values, said):
-    with pytest.raises(InputError, match=said) as refused:
-        sweep_of(values)
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"grid": {"seed": [0, -1]}}, "sweep 's', seed = -1: .* greater than or equal"),
-        ({"grid": {"methods.cavy.tol": [1]}}, "unknown method 'cavy': did you mean"),
-        ({"base": {"componets": 2}}, "unknown key 'componets' in sweep 's'"),
-        ({"grid": {"seed.x": [1]}, "base": {"seed": 3}}, "seed = 3: expected a table"),
-        ({"grid": {"seed": [0]}, "exclude": [{"seed": 0}]}, "every combination is"),
-        (
-            {"grid": {"seed": list(range(1001)), "draws": list(range(4, 1004))}},
-            "1001000 combinations, the most are 1000000",
-        ),
-    ],
-)
-def test_a_cell_that_makes_no_sense_is_one_line(values, said):
-    with pytest.raises(InputError, match=said) as refused:
-        list(points(sweep_of({"name": "s"} | values)))
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"[grid", "is not valid TOML"),
-        (b"\xff", "is not valid TOML"),
-        (b"name = 1", "name = 1: "),
-        (b"[grid]\nseed = [1]\nseed = [2]", "is not valid TOML: Cannot overwrite"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path, content, said):
-    (tmp_path / "s.toml").write_bytes(content)
-    with pytest.raises(InputError, match=said):
-        read_sweep(tmp_path / "s.toml")
-    with pytest.raises(InputError, match="there is no such file"):
-        read_sweep(tmp_path / "none.toml")
 
 
 def test_a_file_names_its_sweep(tmp_path):

@@ -1,7 +1,6 @@
 """The table that queries ask: what it holds, and that it is never the truth."""
 
 import json
-import os
 
 import pytest
 
@@ -114,24 +113,6 @@ def test_a_damaged_cell_is_named_and_the_others_are_there(store):
     assert added == 2
     assert [d.key for d in damaged] == [KEYS[1], KEYS[3]]
     assert "summary.json is not understood" in str(damaged[1])
-
-
-@pytest.mark.parametrize(
-    ("sql", "said"),
-    [
-        ("SELECT", "incomplete input"),
-        ("SELECT seeds FROM cells", "no such column: seeds"),
-        ("DELETE FROM cells", "readonly database"),
-        ("ATTACH 'other.db' AS o", "too many attached databases"),
-        ("SELECT 1; SELECT 2", "one statement at a time"),
-        ("", "expected a SELECT"),
-    ],
-)
-def test_what_is_no_question_is_one_line_and_changes_nothing(store, sql, said):
-    with pytest.raises(InputError, match=said):
-        query(store, sql)
-    assert query(store, "SELECT count(*) FROM cells")[1] == [(3,)]
-    assert not os.path.exists("other.db")
 
 
 def test_a_frame_has_a_row_a_cell_method_and_quantity(store):

@@ -56,7 +56,7 @@ class Settings(BaseModel):
     turns: Annotated[int, Ge(1)] = 10
     level: Annotated[float, Gt(0), Lt(0.5)] = 0.01
     chunk: Annotated[int, Ge(1)] = 50
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
 
     @property
     def spec(self) -> Spec:
@@ -123,7 +123,8 @@ def parsed(given: Iterable[str]) -> dict[str, Any]:
     Raises:
         InputError: there is no "=", or no value of TOML behind it.
     """
-    found = {}
+    found: dict[str, Any] = {}
+    seen = set[str]()
     for item in given:
         name, equals, value = item.partition("=")
         try:
@@ -132,4 +133,9 @@ def parsed(given: Iterable[str]) -> dict[str, Any]:
             equals = ""
         if not equals or not name.strip():
             raise InputError(f"--set {item}: expected name=value, as in sigma=3.0")
+        if name.strip() in seen:
+            raise InputError(f"--set {item}: {name.strip()} is given twice")
+        if name.strip() == "name":
+            raise InputError(f"--set {item}: expected a hyperparameter of the model")
+        seen.add(name.strip())
     return found

@@ -58,8 +58,20 @@ CHECKPOINT = ".npz"
 
 
 def is_start(start: str) -> bool:
-    """Whether CAVI can start so: "usual", "stochastic" or a PATH.npz."""
-    return start in ("usual", "stochastic") or start.endswith(CHECKPOINT)
+    """Whether CAVI can start so: "usual", "stochastic" or a PATH.npz.
+
+    Raises:
+        ValueError: it cannot; why.
+    """
+    if start in ("usual", "stochastic"):
+        return True
+    if not start.endswith(CHECKPOINT):
+        raise ValueError("expected 'usual', 'stochastic' or a checkpoint's PATH.npz")
+    try:
+        read_leaves(start)
+    except InputError as error:
+        raise ValueError(str(error).removeprefix(f"start {start!r}: ")) from None
+    return True
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,8 @@ def sweep(
         asked = read_sweep(spec)
         target = out or Path("results") / asked.name
         part = _part(shard)
+        if timed and jobs not in (None, 1):
+            raise InputError(f"jobs = {jobs}: with --timed there is one cell at a time")
         if dry_run:
             print(
                 foresee(

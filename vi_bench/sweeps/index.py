@@ -114,18 +114,32 @@ def query(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     Raises:
         InputError: SQLite cannot make sense of it, or it would change something.
     """
+    _try(sql)
     refresh(store)
     address = f"file:{quote(str(store.folder.absolute()))}/{FILE}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=60)) as index:
-        index.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        try:
-            found = index.execute(sql)
-            if found.description is None:
-                raise InputError(f"query {sql!r}: expected a SELECT")
-            names = [column[0] for column in found.description]
-            return names, found.fetchall()
-        except (sqlite3.Error, sqlite3.Warning) as error:
-            raise InputError(f"query {sql!r}: {error}") from None
+        return _asked(index, sql)
+
+
+def _try(sql: str) -> None:
+    """Ask empty tables first: what is no question is refused with nothing written."""
+    with closing(sqlite3.connect(":memory:")) as empty:
+        for table, columns in TABLES.items():
+            empty.execute(f"CREATE TABLE {table} (key, {columns})")
+        empty.execute("PRAGMA query_only = ON")
+        _asked(empty, sql)
+
+
+def _asked(index: sqlite3.Connection, sql: str) -> tuple[list[str], list[Any]]:
+    index.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    try:
+        found = index.execute(sql)
+        if found.description is None:
+            raise InputError(f"query {sql!r}: expected a SELECT")
+        names = [column[0] for column in found.description]
+        return names, found.fetchall()
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise InputError(f"query {sql!r}: {error}") from None
 
 
 def frame(folder: Path | str) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -152,6 +153,10 @@ def verify(
     Raises:
         InputError: there is no such method or family.
     """
+    if seed < 0:
+        raise InputError(f"seed = {seed}: expected at least 0")
+    if not 0 < limit < math.inf:
+        raise InputError(f"limit = {limit}: expected seconds over 0")
     function = find(method)
     findings: list[Finding] = []
     cases: list[Any] = []
