@@ -499,6 +499,7 @@ SWEEP = [
     ("grid.toml --method bare.py --dry-run", r"method 'bare.py': defines no METHOD"),
     ("grid.toml --out other", r"folder 'other' holds something else"),
     ("grid.toml --out file.txt", r"folder 'file.txt' cannot be written: File exists"),
+    ("grid.toml --jobs 2 --scheduler tcp://x:1", r"jobs = 2: a cluster's size is its"),
     ("grid.toml --out newer", r"'newer' has schema 2, this vi-bench reads 1"),
 ]
 
@@ -537,6 +538,17 @@ STORES = [
     ),
 ]
 
+RERUN = [
+    ("nowhere", r"run 'nowhere': summary.json: No such file"),
+    ("file.txt", r"run 'file.txt': summary.json: Not a directory"),
+    ("old/broken", r"run 'old/broken': summary.json is not JSON"),
+    ("old/list", r"run 'old/list': has schema None, expected 2"),
+    ("old/newer", r"run 'old/newer': has schema 999, expected 2"),
+    ("old/partial", r"summary.json lacks data, environment, methods, plugins"),
+    ("old/plugged", r"method 'mine' of this run came from mine.py: .*--method FILE"),
+    ("old/partial --method nowhere.py", r"method 'nowhere.py': cannot be read"),
+]
+
 OTHER = [
     ("sweeps", r"No such command 'sweeps'.*'sweep'"),
     ("--nope", r"No such option: --nope"),
@@ -565,6 +577,7 @@ ROWS = [
         )
         for given, said in STORES
     ),
+    *((f"rerun {given}", said, "") for given, said in RERUN),
     *((given, said, "") for given, said in OTHER),
 ]
 
@@ -609,6 +622,13 @@ TEXTS = {
     "clash/gaussian.py": "from vi_bench.models.gaussian import Gaussian as MODEL\n",
     "taken/summary.json": "{}",
     "other/mine.txt": "",
+    "old/broken/summary.json": "{",
+    "old/list/summary.json": "[]",
+    "old/newer/summary.json": '{"schema": 999}',
+    "old/partial/summary.json": '{"schema": 2, "spec": {}}',
+    "old/plugged/summary.json": '{"schema": 2, "spec": {}, "methods": {}, "data": {}, '
+    '"environment": {}, "plugins": [{"kind": "method", "name": "mine", "origin": '
+    '"mine.py", "sha256": ""}]}',
     "newer/STORE.json": '{"vi_bench": "sweep", "schema": 2}',
     "spoilt/STORE.json": '{"vi_bench"',
     "partial/STORE.json": '{"vi_bench": "sweep", "schema": 1}',
@@ -730,7 +750,7 @@ def place(tmp_path_factory):
     for name in FOLDERS:
         (folder / name).mkdir()
     for name, text in TEXTS.items():
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     numbers(folder)
     parquet(folder)
@@ -769,7 +789,7 @@ def nothing_runs(monkeypatch):
     """What is to be refused must not compute first."""
     from vi_bench import runner
     from vi_bench.calibration import study
-    from vi_bench.sweeps.sweep import _Crew
+    from vi_bench.sweeps.crew import Crew
     from vi_bench.verification import answer, plain
 
     def run(*_, **__):
@@ -779,8 +799,8 @@ def nothing_runs(monkeypatch):
     monkeypatch.setattr(study, "study", run)
     monkeypatch.setattr(answer, "call", run)
     monkeypatch.setattr(plain, "call", run)
-    monkeypatch.setattr(_Crew, "run", run)
-    monkeypatch.setattr(_Crew, "device", lambda *_: "cpu")
+    monkeypatch.setattr(Crew, "each", run)
+    monkeypatch.setattr(Crew, "device", lambda *_: "cpu")
 
 
 @pytest.mark.parametrize(("command", "said", "spec"), ROWS)

@@ -165,23 +165,3 @@ def test_code_is_named_again_or_refused(tmp_path, monkeypatch):
     done = command.invoke(app, ["rerun", str(run), "--method", str(file), "--quiet"])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("mine  bitwise the same\nmethod mine: was ")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (None, "summary.json: No such file"),
-        ("{", "summary.json is not JSON"),
-        ("[]", "has schema None, expected"),
-        ('{"schema": 999}', "has schema 999, expected"),
-        ('{"schema": 2, "spec": {}}', "summary.json lacks data, environment"),
-    ],
-)
-def test_what_is_no_run_is_one_line(tmp_path, content, said):
-    if content is not None:
-        (tmp_path / "summary.json").write_text(content)
-    done = CliRunner().invoke(app, ["rerun", str(tmp_path)])
-    assert done.exit_code == 2
-    assert done.stderr.startswith(f"vi-bench: run {str(tmp_path)!r}: ")
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1

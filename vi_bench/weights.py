@@ -19,13 +19,16 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-from annotated_types import Gt
+from annotated_types import Ge
 from jax.nn import log_sigmoid
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import Key, Parameters, Weights
 from vi_bench.special import log_beta
+
+LEAST = 1e-200
+"""Of a concentration: digammas of far smaller ones, near -1e300, swallow the bound."""
 
 STICK = "stick"
 """The name of the sampled parameter, asinh(logit v)."""
@@ -174,7 +177,7 @@ class Dirichlet(_Sticks):
         concentration: of each weight; far under 1 leaves components empty.
     """
 
-    concentration: Annotated[float, Gt(0)] = 1.0
+    concentration: Annotated[float, Ge(LEAST)] = 1.0
 
     def prior(self, components: int) -> Float[Array, "2 S"]:
         """Beta(alpha, (K - k) alpha)."""
@@ -195,7 +198,7 @@ class StickBreaking(_Sticks):
             exchangeable, likes best, after every sweep of CAVI; it raises the ELBO.
     """
 
-    concentration: Annotated[float, Gt(0)] = 1.0
+    concentration: Annotated[float, Ge(LEAST)] = 1.0
     reorder: bool = field(default=True, metadata={"static": True})
 
     def prior(self, components: int) -> Float[Array, "2 S"]:

@@ -58,7 +58,8 @@ def _stat(name: str, draws: np.ndarray, **options: Any) -> float:
 
 def summarise(draws: np.ndarray) -> Summary:
     """Mean, sd, their Monte-Carlo errors, ESS and R-hat of (chain, draw) draws."""
-    if np.ptp(draws) == 0:  # a constant is known exactly, and has not mixed
+    # a constant, but for its last digits, is known exactly and has not mixed
+    if np.ptp(draws) <= 16 * np.finfo(float).eps * np.abs(draws).max():
         constant = float(draws.flat[0])
         return Summary(Estimate(constant, 0.0), Estimate(0.0, 0.0), 1.0, 1.0, np.nan)
     several = draws

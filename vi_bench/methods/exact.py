@@ -67,7 +67,8 @@ class Exact:
     def outcome(self, draws: Draws) -> Outcome:
         """How many states were summed over."""
         report = draws.report
-        if not np.isfinite(report["log_evidence"]):
+        log_evidence = float(report["log_evidence"])
+        if not (np.isfinite(log_evidence) and log_evidence > marginals.ABSENT / 2):
             return Outcome(
                 "not finite",
                 "log p(X) is not finite: look at the scale of data and prior",

@@ -332,13 +332,25 @@ class Store:
         _sync(place.parent)
 
     def plans(self) -> list[dict[str, Any]]:
-        """All that was asked for, the oldest first; what cannot be read is left out."""
+        """Names and cells of all that was asked for, the oldest first.
+
+        What cannot be read is left out: it is asked for again by the same sweep.
+        """
         place = self.folder / "plans"
         names = sorted(os.listdir(place), key=lambda n: os.lstat(place / n).st_mtime_ns)
         found = []
         for name in names:
-            with suppress(OSError, ValueError):
-                found.append(json.loads(_read(place / name)))
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                plan = json.loads(_read(place / name))
+                found.append(
+                    {
+                        "name": str(plan["name"]),
+                        "cells": [
+                            {"key": str(c["key"]), "choice": dict(c["choice"])}
+                            for c in plan["cells"]
+                        ],
+                    }
+                )
         return found
 
     def failures(self) -> list[str]:
