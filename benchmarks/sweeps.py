@@ -34,7 +34,7 @@ def made(folder: Path, case: Case, count: int) -> tuple[list[float], list[float]
     from vi_bench.sweeps.grid import sweep_of
     from vi_bench.sweeps.store import Store
     from vi_bench.sweeps.sweep import described, job_of, plan
-    from vi_bench.sweeps.work import cell, device_kind
+    from vi_bench.sweeps.work import answer, cell
 
     launch, runs = api.launch, list[float]()
 
@@ -51,7 +51,7 @@ def made(folder: Path, case: Case, count: int) -> tuple[list[float], list[float]
             "grid": {"data": ["faithful"], "seed": list(range(count))},
         }
     )
-    cells = plan(sweep, lambda name: str(device_kind(name)["kind"]))
+    cells = plan(sweep, answer)
     store = Store(folder)
     store.plan(described(sweep, cells))
     api.launch = clocked

@@ -43,6 +43,12 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
         jax.clear_caches()  # runs of a process share programs, however compiled
         jax.config.update(name, quick)
     yield
+
+
+@pytest.fixture(autouse=True)
+def few_programs() -> Iterator[None]:
+    """Of all tests of a process those that are left fit into its memory maps."""
+    yield
     forget_programs()
 
 

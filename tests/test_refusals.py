@@ -478,6 +478,22 @@ GRIDS = [
         f"[grid]\nseed = {list(range(1001))}\ndraws = {list(range(4, 1004))}",
         r"1001000 combinations, the most are 1000000",
     ),
+    (
+        "[base]\nmodel = {name = 'gaussian', sigma = -1.0}\n[grid]\nseed = [0, 1]",
+        r"sweep 'spec', seed = 0: model gaussian: sigma = -1.0: expected",
+    ),
+    (
+        "[grid]\ncomponents = [2, 83]\ndata = ['faithful', 'galaxies']",
+        r"components = 83, data = galaxies: components = 83, the data .* 82 rows",
+    ),
+    (
+        "[grid]\n'methods.cavi.restarts' = [1, 0]",
+        r"methods.cavi.restarts = 0: method cavi: restarts = 0: expected",
+    ),
+    (
+        "[base]\nmodel = 'poisson'\n[grid]\ndata = ['faithful']",
+        r"data = faithful: .*poisson.* whole numbers|counts",
+    ),
 ]
 
 SWEEP = [
@@ -789,6 +805,7 @@ def nothing_runs(monkeypatch):
     """What is to be refused must not compute first."""
     from vi_bench import runner
     from vi_bench.calibration import study
+    from vi_bench.sweeps import work
     from vi_bench.sweeps.crew import Crew
     from vi_bench.verification import answer, plain
 
@@ -800,7 +817,7 @@ def nothing_runs(monkeypatch):
     monkeypatch.setattr(answer, "call", run)
     monkeypatch.setattr(plain, "call", run)
     monkeypatch.setattr(Crew, "each", run)
-    monkeypatch.setattr(Crew, "device", lambda *_: "cpu")
+    monkeypatch.setattr(Crew, "ask", lambda _, question: work.answer(question))
 
 
 @pytest.mark.parametrize(("command", "said", "spec"), ROWS)

@@ -21,7 +21,13 @@ from vi_bench.comparison.modes import Mode
 from vi_bench.comparison.quantities import WEIGHT, flatten
 from vi_bench.contract import Draws, Outcome, Problem
 from vi_bench.data import load
-from vi_bench.environment import computing, describe, find_device, find_mesh
+from vi_bench.environment import (
+    computing,
+    describe,
+    find_device,
+    find_mesh,
+    forget_programs,
+)
 from vi_bench.errors import InputError, NotApplicable
 from vi_bench.evaluate import WORK, best_draw, bound_from, evaluate
 from vi_bench.mixture import Mixture, bind, centre_at
@@ -159,6 +165,7 @@ def attempt(
     checkpoint: Path | None = None,
 ) -> None:
     """Prepare a method and run its stages, timed."""
+    forget_programs()  # of earlier runs, where there are very many
     keep = None
     if checkpoint is not None and jax.process_index() == 0:
         keep = partial(write_checkpoint, checkpoint, label)

@@ -34,6 +34,12 @@ from vi_bench.sweeps.status import status
 from vi_bench.sweeps.store import Full, Store
 from vi_bench.sweeps.sweep import foresee, plan, run_sweep, shard
 
+
+def answer(question):
+    """As a stand-in would."""
+    return {"kind": "cpu"}
+
+
 ROOT = Path(stand_in.__file__).parents[2]
 
 
@@ -120,7 +126,7 @@ def test_shards_share_the_cells(tmp_path):
     counts = [run(sweep, tmp_path / "s", part=(i, 3))[0].cells for i in (1, 2, 3)]
     assert counts == [3, 2, 2]
     assert len(cells(tmp_path / "s")) == 7
-    planned = plan(sweep, lambda name: "cpu")
+    planned = plan(sweep, answer)
     parts = [shard(planned, i, 3) for i in (1, 2, 3)]
     assert sorted(c.key for part in parts for c in part) == sorted(
         c.key for c in planned
@@ -261,7 +267,7 @@ def test_workers_end_with_their_sweep(tmp_path):
 
     store = tmp_path / "s"
     until(lambda: (store / "cells").is_dir() and len(list(Store(store).finished())))
-    (key,) = {c.key for c in plan(seeds(STUCK), lambda name: "cpu")}
+    (key,) = {c.key for c in plan(seeds(STUCK), answer)}
 
     def free():
         with Store(store).claim(key) as mine:

@@ -6,7 +6,7 @@ import itertools
 import os
 import selectors
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from vi_bench.errors import InputError
@@ -31,11 +31,11 @@ class Makers(Protocol):
     def size(self) -> int:
         """Cells at once."""
 
-    def device(self, name: str) -> str:
-        """The kind of a spec's `device` where cells are made.
+    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """What a worker answers to one of the questions of `work.answer`.
 
         Raises:
-            InputError: there is no such device.
+            InputError: none answers.
         """
 
     def each(
@@ -59,22 +59,17 @@ class Crew:
         self.fresh = fresh
         self.workers: list[Worker] = []
 
-    def device(self, name: str) -> str:
-        """By asking a worker: this process loads no JAX."""
+    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the first worker: this process loads no JAX."""
         if not self.workers:
             self.workers.append(Worker())
         worker = self.workers[0]
         worker.devices = 1  # once JAX is asked a processor cannot be split any more
-        worker.give({"device": name})
+        worker.give(question)
         try:
-            found = worker.answer()
+            return worker.answer()
         except Died as died:
-            raise InputError(
-                f"device {name!r} could not be asked for: {died}"
-            ) from None
-        if "refused" in found:
-            raise InputError(found["refused"])
-        return str(found["kind"])
+            raise InputError(f"a worker could not be asked: {died}") from None
 
     def each(
         self, jobs: Iterable[Job], timeout: float | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vi_bench.errors import InputError
@@ -67,23 +67,21 @@ class Scheduler:
         """Threads of the cluster's workers; at least 1, as they may still come."""
         return 1 if self.timed else max(1, sum(self.client.nthreads().values()))
 
-    def device(self, name: str) -> str:
-        """By asking one of the cluster's workers: they are taken to be alike.
+    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Of one of the cluster's workers: they are taken to be alike.
 
-        A cell that finds another kind where it is made is refused there.
+        A cell that finds another kind of device where it is made is refused there.
         """
         where = f"--scheduler {self.address}"
         if not self.client.nthreads():
             raise InputError(f"{where}: has no workers yet; expected at least one")
         try:
-            found = self.client.submit(ask_device, name, pure=False).result()
+            task = self.client.submit(ask, dict(question), pure=False)
+            return dict(task.result())
         except Exception as error:
             raise InputError(
                 f"{where}: its workers cannot run vi_bench: {one_line(error)}"
             ) from None
-        if "refused" in found:
-            raise InputError(f"on the cluster: {found['refused']}")
-        return str(found["kind"])
 
     def each(
         self, jobs: Iterable[Job], timeout: float | None
@@ -148,13 +146,11 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 
-def ask_device(name: str) -> dict[str, Any]:
-    """A task: what a spec's `device` is where it runs."""
+def ask(question: Mapping[str, Any]) -> dict[str, Any]:
+    """A task: what a worker process answers there."""
     crew = _idle.pop() if _idle else Crew(1)
     try:
-        return {"kind": crew.device(name)}
-    except InputError as error:
-        return {"refused": str(error)}
+        return crew.ask(question)
     finally:
         _idle.append(crew)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,15 +105,18 @@ Tell = Callable[[Progress, str], None]
 """Told of the progress after each cell, with a line about that one or an empty one."""
 
 
-def plan(sweep: Sweep, device: Callable[[str], str]) -> list[Cell]:
+Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Asks where JAX is loaded: `work.answer`."""
+
+FREE = {"name", "seed", "chains", "draws", "repeats", "margin", "sd_margin"}
+"""Fields of a spec on which it does not depend whether it can be run."""
+
+
+def plan(sweep: Sweep, ask: Ask) -> list[Cell]:
     """All cells of a sweep, those with one answer once.
 
-    Args:
-        sweep: whose.
-        device: a spec's `device` -> its kind here.
-
     Raises:
-        InputError: a combination, or data, cannot be used.
+        InputError: a combination, data or a device cannot be used.
     """
     data: dict[tuple[str, bool], str] = {}
     kinds: dict[str, str] = {}
@@ -125,10 +128,33 @@ def plan(sweep: Sweep, device: Callable[[str], str]) -> list[Cell]:
         if at not in data:
             data[at] = load(spec.data, stream=spec.stream).sha256
         if spec.device not in kinds:
-            kinds[spec.device] = device(spec.device)
+            answer = ask({"device": spec.device})
+            if "refused" in answer:
+                raise InputError(answer["refused"])
+            kinds[spec.device] = str(answer["kind"])
         key = key_of(spec, data[at], kinds[spec.device], packages)
         found.setdefault(key, Cell(key, point, data[at], kinds[spec.device]))
+    check_specs(sweep, [cell.point for cell in found.values()], ask)
     return list(found.values())
+
+
+def check_specs(sweep: Sweep, wanted: Sequence[Point], ask: Ask) -> None:
+    """Refuse settings, and data, that a run would refuse.
+
+    Raises:
+        InputError: the first combination that cannot be run, and why.
+    """
+    distinct: dict[str, Point] = {}
+    for point in wanted:
+        fields = point.spec.model_dump(mode="json", exclude=FREE)
+        distinct.setdefault(json.dumps(fields), point)
+    # those of one table stand together: it is read once
+    some = sorted(distinct.values(), key=lambda p: (p.spec.data, p.spec.stream))
+    specs = [point.spec.model_dump(mode="json") for point in some]
+    found = ask({"specs": specs, "plugins": catalogue.files()})
+    if "refused" in found:
+        choice = said(some[found["index"]].choice)
+        raise InputError(f"sweep {sweep.name!r}, {choice}: {found['refused']}")
 
 
 def described(sweep: Sweep, cells: Sequence[Cell]) -> dict[str, Any]:
@@ -183,7 +209,7 @@ def run_sweep(
         raise InputError(f"cell timeout = {timeout}: expected seconds over 0")
     makers = _makers(jobs, timed, scheduler)
     try:
-        planned = plan(sweep, makers.device)
+        planned = plan(sweep, makers.ask)
         cells = shard(planned, *part)
         store = Store(folder)
         store.plan(described(sweep, planned))
@@ -230,7 +256,7 @@ def foresee(
     """
     makers = _makers(jobs, timed, scheduler)
     try:
-        cells = shard(plan(sweep, makers.device), *part)
+        cells = shard(plan(sweep, makers.ask), *part)
         size = makers.size
     finally:
         makers.kill()

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,8 @@ def cell(job: Mapping[str, Any]) -> dict[str, Any]:
 def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
     from vi_bench.api import launch
     from vi_bench.data import load
-    from vi_bench.environment import forget_programs, split_processor
+    from vi_bench.environment import split_processor
 
-    forget_programs()
     catalogue.add_files(job["plugins"])
     spec = Spec(**job["spec"])
     table = load(spec.data, stream=spec.stream)
@@ -93,6 +92,38 @@ def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
         }
         text = json.dumps(known, indent=1, allow_nan=False)
         (folder / CELL).write_text(text + "\n", encoding="utf-8")
+
+
+def answer(job: Mapping[str, Any]) -> dict[str, Any]:
+    """To a question, or a cell."""
+    if "device" in job:
+        return device_kind(job["device"])
+    if "specs" in job:
+        return refusal(job["specs"], job["plugins"])
+    return cell(job)
+
+
+def refusal(specs: Sequence[Mapping[str, Any]], plugins: Any) -> dict[str, Any]:
+    """The first spec that cannot be run: its "index" and why it is "refused"."""
+    from vi_bench.data import load
+    from vi_bench.runner import check
+
+    catalogue.add_files(plugins)
+    known, table = None, None
+    for index, given in enumerate(specs):
+        spec = Spec(**given)
+        try:
+            spec.inference()
+            spec.mixing()
+            family = spec.family()
+            at = (spec.data, spec.standardise, spec.stream)
+            if at != known:
+                table, known = load(*at), at
+            assert table is not None
+            check(spec, family, table)
+        except InputError as error:
+            return {"index": index, "refused": str(error)}
+    return {}
 
 
 def device_kind(name: str) -> dict[str, Any]:
@@ -122,9 +153,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     for line in sys.stdin:
-        job = json.loads(line)
-        found = device_kind(job["device"]) if "device" in job else cell(job)
-        answers.write(json.dumps(found) + "\n")
+        answers.write(json.dumps(answer(json.loads(line))) + "\n")
 
 
 def source() -> Path:

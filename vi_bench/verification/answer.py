@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vi_bench.contract import Draws, Method, Parameters, Problem
+from vi_bench.environment import forget_programs
 from vi_bench.streams import stream
 from vi_bench.timing import call_until_done
 from vi_bench.verification.mixtures import MixtureProblem, accurately
@@ -222,6 +223,7 @@ def registered(method: Method) -> Full:
 
 def through(method: Method, mixture: Any, key: Any, chains: int) -> Draws:
     """All stages of a method, each compiled, called until it is done."""
+    forget_programs()  # of the battery's other problems
     problem = Problem(mixture, chains, DRAWS // chains)
     carry: Any = None
     for stage in method.prepare(problem, stream(key, "prepare")):
