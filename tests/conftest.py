@@ -32,7 +32,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+def quick_compilation(request: pytest.FixtureRequest) -> None:
     """Programs that run a few times are compiled without most optimisations.
 
     Not those of modules marked `optimised`, nor what runs in a process of its own.
@@ -42,7 +42,6 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     if jax.config._read(name) != quick:
         jax.clear_caches()  # runs of a process share programs, however compiled
         jax.config.update(name, quick)
-    yield
 
 
 @pytest.fixture(autouse=True)
