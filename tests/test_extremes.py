@@ -24,8 +24,13 @@ from vi_bench.models.gaussian import Gaussian
 from vi_bench.spec import build
 from vi_bench.weights import Dirichlet
 
+LATER = pytest.mark.slow
 REAL = [
-    *("gaussian", "gaussian-diagonal", "gaussian-full", "gaussian-semiconjugate"),
+    "gaussian",
+    *(
+        pytest.param(f"gaussian-{kind}", marks=LATER)
+        for kind in ("diagonal", "full", "semiconjugate")
+    ),
 ]
 
 
@@ -93,7 +98,7 @@ def test_moved_data_have_the_moved_posterior(name, rows):
     np.testing.assert_allclose(means(there[2]) - 1e8, means(here[2]), atol=3e-8)
 
 
-@pytest.mark.parametrize("name", [*REAL, "exponential"])
+@pytest.mark.parametrize("name", [*REAL, pytest.param("exponential", marks=LATER)])
 @pytest.mark.parametrize("scale", [1e-69, 1e12, 1e69])
 def test_scaled_data_have_the_scaled_posterior(name, scale, rows):
     # not of few digits: defaults, rounded to six, would be ties between two of them
@@ -151,7 +156,7 @@ def test_rows_that_are_there_twice_count_twice_wherever_they_stand(name, rows):
         np.testing.assert_allclose(one[1], other[1], rtol=1e-12)
 
 
-@pytest.mark.parametrize("concentration", [1e-12, 1e-100, 1e-200])
+@pytest.mark.parametrize("concentration", [1e-12, 1e-200])
 def test_under_a_dirichlet_of_nearly_nothing_one_component_has_all(concentration, rows):
     """All of its mass is at the corners: the evidence is that of one component."""
     x = rows[:6]  # of one cluster: a second one would win too little to be seen
@@ -164,20 +169,19 @@ def test_under_a_dirichlet_of_nearly_nothing_one_component_has_all(concentration
     np.testing.assert_allclose(bound, alone - np.log(2), rtol=1e-9)
 
 
-@pytest.mark.parametrize("weights", [Dirichlet(0.1)])
-@pytest.mark.parametrize("name", ["gaussian-full"])
-def test_components_without_rows_keep_their_prior(name, weights):
+@pytest.mark.slow
+def test_components_without_rows_keep_their_prior():
     x = np.repeat([[-1.0, 0.0], [1.0, 1.0]], 6, axis=0)
     x = x + 1e-6 * np.random.default_rng(0).normal(size=x.shape)
-    given = spread_of(name, 1e-3)
-    bound, _, q = answer(name, x, K=8, weights=weights, exact=False, **given)
+    weights = Dirichlet(0.1)
+    bound, _, q = answer("gaussian-full", x, K=8, weights=weights, exact=False)
     assert np.isfinite(bound)
-    counts = np.asarray(q["kappa"]) - 0.01 if "kappa" in q else None
-    if counts is not None:
-        np.testing.assert_allclose(counts.sum(), 12, rtol=1e-9)
+    counts = np.asarray(q["kappa"]) - 0.01  # the prior's
+    np.testing.assert_allclose(counts.sum(), 12, rtol=1e-9)
+    assert np.sum(counts < 0.5) >= 4
 
 
-@pytest.mark.parametrize("name", ["gaussian", "poisson"])
+@pytest.mark.parametrize("name", ["gaussian", pytest.param("poisson", marks=LATER)])
 def test_as_many_components_as_rows(name, rows):
     x = np.abs(np.round(rows[:3])) + 1
     bound, evidence, _ = answer(name, x, K=3)
@@ -185,6 +189,7 @@ def test_as_many_components_as_rows(name, rows):
     assert evidence is None or evidence > bound - 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_bits_that_are_all_the_same_have_a_known_evidence(value):
     """Uniform p: the integral of p^N is 1 / (N + 1), feature by feature."""
@@ -192,6 +197,7 @@ def test_bits_that_are_all_the_same_have_a_known_evidence(value):
     np.testing.assert_allclose(bound, -2 * np.log(13), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_column_of_one_level_says_nothing():
     bound, _, _ = answer("categorical", np.zeros((12, 2)), K=1)
     np.testing.assert_allclose(bound, 0, atol=1e-12)

@@ -131,9 +131,12 @@ def rerun(
     if table is not None:
         spec = spec.model_copy(update={"standardise": False, "held_out": 0})
     with tempfile.TemporaryDirectory(prefix="vi-bench-") as scratch:
-        second = Path(scratch, "again") if out is None else Path(out)
-        if launch(spec, table, second, progress=progress).interrupted:
+        second = Path(scratch) if out is None else Path(out)
+        found = launch(spec, table, out, progress=progress)
+        if found.interrupted:
             raise KeyboardInterrupt
+        if out is None:
+            found.save(second, figures=False)
         after = read_summary(second)
         methods = repeats(first, before, second, after)
     return Rerun(methods, changes(before, after), note, before, after)

@@ -34,11 +34,13 @@ def running(*arguments):
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    address, *pids = process.stdout.readline().split()
-    yield process, address, [int(pid) for pid in pids]
-    process.stdin.close()
-    process.wait(60)
-    process.stdout.close()
+    try:
+        address, *pids = process.stdout.readline().split()
+        yield process, address, [int(pid) for pid in pids]
+    finally:
+        process.stdin.close()
+        process.wait(60)
+        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
