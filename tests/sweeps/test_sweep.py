@@ -27,12 +27,12 @@ from tests.sweeps.stand_in import (
 )
 from vi_bench import catalogue
 from vi_bench.errors import InputError
-from vi_bench.sweeps import pool
+from vi_bench.sweeps import commands, pool
 from vi_bench.sweeps.grid import sweep_of
 from vi_bench.sweeps.index import frame
 from vi_bench.sweeps.status import status
 from vi_bench.sweeps.store import Full, Store
-from vi_bench.sweeps.sweep import foresee, plan, run_sweep, shard
+from vi_bench.sweeps.sweep import Progress, foresee, plan, run_sweep, shard
 
 
 def answer(question):
@@ -297,6 +297,21 @@ def vi_bench(*arguments, **options):
         cwd=ROOT,
         **options,
     )
+
+
+def test_where_there_is_no_terminal_lines_tell_how_far_it_is(capsys, monkeypatch):
+    monkeypatch.setattr(commands, "EVERY", 0.0)
+    with commands._shown(quiet=False) as tell:
+        for done in range(4):
+            failed = {"a": "why"} if done > 1 else {}
+            tell(Progress(10, there=5, done=done, failed=failed), "")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(",")[0] for line in lines] == [
+        "6/10 cells",
+        "8/10 cells, 1 failed",
+        "9/10 cells, 1 failed",
+    ]
+    assert all(line.endswith("about 0 minutes left") for line in lines)
 
 
 def test_the_command_line_refuses_in_one_line(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from vi_bench.terminal import refuse
 
 if TYPE_CHECKING:
     from vi_bench.sweeps.sweep import Progress, Tell
+
+EVERY = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 def sweep(
@@ -230,7 +234,7 @@ def _part(shard: str | None) -> tuple[int, int]:
 
 @contextmanager
 def _shown(quiet: bool) -> Iterator[Tell]:
-    """A bar on stderr, and a line for every cell that failed."""
+    """A bar on stderr, or a line a minute in a file; one for every cell that failed."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -247,13 +251,24 @@ def _shown(quiet: bool) -> Iterator[Tell]:
     )
     with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
         bar = bars.add_task("", total=None)
+        begun = last = time.monotonic()
+        before: int | None = None
 
         def tell(found: Progress, line: str) -> None:
+            nonlocal before, last
             failed = f"{len(found.failed)} failed" if found.failed else ""
-            bars.update(
-                bar, completed=found.ended, total=found.cells, description=failed
-            )
+            if before is None:  # what was there took no time
+                before = found.ended
+                bars.reset(bar, total=found.cells, completed=before)
+            bars.update(bar, completed=found.ended, description=failed)
             if line:
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
+            now = time.monotonic()
+            made, left = found.ended - before, found.cells - found.ended
+            if not console.is_terminal and made and left and now - last >= EVERY:
+                last, rest = now, (now - begun) / made * left
+                words = [f"{found.ended}/{found.cells} cells", failed]
+                words.append(f"about {rest / 60:.0f} minutes left")
+                console.print(", ".join(filter(None, words)), highlight=False)
 
         yield tell
