@@ -57,6 +57,8 @@ def test_another_seed_gives_the_same_numbers_within_their_errors(copy):
         known["spec"]["seed"] = 7
         known["environment"]["packages"]["jax"] = "0.0.1"
         known["environment"]["cores"] = 1000
+        known["provenance"]["git"] = {"commit": "0" * 40}
+        known["provenance"]["threads"] = {"NPROC": "7"}
 
     change(copy, edit)
     found = vb.rerun(copy)
@@ -66,10 +68,13 @@ def test_another_seed_gives_the_same_numbers_within_their_errors(copy):
     for repeat in found.methods.values():
         assert "the farthest is" in repeat.sentence
         assert "too few" not in repeat.sentence  # all of them could be told
-    assert set(found.changes) == {"jax", "cores"}
+    changed = set(found.changes) - {"uncommitted changes"}  # as the tests' folder is
+    assert changed == {"jax", "cores", "commit", "limits on threads"}
     said = "\n".join(found.lines())
     assert "jax: was 0.0.1, is 0.1" in said
     assert "cores: was 1000, is " in said
+    assert f"commit: was {'0' * 40}, is " in said
+    assert "limits on threads: was NPROC=7, is " in said
 
 
 def shift_bound(copy):

@@ -210,13 +210,16 @@ def circumstances(summary: Mapping[str, Any]) -> dict[str, Any]:
     packages = known.pop("packages", {})
     known.pop("compilation_cache", None)  # where programs lie does not change them
     origin = summary.get("provenance") or {}
+    repository = origin.get("git") or {}
+    limits = origin.get("threads") or {}
     return {
         "data": summary["data"]["sha256"],
         **{f"{p['kind']} {p['name']}": p["sha256"] for p in summary["plugins"]},
         **packages,
         **known,
-        "repository": origin.get("git"),
-        "limits on threads": origin.get("threads"),
+        "commit": repository.get("commit"),
+        "uncommitted changes": repository.get("dirty"),
+        "limits on threads": " ".join(f"{k}={v}" for k, v in limits.items()) or None,
     }
 
 
