@@ -81,25 +81,25 @@ def shift_bound(copy):
     change(copy, lambda known: known["methods"]["cavi"].update(bound=-1.0))
 
 
-def shift_draws(copy):
+def redraw(copy, edit):
     file = copy / "cavi.nc"
     with xarray.open_datatree(file, engine="netcdf4") as tree:
         tree.load()
-    mu = tree["posterior"]["mu"]
-    tree["posterior"]["mu"] = mu + 0.3 * mu.std(("chain", "draw"))
+    tree["posterior"]["mu"] = edit(tree["posterior"]["mu"])
     file.unlink()
     tree.to_netcdf(file, engine="netcdf4")
+
+
+def shift_draws(copy):
+    redraw(copy, lambda mu: mu + 0.3 * mu.std(("chain", "draw")))
 
 
 def widen_draws(copy):
-    file = copy / "cavi.nc"
-    with xarray.open_datatree(file, engine="netcdf4") as tree:
-        tree.load()
-    mu = tree["posterior"]["mu"]
-    mean = mu.mean(("chain", "draw"))
-    tree["posterior"]["mu"] = mean + 1.2 * (mu - mean)
-    file.unlink()
-    tree.to_netcdf(file, engine="netcdf4")
+    def wider(mu):
+        mean = mu.mean(("chain", "draw"))
+        return mean + 1.2 * (mu - mean)
+
+    redraw(copy, wider)
 
 
 @pytest.mark.parametrize(

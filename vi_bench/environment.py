@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vi_bench.errors import InputError
+from vi_bench.provenance import version_of
 
 PACKAGES = (
     "vi-bench", "jax", "jaxlib", "numpyro", "blackjax", "optax",
@@ -131,21 +131,13 @@ def describe(device: jax.Device, precision: int) -> dict[str, Any]:
         else os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "jax_default_prng_impl": jax.config.jax_default_prng_impl,
         "jax_threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
         "products_are_right": device.platform != "cpu" or products_are_right(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "compilation_cache": bool(jax.config.jax_compilation_cache_dir),
     }
-
-
-@cache
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

@@ -22,6 +22,11 @@ class NotApplicable(Exception):
     """
 
 
+def one_line(error: BaseException) -> str:
+    """An error's type and the first line of what it says."""
+    return f"{type(error).__name__}: {str(error).strip().partition('\n')[0]}"
+
+
 def unknown(kind: str, given: str, known: Iterable[str], where: str = "") -> InputError:
     """The error for a name that is not known, with the nearest one that is."""
     names = sorted(known)

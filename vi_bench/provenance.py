@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ def provenance() -> dict[str, Any]:
         "threads": {name: os.environ[name] for name in LIMITS if name in os.environ},
         "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
     }
+
+
+@cache
+def version_of(package: str) -> str | None:
+    """An installed package's version; None without it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 @cache

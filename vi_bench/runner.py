@@ -28,7 +28,7 @@ from vi_bench.environment import (
     find_mesh,
     forget_programs,
 )
-from vi_bench.errors import InputError, NotApplicable
+from vi_bench.errors import InputError, NotApplicable, one_line
 from vi_bench.evaluate import WORK, best_draw, bound_from, evaluate
 from vi_bench.mixture import Mixture, bind, centre_at
 from vi_bench.progress import Watcher
@@ -124,8 +124,7 @@ def execute(
             except Exception as error:
                 if lost(error):
                     raise PeerLost(str(error)) from error
-                first = str(error).strip().partition("\n")[0]
-                run.outcome = Outcome("failed", f"{type(error).__name__}: {first}")
+                run.outcome = Outcome("failed", one_line(error))
                 run.draws, run.error = None, traceback.format_exc()
             watcher.end(label, run.outcome.status)
             if interrupted:

@@ -10,14 +10,30 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from vi_bench.errors import InputError
 from vi_bench.sweeps import pool, work
-from vi_bench.sweeps.store import Full
+from vi_bench.sweeps.grid import read_sweep, sweep_of
+from vi_bench.sweeps.store import Full, Store
 
 COMMAND = [sys.executable, __file__]
 
+ROOT = Path(__file__).parents[2]
+
 CRASH, SEGFAULT, STUCK, BROKEN, REFUSED, GONE, SLOW, LARGE = range(1000, 1008)
+
+
+def seeds(*values, **base):
+    """A sweep of seeds."""
+    return sweep_of({"name": "s", "base": base, "grid": {"seed": list(values)}})
+
+
+def cells(folder):
+    """What is known of every finished cell; none is damaged."""
+    store = Store(folder, create=False)
+    assert not any(map(store.damage, store.finished()))
+    return [json.loads(store.read(key, work.CELL)) for key in store.finished()]
 
 
 def make(store, key, job, begun):
@@ -53,7 +69,6 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         work.main()
     else:
-        from vi_bench.sweeps.grid import read_sweep
         from vi_bench.sweeps.sweep import run_sweep
 
         pool.COMMAND = COMMAND

@@ -1,25 +1,19 @@
 """Sweeps on a Dask cluster: what the cluster loses is made all the same."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from tests.sweeps import stand_in
-from tests.sweeps.stand_in import BROKEN, CRASH, SLOW, STUCK
+from tests.sweeps.stand_in import BROKEN, CRASH, ROOT, SLOW, STUCK, cells, seeds
 from vi_bench.errors import InputError
 from vi_bench.sweeps import pool, scheduler
-from vi_bench.sweeps.grid import sweep_of
-from vi_bench.sweeps.store import Store
 from vi_bench.sweeps.sweep import foresee, run_sweep
-
-ROOT = Path(stand_in.__file__).parents[2]
 
 
 @contextmanager
@@ -47,16 +41,6 @@ def running(*arguments):
 def cluster():
     with running("tests.sweeps.preload") as (_, address, pids):
         yield address, pids
-
-
-def seeds(*values):
-    return sweep_of({"name": "s", "grid": {"seed": list(values)}})
-
-
-def cells(folder):
-    store = Store(folder, create=False)
-    assert not any(map(store.damage, store.finished()))
-    return [json.loads(store.read(key, "cell.json")) for key in store.finished()]
 
 
 def test_what_befalls_a_cell_is_as_it_is_on_one_machine(tmp_path, cluster):

@@ -8,12 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from xarray import open_datatree
 
-from tests.sweeps import stand_in
 from tests.sweeps.stand_in import (
     BROKEN,
     COMMAND,
@@ -21,9 +19,12 @@ from tests.sweeps.stand_in import (
     GONE,
     LARGE,
     REFUSED,
+    ROOT,
     SEGFAULT,
     SLOW,
     STUCK,
+    cells,
+    seeds,
 )
 from vi_bench import catalogue
 from vi_bench.errors import InputError
@@ -40,18 +41,11 @@ def answer(question):
     return {"kind": "cpu"}
 
 
-ROOT = Path(stand_in.__file__).parents[2]
-
-
 @pytest.fixture(autouse=True)
 def workers(monkeypatch):
     """Stand-ins, whose cells take no time."""
     monkeypatch.setattr(pool, "COMMAND", COMMAND)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-
-
-def seeds(*values, **base):
-    return sweep_of({"name": "s", "base": base, "grid": {"seed": list(values)}})
 
 
 def run(sweep, folder, jobs=2, **options):
@@ -64,12 +58,6 @@ def run(sweep, folder, jobs=2, **options):
         **options,
     )
     return found, lines
-
-
-def cells(folder):
-    store = Store(folder, create=False)
-    assert not any(map(store.damage, store.finished()))
-    return [json.loads(store.read(key, "cell.json")) for key in store.finished()]
 
 
 def test_every_cell_is_made_once_by_workers_that_stay(tmp_path):

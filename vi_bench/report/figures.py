@@ -14,6 +14,7 @@ from matplotlib.patches import Ellipse
 from scipy.stats import chi2, gaussian_kde
 
 from vi_bench.comparison.quantities import WEIGHT
+from vi_bench.errors import one_line
 from vi_bench.report.evidence import deviations, ladder
 from vi_bench.report.style import COLOURS, DASHES
 
@@ -51,7 +52,7 @@ def draw_all(result: Result, folder: Path) -> list[Path]:
         except OSError:  # a full disk is no affair of the figure's
             raise
         except Exception as error:
-            why = f"{type(error).__name__}: {error}"
+            why = one_line(error)
             warnings.warn(f"figure {name} is not drawn: {why}", stacklevel=2)
     return paths
 

@@ -102,7 +102,6 @@ class Crew:
 
     def _answer(self, worker: Worker, job: Job, timeout: float | None) -> Answer:
         """How a cell ended whose worker has answered, died or taken too long."""
-        store = Store(job["folder"], create=False)
         took = time.monotonic() - worker.since
         try:
             if timeout is not None and took >= timeout and not has_answer(worker):
@@ -115,6 +114,7 @@ class Crew:
         except Died as died:
             status, reason = "crashed", str(died)
         self._dismiss(worker)
+        store = Store(job["folder"], create=False)
         if store.has(job["key"]):  # it ended after the last byte was safe
             return {"status": "done"}
         store.fail(job["key"], status, reason, seconds=took)

@@ -24,14 +24,13 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vi_bench.errors import InputError, unknown
+from vi_bench.provenance import version_of
 from vi_bench.spec import Spec, choose, make, read_toml, validated
 
 MOST = 1_000_000
@@ -196,16 +195,9 @@ def said(choice: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} = {v}" for k, v in choice.items()) or "the only cell"
 
 
-@cache
-def versions() -> Mapping[str, str]:
+def versions() -> dict[str, str]:
     """Of the packages that matter."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return {name: version_of(name) or "none" for name in PACKAGES}
 
 
 def key_of(

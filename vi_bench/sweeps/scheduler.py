@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from vi_bench.errors import InputError
+from vi_bench.errors import InputError, one_line
 from vi_bench.sweeps.crew import Answer, Crew, Job
 from vi_bench.sweeps.store import Store
 
@@ -139,11 +139,6 @@ class Scheduler:
     def end(self) -> None:
         """Leave the cluster as it was."""
         self.client.close()
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says."""
-    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 
 def ask(question: Mapping[str, Any]) -> dict[str, Any]:

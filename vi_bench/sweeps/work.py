@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vi_bench import catalogue
-from vi_bench.errors import InputError
+from vi_bench.errors import InputError, one_line
 from vi_bench.spec import Spec
 from vi_bench.sweeps.grid import versions
 from vi_bench.sweeps.store import Full, Store
@@ -55,9 +55,7 @@ def cell(job: Mapping[str, Any]) -> dict[str, Any]:
         except Full as full:
             return {"status": "full", "reason": str(full)}
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0]
-            if not isinstance(error, InputError):
-                reason = f"{type(error).__name__}: {reason}"
+            reason = str(error) if isinstance(error, InputError) else one_line(error)
             store.fail(key, "failed", reason, seconds=time.perf_counter() - begun)
             return {"status": "failed", "reason": reason}
     return {"status": "done"}
