@@ -5,7 +5,7 @@
 `speed` holds the pass against the machine, scikit-learn and BayesPy; `samplers` NUTS
 against NumPyro's and nutpie; `optimum` the way to an optimum; `cell` what a run costs
 beside its methods; `stream` rows that stay in their file; `sweeps` what a sweep costs
-beside its runs. Each is a module of its own.
+beside its runs. Each is a module of its own, and so is `accelerator`.
 """
 
 from __future__ import annotations

@@ -71,6 +71,37 @@ Time grows as {growth}. One core's time over two cores', by `--devices 2`: {core
 """
 
 
+def of_accelerator(found: Found) -> str:
+    """The pass on an accelerator."""
+    names = ("pass", "gradient", "4 chains")
+    others = ("in steps / pass", "1 core / ours", "all cores / ours")
+    rows = [
+        [
+            f"{case['model']}, {shape(case)}, {case['dtype']}",
+            *(f"{case['ms'][name][1]:.3g}" for name in ("ours", *names)),
+            ratio(case, "ours / floor"),
+            *(ratio(case, name) for name in others),
+        ]
+        for case in found["cases"]
+    ]
+    head = ("", "ms", *(f"ms a {name}" for name in ("pass", "gradient")))
+    head = (*head, "of 4 chains", "x floor", "in steps / it")
+    head = (*head, "1 core / it", f"{found['cores']} cores / it")
+    machine = found["machine"]
+    name, packages = found["device"].partition(": ")[2], machine["packages"]
+    return f"""## On an accelerator
+
+By `python -m benchmarks.accelerator` on {name}, beside
+{found["cores"]} cores of {machine["processor"]}, jax {packages["jax"]}; by the wall's
+clock. The floor is the accelerator's own; below some 100,000 rows what counts
+is that it takes some microseconds to begin a kernel. `in steps` is the pass without
+`vi_bench.fused`'s kernel, which full covariances in 10 dimensions have too many sums
+for. `of 4 chains` is a chain's share of four gradients at once.
+
+{table(head, rows)}
+"""
+
+
 def of_samplers(found: Found) -> str:
     """NUTS."""
     parts = []
@@ -186,6 +217,7 @@ status` takes {said(folder["status"])} s, a query
 
 PARTS = {
     "speed": of_speed,
+    "accelerator": of_accelerator,
     "samplers": of_samplers,
     "optimum": of_optimum,
     "cell": of_cell,

@@ -99,26 +99,22 @@ def repeated(case: Case, step: Callable[[Any, Any], Any], mixture: Any, at: Any)
     return (lambda: jax.block_until_ready(program(mixture, at))), number
 
 
-def ours(case: Case, x: np.ndarray) -> tuple[dict[str, Callable[[], float]], int]:
-    """Seconds of a CAVI iteration with its ELBO, of a pass, of a gradient; and P."""
+def steps(mixture: Any, dtype: str) -> dict[str, Callable[[Any, Any], Any]]:
+    """A CAVI iteration with its ELBO, a pass and a gradient: state to next state."""
     import jax
     import jax.numpy as jnp
 
     from vi_bench.mixture_pass import mixture_pass
 
-    mixture, q = bound(case, x)
-    view = mixture.view(q)
-    theta = mixture.centre(q)
-    none = jnp.zeros((), case["dtype"])
-    little = jnp.asarray(1e-12, case["dtype"])
+    little = jnp.asarray(1e-12, dtype)
+    statistics = type(mixture.family).statistics
 
     def iteration(mixture: Any, state: Any) -> Any:
         now, following = mixture.step(state[1])
         return state[0] + now, following
 
     def one_pass(mixture: Any, state: Any) -> Any:
-        statistics, blocks = mixture.family.statistics, mixture.blocks
-        value, expected = mixture_pass(statistics, blocks, state[1])
+        value, expected = mixture_pass(statistics, mixture.blocks, state[1])
         return state[0] + value, state[1] + little * expected
 
     def gradient(mixture: Any, state: Any) -> Any:
@@ -126,15 +122,30 @@ def ours(case: Case, x: np.ndarray) -> tuple[dict[str, Callable[[], float]], int
         moved = jax.tree.map(lambda at, by: at + little * by, state[1], slope)
         return state[0] + value, moved
 
+    return {"ours": iteration, "pass": one_pass, "gradient": gradient}
+
+
+def places(mixture: Any, q: Any, dtype: str) -> dict[str, Any]:
+    """Where each of those begins."""
+    import jax.numpy as jnp
+
+    none = jnp.zeros((), dtype)
+    return {
+        "ours": (none, q),
+        "pass": (none, mixture.view(q).coefficients),
+        "gradient": (none, mixture.centre(q)),
+    }
+
+
+def ours(case: Case, x: np.ndarray) -> tuple[dict[str, Callable[[], float]], int]:
+    """Seconds of an iteration, a pass, a gradient; and P."""
+    mixture, q = bound(case, x)
+    begin = places(mixture, q, case["dtype"])
     takers = {}
-    for name, step, at in (
-        ("ours", iteration, q),
-        ("pass", one_pass, view.coefficients),
-        ("gradient", gradient, theta),
-    ):
-        run, number = repeated(case, step, mixture, (none, at))
+    for name, step in steps(mixture, case["dtype"]).items():
+        run, number = repeated(case, step, mixture, begin[name])
         takers[name] = lambda run=run, number=number: measure(run) / number
-    return takers, int(view.coefficients.shape[1])
+    return takers, int(begin["pass"][1].shape[1])
 
 
 def by_difference(fit: Callable[[int], float], case: Case) -> Callable[[], float]:

@@ -21,7 +21,7 @@ LAYERS = [
     {"table"},
     {"contract", "data", "folder", "cluster", "checkpoint", "posteriordb", "progress"},
     {"streams", "special"},
-    {"conjugate", "weights", "blocks", "mixture_pass", "environment"},
+    {"conjugate", "weights", "blocks", "mixture_pass", "fused", "environment"},
     {"mixture", "iterate"},
     {"starts", "numpyro_model", "models", "symmetry"},
     {"enumeration"},

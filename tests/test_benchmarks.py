@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from benchmarks import measure, optimum, page, samplers, speed, zoo
+from benchmarks import accelerator, measure, optimum, page, samplers, speed, zoo
 from tests.zoo import gaussian
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +25,21 @@ def test_the_pass_is_measured_against_the_floor_and_a_peer(model, monkeypatch):
     for low, middle, high in [*found["ms"].values(), *found["ratios"].values()]:
         assert 0 < low <= middle <= high
     assert "sklearn full / ours" in found["ratios"]
+
+
+def test_an_accelerator_is_held_against_its_floor_and_the_cores(monkeypatch):
+    """A processor takes its place."""
+    monkeypatch.setattr(measure, "SECONDS", 1e-3)
+    case = accelerator.CASES[0] | {"N": 100, "K": 2}
+    found = accelerator.held(case, jax.devices()[0], 1, rounds=2)
+    assert {"ours", "gradient", "4 chains", "1 core", "floor"} <= set(found["ms"])
+    for low, middle, high in [*found["ms"].values(), *found["ratios"].values()]:
+        assert 0 < low <= middle <= high
+    shown = page.of_accelerator(
+        {"machine": measure.described(), "device": "cpu: cpu", "cores": 1}
+        | {"cases": [found | {"ratios": found["ratios"] | {"all cores / ours": [1]}}]}
+    )
+    assert "gaussian, 100 x 2, K = 2" in shown
 
 
 def test_growth_is_the_slope_of_log_time(tmp_path):

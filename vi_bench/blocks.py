@@ -29,8 +29,9 @@ SMALL, STRIP = 36, 2**11
 """K P up to which a CPU's compiler is better off without products of matrices, and the
 bytes of one number for each row of a block that is then quickest."""
 
-WIDE = 2**16
-"""Rows of a block on an accelerator: one matrix product that fills it."""
+WIDE, ROOM = 2**20, 2**27
+"""Rows of a block on an accelerator at most, which fill it, and the most bytes of
+(K, block) logits where they are made."""
 
 
 class Stream:
@@ -111,9 +112,10 @@ def small(components: int, statistics: int) -> bool:
 
 def block_rows(components: int, statistics: int, dtype: Any) -> int:
     """How many rows a block has, by backend, K, P and precision: a power of 2."""
-    if backend() != "cpu":
-        return WIDE
     size = jnp.dtype(dtype).itemsize
+    if backend() != "cpu":
+        fit = max(1, ROOM // (components * int(size)))
+        return min(WIDE, int(2 ** (fit.bit_length() - 1)))
     if small(components, statistics):
         return STRIP // int(size)
     fit = CACHE // (components * size)

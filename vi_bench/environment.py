@@ -114,7 +114,11 @@ def computing(device: jax.Device, precision: int) -> Iterator[None]:
             "CPU programs can be wrong: import vi_bench first (docs/verifying)",
             stacklevel=3,
         )
-    with jax.enable_x64(precision == 64), jax.default_device(device):
+    with (
+        jax.enable_x64(precision == 64),
+        jax.default_device(device),
+        jax.default_matmul_precision("highest"),  # a GPU's default has 10 bits
+    ):
         yield
 
 

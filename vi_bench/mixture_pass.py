@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 
 from vi_bench.blocks import Blocks, add_up, small
 from vi_bench.environment import backend
+from vi_bench.fused import fits, softmax_product
 
 Statistics = Callable[[Float[Array, "d n"]], Float[Array, "P n"]]
 
@@ -36,6 +37,14 @@ def _block_pass(
     statistics: Statistics, x: Float[Array, "d B"], coefficients: Float[Array, "K P"]
 ) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
     t = statistics(x)
+    if t.shape[1] and fits(len(coefficients), len(t), t.dtype):
+        return _in_one_kernel(coefficients, t)
+    return _in_steps(coefficients, t)
+
+
+def _in_steps(
+    coefficients: Float[Array, "K P"], t: Float[Array, "P B"]
+) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
     logits = _logits(coefficients, t)
     top = lax.stop_gradient(jnp.max(logits, axis=0))
     unnormalised = _exp(logits - top)
@@ -45,6 +54,18 @@ def _block_pass(
     # one division a row: not one for each of its statistics
     expected = _over_rows(unnormalised, t * (1 / total))
     return jnp.sum(top) + _sum_of_logs(total, coefficients.shape[0]), expected
+
+
+@jax.custom_jvp
+def _in_one_kernel(
+    coefficients: Float[Array, "K P"], t: Float[Array, "P B"]
+) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
+    return softmax_product(coefficients, t)
+
+
+@_in_one_kernel.defjvp
+def _slope_of_kernel(values: Any, along: Any) -> tuple[Any, Any]:
+    return _in_one_kernel(*values), jax.jvp(_in_steps, values, along)[1]
 
 
 def _logits(
