@@ -42,6 +42,7 @@ LAYERS = [
     {"runner"},
     {"api", "testing"},
     {"sweeps", "repeat"},
+    {"publish"},
     {"cli"},
 ]
 """Lowest first; a module imports only from its own layer and from lower ones."""
@@ -55,6 +56,7 @@ FOLDERS = (
     "verification",
     "calibration",
     "sweeps",
+    "publish",
 )
 
 

@@ -5,6 +5,7 @@ its own way. A row that ends by a traceback, is taken in silence, or leaves a fi
 behind is a fault of the package.
 """
 
+import json
 import os
 import re
 import shlex
@@ -19,6 +20,8 @@ import vi_bench as vb
 from vi_bench import catalogue
 from vi_bench.cli import app
 from vi_bench.errors import InputError
+from vi_bench.record import SCHEMA
+from vi_bench.repeat import KEYS
 from vi_bench.sweeps.index import refresh
 from vi_bench.sweeps.store import Store
 
@@ -560,9 +563,20 @@ RERUN = [
     ("old/broken", r"run 'old/broken': summary.json is not JSON"),
     ("old/list", r"run 'old/list': has schema None, expected 2"),
     ("old/newer", r"run 'old/newer': has schema 999, expected 2"),
-    ("old/partial", r"summary.json lacks data, environment, methods, plugins"),
+    ("old/partial", r"summary.json lacks comparisons, created, data, environment, "),
     ("old/plugged", r"method 'mine' of this run came from mine.py: .*--method FILE"),
     ("old/partial --method nowhere.py", r"method 'nowhere.py': cannot be read"),
+]
+
+REPORT = [
+    ("nowhere", r"run 'nowhere': summary.json: No such file"),
+    ("file.txt", r"run 'file.txt': summary.json: Not a directory"),
+    ("old/broken", r"run 'old/broken': summary.json is not JSON"),
+    ("old/newer", r"run 'old/newer': has schema 999, expected 2"),
+    ("old/partial", r"summary.json lacks comparisons, created, data, environment, "),
+    ("old/hollow", r"'old/hollow': its files are not as schema 2 has them"),
+    ("old/hollow --out old", r"--out 'old' is a folder; expected a file's name"),
+    ("", r"Missing argument 'folder'"),
 ]
 
 OTHER = [
@@ -594,8 +608,15 @@ ROWS = [
         for given, said in STORES
     ),
     *((f"rerun {given}", said, "") for given, said in RERUN),
+    *((f"report {given}", said, "") for given, said in REPORT),
     *((given, said, "") for given, said in OTHER),
 ]
+
+
+def summary(**known):
+    """A summary.json of every key, with nothing behind most of them."""
+    return json.dumps({"schema": SCHEMA} | {key: {} for key in KEYS} | known)
+
 
 TEXTS = {
     "empty.csv": "",
@@ -642,9 +663,10 @@ TEXTS = {
     "old/list/summary.json": "[]",
     "old/newer/summary.json": '{"schema": 999}',
     "old/partial/summary.json": '{"schema": 2, "spec": {}}',
-    "old/plugged/summary.json": '{"schema": 2, "spec": {}, "methods": {}, "data": {}, '
-    '"environment": {}, "plugins": [{"kind": "method", "name": "mine", "origin": '
-    '"mine.py", "sha256": ""}]}',
+    "old/hollow/summary.json": summary(),
+    "old/plugged/summary.json": summary(
+        plugins=[{"kind": "method", "name": "mine", "origin": "mine.py", "sha256": ""}]
+    ),
     "newer/STORE.json": '{"vi_bench": "sweep", "schema": 2}',
     "spoilt/STORE.json": '{"vi_bench"',
     "partial/STORE.json": '{"vi_bench": "sweep", "schema": 1}',

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vi_bench.publish.commands import report
 from vi_bench.sweeps import commands
 from vi_bench.terminal import Commands, console, refuse
 
@@ -396,6 +397,7 @@ def _named_draws(paths: list[str]) -> dict[str, str]:
     return dict(zip(stems, paths, strict=True))
 
 
+app.command()(report)
 app.command()(commands.sweep)
 app.command()(commands.status)
 app.command()(commands.query)

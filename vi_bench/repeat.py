@@ -31,6 +31,13 @@ from vi_bench.record import SCHEMA
 from vi_bench.spec import make
 from vi_bench.table import Table
 
+KEYS = {
+    "comparisons", "created", "data", "environment", "evidence", "interrupted",
+    "joint", "methods", "model", "note", "plugins", "provenance", "reference",
+    "spec", "verdicts", "weights",
+}  # fmt: skip
+"""Of every summary.json of this schema."""
+
 ALARM = 1e-3
 """How often a repeated run is called different that differs by chance alone."""
 
@@ -158,7 +165,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     schema = known.get("schema") if isinstance(known, dict) else None
     if schema != SCHEMA:
         raise InputError(f"{where}: has schema {schema!r}, expected {SCHEMA}")
-    missing = {"spec", "methods", "data", "environment", "plugins"} - set(known)
+    missing = KEYS - set(known)
     if missing:
         raise InputError(f"{where}: summary.json lacks {', '.join(sorted(missing))}")
     return dict(known)

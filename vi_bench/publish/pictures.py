@@ -1,0 +1,402 @@
+"""Figures to look at closely, as Plotly takes them, from a stored run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.stats import chi2, gaussian_kde
+
+from vi_bench.publish.grids import of_method
+from vi_bench.publish.stored import StoredRun
+from vi_bench.report.style import COLOURS
+
+Plot = dict[str, Any]
+"""`data` and `layout`, as Plotly has them."""
+
+CREDIBLE = 0.95
+POINTS, GRID, KEPT = 2000, 160, 500
+"""Rows of data shown, points of a density, draws of a chain in a rank plot."""
+
+PLANES, RANKS = 6, 24
+"""Features whose pairs can be chosen, and quantities whose ranks can."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, or several of which one is chosen.
+
+    Attributes:
+        name: a word, for links.
+        title: what it shows.
+        plots: choice -> figure; one without a name where there is nothing to choose.
+        note: how to read it.
+        choice: what is chosen.
+    """
+
+    name: str
+    title: str
+    plots: Mapping[str, Plot]
+    note: str = ""
+    choice: str = ""
+
+
+def pictures(run: StoredRun) -> dict[str, Picture]:
+    """All that a run has something for, by name."""
+    drawn = (
+        components(run),
+        deviations(run),
+        marginals(run),
+        ladder(run),
+        times(run),
+        pareto(run),
+        ranks(run),
+    )
+    return {p.name: p for p in drawn if p is not None and p.plots}
+
+
+def colours(labels: Iterable[str]) -> dict[str, str]:
+    """Of methods, in their order."""
+    return {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
+
+
+def _plot(data: list[Plot], **layout: Any) -> Plot:
+    plain = {"margin": {"l": 60, "r": 16, "t": 16, "b": 48}, "height": 380}
+    plain["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    return {"data": data, "layout": plain | layout}
+
+
+def _axis(title: str, **more: Any) -> Plot:
+    return {"title": {"text": title}, "zeroline": False, "automargin": True} | more
+
+
+def _numbers(values: Any, digits: int = 5) -> list[float | None]:
+    """As JSON, with so many digits."""
+    flat = np.asarray(values, float).ravel()
+    return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in flat]
+
+
+def components(run: StoredRun) -> Picture | None:
+    """Data, means of components and their credible ellipses, in a pair of features."""
+    x = run.rows
+    means = {label: run.location(label) for label in run.trees}
+    known = {label: mu for label, mu in means.items() if mu is not None and mu.size}
+    if x is None or not known or x.shape[1] < 2:
+        return None
+    names = run.features[:PLANES]
+    shade = colours(run.summary["methods"])
+    shown = x[:: max(1, -(-len(x) // POINTS))]
+    plots = {}
+    for i, j in combinations(range(len(names)), 2):
+        data: list[Plot] = [
+            _points("data", shown[:, i], shown[:, j], "rgba(128,128,128,.45)", 4)
+        ]
+        for label, mu in known.items():
+            flat = mu.reshape(-1, *mu.shape[2:])[:, :, [i, j]]
+            across, along = [], []
+            for k in range(flat.shape[1]):
+                ring = _ellipse(flat[:, k])
+                across += [*ring[0], np.nan]
+                along += [*ring[1], np.nan]
+            line = {"color": shade[label], "width": 2}
+            data.append(
+                {"type": "scatter", "mode": "lines", "name": label, "line": line}
+                | {"x": _numbers(across), "y": _numbers(along)}
+                | {"legendgroup": label, "hoverinfo": "skip"}
+            )
+            centre = flat.mean(axis=0)
+            data.append(
+                _points(label, centre[:, 0], centre[:, 1], shade[label], 9, "x")
+                | {"legendgroup": label, "showlegend": False}
+                | {"text": [f"{label}, component {k}" for k in range(len(centre))]}
+            )
+        plots[f"{names[i]}, {names[j]}"] = _plot(
+            data,
+            xaxis=_axis(names[i]),
+            yaxis=_axis(names[j], scaleanchor="x"),
+            height=480,
+        )
+    return Picture(
+        "components",
+        "components",
+        plots,
+        "Crosses are posterior means of the components' means, ellipses hold 95 % of "
+        "their draws.",
+        "features" if len(plots) > 1 else "",
+    )
+
+
+def _points(
+    name: str, x: Any, y: Any, colour: str, size: int, symbol: str = "circle"
+) -> Plot:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": _numbers(x),
+        "y": _numbers(y),
+        "marker": {"color": colour, "size": size, "symbol": symbol},
+    }
+
+
+def _ellipse(points: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(np.cov(points.T))
+    turn = np.linspace(0, 2 * np.pi, 41)
+    radii = np.sqrt(chi2.ppf(CREDIBLE, 2) * np.maximum(values, 0))
+    ring = vectors @ (radii[:, None] * np.array([np.cos(turn), np.sin(turn)]))
+    return np.asarray(points.mean(axis=0)[:, None] + ring)
+
+
+def deviations(run: StoredRun) -> Picture | None:
+    """Differences from the reference, of means and of sds, with two errors."""
+    plots = {}
+    shade = colours(run.summary["methods"])
+    margins = {"means": "margin", "standard deviations": "sd_margin"}
+    spec = run.summary["spec"]
+    for title, key, centre, unit in (
+        ("means", "mean_difference", 0.0, "difference of means / sd"),
+        ("standard deviations", "sd_ratio", 1.0, "ratio of sds"),
+    ):
+        data: list[Plot] = []
+        names: list[str] = []
+        for label in run.summary["verdicts"]:
+            rows = [r for r in of_method(run.summary, label) if r[key] is not None]
+            names = names or [r["quantity"] for r in rows]
+            data.append(
+                _points(label, [r[key] for r in rows], [], shade[label], 8)
+                | {
+                    "y": [r["quantity"] for r in rows],
+                    "error_x": {
+                        "type": "data",
+                        "array": _numbers([2 * (r[f"{key}_se"] or 0) for r in rows]),
+                    },
+                }
+            )
+        margin = spec[margins[title]]
+        band = {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1}
+        band |= {"x0": centre - margin, "x1": centre + margin, "layer": "below"}
+        band |= {"line": {"width": 0}, "fillcolor": "rgba(128,128,128,.15)"}
+        if data:
+            plots[title] = _plot(
+                data,
+                xaxis=_axis(unit),
+                yaxis=_axis("", autorange="reversed"),
+                shapes=[band],
+                height=160 + 24 * len(names),
+            )
+    return Picture(
+        "deviations",
+        f"differences from {run.summary['reference']}",
+        plots,
+        "Bars are two Monte-Carlo errors; the band is the margin within which a method "
+        "agrees.",
+        "of",
+    )
+
+
+def marginals(run: StoredRun) -> Picture | None:
+    """Posterior densities of a quantity, by every method."""
+    shade = colours(run.summary["methods"])
+    by_method = {label: run.draws(label) for label in run.trees}
+    first = run.reference or next(iter(by_method), None)
+    if first is None:
+        return None
+    plots = {}
+    for name in by_method[first]:
+        data = []
+        for label, known in by_method.items():
+            flat = known[name].ravel() if name in known else np.zeros(0)
+            flat = flat[np.isfinite(flat)]
+            if flat.size < 2 or np.ptp(flat) <= 1e-12 * np.abs(flat).max():
+                continue
+            low, high = np.percentile(flat, [0.1, 99.9])
+            pad = 0.15 * (high - low)
+            grid = np.linspace(low - pad, high + pad, GRID)
+            density = gaussian_kde(flat[:: max(1, flat.size // POINTS)])(grid)
+            line = {"color": shade[label], "width": 2}
+            data.append(
+                {"type": "scatter", "mode": "lines", "name": label, "line": line}
+                | {"x": _numbers(grid), "y": _numbers(density, 4)}
+            )
+        if data:
+            plots[name] = _plot(data, xaxis=_axis(name), yaxis=_axis("density"))
+    note = "Kernel estimates from draws."
+    return Picture("marginals", "marginal posteriors", plots, note, "quantity")
+
+
+RUNGS = {
+    "labels_in_q": "labels in q",
+    "summed_out": "labels summed out",
+    "symmetrised": "symmetrised",
+    "importance_weighted": "importance weighted",
+}
+
+
+def ladder(run: StoredRun) -> Picture | None:
+    """Bounds on log p(X), and estimates of it."""
+    found = run.summary["evidence"]
+    if found is None:
+        return None
+    data = []
+    for i, (key, name) in enumerate(RUNGS.items()):
+        there = {k: b[key] for k, b in found["bounds"].items() if b.get(key)}
+        if there:
+            data.append(_rung(name, there, COLOURS[i], ["circle", "square"][i % 2]))
+    if found["evidence"]:
+        data.append(_rung("log p(X)", found["evidence"], "#888", "line-ns-open"))
+    rows = len({*found["bounds"], *found["evidence"]})
+    shapes = []
+    if found["trusted"] is not None:
+        best = found["evidence"][found["trusted"]]
+        shapes.append(
+            {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1}
+            | {"x0": best["value"] - 2 * best["se"], "layer": "below"}
+            | {"x1": best["value"] + 2 * best["se"], "line": {"width": 0}}
+            | {"fillcolor": "rgba(128,128,128,.4)"}
+        )
+    plot = _plot(
+        data,
+        xaxis=_axis("nats"),
+        yaxis=_axis("", autorange="reversed"),
+        shapes=shapes,
+        height=190 + 34 * rows,
+    )
+    return Picture(
+        "ladder",
+        "bounds on log p(X), and estimates of it",
+        {"": plot},
+        "Every bound lies below log p(X) unless there is a bug or a wrong evidence; "
+        "bars are two errors, the band is the estimate that is trusted.",
+    )
+
+
+def _rung(name: str, there: Mapping[str, Any], colour: str, symbol: str) -> Plot:
+    errors = [2 * (e["se"] or 0) for e in there.values()]
+    return _points(
+        name, [e["value"] for e in there.values()], [], colour, 10, symbol
+    ) | {
+        "x": _numbers([e["value"] for e in there.values()], 12),
+        "y": list(there),
+        "error_x": {"type": "data", "array": _numbers(errors)},
+    }
+
+
+def times(run: StoredRun) -> Picture | None:
+    """Seconds to set up, trace, compile and run."""
+    timed = {k: m["time"] for k, m in run.summary["methods"].items()}
+    timed = {label: time for label, time in timed.items() if time["stages"]}
+    if not timed:
+        return None
+    parts = {
+        "set-up": [t["setup_s"] for t in timed.values()],
+        "trace": [t["trace_s"] for t in timed.values()],
+        "compile": [t["compile_s"] for t in timed.values()],
+        "run": [(t["run_s"] or {}).get("median") for t in timed.values()],
+    }
+    data = [
+        {"type": "bar", "orientation": "h", "name": part, "y": list(timed)}
+        | {"x": [v or None for v in seconds], "marker": {"color": COLOURS[i]}}
+        for i, (part, seconds) in enumerate(parts.items())
+    ]
+    plot = _plot(
+        data,
+        barmode="group",
+        xaxis=_axis("seconds", type="log"),
+        yaxis=_axis("", autorange="reversed"),
+        height=140 + 80 * len(timed),
+    )
+    return Picture("times", "where the seconds went", {"": plot})
+
+
+def pareto(run: StoredRun) -> Picture | None:
+    """Agreement against time: what a second buys."""
+    shade = colours(run.summary["methods"])
+    data = []
+    for label in run.summary["verdicts"]:
+        rows = [r for r in of_method(run.summary, label) if r["judged"]]
+        rows = [r for r in rows if r["mean_difference"] is not None]
+        seconds = (run.summary["methods"][label]["time"]["run_s"] or {}).get("median")
+        if not rows or not seconds:
+            continue
+        worst = max(rows, key=lambda r: abs(r["mean_difference"]))
+        data.append(
+            _points(label, [seconds], [], shade[label], 12)
+            | {"y": _numbers([abs(worst["mean_difference"])])}
+            | {"text": [worst["quantity"]]}
+            | {
+                "error_y": {
+                    "type": "data",
+                    "array": _numbers([2 * (worst["mean_difference_se"] or 0)]),
+                }
+            }
+        )
+    reference = run.summary["reference"]
+    spent = (
+        (run.summary["methods"][reference]["time"]["run_s"] or {}).get("median")
+        if reference in run.summary["methods"]
+        else None
+    )
+    if not data:
+        return None
+    line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": spent, "x1": spent}
+    line |= {"line": {"color": shade.get(reference, "#888"), "dash": "dot"}}
+    plot = _plot(
+        data,
+        xaxis=_axis("seconds of a steady run", type="log"),
+        yaxis=_axis("worst difference of means / sd", rangemode="tozero"),
+        shapes=[line] if spent else [],
+    )
+    return Picture(
+        "pareto",
+        "agreement against time",
+        {"": plot},
+        "Further left is quicker, further down is closer to the reference"
+        + (f"; the dotted line is {reference}'s own time." if spent else "."),
+    )
+
+
+def ranks(run: StoredRun) -> Picture | None:
+    """ArviZ's rank plots: differences of rank ECDFs to uniform ones, by chain."""
+    plots: dict[str, Plot] = {}
+    sampled = [
+        label
+        for label in run.trees
+        if run.summary["methods"][label]["kind"] in ("mcmc", "particles")
+    ]
+    share = max(1, RANKS // max(1, len(sampled)))
+    for label in sampled:
+        for name, values in list(run.draws(label).items())[:share]:
+            if values.shape[0] > 1 and np.ptp(values) > 0:
+                plots[f"{label}: {name}"] = _rank(name, values)
+    return Picture(
+        "ranks",
+        "rank plots of the chains",
+        plots,
+        "ArviZ's plot_rank of thinned draws: a line is the ECDF of one chain's ranks "
+        "among all, minus that of uniform ranks; p is of its test of that.",
+        "chains of",
+    )
+
+
+def _rank(name: str, values: np.ndarray) -> Plot:
+    import arviz as az
+    from xarray import Dataset, DataTree
+
+    kept = values[:, :: max(1, values.shape[1] // KEPT)]
+    plain = "value"  # names of quantities are no names of variables
+    posterior = Dataset(
+        {plain: (("chain", "draw"), kept)},
+        coords={"chain": range(kept.shape[0]), "draw": range(kept.shape[1])},
+    )
+    drawn = az.plot_rank(DataTree.from_dict({"posterior": posterior}), backend="plotly")
+    figure = json.loads(drawn.viz["figure"].item().to_json())
+    figure["layout"].pop("template", None)
+    figure["layout"].pop("width", None)
+    figure["layout"].pop("annotations", None)
+    figure["layout"] |= {"height": 320, "margin": {"l": 60, "r": 16, "t": 16, "b": 48}}
+    return {"data": figure["data"], "layout": figure["layout"]}
