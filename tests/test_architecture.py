@@ -38,11 +38,10 @@ LAYERS = [
     {"spec", "reference", "external"},
     {"pythonic", "kernel"},
     {"verification", "calibration"},
-    {"result", "record", "report", "predictive"},
+    {"result", "record", "report", "predictive", "publish"},
     {"runner"},
     {"api", "testing"},
     {"sweeps", "repeat"},
-    {"publish"},
     {"cli"},
 ]
 """Lowest first; a module imports only from its own layer and from lower ones."""

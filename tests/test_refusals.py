@@ -20,8 +20,7 @@ import vi_bench as vb
 from vi_bench import catalogue
 from vi_bench.cli import app
 from vi_bench.errors import InputError
-from vi_bench.record import SCHEMA
-from vi_bench.repeat import KEYS
+from vi_bench.record import KEYS, SCHEMA
 from vi_bench.sweeps.index import refresh
 from vi_bench.sweeps.store import Store
 
@@ -575,6 +574,8 @@ REPORT = [
     ("old/newer", r"run 'old/newer': has schema 999, expected 2"),
     ("old/partial", r"summary.json lacks comparisons, created, data, environment, "),
     ("old/hollow", r"'old/hollow': its files are not as schema 2 has them"),
+    ("old/hollow --latex table.txt", r"'table.txt' is a file; expected a folder"),
+    ("old/hollow --tables made", r"'old/hollow': its files are not as schema 2"),
     ("old/hollow --out old", r"--out 'old' is a folder; expected a file's name"),
     ("", r"Missing argument 'folder'"),
 ]

@@ -11,6 +11,9 @@ from types import TracebackType
 
 from vi_bench.errors import InputError
 
+MANIFEST = "MANIFEST.json"
+"""In the folder of a sweep's cell: its files and their checksums; the last one."""
+
 
 def default_folder(name: str) -> Path:
     """results/NAME-TIME under the working folder, TIME in UTC."""

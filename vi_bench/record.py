@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from vi_bench.comparison import Comparison
 from vi_bench.comparison.measures import Distance, Summary
 from vi_bench.comparison.quantities import WEIGHT
+from vi_bench.errors import InputError
 from vi_bench.methods.cavi import optima
 from vi_bench.mixture import centre_at
 from vi_bench.provenance import provenance
@@ -28,6 +31,13 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 """Version of summary.json; docs/summary.md describes it."""
+
+KEYS = {
+    "comparisons", "created", "data", "environment", "evidence", "interrupted",
+    "joint", "methods", "model", "note", "plugins", "provenance", "reference",
+    "spec", "verdicts", "weights",
+}  # fmt: skip
+"""Of every summary.json of this schema."""
 
 
 def trees(result: Result) -> dict[str, DataTree]:
@@ -79,8 +89,50 @@ def _tree(result: Result, label: str, run: MethodRun) -> DataTree:
         sample_stats=stats,
         invariants=found.invariants[label] if found else {},
         variational={k: np.asarray(v) for k, v in run.draws.variational.items()},
+        optimisation=trace(run),
         attributes=plain(attributes),
     )
+
+
+def trace(run: MethodRun) -> dict[str, np.ndarray]:
+    """The bound by iteration, and seconds; of the best of several restarts.
+
+    Each iteration takes an equal share of the fit's time.
+    """
+    report = run.draws.report if run.draws is not None else {}
+    values = np.asarray(report.get("trace", np.nan), float).ravel()
+    known = np.flatnonzero(np.isfinite(values))
+    if not known.size:
+        return {}
+    spent = float(np.median(run.stages["fit"].runs_s))
+    total = int(report.get("total_iterations", len(values)))
+    return {
+        "iteration": known + 1,
+        "bound": values[known],
+        "seconds": spent / total * (known + 1),
+    }
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """A run's summary.json.
+
+    Raises:
+        InputError: it is not there, cannot be read, or is of another schema.
+    """
+    where = f"run {str(folder)!r}"
+    try:
+        known = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{where}: summary.json: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"{where}: summary.json is not JSON") from None
+    schema = known.get("schema") if isinstance(known, dict) else None
+    if schema != SCHEMA:
+        raise InputError(f"{where}: has schema {schema!r}, expected {SCHEMA}")
+    missing = KEYS - set(known)
+    if missing:
+        raise InputError(f"{where}: summary.json lacks {', '.join(sorted(missing))}")
+    return dict(known)
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ another machine or version promises. Where nothing changed all bits are the same
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -27,16 +26,9 @@ from vi_bench.comparison.verdict import ESS, R_HAT
 from vi_bench.errors import InputError
 from vi_bench.external import read_draws
 from vi_bench.methods.cavi import SAME_OPTIMUM
-from vi_bench.record import SCHEMA
+from vi_bench.record import read_summary
 from vi_bench.spec import make
 from vi_bench.table import Table
-
-KEYS = {
-    "comparisons", "created", "data", "environment", "evidence", "interrupted",
-    "joint", "methods", "model", "note", "plugins", "provenance", "reference",
-    "spec", "verdicts", "weights",
-}  # fmt: skip
-"""Of every summary.json of this schema."""
 
 ALARM = 1e-3
 """How often a repeated run is called different that differs by chance alone."""
@@ -147,28 +139,6 @@ def rerun(
         after = read_summary(second)
         methods = repeats(first, before, second, after)
     return Rerun(methods, changes(before, after), note, before, after)
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """A run's summary.json.
-
-    Raises:
-        InputError: it is not there, cannot be read, or is of another schema.
-    """
-    where = f"run {str(folder)!r}"
-    try:
-        known = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{where}: summary.json: {error.strerror}") from None
-    except ValueError:
-        raise InputError(f"{where}: summary.json is not JSON") from None
-    schema = known.get("schema") if isinstance(known, dict) else None
-    if schema != SCHEMA:
-        raise InputError(f"{where}: has schema {schema!r}, expected {SCHEMA}")
-    missing = KEYS - set(known)
-    if missing:
-        raise InputError(f"{where}: summary.json lacks {', '.join(sorted(missing))}")
-    return dict(known)
 
 
 def check_code(summary: Mapping[str, Any]) -> None:

@@ -183,9 +183,10 @@ class Result:
 
     def figures(self, folder: Path | str) -> list[Path]:
         """Draw the figures into a folder, PNG and PDF; returns their paths."""
-        from vi_bench.report.figures import draw_all
+        from vi_bench.publish.figures import draw_all
+        from vi_bench.publish.stored import as_stored
 
-        return draw_all(self, Path(folder))
+        return draw_all(as_stored(self), Path(folder))
 
     def save(self, folder: Path | str, figures: bool = True) -> None:
         """Write summary.json, a DataTree per method and the figures into a folder."""

@@ -23,6 +23,7 @@ def to_tree(
     sample_stats: Mapping[str, np.ndarray],
     invariants: Mapping[str, np.ndarray],
     variational: Mapping[str, np.ndarray],
+    optimisation: Mapping[str, np.ndarray],
     attributes: Mapping[str, Any],
 ) -> DataTree:
     """One method's draws.
@@ -30,7 +31,7 @@ def to_tree(
     Groups: `posterior`, relabelled to the run's pivot; `sample_stats`; `invariants`,
     label-invariant scalars of each draw; `relabelling`, where `order` (chain, draw,
     component) tells which component of the raw draw became component k; `variational`,
-    q's own parameters; `observed_data`.
+    q's own parameters; `optimisation`, the bound by iteration; `observed_data`.
     """
     coords: dict[str, Any] = {
         "component": np.arange(order.shape[-1]),
@@ -57,6 +58,7 @@ def to_tree(
                 for name, value in variational.items()
             }
         ),
+        "optimisation": Dataset({k: (("step",), v) for k, v in optimisation.items()}),
     }
     for name, dataset in extra.items():
         if len(dataset.data_vars):

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from vi_bench.errors import InputError
-from vi_bench.sweeps.store import MANIFEST, STORE, Damaged, Store
+from vi_bench.folder import MANIFEST
+from vi_bench.sweeps.store import STORE, Damaged, Store
 
 KEYS = [f"{i:032x}" for i in range(400)]
 FILES = {"summary.json": b'{"a": 1}\n', "nuts.nc": bytes(range(256)) * 40}

@@ -95,7 +95,9 @@ def run_page(run: StoredRun) -> str:
                 "differences",
             ),
         ),
-        Section("cost", "What did it cost?", [], items("pareto", "times", "costs")),
+        Section(
+            "cost", "What did it cost?", [], items("pareto", "bounds", "times", "costs")
+        ),
         Section(
             "trust",
             "Can the reference be trusted?",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2, gaussian_kde
 
+from vi_bench.publish.figures import CREDIBLE, RUNGS
 from vi_bench.publish.grids import of_method
 from vi_bench.publish.stored import StoredRun
 from vi_bench.report.style import COLOURS
@@ -19,7 +20,6 @@ from vi_bench.report.style import COLOURS
 Plot = dict[str, Any]
 """`data` and `layout`, as Plotly has them."""
 
-CREDIBLE = 0.95
 POINTS, GRID, KEPT = 2000, 160, 500
 """Rows of data shown, points of a density, draws of a chain in a rank plot."""
 
@@ -55,6 +55,7 @@ def pictures(run: StoredRun) -> dict[str, Picture]:
         ladder(run),
         times(run),
         pareto(run),
+        bounds(run),
         ranks(run),
     )
     return {p.name: p for p in drawn if p is not None and p.plots}
@@ -229,14 +230,6 @@ def marginals(run: StoredRun) -> Picture | None:
     return Picture("marginals", "marginal posteriors", plots, note, "quantity")
 
 
-RUNGS = {
-    "labels_in_q": "labels in q",
-    "summed_out": "labels summed out",
-    "symmetrised": "symmetrised",
-    "importance_weighted": "importance weighted",
-}
-
-
 def ladder(run: StoredRun) -> Picture | None:
     """Bounds on log p(X), and estimates of it."""
     found = run.summary["evidence"]
@@ -358,6 +351,36 @@ def pareto(run: StoredRun) -> Picture | None:
         "Further left is quicker, further down is closer to the reference"
         + (f"; the dotted line is {reference}'s own time." if spent else "."),
     )
+
+
+def bounds(run: StoredRun) -> Picture | None:
+    """The bound against the seconds spent."""
+    shade = colours(run.summary["methods"])
+    data, finals = [], []
+    for label in run.trees:
+        found = run.trace(label)
+        if found is None:
+            continue
+        at = np.unique(np.linspace(0, len(found[0]) - 1, POINTS).round().astype(int))
+        seconds, values = (v[at] for v in found)
+        keeps = run.summary["methods"][label]["bound_keeps_labels"]
+        name = f"{label} ({'labels in q' if keeps else 'labels summed out'})"
+        line = {"color": shade[label], "width": 2}
+        data.append(
+            {"type": "scatter", "mode": "lines", "name": name, "line": line}
+            | {"x": _numbers(seconds), "y": _numbers(values, 9)}
+        )
+        finals.append(float(values[-1]))
+    if not data:
+        return None
+    span = max(max(finals) - min(finals), 1.0)
+    plot = _plot(
+        data,
+        xaxis=_axis("seconds of a steady run", type="log"),
+        yaxis=_axis("nats", range=[min(finals) - 6 * span, max(finals) + 1.5 * span]),
+    )
+    note = "Each iteration takes an equal share of the fit's time."
+    return Picture("bounds", "the bound against time", {"": plot}, note)
 
 
 def ranks(run: StoredRun) -> Picture | None:

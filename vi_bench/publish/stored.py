@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xarray import DataTree
 
+from vi_bench import catalogue
 from vi_bench.comparison.quantities import WEIGHT, by_component, flatten
 from vi_bench.external import read_draws
-from vi_bench.repeat import read_summary
+from vi_bench.record import read_summary
+from vi_bench.spec import validated
+
+if TYPE_CHECKING:
+    from vi_bench.result import Result
 
 
 @dataclass(frozen=True)
@@ -23,11 +28,13 @@ class StoredRun:
         folder: where it is.
         summary: the content of summary.json, docs/summary.md.
         trees: label -> what LABEL.nc holds, of methods that gave draws.
+        family: the component family; None where its code is not here.
     """
 
     folder: Path
     summary: dict[str, Any]
-    trees: dict[str, DataTree]
+    trees: Mapping[str, DataTree]
+    family: Any = None
     _draws: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
@@ -64,14 +71,31 @@ class StoredRun:
 
         Those of components that hold a row on average; the others' are the prior's.
         """
-        posterior = self.trees[label]["posterior"]
-        if "mu" not in posterior or posterior["mu"].ndim != 4:
+        if self.family is None:
             return None
-        means = np.asarray(posterior["mu"])
-        if WEIGHT in posterior:
-            share = np.asarray(posterior[WEIGHT]).mean(axis=(0, 1))
-            means = means[:, :, share * self.summary["data"]["shape"][0] >= 1]
+        posterior = self.trees[label]["posterior"]
+        known = {str(name): np.asarray(v) for name, v in posterior.items()}
+        where = self.family.location(known)
+        if where is None:
+            return None
+        means = np.asarray(where)
+        if WEIGHT in known:
+            rows = known[WEIGHT].mean(axis=(0, 1)) * self.summary["data"]["shape"][0]
+            means = means[:, :, rows >= 1]
         return means
+
+    def trace(self, label: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Seconds and bounds, by iteration, of what was optimised."""
+        if "optimisation" not in self.trees[label]:
+            return None
+        found = self.trees[label]["optimisation"]
+        return np.asarray(found["seconds"]), np.asarray(found["bound"])
+
+
+def as_stored(result: Result) -> StoredRun:
+    """A run as it would be stored."""
+    folder = result.folder or Path()
+    return StoredRun(folder, result.summary, result.posterior, result.family)
 
 
 def open_run(folder: Path | str) -> StoredRun:
@@ -84,7 +108,15 @@ def open_run(folder: Path | str) -> StoredRun:
     summary = read_summary(folder)
     known = {label: folder / f"{label}.nc" for label in summary["methods"]}
     trees = {label: read_draws(p) for label, p in known.items() if p.is_file()}
-    return StoredRun(folder, summary, trees)
+    return StoredRun(folder, summary, trees, _family(summary["model"]))
+
+
+def _family(described: Mapping[str, Any]) -> Any:
+    values = {k: v for k, v in described.items() if k != "name"}
+    name = str(described.get("name"))
+    if name not in catalogue.names("model"):
+        return None
+    return validated(catalogue.model(name), values, f"model {name}")
 
 
 def _quantities(tree: DataTree) -> dict[str, np.ndarray]:

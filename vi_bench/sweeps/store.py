@@ -33,10 +33,11 @@ from pathlib import Path
 from typing import Any
 
 from vi_bench.errors import InputError
+from vi_bench.folder import MANIFEST
 
 SCHEMA = 1
 
-STORE, MANIFEST = "STORE.json", "MANIFEST.json"
+STORE = "STORE.json"
 
 FOLDERS = ("cells", "tmp", "locks", "attempts", "plans", "quarantine")
 

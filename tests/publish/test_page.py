@@ -21,18 +21,6 @@ ATTACK = "</script><script>window.attacked = 1</script><img src=x onerror='attac
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A run by an optimiser and a sampler, held against each other."""
-    random = np.random.default_rng(20170601)
-    rows = np.concatenate([random.normal(m, 1.0, (20, 3)) for m in (-4.0, 4.0)])
-    place = tmp_path_factory.mktemp("run") / "first"
-    methods = {"cavi": {"restarts": 2}, "gibbs": {"warmup": 50}}
-    given = {"reference": "gibbs", "repeats": 1, "draws": 500}
-    vb.run("gaussian", rows, methods, out=place, **given)
-    return place
-
-
-@pytest.fixture(scope="module")
 def run(folder):
     return open_run(folder)
 
@@ -178,7 +166,7 @@ def test_words_filter_rows(opened, run):
     names = table.locator("tbody tr:visible td:first-child")
     count = names.count()
     table.locator("input").fill("SORTED x1")
-    wanted = [n for n in run.draws("gibbs") if "sorted" in n and "x1" in n]
+    wanted = [n for n in run.draws("my_gibbs") if "sorted" in n and "x1" in n]
     assert names.all_inner_texts() == wanted
     table.locator("input").fill("no such thing")
     assert names.count() == 0
@@ -192,7 +180,7 @@ def test_a_chosen_quantity_is_drawn(opened, run):
     figure.scroll_into_view_if_needed()
     axis = figure.locator(".xtitle")
     axis.wait_for()
-    first, *_, last = run.draws("gibbs")
+    first, *_, last = run.draws("my_gibbs")
     assert axis.text_content() == first
     figure.locator("select").select_option(last)
     assert axis.text_content() == last
