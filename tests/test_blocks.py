@@ -172,6 +172,7 @@ def test_what_streamed_rows_cannot_do_is_refused(path, fields, message):
         vb.run("gaussian", path, ["cavi"], stream=True, **fields)
 
 
+@pytest.mark.slow
 def test_log_joints_beyond_the_budget_are_left_out(path, monkeypatch):
     from vi_bench import evaluate
 

@@ -35,8 +35,10 @@ def lost(kernel, name, weights="uniform", seed=0):
 @pytest.mark.parametrize(
     ("kernel", "name", "weights"),
     [
-        (Gibbs(), "gaussian", "dirichlet"),
-        (NUTS(max_tree_depth=5), "poisson", "uniform"),
+        pytest.param(Gibbs(), "gaussian", "dirichlet", marks=pytest.mark.slow),
+        pytest.param(
+            NUTS(max_tree_depth=5), "poisson", "uniform", marks=pytest.mark.slow
+        ),
         (SMC(), "gaussian", "uniform"),
     ],
 )

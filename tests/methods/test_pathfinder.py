@@ -58,6 +58,7 @@ def test_a_normal_posterior_is_found_exactly():
     assert found.draws.log_q is None
 
 
+@pytest.mark.slow
 def test_two_components_equal_enumeration():
     """Bound below log p(X) by 5 errors; two z-tests at 4.5: false alarm 2e-5."""
     x = np.array([-6.1, -4.9, -5.2, -5.8, 4.2, 5.5, 6.1, 4.9, 5.3])[:, None]

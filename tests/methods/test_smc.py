@@ -102,6 +102,7 @@ def test_moves_that_are_not_accepted_are_suspect():
     assert outcome().status == "not finite"
 
 
+@pytest.mark.slow
 def test_prior_and_likelihood_make_up_the_density_that_nuts_takes():
     case = CASES["gaussian-semiconjugate"]
     x = case.rows(np.random.default_rng(3), 12)

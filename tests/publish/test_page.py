@@ -240,20 +240,20 @@ def test_a_page_replaces_an_earlier_one_and_leaves_the_run_alone(folder, tmp_pat
 
 def test_a_run_of_failures_has_a_page_too(tmp_path):
     rows = np.random.default_rng(1).normal(size=(30, 1))
-    methods = {"nuts": {"warmup": 20, "max_tree_depth": 1}}
+    methods = {"cavi": {"restarts": 1}}
     vb.run("gaussian", rows, methods, out=tmp_path / "run", draws=4, repeats=1)
     path = tmp_path / "run" / "summary.json"
     summary = json.loads(path.read_text())
-    (tmp_path / "run" / "nuts.nc").unlink()
-    summary["methods"]["nuts"] = {
+    (tmp_path / "run" / "cavi.nc").unlink()
+    summary["methods"]["cavi"] = {
         k: v
-        for k, v in summary["methods"]["nuts"].items()
-        if k not in ("quantities", "modes", "elpd", "relabelling", "sampler")
+        for k, v in summary["methods"]["cavi"].items()
+        if k not in ("quantities", "modes", "elpd", "relabelling", "linear_response")
     } | {"outcome": "failed", "outcome_sentence": "it <broke>"}
     summary |= {"reference": None, "evidence": None, "comparisons": []}
     summary |= {"joint": {}, "verdicts": {}, "interrupted": True}
     path.write_text(json.dumps(summary))
     text = run_page(open_run(tmp_path / "run"))
-    assert "nuts: failed" in text
+    assert "cavi: failed" in text
     assert "it &lt;broke&gt;" in text
     assert "The run was interrupted" in text

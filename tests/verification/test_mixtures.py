@@ -43,7 +43,8 @@ QUICK = [
     if kind
     not in (
         *(zoo.ZerosByAllRows, zoo.FullCount, zoo.OnesOnly),
-        *(zoo.BetaSwapped, zoo.NoShrinkageInRate),
+        *(zoo.BetaSwapped, zoo.NoShrinkageInRate, zoo.KLOtherWay),
+        *(zoo.NoUncertaintyOfMean, zoo.LogOfMean),
     )
 ]
 """The others are found by the slow suite."""
@@ -111,6 +112,7 @@ def test_what_a_method_is_not_for_is_left_out_and_said():
         vb.verify(Exact(), problems=[one])
 
 
+@pytest.mark.slow
 def test_a_q_is_read_off_its_density_to_rounding():
     for name in ("poisson", "gaussian-diagonal"):
         problem = PROBLEMS[name][-1]
