@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vi_bench.cli import app
+from vi_bench.publish.figures import ladder
 from vi_bench.publish.grids import Grid, Number, grids
 from vi_bench.publish.latex import (
     CITED,
@@ -146,6 +147,19 @@ def test_figures_come_in_three_kinds(made):
     stems = {name.partition(".")[0] for name in names}
     assert {"components", "marginals", "bound", "timing", "evidence"} <= stems
     assert names == {f"{s}.{kind}" for s in stems for kind in ("png", "pdf", "svg")}
+
+
+def test_numbers_that_were_not_finite_are_left_out_of_figures(folder):
+    """They are null in summary.json: an evidence whose weights have no tail, say."""
+    run = open_run(folder)
+    found = run.summary["evidence"]
+    for estimate in (*found["evidence"].values(), *found["bounds"]["cavi"].values()):
+        if estimate is not None:
+            estimate["value"] = estimate["se"] = None
+    for gap in found["gaps"].values():
+        gap["total"] = gap["mean_field"] = {"value": None, "se": None}
+    found["trusted"] = None
+    assert ladder(run) is not None
 
 
 def test_what_is_made_again_replaces_its_own_files_only(made, folder):

@@ -317,7 +317,12 @@ def ladder(run: StoredRun) -> Figure | None:
 
 def rungs(bounds: Found) -> dict[str, Found]:
     """Name -> estimate, of those that a method has."""
-    return {name: bounds[key] for key, name in RUNGS.items() if bounds.get(key)}
+    return {name: bounds[k] for k, name in RUNGS.items() if known(bounds.get(k))}
+
+
+def known(estimate: Found | None) -> bool:
+    """Whether there is a number: one that was not finite is null in summary.json."""
+    return estimate is not None and estimate["value"] is not None
 
 
 def _zero(found: Found) -> tuple[float, str]:
@@ -326,8 +331,9 @@ def _zero(found: Found) -> tuple[float, str]:
     if trusted is not None:
         value = found["evidence"][trusted]["value"]
         return value, f"nats above log p(X) = {value:.3f} ({trusted})"
-    known = [e["value"] for b in found["bounds"].values() for e in rungs(b).values()]
-    return max(known), f"nats above the highest bound, {max(known):.3f}"
+    values = [e["value"] for b in found["bounds"].values() for e in rungs(b).values()]
+    highest = max(values, default=0.0)
+    return highest, f"nats above the highest bound, {highest:.3f}"
 
 
 def _rungs(axes: Axes, found: Found) -> None:
@@ -336,13 +342,15 @@ def _rungs(axes: Axes, found: Found) -> None:
     at = {label: -i for i, label in enumerate(labels)}
     names: list[str] = []
     for label, bounds in found["bounds"].items():
-        known = rungs(bounds)
-        values = [e["value"] - zero for e in known.values()]
+        there = rungs(bounds)
+        values = [e["value"] - zero for e in there.values()]
         axes.plot(values, [at[label]] * len(values), color="0.75", zorder=0)
-        for name, e in known.items():
+        for name, e in there.items():
             _point(axes, e, zero, at[label], name, name not in names)
             names.append(name)
     for label, e in found["evidence"].items():
+        if not known(e):
+            continue
         _point(axes, e, zero, at[label], "log p(X)", "log p(X)" not in names)
         names.append("log p(X)")
     if found["trusted"] is not None:
@@ -352,7 +360,10 @@ def _rungs(axes: Axes, found: Found) -> None:
     axes.set_yticks(list(at.values()), list(at))
     axes.set_ylim(min(at.values()) - 0.6, 0.6)
     axes.set_xlabel(axis)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3, frameon=False)
+    if names:
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3, frameon=False
+        )
 
 
 def _point(axes: Axes, e: Found, zero: float, y: float, name: str, first: bool) -> None:
@@ -375,10 +386,10 @@ def _gaps(axes: Axes, gaps: Mapping[str, Found]) -> None:
     at = {label: -i for i, label in enumerate(gaps)}
 
     def value(gap: Found, part: str) -> float:
-        return gap[part]["value"] if gap[part] else 0.0
+        return float(gap[part]["value"]) if known(gap[part]) else 0.0
 
     parts = {
-        "optimisation": [g["optimisation"] for g in gaps.values()],
+        "optimisation": [g["optimisation"] or 0.0 for g in gaps.values()],
         "label symmetry": [value(g, "symmetry") for g in gaps.values()],
         "mean field": [max(value(g, "mean_field"), 0.0) for g in gaps.values()],
     }
@@ -394,6 +405,8 @@ def _gaps(axes: Axes, gaps: Mapping[str, Found]) -> None:
         for label, width in zip(gaps, widths, strict=True):
             left[label] += width
     for label, gap in gaps.items():
+        if not known(gap["total"]):
+            continue
         error = 2 * (gap["total"]["se"] or 0) or None
         axes.errorbar(gap["total"]["value"], at[label], xerr=error, color="black")
     axes.set_yticks(list(at.values()), list(at))
@@ -414,7 +427,7 @@ def deviations(run: StoredRun) -> Figure | None:
         return None
     trusted = methods[run.reference]["quantities"]
     common = set.intersection(*(set(r["quantities"]) for r in responses.values()))
-    names = [n for n in trusted if n in common and trusted[n]["sd"] > 0][:SHOWN]
+    names = [n for n in trusted if n in common and (trusted[n]["sd"] or 0) > 0][:SHOWN]
     if not names:
         return None
     (label, response), *_ = responses.items()

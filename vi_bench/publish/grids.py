@@ -440,7 +440,7 @@ def samplers(summary: Summary) -> Grid:
             Number(known["mean_tree_depth"]),
             Number(known["mean_acceptance_rate"]),
             Number(known["gradients"]),
-            ", ".join(f"{step:.3g}" for step in known["step_size"]),
+            ", ".join(str(Number(step)) for step in known["step_size"]),
         )
         for label, method in summary["methods"].items()
         if (known := method.get("sampler"))

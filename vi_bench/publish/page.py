@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from vi_bench.publish.grids import Grid, grids, sentence, word
+from vi_bench.publish.grids import Grid, Number, grids, sentence, word
 from vi_bench.publish.pictures import Picture, pictures
 from vi_bench.publish.stored import StoredRun
 
@@ -153,7 +153,8 @@ def _trust(summary: Mapping[str, Any]) -> Iterator[Line]:
     yield Line(f"{said}, {count} mode{'s' * (count != 1)} seen by its chains.")
     for mode in modes if count > 1 else ():
         chains = ", ".join(map(str, mode["chains"]))
-        yield Line(f"Chains {chains}: mean log joint {mode['log_joint']:.2f}.")
+        density = Number(mode["log_joint"], decimals=2)
+        yield Line(f"Chains {chains}: mean log joint {density}.")
     how = method.get("relabelling", {})
     if how and not how["identifiable"]:
         yield Line(
