@@ -15,6 +15,8 @@ from matplotlib.patches import Ellipse
 from scipy.stats import chi2, gaussian_kde
 
 from vi_bench.errors import one_line
+from vi_bench.publish.grids import parts, responses
+from vi_bench.publish.grids import seconds as seconds_of
 from vi_bench.publish.stored import StoredRun
 from vi_bench.report.style import COLOURS, DASHES, MARKERS
 
@@ -231,7 +233,7 @@ def bound(run: StoredRun) -> Figure | None:
         axes.plot(seconds[-1:], values[-1:], "o", color=colour)
         finals.append(values[-1])
     for label, method in methods.items():
-        spent = (method["time"]["run_s"] or {}).get("median")
+        spent = seconds_of(method)
         if method["kind"] == "mcmc" and spent:
             axes.axvline(spent, color=styles[label][0], linestyle=":")
             axes.annotate(
@@ -255,31 +257,23 @@ def bound(run: StoredRun) -> Figure | None:
 
 def timing(run: StoredRun) -> Figure | None:
     """Where the seconds went: set-up, trace, compile, and a steady run."""
-    times: dict[str, dict[str, Any]] = {
-        label: method["time"]
-        for label, method in run.summary["methods"].items()
-        if method["time"]["stages"]
-    }
-    if not times:
+    labels, spent = parts(run.summary)
+    if not labels:
         return None
-    parts = {
-        "set-up": [t["setup_s"] for t in times.values()],
-        "trace": [t["trace_s"] for t in times.values()],
-        "compile": [t["compile_s"] for t in times.values()],
-        "run": [t["run_s"]["median"] if t["run_s"] else 0.0 for t in times.values()],
-    }
-    figure = Figure(figsize=(6.4, 0.8 + 0.9 * len(times)), layout="constrained")
+    figure = Figure(figsize=(6.4, 0.8 + 0.9 * len(labels)), layout="constrained")
     axes = figure.subplots()
-    height = 0.8 / len(parts)
-    for i, (part, seconds) in enumerate(parts.items()):
-        places = np.arange(len(times)) + (i - (len(parts) - 1) / 2) * height
+    height = 0.8 / len(spent)
+    for i, (part, found) in enumerate(spent.items()):
+        places = np.arange(len(labels)) + (i - (len(spent) - 1) / 2) * height
+        seconds = [s or 0.0 for s in found]
         bars = axes.barh(places, seconds, height, color=COLOURS[i], label=part)
         axes.bar_label(bars, [f" {s:.3g}" for s in seconds], fontsize=8)
-    axes.set_yticks(np.arange(len(times)), list(times))
+    axes.set_yticks(np.arange(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.margins(x=0.15)
-    cached = any(t["compile_cached"] for t in times.values())
+    methods = run.summary["methods"]
+    cached = any(methods[label]["time"]["compile_cached"] for label in labels)
     axes.set(xlabel="seconds" + (" (compiled programs from the cache)" * cached))
     device = run.summary["environment"]["device"]
     axes.set_title(f"{run.name}: wall-clock on {device}")
@@ -418,19 +412,15 @@ def _gaps(axes: Axes, gaps: Mapping[str, Found]) -> None:
 def deviations(run: StoredRun) -> Figure | None:
     """Posterior sds over the reference's: mean field, linear response, the others."""
     methods = run.summary["methods"]
-    responses = {
-        label: method["linear_response"]
-        for label, method in methods.items()
-        if "linear_response" in method and not method["linear_response"]["refused"]
-    }
-    if run.reference is None or not responses:
+    corrected = responses(run.summary)
+    if run.reference is None or not corrected:
         return None
     trusted = methods[run.reference]["quantities"]
-    common = set.intersection(*(set(r["quantities"]) for r in responses.values()))
+    common = set.intersection(*(set(r["quantities"]) for r in corrected.values()))
     names = [n for n in trusted if n in common and (trusted[n]["sd"] or 0) > 0][:SHOWN]
     if not names:
         return None
-    (label, response), *_ = responses.items()
+    (label, response), *_ = corrected.items()
     figure = Figure(figsize=(7.2, 1.6 + 0.3 * len(names)), layout="constrained")
     axes = figure.subplots()
     at = -np.arange(len(names))

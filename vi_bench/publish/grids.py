@@ -151,6 +151,28 @@ def of_method(summary: Summary, label: str) -> list[Mapping[str, Any]]:
     return [row for row in summary["comparisons"] if row["method"] == label]
 
 
+def responses(summary: Summary) -> dict[str, Mapping[str, Any]]:
+    """Label -> linear response, of methods that have one."""
+    found = {k: m.get("linear_response") for k, m in summary["methods"].items()}
+    return {label: r for label, r in found.items() if r and not r["refused"]}
+
+
+def seconds(method: Mapping[str, Any]) -> float | None:
+    """Of a steady run, the median; None of a method that was not timed."""
+    run = method["time"]["run_s"]
+    return run["median"] if run else None
+
+
+def parts(summary: Summary) -> tuple[list[str], dict[str, list[float | None]]]:
+    """Methods that were begun, and where the seconds of each went."""
+    begun = {k: m for k, m in summary["methods"].items() if m["time"]["stages"]}
+    names = {"set-up": "setup_s", "trace": "trace_s", "compile": "compile_s"}
+    found: dict[str, list[float | None]] = {
+        part: [m["time"][key] for m in begun.values()] for part, key in names.items()
+    }
+    return list(begun), found | {"run": [seconds(m) for m in begun.values()]}
+
+
 def furthest(
     rows: Iterable[Mapping[str, Any]], name: str, target: float
 ) -> Number | str:
@@ -166,15 +188,15 @@ def parameters(summary: Summary) -> Grid:
     """A row per quantity: posterior means and sds of every method side by side."""
     methods = {k: m for k, m in summary["methods"].items() if "quantities" in m}
     names = list(dict.fromkeys(q for m in methods.values() for q in m["quantities"]))
-    responses = {
-        label: method["linear_response"]["quantities"]
-        for label, method in methods.items()
-        if "linear_response" in method and not method["linear_response"]["refused"]
+    corrected = {
+        label: found["quantities"]
+        for label, found in responses(summary).items()
+        if label in methods
     }
     head = ["quantity", *(f"mean {label}" for label in methods)]
     for label in methods:
         head.append(f"sd {label}")
-        if label in responses:
+        if label in corrected:
             head += [f"sd {label} mean field", f"sd {label} linear response"]
     rows = []
     for name in names:
@@ -182,8 +204,8 @@ def parameters(summary: Summary) -> Grid:
         cells += [_moment(method, name, "mean") for method in methods.values()]
         for label, method in methods.items():
             cells.append(_moment(method, name, "sd"))
-            if label in responses:
-                known = responses[label].get(name)
+            if label in corrected:
+                known = corrected[label].get(name)
                 mark = "(!)" if known and known["unreliable"] else ""
                 cells.append(Number(known["mean_field_sd"]) if known else "")
                 cells.append(Number(known["sd"], mark=mark) if known else "")

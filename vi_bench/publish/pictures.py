@@ -13,7 +13,8 @@ import numpy as np
 from scipy.stats import chi2, gaussian_kde
 
 from vi_bench.publish.figures import CREDIBLE, RUNGS
-from vi_bench.publish.grids import of_method
+from vi_bench.publish.grids import of_method, parts
+from vi_bench.publish.grids import seconds as seconds_of
 from vi_bench.publish.stored import StoredRun
 from vi_bench.report.style import COLOURS
 
@@ -76,6 +77,29 @@ def _axis(title: str, **more: Any) -> Plot:
     return {"title": {"text": title}, "zeroline": False, "automargin": True} | more
 
 
+def _line(name: str, x: Any, y: Any, colour: str, digits: int = 5) -> Plot:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": _numbers(x),
+        "y": _numbers(y, digits),
+        "line": {"color": colour, "width": 2},
+    }
+
+
+def _errors(se: Iterable[float | None]) -> Plot:
+    """Two of them."""
+    return {"type": "data", "array": _numbers([2 * (e or 0) for e in se])}
+
+
+def _band(low: float, high: float, shade: float) -> Plot:
+    """From one value of x to another, over the whole height."""
+    band: Plot = {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1}
+    band |= {"x0": low, "x1": high, "layer": "below", "line": {"width": 0}}
+    return band | {"fillcolor": f"rgba(128,128,128,{shade})"}
+
+
 def _numbers(values: Any, digits: int = 5) -> list[float | None]:
     """As JSON, with so many digits."""
     flat = np.asarray(values, float).ravel()
@@ -104,10 +128,8 @@ def components(run: StoredRun) -> Picture | None:
                 ring = _ellipse(flat[:, k])
                 across += [*ring[0], np.nan]
                 along += [*ring[1], np.nan]
-            line = {"color": shade[label], "width": 2}
             data.append(
-                {"type": "scatter", "mode": "lines", "name": label, "line": line}
-                | {"x": _numbers(across), "y": _numbers(along)}
+                _line(label, across, along, shade[label])
                 | {"legendgroup": label, "hoverinfo": "skip"}
             )
             centre = flat.mean(axis=0)
@@ -172,16 +194,11 @@ def deviations(run: StoredRun) -> Picture | None:
                 _points(label, [r[key] for r in rows], [], shade[label], 8)
                 | {
                     "y": [r["quantity"] for r in rows],
-                    "error_x": {
-                        "type": "data",
-                        "array": _numbers([2 * (r[f"{key}_se"] or 0) for r in rows]),
-                    },
+                    "error_x": _errors(r[f"{key}_se"] for r in rows),
                 }
             )
         margin = spec[margins[title]]
-        band = {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1}
-        band |= {"x0": centre - margin, "x1": centre + margin, "layer": "below"}
-        band |= {"line": {"width": 0}, "fillcolor": "rgba(128,128,128,.15)"}
+        band = _band(centre - margin, centre + margin, 0.15)
         if data:
             plots[title] = _plot(
                 data,
@@ -219,11 +236,7 @@ def marginals(run: StoredRun) -> Picture | None:
             pad = 0.15 * (high - low)
             grid = np.linspace(low - pad, high + pad, GRID)
             density = gaussian_kde(flat[:: max(1, flat.size // POINTS)])(grid)
-            line = {"color": shade[label], "width": 2}
-            data.append(
-                {"type": "scatter", "mode": "lines", "name": label, "line": line}
-                | {"x": _numbers(grid), "y": _numbers(density, 4)}
-            )
+            data.append(_line(label, grid, density, shade[label], 4))
         if data:
             plots[name] = _plot(data, xaxis=_axis(name), yaxis=_axis("density"))
     note = "Kernel estimates from draws."
@@ -246,12 +259,8 @@ def ladder(run: StoredRun) -> Picture | None:
     shapes = []
     if found["trusted"] is not None:
         best = found["evidence"][found["trusted"]]
-        shapes.append(
-            {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1}
-            | {"x0": best["value"] - 2 * best["se"], "layer": "below"}
-            | {"x1": best["value"] + 2 * best["se"], "line": {"width": 0}}
-            | {"fillcolor": "rgba(128,128,128,.4)"}
-        )
+        value, error = best["value"], 2 * best["se"]
+        shapes.append(_band(value - error, value + error, 0.4))
     plot = _plot(
         data,
         xaxis=_axis("nats"),
@@ -269,39 +278,31 @@ def ladder(run: StoredRun) -> Picture | None:
 
 
 def _rung(name: str, there: Mapping[str, Any], colour: str, symbol: str) -> Plot:
-    errors = [2 * (e["se"] or 0) for e in there.values()]
     return _points(
         name, [e["value"] for e in there.values()], [], colour, 10, symbol
     ) | {
         "x": _numbers([e["value"] for e in there.values()], 12),
         "y": list(there),
-        "error_x": {"type": "data", "array": _numbers(errors)},
+        "error_x": _errors(e["se"] for e in there.values()),
     }
 
 
 def times(run: StoredRun) -> Picture | None:
     """Seconds to set up, trace, compile and run."""
-    timed = {k: m["time"] for k, m in run.summary["methods"].items()}
-    timed = {label: time for label, time in timed.items() if time["stages"]}
-    if not timed:
+    labels, spent = parts(run.summary)
+    if not labels:
         return None
-    parts = {
-        "set-up": [t["setup_s"] for t in timed.values()],
-        "trace": [t["trace_s"] for t in timed.values()],
-        "compile": [t["compile_s"] for t in timed.values()],
-        "run": [(t["run_s"] or {}).get("median") for t in timed.values()],
-    }
     data = [
-        {"type": "bar", "orientation": "h", "name": part, "y": list(timed)}
+        {"type": "bar", "orientation": "h", "name": part, "y": labels}
         | {"x": [v or None for v in seconds], "marker": {"color": COLOURS[i]}}
-        for i, (part, seconds) in enumerate(parts.items())
+        for i, (part, seconds) in enumerate(spent.items())
     ]
     plot = _plot(
         data,
         barmode="group",
         xaxis=_axis("seconds", type="log"),
         yaxis=_axis("", autorange="reversed"),
-        height=140 + 80 * len(timed),
+        height=140 + 80 * len(labels),
     )
     return Picture("times", "where the seconds went", {"": plot})
 
@@ -313,7 +314,7 @@ def pareto(run: StoredRun) -> Picture | None:
     for label in run.summary["verdicts"]:
         rows = [r for r in of_method(run.summary, label) if r["judged"]]
         rows = [r for r in rows if r["mean_difference"] is not None]
-        seconds = (run.summary["methods"][label]["time"]["run_s"] or {}).get("median")
+        seconds = seconds_of(run.summary["methods"][label])
         if not rows or not seconds:
             continue
         worst = max(rows, key=lambda r: abs(r["mean_difference"]))
@@ -321,19 +322,11 @@ def pareto(run: StoredRun) -> Picture | None:
             _points(label, [seconds], [], shade[label], 12)
             | {"y": _numbers([abs(worst["mean_difference"])])}
             | {"text": [worst["quantity"]]}
-            | {
-                "error_y": {
-                    "type": "data",
-                    "array": _numbers([2 * (worst["mean_difference_se"] or 0)]),
-                }
-            }
+            | {"error_y": _errors([worst["mean_difference_se"]])}
         )
     reference = run.summary["reference"]
-    spent = (
-        (run.summary["methods"][reference]["time"]["run_s"] or {}).get("median")
-        if reference in run.summary["methods"]
-        else None
-    )
+    own = run.summary["methods"].get(reference)
+    spent = seconds_of(own) if own else None
     if not data:
         return None
     line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": spent, "x1": spent}
@@ -365,11 +358,7 @@ def bounds(run: StoredRun) -> Picture | None:
         seconds, values = (v[at] for v in found)
         keeps = run.summary["methods"][label]["bound_keeps_labels"]
         name = f"{label} ({'labels in q' if keeps else 'labels summed out'})"
-        line = {"color": shade[label], "width": 2}
-        data.append(
-            {"type": "scatter", "mode": "lines", "name": name, "line": line}
-            | {"x": _numbers(seconds), "y": _numbers(values, 9)}
-        )
+        data.append(_line(name, seconds, values, shade[label], 9))
         finals.append(float(values[-1]))
     if not data:
         return None
