@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -43,16 +44,22 @@ class Scheduler:
         """
         try:
             from distributed import Client
+            from distributed.comm import get_address_host_port, parse_address
         except ImportError:
             raise InputError(
                 f"--scheduler {address}: Dask is not installed: "
                 "pip install 'vi-bench[cluster]'"
             ) from None
         try:
+            if parse_address(address)[0] in {"tcp", "tls"}:
+                # Dask would leave a thread behind for every try
+                where = get_address_host_port(address)
+                socket.create_connection(where, timeout=PATIENCE).close()
             self.client: Any = Client(
                 address, timeout=PATIENCE, set_as_default=False, name="vi-bench"
             )
-        except (OSError, ValueError) as error:
+        # what it asserts is that its thread runs within 10 s
+        except (OSError, ValueError, AssertionError) as error:
             raise InputError(
                 f"--scheduler {address}: no Dask scheduler answers there; expected "
                 f"tcp://HOST:PORT ({type(error).__name__})"
