@@ -42,6 +42,7 @@ LAYERS = [
     {"runner"},
     {"api", "testing"},
     {"sweeps", "repeat"},
+    {"overview"},
     {"cli"},
 ]
 """Lowest first; a module imports only from its own layer and from lower ones."""
@@ -56,6 +57,7 @@ FOLDERS = (
     "calibration",
     "sweeps",
     "publish",
+    "overview",
 )
 
 

@@ -57,8 +57,9 @@ def _named(what: str) -> Table:
 def _found(what: str) -> Table:
     if what in BUILT_IN:
         return BUILT_IN[what].load()
-    if what.startswith("simulate:"):
-        return simulate(**_simulation(what.removeprefix("simulate:")))
+    drawn = simulation(what)
+    if drawn is not None:
+        return simulate(**drawn)
     path = Path(what)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -175,9 +176,16 @@ SIMULATION: dict[str, tuple[Callable[[str], Any], Any]] = {
 }
 
 
-def _simulation(text: str) -> dict[str, Any]:
+def simulation(what: str) -> dict[str, Any] | None:
+    """What data named "simulate:..." are drawn with; None of others.
+
+    Raises:
+        InputError: a setting is unknown, or is no number that can be used.
+    """
+    if not what.startswith("simulate:"):
+        return None
     given: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
+    for part in filter(None, what.removeprefix("simulate:").split(",")):
         name, _, value = part.partition("=")
         if name not in SIMULATION:
             raise unknown("setting", name, SIMULATION, "simulate")

@@ -1,7 +1,10 @@
-"""One run that everything is made of."""
+"""One run that everything is made of, and a browser to look at pages."""
+
+import shutil
 
 import numpy as np
 import pytest
+from playwright.sync_api import sync_playwright
 
 import vi_bench as vb
 
@@ -16,3 +19,13 @@ def folder(tmp_path_factory):
     given = {"reference": "my_gibbs", "repeats": 1, "draws": 500}
     vb.run("gaussian", rows, methods, out=place, **given)
     return place
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as player:
+        found = player.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        yield found
+        found.close()

@@ -1,13 +1,11 @@
 """The page of a run: what it says, that it is safe, and that it works in a browser."""
 
 import json
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from markupsafe import escape
-from playwright.sync_api import sync_playwright
 from typer.testing import CliRunner
 
 import vi_bench as vb
@@ -32,16 +30,6 @@ def page_file(folder, tmp_path_factory):
     assert done.exit_code == 0, done.output
     assert done.stdout == f"written to {path}\n"
     return path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as player:
-        found = player.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        yield found
-        found.close()
 
 
 @pytest.fixture

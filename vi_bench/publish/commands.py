@@ -11,7 +11,7 @@ from vi_bench.terminal import refuse
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Of a run.")],
+    folder: Annotated[Path, typer.Argument(help="Of a run, or of a sweep.")],
     out: Annotated[
         Path | None, typer.Option(help="The page; by default FOLDER/report.html.")
     ] = None,
@@ -26,15 +26,17 @@ def report(
         Path | None, typer.Option(help="Folder for figures: .png, .pdf, .svg.")
     ] = None,
 ) -> None:
-    """Make a page of a stored run, one HTML file; or what a paper is made of.
+    """Make a page of stored results, one HTML file; or what a paper is made of.
 
     The page is made if nothing else is asked for, or --out is given.
     """
     from vi_bench.errors import InputError
+    from vi_bench.overview.publication import publication
     from vi_bench.publish.write import write
 
     try:
-        for path in write(folder, out, latex=latex, tables=tables, figures=figures):
+        made = publication(folder)
+        for path in write(made, out, latex=latex, tables=tables, figures=figures):
             print(f"written to {path}")
     except InputError as error:
         refuse(str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,33 +29,66 @@ EMBEDDED: Any = {"pdf.fonttype": 42, "svg.fonttype": "none"}
 """Whole TrueType fonts in PDFs, as journals ask for, and text as text in SVGs."""
 
 
+TEXT_WIDTH = 6.3
+"""Inches: the text of LaTeX's article on A4 with margins of 25 mm."""
+
+Draw = Callable[[], Iterable[tuple[str, Figure]]]
+"""Draws figures, with the names of their files."""
+
+
 def draw_all(
-    run: StoredRun, folder: Path, kinds: Sequence[str] = ("png", "pdf")
+    run: StoredRun,
+    folder: Path,
+    kinds: Sequence[str] = ("png", "pdf"),
+    width: float | None = None,
 ) -> list[Path]:
     """Draw every figure that the run has something for.
-
-    One that cannot be drawn is a warning: the run's numbers are worth more.
 
     Args:
         run: stored, or as it would be.
         folder: that is there.
         kinds: png, pdf, svg.
+        width: of every figure, in inches, for a column; by default its own.
 
     Returns:
         The files.
     """
+
+    def drawn(name: str, draw: Callable[[StoredRun], Figure | None]) -> Draw:
+        def one() -> Iterator[tuple[str, Figure]]:
+            figure = draw(run)
+            if figure is not None:
+                yield name, figure
+
+        return one
+
+    draws = {name: drawn(name, draw) for name, draw in FIGURES.items()}
+    return save_all(draws, folder, kinds, width)
+
+
+def save_all(
+    draws: Mapping[str, Draw],
+    folder: Path,
+    kinds: Sequence[str],
+    width: float | None = None,
+) -> list[Path]:
+    """Draw, and write files of each kind; those that were written.
+
+    What cannot be drawn is a warning: the numbers are worth more.
+    """
     paths = []
-    for name, draw in FIGURES.items():
+    for name, draw in draws.items():
         try:
-            with mpl.rc_context(EMBEDDED):
-                figure = draw(run)
-                if figure is None:
-                    continue
-                for kind in kinds:
-                    path = folder / f"{name}.{kind}"
-                    figure.savefig(path, dpi=130)
-                    figure.set_layout_engine("none")  # laid out once is enough
-                    paths.append(path)
+            with mpl.rc_context(EMBEDDED | ({"font.size": 8} if width else {})):
+                for file, figure in draw():
+                    if width:
+                        own, height = figure.get_size_inches()
+                        figure.set_size_inches(width, height * width / own)
+                    for kind in kinds:
+                        path = folder / f"{file}.{kind}"
+                        figure.savefig(path, dpi=130)
+                        figure.set_layout_engine("none")  # laid out once is enough
+                        paths.append(path)
         except OSError:  # a full disk is no affair of the figure's
             raise
         except Exception as error:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from vi_bench.publish.figures import draw_all
-from vi_bench.publish.grids import Cell, Grid, Number, grids, rounded
+from vi_bench.publish.grids import Cell, Grid, Number, rounded
 from vi_bench.publish.stored import StoredRun
 
 SPECIAL = {
@@ -233,6 +233,28 @@ def _short(value: Any) -> str:
     return str(value)
 
 
+@dataclass(frozen=True)
+class Paper:
+    """What stands beside tables and figures.
+
+    Attributes:
+        title: of the document.
+        paragraph: what was done, as LaTeX.
+        cited: keys of references.bib.
+        shown: names of the tables that the document shows.
+    """
+
+    title: str
+    paragraph: str
+    cited: Sequence[str]
+    shown: Sequence[str]
+
+
+def run_paper(run: StoredRun) -> Paper:
+    """A run's."""
+    return Paper(run.name, paragraph(run.summary), cited(run.summary), TABLES)
+
+
 def document(tables: Sequence[Grid], figures: Sequence[str], title: str) -> str:
     """A document that shows all of it, to look at and to copy from."""
     shown = "\n".join(
@@ -270,17 +292,15 @@ def document(tables: Sequence[Grid], figures: Sequence[str], title: str) -> str:
 """
 
 
-def write_latex(run: StoredRun, folder: Path) -> list[Path]:
-    """tables/*.tex, figures/*.pdf, methods.tex, references.bib and main.tex."""
-    found = grids(run.summary)
-    for sub in ("tables", "figures"):
-        (folder / sub).mkdir()
-    texts = {f"tables/{grid.name}.tex": tabular(grid) for grid in found}
-    figures = draw_all(run, folder / "figures", ("pdf",))
-    shown = [grid for grid in found if grid.name in TABLES]
-    texts["methods.tex"] = paragraph(run.summary)
-    texts["references.bib"] = bibliography(cited(run.summary))
-    texts["main.tex"] = document(shown, [path.stem for path in figures], run.name)
+def write_paper(
+    paper: Paper, grids: Sequence[Grid], figures: Sequence[str], folder: Path
+) -> list[Path]:
+    """tables/*.tex, methods.tex, references.bib and main.tex, beside figures/*.pdf."""
+    texts = {f"tables/{grid.name}.tex": tabular(grid) for grid in grids}
+    shown = [grid for grid in grids if grid.name in paper.shown]
+    texts["methods.tex"] = paper.paragraph
+    texts["references.bib"] = bibliography(paper.cited)
+    texts["main.tex"] = document(shown, figures, paper.title)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    return [*(folder / name for name in texts), *figures]
+    return [folder / name for name in texts]

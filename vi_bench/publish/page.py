@@ -106,7 +106,7 @@ def run_page(run: StoredRun) -> str:
         ),
         Section("made", "How was it made?", [], _made(summary)),
     ]
-    return render(run.name, lead, sections, drawn, _foot(summary))
+    return render(run.name, lead, sections, drawn, foot(summary))
 
 
 def _verdicts(summary: Mapping[str, Any]) -> Iterator[Line]:
@@ -175,11 +175,11 @@ def _made(summary: Mapping[str, Any]) -> list[Item]:
         Item("code", command, "The command that made it"),
         Item("code", toml(summary["spec"]), "Spec"),
         Item("code", toml(methods), "Every setting of the methods"),
-        Item("grid", _pairs("model", "model and prior", summary["model"])),
-        Item("grid", _pairs("data", "data", summary["data"])),
+        Item("grid", pairs("model", "model and prior", summary["model"])),
+        Item("grid", pairs("data", "data", summary["data"])),
         Item(
             "grid",
-            _pairs(
+            pairs(
                 "environment", "environment", environment | packages | origin | plugins
             ),
         ),
@@ -198,7 +198,8 @@ def toml(values: Mapping[str, Any]) -> str:
     return tomli_w.dumps(known(values)).strip()
 
 
-def _pairs(name: str, title: str, values: Mapping[str, Any]) -> Grid:
+def pairs(name: str, title: str, values: Mapping[str, Any]) -> Grid:
+    """Names and values, those that are known."""
     rows = tuple((k, _plain(v)) for k, v in values.items() if v not in (None, ""))
     return Grid(name, title, ("name", "value"), rows)
 
@@ -211,7 +212,8 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _foot(summary: Mapping[str, Any]) -> str:
+def foot(summary: Mapping[str, Any]) -> str:
+    """What made the page."""
     version = summary["environment"]["packages"].get("vi-bench") or "?"
     return f"vi_bench {version}; made from stored results, nothing was computed anew."
 

@@ -67,13 +67,15 @@ def colours(labels: Iterable[str]) -> dict[str, str]:
     return {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
 
 
-def _plot(data: list[Plot], **layout: Any) -> Plot:
+def plot_of(data: list[Plot], **layout: Any) -> Plot:
+    """A figure of these traces."""
     plain = {"margin": {"l": 60, "r": 16, "t": 16, "b": 48}, "height": 380}
     plain["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     return {"data": data, "layout": plain | layout}
 
 
-def _axis(title: str, **more: Any) -> Plot:
+def axis_of(title: str, **more: Any) -> Plot:
+    """An axis."""
     return {"title": {"text": title}, "zeroline": False, "automargin": True} | more
 
 
@@ -82,15 +84,15 @@ def _line(name: str, x: Any, y: Any, colour: str, digits: int = 5) -> Plot:
         "type": "scatter",
         "mode": "lines",
         "name": name,
-        "x": _numbers(x),
-        "y": _numbers(y, digits),
+        "x": numbers_of(x),
+        "y": numbers_of(y, digits),
         "line": {"color": colour, "width": 2},
     }
 
 
-def _errors(se: Iterable[float | None]) -> Plot:
+def errors_of(se: Iterable[float | None]) -> Plot:
     """Two of them."""
-    return {"type": "data", "array": _numbers([2 * (e or 0) for e in se])}
+    return {"type": "data", "array": numbers_of([2 * (e or 0) for e in se])}
 
 
 def _band(low: float, high: float, shade: float) -> Plot:
@@ -100,7 +102,7 @@ def _band(low: float, high: float, shade: float) -> Plot:
     return band | {"fillcolor": f"rgba(128,128,128,{shade})"}
 
 
-def _numbers(values: Any, digits: int = 5) -> list[float | None]:
+def numbers_of(values: Any, digits: int = 5) -> list[float | None]:
     """As JSON, with so many digits."""
     flat = np.asarray(values, float).ravel()
     return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in flat]
@@ -138,10 +140,10 @@ def components(run: StoredRun) -> Picture | None:
                 | {"legendgroup": label, "showlegend": False}
                 | {"text": [f"{label}, component {k}" for k in range(len(centre))]}
             )
-        plots[f"{names[i]}, {names[j]}"] = _plot(
+        plots[f"{names[i]}, {names[j]}"] = plot_of(
             data,
-            xaxis=_axis(names[i]),
-            yaxis=_axis(names[j], scaleanchor="x"),
+            xaxis=axis_of(names[i]),
+            yaxis=axis_of(names[j], scaleanchor="x"),
             height=480,
         )
     return Picture(
@@ -161,8 +163,8 @@ def _points(
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": _numbers(x),
-        "y": _numbers(y),
+        "x": numbers_of(x),
+        "y": numbers_of(y),
         "marker": {"color": colour, "size": size, "symbol": symbol},
     }
 
@@ -194,16 +196,16 @@ def deviations(run: StoredRun) -> Picture | None:
                 _points(label, [r[key] for r in rows], [], shade[label], 8)
                 | {
                     "y": [r["quantity"] for r in rows],
-                    "error_x": _errors(r[f"{key}_se"] for r in rows),
+                    "error_x": errors_of(r[f"{key}_se"] for r in rows),
                 }
             )
         margin = spec[margins[title]]
         band = _band(centre - margin, centre + margin, 0.15)
         if data:
-            plots[title] = _plot(
+            plots[title] = plot_of(
                 data,
-                xaxis=_axis(unit),
-                yaxis=_axis("", autorange="reversed"),
+                xaxis=axis_of(unit),
+                yaxis=axis_of("", autorange="reversed"),
                 shapes=[band],
                 height=160 + 24 * len(names),
             )
@@ -238,7 +240,7 @@ def marginals(run: StoredRun) -> Picture | None:
             density = gaussian_kde(flat[:: max(1, flat.size // POINTS)])(grid)
             data.append(_line(label, grid, density, shade[label], 4))
         if data:
-            plots[name] = _plot(data, xaxis=_axis(name), yaxis=_axis("density"))
+            plots[name] = plot_of(data, xaxis=axis_of(name), yaxis=axis_of("density"))
     note = "Kernel estimates from draws."
     return Picture("marginals", "marginal posteriors", plots, note, "quantity")
 
@@ -261,10 +263,10 @@ def ladder(run: StoredRun) -> Picture | None:
         best = found["evidence"][found["trusted"]]
         value, error = best["value"], 2 * best["se"]
         shapes.append(_band(value - error, value + error, 0.4))
-    plot = _plot(
+    plot = plot_of(
         data,
-        xaxis=_axis("nats"),
-        yaxis=_axis("", autorange="reversed"),
+        xaxis=axis_of("nats"),
+        yaxis=axis_of("", autorange="reversed"),
         shapes=shapes,
         height=190 + 34 * rows,
     )
@@ -281,9 +283,9 @@ def _rung(name: str, there: Mapping[str, Any], colour: str, symbol: str) -> Plot
     return _points(
         name, [e["value"] for e in there.values()], [], colour, 10, symbol
     ) | {
-        "x": _numbers([e["value"] for e in there.values()], 12),
+        "x": numbers_of([e["value"] for e in there.values()], 12),
         "y": list(there),
-        "error_x": _errors(e["se"] for e in there.values()),
+        "error_x": errors_of(e["se"] for e in there.values()),
     }
 
 
@@ -297,11 +299,11 @@ def times(run: StoredRun) -> Picture | None:
         | {"x": [v or None for v in seconds], "marker": {"color": COLOURS[i]}}
         for i, (part, seconds) in enumerate(spent.items())
     ]
-    plot = _plot(
+    plot = plot_of(
         data,
         barmode="group",
-        xaxis=_axis("seconds", type="log"),
-        yaxis=_axis("", autorange="reversed"),
+        xaxis=axis_of("seconds", type="log"),
+        yaxis=axis_of("", autorange="reversed"),
         height=140 + 80 * len(labels),
     )
     return Picture("times", "where the seconds went", {"": plot})
@@ -320,9 +322,9 @@ def pareto(run: StoredRun) -> Picture | None:
         worst = max(rows, key=lambda r: abs(r["mean_difference"]))
         data.append(
             _points(label, [seconds], [], shade[label], 12)
-            | {"y": _numbers([abs(worst["mean_difference"])])}
+            | {"y": numbers_of([abs(worst["mean_difference"])])}
             | {"text": [worst["quantity"]]}
-            | {"error_y": _errors([worst["mean_difference_se"]])}
+            | {"error_y": errors_of([worst["mean_difference_se"]])}
         )
     reference = run.summary["reference"]
     own = run.summary["methods"].get(reference)
@@ -331,10 +333,10 @@ def pareto(run: StoredRun) -> Picture | None:
         return None
     line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": spent, "x1": spent}
     line |= {"line": {"color": shade.get(reference, "#888"), "dash": "dot"}}
-    plot = _plot(
+    plot = plot_of(
         data,
-        xaxis=_axis("seconds of a steady run", type="log"),
-        yaxis=_axis("worst difference of means / sd", rangemode="tozero"),
+        xaxis=axis_of("seconds of a steady run", type="log"),
+        yaxis=axis_of("worst difference of means / sd", rangemode="tozero"),
         shapes=[line] if spent else [],
     )
     return Picture(
@@ -363,10 +365,10 @@ def bounds(run: StoredRun) -> Picture | None:
     if not data:
         return None
     span = max(max(finals) - min(finals), 1.0)
-    plot = _plot(
+    plot = plot_of(
         data,
-        xaxis=_axis("seconds of a steady run", type="log"),
-        yaxis=_axis("nats", range=[min(finals) - 6 * span, max(finals) + 1.5 * span]),
+        xaxis=axis_of("seconds of a steady run", type="log"),
+        yaxis=axis_of("nats", range=[min(finals) - 6 * span, max(finals) + 1.5 * span]),
     )
     note = "Each iteration takes an equal share of the fit's time."
     return Picture("bounds", "the bound against time", {"": plot}, note)

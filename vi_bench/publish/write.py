@@ -3,27 +3,81 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vi_bench.errors import InputError, one_line
 from vi_bench.folder import MANIFEST
-from vi_bench.publish.figures import draw_all
-from vi_bench.publish.grids import grids
-from vi_bench.publish.latex import write_latex
+from vi_bench.publish.figures import TEXT_WIDTH, draw_all
+from vi_bench.publish.grids import Grid, grids
+from vi_bench.publish.latex import Paper, run_paper, write_paper
 from vi_bench.publish.page import run_page
-from vi_bench.publish.stored import StoredRun, open_run
+from vi_bench.publish.stored import open_run
 from vi_bench.publish.tables import write_tables
 from vi_bench.record import SCHEMA
 
 KINDS = ("png", "pdf", "svg")
 
-Make = Callable[[StoredRun, Path], object]
+
+@dataclass(frozen=True)
+class Publication:
+    """What is made of stored results, each part when it is asked for.
+
+    Attributes:
+        folder: of the results.
+        of: what is stored, as messages name it.
+        page: the HTML.
+        grids: the tables.
+        figures: drawn into a folder, as files of each kind, at a width if one is given.
+        paper: what stands beside tables and figures in a paper.
+    """
+
+    folder: Path
+    of: str
+    page: Callable[[], str]
+    grids: Callable[[], list[Grid]]
+    figures: Callable[[Path, Sequence[str], float | None], list[Path]]
+    paper: Callable[[], Paper]
+
+    def write_tables(self, folder: Path) -> object:
+        """As .csv, .md and .parquet."""
+        return write_tables(self.grids(), folder)
+
+    def write_figures(self, folder: Path) -> object:
+        """As .png, .pdf and .svg."""
+        return self.figures(folder, KINDS, None)
+
+    def write_paper(self, folder: Path) -> object:
+        """A folder that LaTeX compiles."""
+        for sub in ("tables", "figures"):
+            (folder / sub).mkdir()
+        drawn = self.figures(folder / "figures", ("pdf",), TEXT_WIDTH)
+        names = [path.stem for path in drawn]
+        return write_paper(self.paper(), self.grids(), names, folder)
+
+
+def of_run(folder: Path) -> Publication:
+    """A run's.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    run = open_run(folder)
+    return Publication(
+        folder,
+        f"run {str(folder)!r}",
+        partial(run_page, run),
+        partial(grids, run.summary),
+        partial(draw_all, run),
+        partial(run_paper, run),
+    )
 
 
 def write(
-    folder: Path,
+    made: Publication,
     out: Path | None = None,
     *,
     latex: Path | None = None,
@@ -33,7 +87,7 @@ def write(
     """Make what is asked for; earlier files of the same names are replaced.
 
     Args:
-        folder: of the run; or of a sweep's cell, whose page needs a place.
+        made: what can be made; of a sweep's cell the page needs a place.
         out: the page; by default `report.html` in the folder, if no folder is named.
         latex: folder of what a paper is made of.
         tables: folder of .csv, .md and .parquet files.
@@ -43,58 +97,44 @@ def write(
         Each place, when it is written.
 
     Raises:
-        InputError: the folder holds no run, or a place cannot be written.
+        InputError: a place cannot be written.
     """
-    wanted: dict[Path, Make] = {}
-    makes: list[tuple[Path | None, Make]] = [
-        (latex, write_latex),
-        (tables, _tables),
-        (figures, _figures),
-    ]
-    for place, make in makes:
-        if place is not None:
-            if place.exists() and not place.is_dir():
-                raise InputError(f"{str(place)!r} is a file; expected a folder's name")
-            wanted[place] = make
-    run = open_run(folder)
+    folders = {latex: made.write_paper, tables: made.write_tables}
+    folders |= {figures: made.write_figures}
+    wanted = {place: make for place, make in folders.items() if place is not None}
+    for place in wanted:
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{str(place)!r} is a file; expected a folder's name")
     page = out
     if not wanted and out is None:
-        if (folder / MANIFEST).is_file():
+        if (made.folder / MANIFEST).is_file():
             raise InputError(
-                f"{str(folder)!r} is a sweep's cell, and stays as it is: name a file, "
-                "--out"
+                f"{str(made.folder)!r} is a sweep's cell, and stays as it is: name a "
+                "file, --out"
             )
-        page = folder / "report.html"
+        page = made.folder / "report.html"
     if page is not None and page.is_dir():
         raise InputError(f"--out {str(page)!r} is a folder; expected a file's name")
     if page is not None:
-        with _checked(run, page):
-            html = run_page(run)
+        with _checked(made, page):
+            html = made.page()
             _replace(page, lambda aside: aside.write_text(html, encoding="utf-8"))
         yield page
     for place, make in wanted.items():
-        with _checked(run, place):
-            _fill(place, run, make)
+        with _checked(made, place):
+            _fill(place, make)
         yield place
 
 
-def _tables(run: StoredRun, folder: Path) -> object:
-    return write_tables(grids(run.summary), folder)
-
-
-def _figures(run: StoredRun, folder: Path) -> object:
-    return draw_all(run, folder, KINDS)
-
-
 @contextmanager
-def _checked(run: StoredRun, place: Path) -> Iterator[None]:
+def _checked(made: Publication, place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise InputError(f"{place}: {error.strerror}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"run {str(run.folder)!r}: its files are not as schema {SCHEMA} has them "
+            f"{made.of}: its files are not as schema {SCHEMA} has them "
             f"({one_line(error)})"
         ) from None
 
@@ -108,11 +148,11 @@ def _replace(path: Path, make: Callable[[Path], object]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _fill(place: Path, run: StoredRun, make: Make) -> None:
+def _fill(place: Path, make: Callable[[Path], object]) -> None:
     """Make everything aside, then put it in place, file by file."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".report-") as aside:
-        make(run, Path(aside))
+        make(Path(aside))
         for made in sorted(Path(aside).rglob("*")):
             target = place / made.relative_to(aside)
             if made.is_dir():

@@ -185,9 +185,20 @@ def _spec(sweep: Sweep, choice: Mapping[str, Any]) -> Spec:
             values[field] = {"name": values[field]}
     if isinstance(values.get("methods"), list):
         values["methods"] = choose(values["methods"], {})
+    if isinstance(values.get("data"), str):
+        values["data"] = _filled(values["data"], values)
     spec = make({"name": sweep.name} | values, where)
     spec.check_names()
     return spec
+
+
+def _filled(data: str, values: Mapping[str, Any]) -> str:
+    """Simulated data that follow the run's own K or seed."""
+    if data.startswith("simulate:"):
+        for field in ("components", "seed"):
+            own = values.get(field, Spec.model_fields[field].default)
+            data = data.replace(f"{{{field}}}", str(own))
+    return data
 
 
 def said(choice: Mapping[str, Any]) -> str:

@@ -333,7 +333,7 @@ class Store:
         _sync(place.parent)
 
     def plans(self) -> list[dict[str, Any]]:
-        """Names and cells of all that was asked for, the oldest first.
+        """All that was asked for, the oldest first: sweeps, with their cells.
 
         What cannot be read is left out: it is asked for again by the same sweep.
         """
@@ -345,6 +345,7 @@ class Store:
                 plan = json.loads(_read(place / name))
                 found.append(
                     {
+                        **plan,
                         "name": str(plan["name"]),
                         "cells": [
                             {"key": str(c["key"]), "choice": dict(c["choice"])}

@@ -1,0 +1,258 @@
+"""What is made of a sweep: of cells whose numbers are known, as they were made up."""
+
+import copy
+import dataclasses
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from vi_bench.cli import app
+from vi_bench.errors import InputError
+from vi_bench.overview.analysis import growths, phases, rankings
+from vi_bench.overview.grids import sweep_grids
+from vi_bench.overview.page import sweep_page
+from vi_bench.overview.publication import publication
+from vi_bench.overview.stored import averaged, open_sweep
+from vi_bench.publish.grids import Number
+from vi_bench.sweeps.store import Store
+
+SEPARATIONS, COMPONENTS, ROWS, SEEDS = (1.0, 4.0), (2, 3), (100, 200, 400), (0, 1, 2)
+EXPONENT = {"cavi": 1.0, "svi": 1.5, "my_gibbs": 0.5}
+ATTACK = "<script>window.attacked = 1</script>"
+
+
+def ratio(method, separation, k, seed):
+    """Of every sd to the reference's: nearer 1 for svi, and where clusters separate."""
+    far = 0.02 * k / separation + 0.001 * seed
+    return 1 - (2 if method == "cavi" else 1) * far
+
+
+def summary_of(run, separation, k, rows, seed):
+    """A run's summary with other numbers."""
+    found = copy.deepcopy(run)
+    found["methods"]["svi"] = copy.deepcopy(found["methods"]["cavi"])
+    name = f"simulate:K={k},d=3,N={rows},separation={separation:g},seed={seed}"
+    found["data"] |= {"name": name, "shape": [rows, 3]}
+    found["spec"] |= {"name": "made up", "components": k, "seed": seed}
+    compared = [row for row in found["comparisons"] if row["method"] == "cavi"]
+    found["comparisons"] = []
+    for method in ("cavi", "svi"):
+        sd = ratio(method, separation, k, seed)
+        numbers = {"mean_difference": 1 - sd, "mean_difference_se": 0.01}
+        numbers |= {"sd_ratio": sd, "sd_ratio_se": 0.01, "w1": 1 - sd, "w1_se": 0.01}
+        found["comparisons"] += [
+            {**row, **numbers, "method": method} for row in compared
+        ]
+        word = "differs" if sd < 0.97 else "agrees"
+        found["verdicts"][method] = {"word": word, "reason": ATTACK}
+    for method, exponent in EXPONENT.items():
+        seconds = 1e-3 * k * (rows / 100) ** exponent
+        run_s = {"median": seconds, "min": seconds, "max": seconds, "repeats": 1}
+        found["methods"][method]["time"]["run_s"] = run_s
+    return found
+
+
+@pytest.fixture(scope="module")
+def sweep_folder(folder, tmp_path_factory):
+    run = json.loads((folder / "summary.json").read_text())
+    place = tmp_path_factory.mktemp("sweep") / "store"
+    store, listed = Store(place), []
+    grid = [
+        (separation, k, rows, seed)
+        for separation in SEPARATIONS
+        for k in COMPONENTS
+        for rows in ROWS
+        for seed in SEEDS
+    ]
+    for i, point in enumerate(grid):
+        key = f"{i:032x}"
+        choice = {"components": point[1], "seed": point[3]}
+        listed.append({"key": key, "choice": choice})
+        with store.write(key) as staged:
+            text = json.dumps(summary_of(run, *point))
+            (staged / "summary.json").write_text(text)
+            own = {"choice": choice, "shared": True, "seconds": 1.0}
+            (staged / "cell.json").write_text(json.dumps(own))
+    broken = f"{len(grid):032x}"
+    listed.append({"key": broken, "choice": {"components": ATTACK}})
+    store.fail(broken, "crashed", "its process was killed", seconds=1.0)
+    listed.append({"key": f"{len(grid) + 1:032x}", "choice": {"components": 9}})
+    store.plan({"name": "made up", "base": {"draws": 500}, "cells": listed})
+    return place
+
+
+@pytest.fixture(scope="module")
+def sweep(sweep_folder):
+    return open_sweep(sweep_folder)
+
+
+def test_factors_are_what_varies_and_seeds_are_repetitions(sweep):
+    assert sweep.factors == {
+        "separation": list(SEPARATIONS),
+        "components": list(COMPONENTS),
+        "rows": list(ROWS),
+    }
+    assert sweep.methods == ["cavi", "my_gibbs", "svi"]
+    assert (len(sweep.failures), sweep.waiting) == (1, 1)
+
+
+def test_means_are_over_seeds_and_errors_between_them(sweep):
+    found = averaged(sweep.compared, [*sweep.factors, "method"])
+    assert (found["cells"] == len(SEEDS)).all()
+    for row in found.to_dict("records"):
+        each = [
+            ratio(row["method"], row["separation"], row["components"], s) for s in SEEDS
+        ]
+        np.testing.assert_allclose(row["sd_ratio"], np.mean(each), rtol=1e-12)
+        error = np.std(each, ddof=1) / np.sqrt(len(each))
+        np.testing.assert_allclose(row["sd_ratio_se"], error, rtol=1e-9)
+        np.testing.assert_allclose(row["worst_mean"], 1 - np.mean(each), rtol=1e-9)
+        assert row["differs"] == sum(r < 0.97 for r in each)
+
+
+def test_of_a_single_seed_the_error_is_its_monte_carlo_error(sweep):
+    one = sweep.compared[sweep.compared["seed"] == 0]
+    found = averaged(one, [*sweep.factors, "method"])
+    np.testing.assert_allclose(found["sd_ratio_se"], 0.01, rtol=1e-9)
+    np.testing.assert_allclose(found["w1_se"], 0.01, rtol=1e-9)
+
+
+def test_a_phase_diagram_has_every_pair_of_levels_in_its_place(sweep):
+    found = phases(sweep)
+    assert len(found) == 2 * len(ROWS)
+    assert {p.where for p in found} == {f"rows = {rows}" for rows in ROWS}
+    for phase in found:
+        field = phase.field("sd_ratio", list(SEPARATIONS), list(COMPONENTS))
+        for (y, x), value in np.ndenumerate(field):
+            each = [
+                ratio(phase.method, SEPARATIONS[x], COMPONENTS[y], s) for s in SEEDS
+            ]
+            np.testing.assert_allclose(value, np.mean(each), rtol=1e-12)
+
+
+def test_exponents_are_found_whatever_else_varies(sweep):
+    found = {g.method: g for g in growths(sweep)}
+    assert {g.size for g in found.values()} == {"rows"}
+    for method, exponent in EXPONENT.items():
+        assert abs(found[method].exponent - exponent) < 1e-9
+        assert found[method].cells == 36
+
+
+def test_an_exponents_error_is_that_of_the_regression(sweep):
+    """Against the full design: a level for each group, and one slope."""
+    random = np.random.default_rng(0)
+    table = sweep.table.copy()
+    table["run_s"] *= np.exp(random.normal(0, 0.1, len(table)))
+    noisy = dataclasses.replace(sweep, table=table)
+    own = table[table["method"] == "cavi"]
+    groups = pd.get_dummies(
+        own["separation"].astype(str) + own["components"].astype(str)
+    )
+    design = np.c_[groups.to_numpy(float), np.log(own["rows"])]
+    y = np.log(own["run_s"].to_numpy())
+    fitted, rest, *_ = np.linalg.lstsq(design, y)
+    spread = rest[0] / (len(y) - design.shape[1])
+    error = np.sqrt(spread * np.linalg.inv(design.T @ design)[-1, -1])
+    (found,) = (g for g in growths(noisy) if g.method == "cavi")
+    np.testing.assert_allclose([found.exponent, found.se], [fitted[-1], error])
+
+
+def test_ranks_are_those_of_the_numbers(sweep):
+    by_error, *_, by_time = rankings(sweep)
+    assert by_error.ranks == {"svi": (1.0, 0.0), "cavi": (2.0, 0.0)}
+    assert by_error.cells == 36
+    # Demsar (2006), table 5: q = 1.960 for two methods, 2.343 for three
+    np.testing.assert_allclose(by_error.critical, 1.960 * (1 / 36) ** 0.5, rtol=1e-3)
+    np.testing.assert_allclose(by_time.critical, 2.343 * (2 / 36) ** 0.5, rtol=1e-3)
+    assert by_time.p_value < 1e-3
+
+
+def test_tables_say_what_there_is_and_what_failed(sweep):
+    found = {grid.name: grid for grid in sweep_grids(sweep)}
+    assert list(found) == [
+        "outcomes", "settings", "ranks", "growth", "references", "failures", "cells",
+    ]  # fmt: skip
+    for grid in found.values():
+        assert {len(row) for row in grid.rows} == {len(grid.head)}
+        assert set(grid.notes) <= set(grid.head)
+    assert len(found["settings"].rows) == 2 * 2 * 3 * 2
+    assert len(found["cells"].rows) == 36 * 3
+    (failed,) = found["failures"].rows
+    assert failed[2:4] == ("crashed", "its process was killed")
+    (reference,) = found["references"].rows
+    assert reference[:3] == ("my_gibbs", Number(36), Number(0))
+
+
+def test_a_page_of_a_sweep_opens_without_a_word(sweep_folder, browser, tmp_path):
+    path = tmp_path / "sweep.html"
+    done = CliRunner().invoke(app, ["report", str(sweep_folder), "--out", str(path)])
+    assert done.exit_code == 0, done.output
+    assert path.stat().st_size < 8e6
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    seen = []
+    page.on("console", lambda message: seen.append(message.text))
+    page.on("pageerror", lambda error: seen.append(str(error)))
+    page.goto(path.as_uri())
+    for figure in page.locator("figure.picture").all():
+        figure.scroll_into_view_if_needed()
+        figure.locator(".main-svg").first.wait_for()
+    names = page.locator("figure.picture").evaluate_all(
+        "f => f.map(x => x.dataset.name)"
+    )
+    assert names == ["phases", "curves", "ranks", "pareto", "scaling"]
+    phase = page.locator("figure[data-name=phases]")
+    phase.locator("select").select_option(
+        "svi, rows = 100: W1 / sd, mean"  # at separation 1 and K = 2: 0.04 and 0.001
+    )
+    phase.get_by_text("0.04100±0.00058").first.wait_for()
+    assert page.evaluate("window.attacked") is None
+    assert page.evaluate("document.body.scrollWidth") <= 390
+    page.close()
+    assert seen == []
+
+
+def test_a_paper_of_a_sweep_compiles(sweep_folder, tmp_path):
+    places = {name: tmp_path / name for name in ("latex", "tables", "figures")}
+    options = [f"--{name}={place}" for name, place in places.items()]
+    done = CliRunner().invoke(app, ["report", str(sweep_folder), *options])
+    assert done.exit_code == 0, done.output
+    latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
+    for command in (latex, ["bibtex", "main"], latex, latex):
+        done = subprocess.run(
+            command, cwd=places["latex"], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-2000:]
+    assert "Warning" not in (places["latex"] / "main.log").read_text(errors="replace")
+    kept = pd.read_csv(places["tables"] / "growth.csv").set_index("method")["exponent"]
+    np.testing.assert_allclose(kept.to_dict()["svi"], 1.5, rtol=1e-9)
+    drawn = {path.name for path in places["figures"].glob("*.svg")}
+    phase_files = {f"phases-{i + 1}.svg" for i in range(len(ROWS))}
+    assert drawn >= {
+        *phase_files,
+        "ranks.svg",
+        "time-rows.svg",
+        "errors-separation.svg",
+    }
+
+
+def test_a_sweep_without_a_finished_cell_is_refused(tmp_path):
+    Store(tmp_path / "s").plan({"name": "s", "cells": []})
+    with pytest.raises(InputError, match="no cell is finished yet"):
+        publication(tmp_path / "s")
+
+
+def test_cells_of_one_kind_make_a_page_too(sweep_folder, tmp_path):
+    """No factor, one repetition, nothing to rank or to fit."""
+    copied = shutil.copytree(sweep_folder, tmp_path / "one")
+    for i in range(1, 36):
+        shutil.rmtree(copied / "cells" / "00" / f"{i:032x}")
+    sweep = open_sweep(copied)
+    assert sweep.factors == {}
+    html = sweep_page(sweep)
+    assert "1 cell of cavi, my_gibbs, svi;" in html
+    assert {g.name for g in sweep_grids(sweep)} >= {"outcomes", "settings", "cells"}
