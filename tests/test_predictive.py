@@ -83,3 +83,10 @@ def test_a_simulated_table_is_data_for_a_run():
     table = vb.simulate(Gaussian(5.0, 1.0, 0.0), 60, 2, features=1, seed=2)
     fit = vb.run("gaussian", table, {"cavi": {"restarts": 2}}, components=2, repeats=1)
     assert fit.runs["cavi"].outcome.converged
+
+
+def test_levels_given_as_one_number_are_those_of_every_column():
+    family = {"name": "categorical", "concentration": 1.0, "levels": 3}
+    table = vb.simulate(family, 50, 2, features=4)
+    assert table.values.shape == (50, 4)
+    assert set(np.unique(table.values)) == {0.0, 1.0, 2.0}

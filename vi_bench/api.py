@@ -191,17 +191,12 @@ def simulate(
     for name, size in (("rows", rows), ("components", components)):
         if size < 1:
             raise InputError(f"{name} = {size}: expected at least 1")
+    from vi_bench.calibration.priors import fixed_family
     from vi_bench.predictive import prior_predictive
 
-    family = spec.family()
+    family, mixing = fixed_family(spec, features), spec.mixing()
     name = f"simulated {spec.model['name']}"
-    try:
-        mixing = spec.mixing()
-        return prior_predictive(family, mixing, components, features, rows, seed, name)
-    except ValueError as error:
-        if "is not set" not in str(error):
-            raise
-        raise InputError(f"model {spec.model['name']}: {error}") from None
+    return prior_predictive(family, mixing, components, features, rows, seed, name)
 
 
 def launch(

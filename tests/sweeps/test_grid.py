@@ -92,3 +92,16 @@ def test_a_key_changes_with_what_changes_the_answer_and_with_nothing_else():
         key_of(point.spec, "ab", "cpu", versions() | {"jax": "0.0"}),
     ]
     assert len({key, *changed}) == len(changed) + 1
+
+
+def test_simulated_data_follow_the_cells_own_components_and_seed():
+    data = "simulate:K={components},d=2,N=40,separation=4,seed={seed}"
+    sweep = sweep_of({"base": {"data": data}, "grid": {"components": [2, 3]}})
+    assert [p.spec.data for p in points(sweep)] == [
+        f"simulate:K={k},d=2,N=40,separation=4,seed=0" for k in (2, 3)
+    ]
+    listed = sweep_of({"grid": {"data": [data, "faithful"], "seed": [7]}})
+    assert [p.spec.data for p in points(listed)] == [
+        "simulate:K=2,d=2,N=40,separation=4,seed=7",
+        "faithful",
+    ]

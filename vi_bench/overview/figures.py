@@ -101,7 +101,7 @@ def curves(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
             for i, (where, rows) in enumerate(slices):
                 _lines(sweep, axes, where, rows, factor, measure, DASHES[i % 4])
             axes.axhline(measure.exact, color="0.6", linewidth=1, zorder=0)
-            axes.set_ylabel(measure.title)
+            axes.set_ylabel(measure.title.replace(", ", ",\n"), fontsize=8)
         for axes in grid[2:]:
             axes.set_xlabel(factor)
         levels = sweep.factors[factor]

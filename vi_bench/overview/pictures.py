@@ -71,8 +71,8 @@ def _phase(sweep: StoredSweep, phase: Phase, measure: Measure) -> Plot:
     ]
     data: Plot = {
         "type": "heatmap",
-        "x": [str(x) for x in xs],
-        "y": [str(y) for y in ys],
+        "x": [f"{x:g}" for x in xs],
+        "y": [f"{y:g}" for y in ys],
         "z": [numbers_of(row) for row in value],
         "text": text,
         "texttemplate": "%{text}",
@@ -83,8 +83,7 @@ def _phase(sweep: StoredSweep, phase: Phase, measure: Measure) -> Plot:
     }
     if measure.exact == 1:
         far = float(np.nanmax(np.abs(value - 1), initial=0.05))
-        data |= {"colorscale": "RdBu", "reversescale": True}
-        data |= {"zmin": 1 - far, "zmax": 1 + far}
+        data |= {"colorscale": "RdBu", "zmin": 1 - far, "zmax": 1 + far}
     return plot_of(
         [data],
         xaxis=axis_of(phase.x, type="category"),

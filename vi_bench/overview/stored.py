@@ -114,7 +114,16 @@ class StoredSweep:
         if not rest:
             yield "", self.compared
             return
-        for levels, part in self.compared.groupby(rest, sort=False, dropna=False):
+        places = {
+            name: {level: i for i, level in enumerate(self.factors[name])}
+            for name in rest
+        }
+
+        def place(group: tuple[tuple[Any, ...], pd.DataFrame]) -> list[int]:
+            return [places[n].get(v, -1) for n, v in zip(rest, group[0], strict=True)]
+
+        groups = self.compared.groupby(rest, sort=False, dropna=False)
+        for levels, part in sorted(groups, key=place):
             named = zip(rest, levels, strict=True)
             yield ", ".join(f"{k} = {v}" for k, v in named if _known(v)), part
 
