@@ -20,8 +20,11 @@ PUBLISHED = ROOT / "results" / "published" / "study"
 SWEEPS = ("phase", "arbiters", "families", "counts", "growth")
 EXPERIMENTS = ("faithful", "notebook")
 KEPT = (".csv", ".md", ".png", ".pdf")
+WORDS = ("agrees", "differs", "inconclusive", "reference unreliable")
+AXES = ("separation", "components")
 README_TABLE = "faithful.txt"
 
+TEMPLATE = Path(__file__).with_name("study.md.jinja")
 
 FEATURES = {"poisson": 2, "exponential": 2, "categorical": 6}
 """Of rows that are drawn from the families that no shipped data set is of."""
@@ -79,3 +82,143 @@ def publish(folder: Path, out: Path) -> None:
         if path.suffix in KEPT:
             shutil.copy(path, out / path.name)
     shutil.rmtree(aside)
+
+
+def read(out: Path, sweep: str, table: str) -> pd.DataFrame:
+    """A published table."""
+    return pd.read_csv(out / sweep / f"{table}.csv")
+
+
+def of(row: pd.Series, name: str) -> str:
+    """A number with its error, as every table has it."""
+    from vi_bench.publish.grids import Number
+
+    return str(Number(row[name], row.get(f"{name} se")))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Of Markdown, numbers to the right."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def phase(out: Path) -> dict[str, Any]:
+    """What the text says of the phase diagram."""
+    known = read(out, "phase", "settings")
+    ended = read(out, "phase", "outcomes").set_index("method")
+    trust = read(out, "phase", "references").iloc[0]
+    cavi, svi = (known[known["method"] == m] for m in ("cavi", "svi"))
+    by_ratio = cavi.sort_values("sd ratio")
+    under = int((cavi["sd ratio"] + 2 * cavi["sd ratio se"] < 1).sum())
+    return {
+        "levels": levels(known),
+        "corners": corners(known),
+        "narrow": f"by more than two errors in {under} of {len(cavi)} combinations",
+        "low": of(by_ratio.iloc[0], "sd ratio"),
+        "high": of(by_ratio.iloc[-1], "sd ratio"),
+        "worst_cavi": f"{cavi['worst mean'].max():.2f}",
+        "worst_svi": f"{svi['worst mean'].max():.2f}",
+        "svi_low": f"{svi['sd ratio'].min():.2f}",
+        "svi_high": f"{svi['sd ratio'].max():.2f}",
+        "cells": trust["cells"],
+        "cavi": ended.loc["cavi"],
+        "svi": ended.loc["svi"],
+        "trusted": trust["cells"] - trust["doubted"],
+        "trust": trust,
+    }
+
+
+def levels(known: pd.DataFrame) -> str:
+    """What the phase diagram varies."""
+    ks = sorted(int(k) for k in known["components"].unique())
+    separations = ", ".join(f"{s:g}" for s in sorted(known["separation"].unique()))
+    (repeated,) = known["cells"].unique()
+    return f"K = {ks[0]} to {ks[-1]}, separations {separations},\n{repeated:g}"
+
+
+def corners(known: pd.DataFrame) -> str:
+    """The phase diagram's four corners as a table."""
+    ends = {name: (known[name].min(), known[name].max()) for name in AXES}
+    rows = []
+    for separation in ends["separation"]:
+        for k in ends["components"]:
+            here = known[
+                (known["separation"] == separation) & (known["components"] == k)
+            ]
+            by_method = here.set_index("method")
+            cells = [
+                of(by_method.loc[method], name)
+                for method in ("cavi", "svi")
+                for name in ("sd ratio", "worst mean")
+            ]
+            rows.append([f"{separation:g}, {k:g}", *cells])
+    names = [f"{m}: {n}" for m in ("CAVI", "SVI") for n in ("sd ratio", "worst mean")]
+    return table(("separation, K", *names), rows)
+
+
+def standings(out: Path, sweep: str) -> str:
+    """Verdicts, ranks and times, a row a method."""
+    ended = read(out, sweep, "outcomes").set_index("method")
+    ranks = read(out, sweep, "ranks")
+    ranks = ranks[ranks["measure"] == "W1 / sd, mean"].set_index("method")
+    seconds = read(out, sweep, "cells").groupby("method")["run s"].median()
+    order = [*ranks.index, *(m for m in ended.index if m not in ranks.index)]
+    rows = []
+    for method in order:
+        own = ended.loc[method]
+        compared = own["is reference"] < own["cells"]
+        counts = [f"{own[word]}" if compared else "" for word in WORDS]
+        left_out = f"{own['skipped'] + own['failed']}"
+        rank = of(ranks.loc[method], "rank") if method in ranks.index else ""
+        took = f"{seconds[method]:.3g}" if seconds[method] > 0 else ""
+        rows.append([method, *counts, left_out, rank, took])
+    head = ("method", *WORDS, "skipped or failed", "mean rank", "seconds")
+    told = "Cells by verdict; median seconds of a run."
+    if len(ranks):
+        first = ranks.iloc[0]
+        told += (
+            f" Mean ranks by W1 over {first['cells']} cells; further apart than "
+            f"{first['critical']:.2f} they differ (Nemenyi, 5 %)."
+        )
+    return f"{table(head, rows)}\n\n{textwrap.fill(told, 88)}"
+
+
+def exponents(out: Path) -> str:
+    """Of time, a row a method."""
+    found = read(out, "growth", "growth")
+    sizes = list(found["size"].unique())
+    rows = []
+    for method, own in found.groupby("method", sort=False):
+        by_size = own.set_index("size")
+        rows.append([str(method), *(of(by_size.loc[s], "exponent") for s in sizes)])
+    return table(("method", *(f"with {size}" for size in sizes)), rows)
+
+
+def text(out: Path) -> str:
+    """docs/study.md."""
+    from jinja2 import Environment, StrictUndefined
+
+    made = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    return made.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        standings=partial(standings, out), exponents=exponents(out), **phase(out)
+    )
+
+
+def written(out: Path) -> None:
+    """docs/study.md, from what is published."""
+    (ROOT / "docs" / "study.md").write_text(text(out), encoding="utf-8")
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure what is not there, publish, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--work", type=Path, default=ROOT / "results" / "study")
+    parser.add_argument("--page", action="store_true", help="only the page")
+    options = parser.parse_args(given)
+    if not options.page:
+        measure(options.work, PUBLISHED)
+    written(PUBLISHED)
+
+
+if __name__ == "__main__":
+    main()

@@ -217,7 +217,8 @@ def test_a_page_of_a_sweep_opens_without_a_word(sweep_folder, browser, tmp_path)
 
 
 def test_a_paper_of_a_sweep_compiles(sweep_folder, tmp_path):
-    places = {name: tmp_path / name for name in ("latex", "tables", "figures")}
+    places = dict.fromkeys(("tables", "figures"), tmp_path / "both")
+    places["latex"] = tmp_path / "latex"
     options = [f"--{name}={place}" for name, place in places.items()]
     done = CliRunner().invoke(app, ["report", str(sweep_folder), *options])
     assert done.exit_code == 0, done.output

@@ -14,7 +14,7 @@ WORDS = ("agrees", "differs", "inconclusive", "reference unreliable")
 
 NOTES = {
     "sd ratio": "to the reference's, geometric mean over the quantities judged",
-    "worst sd": "the ratio furthest from 1",
+    "worst sd": "the largest factor between sds, either way",
     "worst mean": "difference of means over the reference's sd, the largest",
     "W1": "Wasserstein distance over the reference's sd, mean over the quantities",
 }
@@ -63,7 +63,7 @@ def settings(sweep: StoredSweep) -> Grid:
     names = list(sweep.factors)
     if sweep.compared.empty:
         return Grid("settings", "", (), ())
-    found = averaged(sweep.compared, [*names, "method"]).to_dict("records")
+    found = averaged(sweep.compared, [*names, "method"])
     rows = tuple(
         (
             *(_level(row[name]) for name in names),
@@ -74,7 +74,7 @@ def settings(sweep: StoredSweep) -> Grid:
             Number(_finite(row["run_s"])),
             Number(_finite(row["ess_per_s"])),
         )
-        for row in found
+        for row in sweep.ordered(found).to_dict("records")
     )
     head = (*names, "method", "cells", "differ", *NOTES, "run s", "ESS/s")
     notes = NOTES | {
@@ -191,7 +191,7 @@ def cells(sweep: StoredSweep) -> Grid:
             Number(_finite(row["ess_bulk"])),
             row["key"],
         )
-        for row in sweep.table.to_dict("records")
+        for row in sweep.ordered(sweep.table).to_dict("records")
     )
     head = (*names, "method", "verdict", *NOTES, "run s", "R-hat", "ESS", "key")
     return Grid("cells", "every cell and method", head, rows, NOTES)

@@ -58,7 +58,7 @@ class Measure:
 
 MEASURES = (
     Measure("sd_ratio", "sd ratio, geometric mean", 1.0),
-    Measure("worst_sd", "sd ratio, furthest from 1", 1.0),
+    Measure("worst_sd", "factor between sds, largest", 1.0),
     Measure("worst_mean", "|difference of means| / sd, largest", 0.0),
     Measure("w1", "W1 / sd, mean", 0.0),
 )
@@ -93,6 +93,17 @@ class StoredSweep:
     def name(self) -> str:
         """Of the sweep; of all, where the folder has several."""
         return ", ".join(dict.fromkeys(str(plan["name"]) for plan in self.plans))
+
+    def ordered(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows by the levels of the factors, then by method, then by seed."""
+        levels = {**self.factors, "method": self.methods}
+        places = {
+            name: rows[name].map({level: i for i, level in enumerate(known)})
+            for name, known in levels.items()
+        }
+        if "seed" in rows:
+            places["seed"] = rows["seed"]
+        return rows.loc[pd.DataFrame(places).sort_values(list(places)).index]
 
     @property
     def methods(self) -> list[str]:
@@ -276,7 +287,7 @@ def _errors(judged: pd.DataFrame) -> pd.DataFrame:
         of_mean, of_sd = part["mean_difference"].abs(), part["sd_ratio"]
         logs = np.log(of_sd.clip(lower=1e-300))
         mean, sd = of_mean.idxmax(), logs.abs().idxmax()
-        ratio = float(np.exp(logs.mean()))
+        ratio, factor = (float(np.exp(v)) for v in (logs.mean(), abs(logs[sd])))
         relative = part["sd_ratio_se"] / of_sd.clip(lower=1e-300)
         rows.append(
             {
@@ -284,8 +295,8 @@ def _errors(judged: pd.DataFrame) -> pd.DataFrame:
                 "method": method,
                 "sd_ratio": ratio,
                 "sd_ratio_se": ratio * float(relative.mean()),
-                "worst_sd": of_sd[sd],
-                "worst_sd_se": part["sd_ratio_se"][sd],
+                "worst_sd": factor,
+                "worst_sd_se": factor * float(relative[sd]),
                 "worst_mean": of_mean[mean],
                 "worst_mean_se": part["mean_difference_se"][mean],
                 "w1": float(part["w1"].mean()),

@@ -99,10 +99,10 @@ def write(
     Raises:
         InputError: a place cannot be written.
     """
-    folders = {latex: made.write_paper, tables: made.write_tables}
-    folders |= {figures: made.write_figures}
-    wanted = {place: make for place, make in folders.items() if place is not None}
-    for place in wanted:
+    makes = (made.write_paper, made.write_tables, made.write_figures)
+    places = zip((latex, tables, figures), makes, strict=True)
+    wanted = [(place, make) for place, make in places if place is not None]
+    for place, _ in wanted:
         if place.exists() and not place.is_dir():
             raise InputError(f"{str(place)!r} is a file; expected a folder's name")
     page = out
@@ -120,7 +120,7 @@ def write(
             html = made.page()
             _replace(page, lambda aside: aside.write_text(html, encoding="utf-8"))
         yield page
-    for place, make in wanted.items():
+    for place, make in wanted:
         with _checked(made, place):
             _fill(place, make)
         yield place
