@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vi_bench"
 
 LAYERS = [
-    {"errors", "compiler", "provenance", "terminal"},
+    {"errors", "pages", "documents", "compiler", "provenance", "terminal"},
     {"rows"},
     {"table"},
     {"contract", "data", "folder", "cluster", "checkpoint", "posteriordb", "progress"},
@@ -42,6 +42,7 @@ LAYERS = [
     {"runner"},
     {"api", "testing"},
     {"sweeps", "repeat"},
+    {"commands"},
     {"cli"},
 ]
 """Lowest first; a module imports only from its own layer and from lower ones."""
@@ -56,6 +57,7 @@ FOLDERS = (
     "calibration",
     "sweeps",
     "publish",
+    "commands",
 )
 
 
