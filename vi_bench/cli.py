@@ -9,6 +9,7 @@ import typer
 
 from vi_bench.commands.calibrate import calibrate
 from vi_bench.commands.compare import compare
+from vi_bench.commands.doctor import doctor
 from vi_bench.commands.listing import list_
 from vi_bench.commands.report import report
 from vi_bench.commands.rerun import rerun
@@ -62,6 +63,7 @@ app.command()(status)
 app.command()(query)
 app.command()(reindex)
 app.command(name="list")(list_)
+app.command()(doctor)
 
 
 def main() -> None:

@@ -55,7 +55,9 @@ def calibrate(
     level: Annotated[
         float | None, typer.Option(help="Error rate of all tests of a method.")
     ] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of everything that is drawn.")
+    ] = None,
     chunk: Annotated[
         int | None, typer.Option(help="Data sets per call of a program.")
     ] = None,

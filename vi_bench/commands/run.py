@@ -72,7 +72,9 @@ def run(
     held_out: Annotated[
         int | None, typer.Option(help="Rows set aside to score predictions on.")
     ] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of everything that is drawn.")
+    ] = None,
     precision: Annotated[
         int | None,
         typer.Option(help="64 or 32 bits.", autocompletion=completion.precision),
