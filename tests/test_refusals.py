@@ -589,6 +589,9 @@ OTHER = [
     ("list", r"Missing argument 'what'"),
     ("list model", r"unknown list 'model': did you mean 'models'"),
     ("list models --models nowhere", r"models 'nowhere': is not a folder"),
+    ("list models --json=yes", r"'--json' does not take a value"),
+    ("query store 'SELECT 1' --csv --json", r"--csv, --json: expected one of them"),
+    ("doctor now", r"unexpected extra argument.*now"),
 ]
 
 ROWS = [
