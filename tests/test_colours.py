@@ -97,8 +97,9 @@ def test_help_lists_and_errors_have_no_colour_at_all(command, tmp_path):
 
 
 def test_installing_completion_has_no_colour(tmp_path):
-    options = ("--install-completion", "bash")
-    shown = on_a_terminal("-m", "vi_bench", *options, cwd=tmp_path, HOME=str(tmp_path))
+    own = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    install = ("-m", "vi_bench", "--install-completion", "bash")
+    shown = on_a_terminal(*install, cwd=tmp_path, **own)
     assert "completion installed" in shown
     assert "\x1b" not in shown
 

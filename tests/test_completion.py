@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from vi_bench import catalogue, data
@@ -95,7 +96,9 @@ def test_a_process_completes_and_loads_nothing_heavy(shell, tmp_path):
 
 
 def test_the_script_to_install_is_shown():
-    shown = ["--show-completion", "bash"]
-    done = CliRunner().invoke(app, shown, prog_name="vi-bench")
+    asked = {"_VI_BENCH_COMPLETE": "source_zsh"}
+    done = CliRunner().invoke(app, [], env=asked, prog_name="vi-bench")
     assert done.exit_code == 0
-    assert "_VI_BENCH_COMPLETE=complete_bash" in done.stdout
+    assert "_VI_BENCH_COMPLETE=complete_zsh vi-bench" in done.stdout
+    names = {name for option in get_command(app).params for name in option.opts}
+    assert {"--install-completion", "--show-completion"} <= names
