@@ -1,6 +1,7 @@
 """The structure: which way imports point, what ships, what is public."""
 
 import ast
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vi_bench"
 
 LAYERS = [
-    {"errors", "compiler", "provenance", "terminal"},
+    {"errors", "pages", "documents", "compiler", "provenance", "terminal"},
     {"rows"},
     {"table"},
     {"contract", "data", "folder", "cluster", "checkpoint", "posteriordb", "progress"},
@@ -41,8 +42,9 @@ LAYERS = [
     {"result", "record", "report", "predictive", "publish"},
     {"runner"},
     {"api", "testing"},
-    {"sweeps", "repeat"},
+    {"sweeps", "repeat", "doctor"},
     {"overview"},
+    {"commands"},
     {"cli"},
 ]
 """Lowest first; a module imports only from its own layer and from lower ones."""
@@ -58,6 +60,7 @@ FOLDERS = (
     "sweeps",
     "publish",
     "overview",
+    "commands",
 )
 
 
@@ -108,6 +111,26 @@ def test_the_harness_never_names_a_model():
     for name, path in modules():
         if name not in ("models", "kernel"):  # vb.cavi is the notebook's, by contract
             assert "models" not in imported(path), path
+
+
+def test_every_page_that_a_refusal_may_name_is_there():
+    from vi_bench.pages import PAGES, USAGE
+
+    for name, page in PAGES.items():
+        assert (ROOT / (page or USAGE)).is_file(), page
+        assert found(name) is not None, name
+    for path in (PACKAGE / "commands").glob("[a-z]*.py"):
+        if path.stem != "completion":  # which never refuses
+            assert PAGES[f"commands.{path.stem}"], path
+
+
+def found(name):
+    """A folder, a module or a function of the package."""
+    try:
+        return importlib.import_module(f"vi_bench.{name}")
+    except ModuleNotFoundError:
+        module, _, attribute = name.rpartition(".")
+        return getattr(importlib.import_module(f"vi_bench.{module}"), attribute)
 
 
 def test_the_public_names_are_exactly_these():

@@ -102,6 +102,60 @@ def test_a_run_as_a_user_does_it(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("place", "page"),
+    [
+        ("commands.run", "docs/spec.md"),
+        ("sweeps.grid", "docs/sweeps.md"),
+        ("catalogue", "docs/extending.md"),
+        ("nothing.like.it", "docs/cli.md"),
+    ],
+)
+def test_the_innermost_place_that_has_a_page_gives_it(place, page):
+    """What is passed on, a caller's or nobody's, does not count."""
+    from vi_bench import pages
+    from vi_bench.spec import validated
+
+    code = "def refused(): validated(int, {'a': float('nan')}, 'it')"
+    names = {"__name__": f"vi_bench.{place}", "validated": validated}
+    exec(code, names)
+    with pytest.raises(
+        ValueError, match=r"it: a = nan: expected a finite number$"
+    ) as e:
+        names["refused"]()
+    assert pages.page(e.value) == page
+
+
+def test_help_names_the_exit_codes():
+    from typer.testing import CliRunner
+
+    from vi_bench.cli import EXIT_CODES, app
+
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    assert EXIT_CODES in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("command", ["status", "reindex", "report", "rerun", "verify"])
+def test_an_interrupt_ends_with_130(command, monkeypatch):
+    from typer.testing import CliRunner
+
+    from vi_bench import repeat, verification
+    from vi_bench.cli import app
+    from vi_bench.publish import write
+    from vi_bench.sweeps import store
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "Store", stopped)
+    monkeypatch.setattr(write, "write", stopped)
+    monkeypatch.setattr(repeat, "rerun", stopped)
+    monkeypatch.setattr(verification, "verify", stopped)
+    done = CliRunner().invoke(app, [command, "x", "--json"])
+    assert done.exit_code == 130
+    assert done.stdout == ""
+
+
 def test_version(tmp_path):
     from typer.testing import CliRunner
 

@@ -138,11 +138,11 @@ def free_port():
         return trial.getsockname()[1]
 
 
-def start(folder, spec, port, rank):
+def start(folder, spec, port, rank, *options):
     command = [sys.executable, "-m", "vi_bench", "run", str(spec), "--hosts", "2"]
     command += ["--coordinator", f"127.0.0.1:{port}", "--rank", str(rank)]
     return subprocess.Popen(
-        [*command, "--out", str(folder / "out")],
+        [*command, "--out", str(folder / "out"), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -172,12 +172,14 @@ def test_two_processes_give_what_one_gives(tmp_path, random):
     spec = specify(tmp_path, random, 9000, restarts=2)
     one = vb.launch(vb.read(str(spec), {}))
     port = free_port()
-    ranks = [start(tmp_path, spec, port, rank) for rank in (0, 1)]
+    ranks = [start(tmp_path, spec, port, rank, "--json") for rank in (0, 1)]
     said = [process.communicate(timeout=300) for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], said
     assert "Gloo" not in "".join("".join(lines) for lines in said)
     assert said[1][0] == ""
-    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    stored = (tmp_path / "out" / "summary.json").read_text()
+    assert said[0][0] == stored
+    found = json.loads(stored)
     assert found["environment"]["processes"] == 2
     bound = found["methods"]["cavi"]["bound"]
     assert bound == pytest.approx(one.runs["cavi"].bound()[0], rel=1e-10)

@@ -92,3 +92,38 @@ def test_the_sweeps_page_has_a_grid_that_works_and_every_column():
     for table, columns in TABLES.items():
         (row,) = re.findall(rf"^\| `{table}` \|.*\| (.*) \|$", page, re.MULTILINE)
         assert row.replace(" (JSON)", "") == columns
+
+
+def test_the_page_of_the_command_line_has_every_command_and_option():
+    from typer.main import get_command
+
+    from vi_bench.cli import EXIT_CODES, app
+
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    root = get_command(app)
+    for option in root.params:
+        assert f"`{option.opts[0]}`" in page
+    for name, command in root.commands.items():
+        heading = rf"^### (?:\w+, )*{name}\b.*?(?=^##)"
+        (section,) = re.findall(heading, page, re.MULTILINE | re.DOTALL)
+        assert f"vi-bench {name}" in section
+        for option in command.params:
+            if option.param_type_name == "option":
+                assert re.search(rf"`{option.opts[0]}[` ]|{option.opts[0]}`", section)
+                assert option.help, f"{name} {option.opts[0]}"
+    for code in re.findall(r"\d+", EXIT_CODES):
+        assert f"\n| {code} | " in page
+
+
+def test_the_page_of_the_command_line_has_every_variable_that_is_read():
+    from vi_bench.provenance import LIMITS
+
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    one = r'environ(?:\.get\(|\[)"(\w+)"|"(\w+)" (?:not )?in os\.environ'
+    found = {*LIMITS}
+    for path in (ROOT / "vi_bench").rglob("*.py"):
+        for names in re.findall(one, path.read_text(encoding="utf-8")):
+            found |= set(filter(None, names))
+    assert {"COLUMNS", "JAX_PLATFORMS", "XLA_FLAGS"} <= found
+    for name in found:
+        assert f"`{name}`" in page, name

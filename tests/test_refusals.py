@@ -11,6 +11,7 @@ import re
 import shlex
 import stat
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from vi_bench.errors import InputError
 from vi_bench.record import KEYS, SCHEMA
 from vi_bench.sweeps.index import refresh
 from vi_bench.sweeps.store import Store
+
+ROOT = Path(__file__).parent.parent
 
 DATA = [
     # a table of comma-separated numbers
@@ -586,6 +589,9 @@ OTHER = [
     ("list", r"Missing argument 'what'"),
     ("list model", r"unknown list 'model': did you mean 'models'"),
     ("list models --models nowhere", r"models 'nowhere': is not a folder"),
+    ("list models --json=yes", r"'--json' does not take a value"),
+    ("query store 'SELECT 1' --csv --json", r"--csv, --json: expected one of them"),
+    ("doctor now", r"unexpected extra argument.*now"),
 ]
 
 ROWS = [
@@ -861,6 +867,7 @@ def test_it_is_refused_in_one_line(
     (line,) = found.stderr.splitlines()
     assert line.startswith("vi-bench: ")
     assert re.search(said, line), line
+    assert (ROOT / re.search(r" \((docs/\w+\.md)\)$", line)[1]).is_file(), line
     assert snapshot(place) == before
 
 

@@ -217,6 +217,11 @@ def provenance(named: Iterable[tuple[Plugin, str]]) -> list[dict[str, str]]:
     return found
 
 
+def datasets() -> list[str]:
+    """Names of the data sets that ship; they are not read."""
+    return sorted(f.stem for f in (PACKAGE / "datasets").iterdir())
+
+
 def experiments() -> list[str]:
     """Names of the built-in experiments."""
     return sorted(f.stem for f in (PACKAGE / "experiments").glob("*.toml"))

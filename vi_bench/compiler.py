@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 
 FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
 
@@ -22,8 +21,9 @@ def avoid_wrong_products() -> None:
     """
     flags = os.environ.get("XLA_FLAGS", "")
     try:
-        numbers = tuple(int(n) for n in version("jaxlib").split(".")[:3] if n.isdigit())
-    except PackageNotFoundError:
+        from jaxlib.version import __version__ as version  # loads nothing of XLA
+    except ImportError:
         return
+    numbers = tuple(int(n) for n in version.split(".")[:3] if n.isdigit())
     if FUSIONS not in flags and WRONG[0] <= numbers < WRONG[1]:
         os.environ["XLA_FLAGS"] = f"{flags} {FUSIONS}=".strip()

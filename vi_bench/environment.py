@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vi_bench.errors import InputError
-from vi_bench.provenance import version_of
+from vi_bench.provenance import cores, processor, version_of
 
 PACKAGES = (
     "vi-bench", "jax", "jaxlib", "numpyro", "blackjax", "optax",
@@ -129,10 +129,8 @@ def describe(device: jax.Device, precision: int) -> dict[str, Any]:
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "precision": precision,
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "processor": processor(),
+        "cores": cores(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: version_of(name) for name in PACKAGES},
@@ -144,13 +142,12 @@ def describe(device: jax.Device, precision: int) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def programs_folder() -> Path:
+    """Where compiled programs are kept: JAX's setting, or the user's cache folder."""
+    import platformdirs
+
+    given = jax.config.jax_compilation_cache_dir
+    return Path(given or Path(platformdirs.user_cache_dir("vi_bench")) / "jax")
 
 
 @contextmanager
@@ -161,7 +158,6 @@ def kept_programs() -> Iterator[None]:
     decide; JAX_ENABLE_COMPILATION_CACHE=false turns all of it off. JAX's settings are
     restored after.
     """
-    import platformdirs
     from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
     settings: dict[str, Any] = {
@@ -170,8 +166,7 @@ def kept_programs() -> Iterator[None]:
     }
     own = not jax.config.jax_compilation_cache_dir
     if own:
-        folder = Path(platformdirs.user_cache_dir("vi_bench")) / "jax"
-        settings["jax_compilation_cache_dir"] = str(folder)
+        settings["jax_compilation_cache_dir"] = str(programs_folder())
     before = {name: getattr(jax.config, name) for name in settings}
     try:
         for name, value in settings.items():

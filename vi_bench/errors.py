@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -29,6 +28,8 @@ def one_line(error: BaseException) -> str:
 
 def unknown(kind: str, given: str, known: Iterable[str], where: str = "") -> InputError:
     """The error for a name that is not known, with the nearest one that is."""
+    import difflib  # late: the command line has no use for it but here
+
     names = sorted(known)
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -49,8 +49,7 @@ def bars(methods: list[str]) -> Iterator[Watcher]:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
         console=console,
-        transient=not console.is_terminal,
-        disable=not console.is_terminal,
+        disable=not console.is_interactive,
     )
     with shown:
         watcher = _Bars(shown)

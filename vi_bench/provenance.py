@@ -1,8 +1,9 @@
-"""Where a result comes from: the command, the user's repository, limits on threads."""
+"""Where a result comes from: command, repository, processor, limits on threads."""
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from functools import cache
@@ -34,6 +35,23 @@ def provenance() -> dict[str, Any]:
         "threads": {name: os.environ[name] for name in LIMITS if name in os.environ},
         "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
     }
+
+
+def processor() -> str:
+    """The CPU's model, as the system calls it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int | None:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from vi_bench.comparison import Comparison
 from vi_bench.comparison.measures import Distance, Summary
 from vi_bench.comparison.quantities import WEIGHT
+from vi_bench.documents import plain
 from vi_bench.errors import InputError
 from vi_bench.methods.cavi import optima
 from vi_bench.mixture import centre_at
@@ -133,21 +133,6 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"{where}: summary.json lacks {', '.join(sorted(missing))}")
     return dict(known)
-
-
-def plain(value: Any) -> Any:
-    """Values as JSON has them: no arrays, and null for what is not finite."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def summary(result: Result) -> dict[str, Any]:

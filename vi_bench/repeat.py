@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,6 +106,18 @@ class Rerun:
             yield f"{what}: was {then}, is {now}"
         if self.note:
             yield self.note
+
+    def record(self) -> dict[str, Any]:
+        """What was found, as plain values; see docs/cli.md."""
+        return {
+            "same": self.same,
+            "methods": {label: asdict(found) for label, found in self.methods.items()},
+            "changes": [
+                {"what": what, "was": then, "is": now}
+                for what, (then, now) in self.changes.items()
+            ],
+            "note": self.note,
+        }
 
 
 def rerun(

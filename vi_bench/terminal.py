@@ -5,25 +5,28 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from vi_bench.errors import InputError
+from vi_bench.pages import USAGE, page
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def refuse(message: str) -> NoReturn:
-    """One line on stderr, exit code 2."""
+def refuse(message: str, about: str) -> NoReturn:
+    """One line on stderr that ends with the page about it, exit code 2."""
     line = "".join(c if c.isprintable() else " " for c in message)
-    print(f"vi-bench: {line}", file=sys.stderr)
+    print(f"vi-bench: {line} ({about})", file=sys.stderr)
     raise typer.Exit(2)
 
 
 class Commands(TyperGroup):
-    """Commands that refuse what they cannot parse as everything else is refused."""
+    """Commands that refuse what they cannot parse or use, in one line."""
 
     def make_context(self, *given: Any, **settings: Any) -> Any:
         """Parse what is before the command."""
@@ -40,11 +43,13 @@ class Commands(TyperGroup):
 def _in_one_line() -> Iterator[None]:
     try:
         yield
-    except USAGE as error:
-        refuse(_told(error))
+    except InputError as error:
+        refuse(str(error), page(error))
+    except UNPARSED as error:
+        refuse(_told(error), USAGE)
 
 
-USAGE: Any = typer.BadParameter.__base__
+UNPARSED: Any = typer.BadParameter.__base__
 """What a command line that cannot be parsed raises; Typer has no public name for it."""
 
 
@@ -56,6 +61,23 @@ def _told(error: Any) -> str:
         return told
     given = found()[0]["input"]
     return f"{told}, not {given!r}"
+
+
+@contextmanager
+def interruptible(sentence: str) -> Iterator[None]:
+    """Ctrl-C ends with a sentence and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(sentence, file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def kept_for(as_json: bool) -> Iterator[None]:
+    """Where stdout is for one JSON document, what others print goes to stderr."""
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        yield
 
 
 def console() -> Console:

@@ -62,7 +62,7 @@ def test_what_befalls_a_cell_is_as_it_is_on_one_machine(tmp_path, cluster):
     made = cells(tmp_path / "s")
     assert sorted(c["seed"] for c in made) == list(range(6))
     assert len({c["pid"] for c in made}) <= 5  # of two workers, and their successors
-    said = foresee(sweep, tmp_path / "s", scheduler=address)
+    said = foresee(sweep, tmp_path / "s", scheduler=address).line()
     assert said.startswith("9 cells, 6 there, 3 to run")
 
 

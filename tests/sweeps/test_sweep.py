@@ -27,8 +27,9 @@ from tests.sweeps.stand_in import (
     seeds,
 )
 from vi_bench import catalogue
+from vi_bench.commands import sweep as command
 from vi_bench.errors import InputError
-from vi_bench.sweeps import commands, pool
+from vi_bench.sweeps import pool
 from vi_bench.sweeps.grid import sweep_of
 from vi_bench.sweeps.index import frame
 from vi_bench.sweeps.status import status
@@ -162,13 +163,13 @@ def test_cells_with_one_answer_are_one_cell(tmp_path):
 
 def test_a_dry_run_counts_estimates_and_writes_nothing(tmp_path):
     sweep = seeds(*range(5))
-    said = foresee(sweep, tmp_path / "s", jobs=1)
+    said = foresee(sweep, tmp_path / "s", jobs=1).line()
     assert said.startswith("5 cells, 0 there, 5 to run; no finished cell")
     assert not (tmp_path / "s").exists()
     run(seeds(0, 1), tmp_path / "s")
-    said = foresee(sweep, tmp_path / "s", jobs=1)
+    said = foresee(sweep, tmp_path / "s", jobs=1).line()
     assert said == "5 cells, 2 there, 3 to run; about 0 s, as 2 finished cells took"
-    assert foresee(seeds(0), tmp_path / "s") == "1 cells, 1 there, 0 to run"
+    assert foresee(seeds(0), tmp_path / "s").line() == "1 cells, 1 there, 0 to run"
 
 
 def test_damaged_cells_are_made_again_when_that_is_asked_for(tmp_path):
@@ -288,8 +289,8 @@ def vi_bench(*arguments, **options):
 
 
 def test_where_there_is_no_terminal_lines_tell_how_far_it_is(capsys, monkeypatch):
-    monkeypatch.setattr(commands, "EVERY", 0.0)
-    with commands._shown(quiet=False) as tell:
+    monkeypatch.setattr(command, "EVERY", 0.0)
+    with command._shown(quiet=False) as tell:
         for done in range(4):
             failed = {"a": "why"} if done > 1 else {}
             tell(Progress(10, there=5, done=done, failed=failed), "")

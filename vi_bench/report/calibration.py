@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from vi_bench.calibration.calibration import RESPONSE, SAME, Calibration
 from vi_bench.calibration.uniformity import INTERVALS, Row, band, ecdf, grid
+from vi_bench.documents import document
 from vi_bench.report.style import COLOURS, DASHES, bare_table
 
 SCHEMA = 1
@@ -163,7 +163,7 @@ def calibration_record(found: Calibration) -> dict[str, Any]:
 
 def write_calibration(found: Calibration, folder: Path) -> None:
     """Write summary.json and every figure as PNG and PDF."""
-    text = json.dumps(calibration_record(found), indent=1, default=bool) + "\n"
+    text = document(calibration_record(found), indent=1)
     (folder / "summary.json").write_text(text, encoding="utf-8")
     drawn = {"ecdf": ecdfs, "dispersion": dispersions, "vsbc": sides}
     for name, draw in drawn.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vi_bench.comparison import Comparison
+from vi_bench.documents import document
 from vi_bench.errors import InputError
 from vi_bench.record import comparison
 from vi_bench.report.joint import joint_lines, joint_table, prediction_table
@@ -68,16 +68,20 @@ def print_comparison(found: Comparison, console: Console, quiet: bool = False) -
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def comparison_text(found: Comparison) -> str:
+    """All that was found, as one JSON document."""
+    return document(comparison(found))
+
+
 def write_comparison(found: Comparison, path: Path) -> None:
     """All that was found, as JSON.
 
     Raises:
         InputError: the file exists, or cannot be written.
     """
-    text = json.dumps(comparison(found), indent=2, allow_nan=False)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text + "\n")
+            file.write(comparison_text(found))
     except FileExistsError:
         raise InputError(f"{path} exists; name another file") from None
     except OSError as error:

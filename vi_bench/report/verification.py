@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,17 +25,51 @@ def verification_table(report: Report) -> Table:
         drawn.add_column(name, justify="right")
     drawn.add_column("")
     for name, findings in report.checks.items():
-        worst = max(findings, key=_excess)
-        failed = sum(not f.passed for f in findings)
+        row = _row(report, name, findings)
         drawn.add_row(
             name,
-            escape(report.proves[name]),
-            f"{len({id(f.problem) for f in findings})}",
-            _number(worst.statistic),
-            _number(worst.threshold),
-            f"[red]{failed} fail[/]" if failed else "[green]pass[/]",
+            escape(row["proves"]),
+            f"{row['problems']}",
+            _number(row["worst"]),
+            _number(row["at_most"]),
+            f"[red]{row['failed']} fail[/]" if row["failed"] else "[green]pass[/]",
         )
     return drawn
+
+
+def _row(report: Report, name: str, findings: Sequence[Finding]) -> dict[str, Any]:
+    """A check by numbers."""
+    worst = max(findings, key=_excess)
+    return {
+        "check": name,
+        "proves": report.proves[name],
+        "problems": len({id(f.problem) for f in findings}),
+        "failed": sum(not f.passed for f in findings),
+        "worst": worst.statistic,
+        "at_most": worst.threshold,
+    }
+
+
+def verification_record(report: Report) -> dict[str, Any]:
+    """All of it as plain values, see docs/cli.md."""
+    return {
+        "passed": report.passed,
+        "verdict": report.verdict,
+        "checks": [_row(report, *check) for check in report.checks.items()],
+        "failures": [
+            {
+                "check": name,
+                "problem": str(finding.problem),
+                "said": finding.said,
+                "script": finding.problem.script(),
+            }
+            for name, finding in report.failures.items()
+        ],
+        "quality": [asdict(q) | {"problem": str(q.problem)} for q in report.quality],
+        "z_tests": report.z_tests,
+        "z_threshold": report.random_threshold if report.z_tests else None,
+        "left_out": report.left_out,
+    }
 
 
 def verification_lines(report: Report) -> Iterator[str]:

@@ -30,6 +30,14 @@ class Failure:
         times = f", {tries} attempts" if tries > 1 else ""
         return f"{said(self.choice)}: {last.status}: {last.reason}{times} [{self.key}]"
 
+    def record(self) -> dict[str, Any]:
+        """As plain values, see docs/cli.md."""
+        attempts = [
+            {"status": a.status, "reason": a.reason, "at": a.when}
+            for a in self.attempts
+        ]
+        return {"key": self.key, "choice": self.choice, "attempts": attempts}
+
 
 @dataclass(frozen=True)
 class Status:
@@ -51,6 +59,16 @@ class Status:
     def waiting(self) -> int:
         """Cells that were not tried yet, or are being made."""
         return self.cells - self.done - len(self.failures)
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, see docs/cli.md."""
+        return {
+            "name": self.name,
+            "cells": self.cells,
+            "done": self.done,
+            "waiting": self.waiting,
+            "failed": [failure.record() for failure in self.failures],
+        }
 
 
 def status(store: Store) -> list[Status]:

@@ -62,6 +62,10 @@ class Damaged(Exception):
         super().__init__(f"cell {key}: {file} {why}")
         self.key, self.file, self.why = key, file, why
 
+    def record(self) -> dict[str, str]:
+        """As plain values, see docs/cli.md."""
+        return {"key": self.key, "file": self.file, "why": self.why}
+
 
 class Full(Exception):
     """Nothing more can be written; the message says where and how much is free."""

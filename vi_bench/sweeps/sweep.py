@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,62 @@ class Progress:
         }
         said = [f"{n} {word}" for word, n in parts.items() if n]
         return f"{self.cells} cells: {', '.join(said) or 'nothing done'}"
+
+    @property
+    def well(self) -> bool:
+        """Whether no cell is without an answer because it failed."""
+        return not self.failed and not self.left
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, see docs/cli.md."""
+        return asdict(self) | {
+            "failed": [{"key": k, "reason": why} for k, why in self.failed.items()]
+        }
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a sweep would do.
+
+    Attributes:
+        cells: of this sweep, or of this shard of it.
+        there: finished already.
+        seconds: that the others may take; None where nothing tells.
+        finished: cells that this estimate rests on.
+    """
+
+    cells: int
+    there: int
+    seconds: float | None
+    finished: int
+
+    well = True
+    """Nothing was run, so nothing has failed."""
+
+    @property
+    def left(self) -> int:
+        """Cells to be run."""
+        return self.cells - self.there
+
+    def line(self) -> str:
+        """All of it in a line."""
+        found = f"{self.cells} cells, {self.there} there, {self.left} to run"
+        if not self.left:
+            return found
+        if self.seconds is None:
+            return f"{found}; no finished cell to tell from how long that takes"
+        took = f"as {self.finished} finished cells took"
+        return f"{found}; about {self.seconds:.0f} s, {took}"
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, see docs/cli.md."""
+        return {
+            "cells": self.cells,
+            "there": self.there,
+            "to_run": self.left,
+            "seconds": self.seconds,
+            "finished": self.finished,
+        }
 
 
 Tell = Callable[[Progress, str], None]
@@ -249,7 +305,7 @@ def foresee(
     timed: bool = False,
     part: tuple[int, int] = (1, 1),
     scheduler: str | None = None,
-) -> str:
+) -> Forecast:
     """How many cells a sweep has, and how long what is left may take; runs nothing.
 
     The estimate is the mean time of this folder's finished cells.
@@ -266,13 +322,8 @@ def foresee(
         there = sum(store.has(cell.key) for cell in cells)
         times = _times(store)
     left = len(cells) - there
-    found = f"{len(cells)} cells, {there} there, {left} to run"
-    if not left:
-        return found
-    if not times:
-        return f"{found}; no finished cell to tell from how long that takes"
-    seconds = left * sum(times) / len(times) / size
-    return f"{found}; about {seconds:.0f} s, as {len(times)} finished cells took"
+    seconds = left * sum(times) / len(times) / size if times else None
+    return Forecast(len(cells), there, seconds, len(times))
 
 
 def _makers(jobs: int | None, timed: bool, scheduler: str | None) -> Makers:

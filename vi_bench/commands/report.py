@@ -1,4 +1,4 @@
-"""The command line about what is made of stored results."""
+"""`vi-bench report`: what people read, made of stored results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vi_bench.terminal import refuse
+from vi_bench.commands.options import AsJson
+from vi_bench.terminal import kept_for
 
 
 def report(
@@ -25,18 +26,21 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(help="Folder for figures: .png, .pdf, .svg.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a page of stored results, one HTML file; or what a paper is made of.
 
     The page is made if nothing else is asked for, or --out is given.
     """
-    from vi_bench.errors import InputError
+    from vi_bench.documents import document
     from vi_bench.overview.publication import publication
     from vi_bench.publish.write import write
 
-    try:
+    written = []
+    with kept_for(as_json):
         made = publication(folder)
         for path in write(made, out, latex=latex, tables=tables, figures=figures):
+            written.append(str(path))
             print(f"written to {path}")
-    except InputError as error:
-        refuse(str(error))
+    if as_json:
+        print(document({"written": written}), end="")
