@@ -1,6 +1,6 @@
 """How often a verdict is wrong: false alarms and power, on posteriors that are exact.
 
-    uv run python benchmarks/verdicts.py [--problems 500] [--power 200]
+    uv run python -m benchmarks.verdicts [--problems 500] [--out results/published]
 
 Each problem is a data set from the prior predictive of a small mixture, whose posterior
 is drawn from exactly, by enumeration. Two independent sets of draws of one posterior
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -24,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import beta
 
+from benchmarks.measure import write
 from vi_bench.comparison import Sample, compare
 from vi_bench.comparison.quantities import WEIGHT, flatten
 from vi_bench.conjugate import Conjugate
@@ -107,50 +110,79 @@ def scaled(given: Sample, factor: float) -> Sample:
     return Sample(columns, given.shared)
 
 
-def rate(count: int, of: int) -> str:
-    """A share and its exact 95 % interval (Clopper and Pearson 1934)."""
+CHANGES: dict[str, Callable[[Sample], Sample]] = {
+    "one moved by 0.3 sd": lambda given: moved(given, 0.3),
+    "one with its sds times 0.7": lambda given: scaled(given, 0.7),
+}
+
+SQUARE = "sd of mean square"
+"""Part of a reason: the quantity that ten rows leave open."""
+
+
+def interval(count: int, of: int) -> tuple[float, float]:
+    """A share's exact 95 % interval (Clopper and Pearson 1934)."""
     low = beta.ppf(0.025, count, of - count + 1) if count else 0.0
     high = beta.ppf(0.975, count + 1, of - count) if count < of else 1.0
+    return low, high
+
+
+def rate(count: int, of: int) -> str:
+    """A share and its interval."""
+    low, high = interval(count, of)
     return f"{count} of {of} = {count / of:.3f} (95 %: {low:.3f} to {high:.3f})"
 
 
-def main() -> None:
-    """Print every wrong or open verdict, then the rates."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--problems", type=int, default=500)
-    parser.add_argument("--power", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+def count(problems: int, power: int, seed: int) -> dict[str, Any]:
+    """Verdicts by word; each that is wrong or open is printed with its reason."""
     jax.config.update("jax_enable_x64", True)
-    key, begun = jax.random.key(given.seed), time.perf_counter()
+    key = jax.random.key(seed)
     same: Counter[str] = Counter()
-    changed = {"moved by 0.3 sd": Counter[str](), "sds times 0.7": Counter[str]()}
-    for index in range(max(given.problems, given.power)):
+    changed = {what: Counter[str]() for what in CHANGES}
+    open_in: Counter[str] = Counter()
+    for index in range(max(problems, power)):
         name, (a, b) = problem(index, key)
-        if index < given.problems:
+        if index < problems:
             verdict = compare({"a": a, "b": b}, "b").verdicts["a"]
             same[verdict.word] += 1
             if verdict.word != "agrees":
                 print(f"{index} {name}: {verdict.word}: {verdict.reason}")
-        if index < given.power:
+            if verdict.word == "inconclusive":
+                open_in["mean square" if SQUARE in verdict.reason else "other"] += 1
+        if index < power:
             plain = replace(b, log_joint=None)
-            for what, other in zip(
-                changed, (moved(a, 0.3), scaled(a, 0.7)), strict=True
-            ):
-                verdict = compare({"a": other, "b": plain}, "b").verdicts["a"]
+            for what, change in CHANGES.items():
+                verdict = compare({"a": change(a), "b": plain}, "b").verdicts["a"]
                 changed[what][verdict.word] += 1
                 if verdict.word != "differs":
                     print(f"{index} {name}, {what}: {verdict.word}: {verdict.reason}")
-    print(
-        f"\n{time.perf_counter() - begun:.0f} s, {SHAPE[0]} x {SHAPE[1]} draws a side"
-    )
-    print(
-        f"the same posterior, called differs: {rate(same['differs'], given.problems)}"
-    )
+    return {
+        "problems": problems,
+        "power": power,
+        "seed": seed,
+        "same": dict(same),
+        "inconclusive_in": dict(open_in),
+        "changed": {what: dict(words) for what, words in changed.items()},
+    }
+
+
+def main() -> None:
+    """Count, print the rates, and keep the counts."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--problems", type=int, default=500)
+    parser.add_argument("--power", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder for the counts")
+    given = parser.parse_args()
+    found = count(given.problems, given.power, given.seed)
+    print(f"\n{SHAPE[0]} x {SHAPE[1]} draws a side")
+    same = Counter(found["same"])
+    wrong = rate(same["differs"], given.problems)
+    print(f"the same posterior, called differs: {wrong}")
     for word in ("agrees", "inconclusive", "reference unreliable"):
         print(f"    called {word}: {rate(same[word], given.problems)}")
-    for what, words in changed.items():
-        print(f"{what}, called differs: {rate(words['differs'], given.power)}")
+    for what, words in found["changed"].items():
+        print(f"{what}, called differs: {rate(words.get('differs', 0), given.power)}")
+    write(found, given.out, "verdicts")
 
 
 if __name__ == "__main__":
