@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import shutil
 import subprocess
@@ -57,27 +58,34 @@ def summary_of(run, separation, k, rows, seed):
     return found
 
 
+def put(store, index, choice, summary):
+    """A finished cell."""
+    with store.write(f"{index:032x}") as staged:
+        (staged / "summary.json").write_text(json.dumps(summary))
+        own = {"choice": choice, "shared": True, "seconds": 1.0}
+        (staged / "cell.json").write_text(json.dumps(own))
+    return {"key": f"{index:032x}", "choice": choice}
+
+
 @pytest.fixture(scope="module")
-def sweep_folder(folder, tmp_path_factory):
-    run = json.loads((folder / "summary.json").read_text())
+def run_summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def sweep_folder(run_summary, tmp_path_factory):
     place = tmp_path_factory.mktemp("sweep") / "store"
-    store, listed = Store(place), []
-    grid = [
-        (separation, k, rows, seed)
-        for separation in SEPARATIONS
-        for k in COMPONENTS
-        for rows in ROWS
-        for seed in SEEDS
+    store = Store(place)
+    grid = list(itertools.product(SEPARATIONS, COMPONENTS, ROWS, SEEDS))
+    listed = [
+        put(
+            store,
+            i,
+            {"components": point[1], "seed": point[3]},
+            summary_of(run_summary, *point),
+        )
+        for i, point in enumerate(grid)
     ]
-    for i, point in enumerate(grid):
-        key = f"{i:032x}"
-        choice = {"components": point[1], "seed": point[3]}
-        listed.append({"key": key, "choice": choice})
-        with store.write(key) as staged:
-            text = json.dumps(summary_of(run, *point))
-            (staged / "summary.json").write_text(text)
-            own = {"choice": choice, "shared": True, "seconds": 1.0}
-            (staged / "cell.json").write_text(json.dumps(own))
     broken = f"{len(grid):032x}"
     listed.append({"key": broken, "choice": {"components": ATTACK}})
     store.fail(broken, "crashed", "its process was killed", seconds=1.0)
@@ -99,6 +107,14 @@ def test_factors_are_what_varies_and_seeds_are_repetitions(sweep):
     }
     assert sweep.methods == ["cavi", "my_gibbs", "svi"]
     assert (len(sweep.failures), sweep.waiting) == (1, 1)
+
+
+def test_options_of_methods_are_factors_too(run_summary, tmp_path):
+    store = Store(tmp_path / "s")
+    for i, (restarts, seed) in enumerate(itertools.product((20, 1), SEEDS)):
+        choice = {"methods.cavi.restarts": restarts, "seed": seed}
+        put(store, i, choice, summary_of(run_summary, 1.0, 2, 100, seed))
+    assert open_sweep(tmp_path / "s").factors == {"methods.cavi.restarts": [1, 20]}
 
 
 def test_means_are_over_seeds_and_errors_between_them(sweep):

@@ -179,8 +179,9 @@ def open_sweep(folder: Path | str) -> StoredSweep:
     if cells.empty:
         raise InputError(f"sweep {str(folder)!r}: no cell is finished yet")
     cells = cells.rename(columns={"name": "sweep"})
-    cells = pd.concat([cells, _simulated(cells), _chosen(cells)], axis=1)
-    factors = _factors(cells)
+    chosen = _chosen(cells)
+    cells = pd.concat([cells, _simulated(cells), chosen], axis=1)
+    factors = _factors(cells, [*FACTORS, *chosen.columns])
     methods = _asked(store, "SELECT * FROM methods ORDER BY rowid")
     errors = _errors(_asked(store, "SELECT * FROM quantities WHERE judged"))
     trust = _trust(_asked(store, "SELECT key, method, r_hat, ess_bulk FROM quantities"))
@@ -248,11 +249,10 @@ def _level(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, (dict, list)) else value
 
 
-def _factors(cells: pd.DataFrame) -> dict[str, list[Any]]:
+def _factors(cells: pd.DataFrame, names: Sequence[str]) -> dict[str, list[Any]]:
     """Those that vary, and are not settled by the ones before them."""
-    named = dict.fromkeys([*FACTORS, *_chosen(cells).columns])
     found: dict[str, list[Any]] = {}
-    for name in named:
+    for name in names:
         settled = (
             cells.groupby(list(found), dropna=False)[name].nunique(dropna=False).max()
             if found
