@@ -37,7 +37,7 @@ class MethodRun:
         stages: stage -> its times.
         draws: as host arrays, uncentred; None unless it finished.
         posterior: for the reader: parameters and what is derived from them, uncentred,
-            and weights where they are drawn; (chain, draw, *dims).
+            and weights where they are drawn; (chain, draw, ...).
         evaluation: what the mixture tells of each draw, log p(X, theta) first.
         response: linear response, of methods that end at a fixed point of CAVI.
         error: the traceback of a failure.
