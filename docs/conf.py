@@ -28,6 +28,7 @@ nb_execution_mode = "force"  # what is shown is what this version does
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+nb_output_stderr = "remove"
 
 default_role = "py:obj"
 autodoc_member_order = "bysource"
