@@ -1,8 +1,8 @@
-"""Every command that a page tells its reader to type is run, or is in a table of why not.
+"""Every command that a page tells its reader to type is run, or a table says why not.
 
-A page's command is what stands in a code block behind the name of a program. It is run as
-it stands, in a folder with the files that the pages speak of; where that takes minutes,
-with more options, which make it smaller.
+A page's command is what stands in a code block behind the name of a program. It is run
+as it stands, in a folder with the files that the pages speak of; where that takes
+minutes, with more options, which make it smaller.
 """
 
 import os
@@ -120,8 +120,10 @@ RUN = {
         r"every byte is as written", needs="store", quick=True
     ),
     "query results/paper 'SELECT data, components, seed, bound, run_s, verdict FROM "
-    "methods JOIN cells USING (key) WHERE method = '\"'\"'cavi'\"'\"' ORDER BY 1, 2, 3' "
-    "--csv": Run(r"it's,2,1,-11\.0,0\.2,agrees", needs="store", quick=True),
+    "methods JOIN cells USING (key) WHERE method = '\"'\"'cavi'\"'\"' "
+    "ORDER BY 1, 2, 3' --csv": Run(
+        r"it's,2,1,-11\.0,0\.2,agrees", needs="store", quick=True
+    ),
 }
 """By what is behind `vi-bench`."""
 
@@ -195,9 +197,8 @@ def test_every_command_of_a_page_is_accounted_for():
 def test_commands_are_found_wherever_they_stand():
     text = 'vi-bench query R "SELECT 1\n  FROM t" --csv  # why\nuv run a && uv run b\n'
     found = [plain(words) for words in typed(f"x\n{text}pip install \\\n  uv\n")]
-    assert found == ["vi-bench query R 'SELECT 1 FROM t' --csv", "a", "b"] + [
-        "pip install uv"
-    ]
+    query = "vi-bench query R 'SELECT 1 FROM t' --csv"
+    assert found == [query, "a", "b", "pip install uv"]
 
 
 @pytest.mark.parametrize("command", OURS)
@@ -252,7 +253,7 @@ def write_files(place):
     trials = random.geometric(np.repeat([0.7, 0.1], 40)[:, None], size=(80, 2)) - 1
     np.savetxt(place / "trials.csv", trials, delimiter=",", fmt="%d")
     for name in ("mine", "theirs"):
-        mu = random.normal(size=(4, 500, 2)) + [0, 9]
+        mu = random.normal([0, 9], size=(4, 500, 2))
         tree = from_dict({"posterior": {"mu": mu}}, dims={"mu": ["cluster"]})
         tree.to_netcdf(place / f"{name}.nc")
 

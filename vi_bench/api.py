@@ -131,7 +131,7 @@ def calibrate(
         progress: show bars on stderr.
         threads: chunks worked on at once; by default one per core.
         given: hyperparameters that go before those of `model`.
-        **fields: of `vi_bench.calibration.settings.Settings`: sims, rows, components, ...
+        **fields: of `vi_bench.calibration.settings.Settings`: sims, rows, ...
 
     Raises:
         InputError: something given cannot be used; one line says what.
@@ -230,6 +230,10 @@ def launch(
         progress: show bars on stderr.
         cluster: where this process stands among several that share the rows.
         checkpoint: file for the best q so far, while a method runs.
+
+    Raises:
+        InputError: something asked for cannot be used; one line says what.
+        KeyboardInterrupt: no method had finished.
     """
     if spec.stream and (cluster is not None or spec.devices > 1):
         raise InputError("stream: streamed rows cannot be shared by devices or hosts")
