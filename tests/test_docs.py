@@ -1,11 +1,13 @@
 """What the documentation shows must run."""
 
 import dataclasses
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from vi_bench import catalogue
 from vi_bench.spec import Spec, make, read
@@ -28,6 +30,29 @@ def test_the_readmes_python_runs(random):
     exec(code, names)
     assert names["result"].comparison.verdicts["cavi"].word
     assert names["fit"].m.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param("docs/quickstart.md", marks=pytest.mark.slow), "docs/kernel.md"],
+)
+def test_what_a_page_shows_in_python_holds(page):
+    """The page on the mathematics asserts its formulas itself."""
+    names = {}
+    for code in blocks(page, "python"):
+        exec(code, names)
+    if page == "docs/quickstart.md":
+        assert names["result"].comparison.verdicts["cavi"].word
+
+
+def test_notebooks_are_stored_without_outputs():
+    notebooks = sorted(ROOT.glob("docs/notebooks/*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                assert not cell["outputs"], path
+                assert cell["execution_count"] is None, path
 
 
 def test_the_implementation_that_is_shown_is_right():

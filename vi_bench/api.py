@@ -70,8 +70,8 @@ def compare(
         draws: label -> an ArviZ DataTree with draws, or what `vi_bench.read_draws`
             takes: a .nc file, or posteriordb's reference draws.
         reference: the label that the others are held against.
-        margin: |mean difference| in reference sds that still counts as agreement.
-        sd_margin: relative error of an sd that still does.
+        margin: of means, in reference sds, that still counts as agreement.
+        sd_margin: of sds, relative, likewise.
         component_dim: the dimension that a permutation of labels acts on.
         weight: the variable that holds the components' weights, if there is one.
         variables: those to compare; by default all that every tree has.
@@ -131,7 +131,7 @@ def calibrate(
         progress: show bars on stderr.
         threads: chunks worked on at once; by default one per core.
         given: hyperparameters that go before those of `model`.
-        **fields: of `vi_bench.calibration.Settings`: sims, rows, components, ...
+        **fields: of `vi_bench.calibration.settings.Settings`: sims, rows, ...
 
     Raises:
         InputError: something given cannot be used; one line says what.
@@ -225,6 +225,10 @@ def launch(
         progress: show bars on stderr.
         cluster: where this process stands among several that share the rows.
         checkpoint: file for the best q so far, while a method runs.
+
+    Raises:
+        InputError: something asked for cannot be used; one line says what.
+        KeyboardInterrupt: no method had finished.
     """
     if spec.stream and (cluster is not None or spec.devices > 1):
         raise InputError("stream: streamed rows cannot be shared by devices or hosts")

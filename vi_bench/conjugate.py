@@ -235,7 +235,7 @@ class Conjugate(Family):
         new: Float[Array, "K P"],
         total: Float[Array, " P"],
     ) -> Float[Array, ""]:
-        """Largest |new - q| over |lam_0| + sum_i |t(x_i)|, by coordinate.
+        """Largest ``|new - q| / (|lam_0| + sum_i |t(x_i)|)`` over coordinates.
 
         Relative to the parameter itself a test for convergence would never end where
         a parameter decays to zero.

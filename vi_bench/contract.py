@@ -94,7 +94,7 @@ class Family(Protocol):
         """KL(q || prior), all components together, nats."""
 
     def residual(self, q: Any, new: Any, total: Float[Array, " P"]) -> Array:
-        """How far `new` is from `q`, relative; `total` is sum_i |t(x_i)|."""
+        """How far `new` is from `q`, relative; `total` is ``sum_i |t(x_i)|``."""
 
     def permute(self, q: Any, order: Array) -> Any:
         """The same q with its components in another order."""
@@ -224,7 +224,7 @@ class Draws(NamedTuple):
     """What the last stage of every method returns: a pytree of plain arrays.
 
     Attributes:
-        parameters: constrained draws, each (chain, draw, *dims), and the sticks.
+        parameters: constrained draws, each (chain, draw, ...), and the sticks.
         sample_stats: per draw (chain, draw), under ArviZ's names.
         log_q: log density of q at each draw (chain, draw); None for MCMC.
         variational: what q itself is, for variational methods.

@@ -94,7 +94,7 @@ class Mixture:
         return self.family.statistics(from_blocks(self.blocks))
 
     def total(self) -> Float[Array, " P"]:
-        """sum_i |t(x_i)|, the size of the expected statistics."""
+        """``sum_i |t(x_i)|``, the size of the expected statistics."""
 
         def size(x: Float[Array, "d n"]) -> Float[Array, " P"]:
             return jnp.sum(jnp.abs(self.family.statistics(x)), axis=1)
@@ -238,7 +238,7 @@ class Mixture:
         return self.family.log_base(points.T) + jax.nn.logsumexp(terms, axis=-2)
 
     def draw(self, key: Key, q: Factors, shape: tuple[int, ...]) -> Parameters:
-        """Draws of theta from factors, each (*shape, *dims)."""
+        """Draws of theta from factors, each of `shape` and then the parameter's own."""
         of_components, of_sticks = jax.random.split(key)
         standard = self.family.describe(q.components)
         theta = conjugate.draw(of_components, self.family.factors(standard), shape)

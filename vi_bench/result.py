@@ -37,7 +37,7 @@ class MethodRun:
         stages: stage -> its times.
         draws: as host arrays, uncentred; None unless it finished.
         posterior: for the reader: parameters and what is derived from them, uncentred,
-            and weights where they are drawn; (chain, draw, *dims).
+            and weights where they are drawn; (chain, draw, ...).
         evaluation: what the mixture tells of each draw, log p(X, theta) first.
         response: linear response, of methods that end at a fixed point of CAVI.
         error: the traceback of a failure.
@@ -164,13 +164,33 @@ class Result:
         return summary(self)
 
     def predict(self, label: str, rows: int, seed: int = 0) -> Table:
-        """Rows of the posterior predictive of a method."""
+        """Rows of the posterior predictive of a method.
+
+        Args:
+            label: of the method.
+            rows: how many; each is from a draw chosen at random.
+            seed: of these choices and of the rows.
+
+        Raises:
+            InputError: the method has no draws.
+        """
         from vi_bench.predictive import posterior_predictive
 
         return posterior_predictive(self, label, rows, seed)
 
     def log_density(self, label: str, points: Any) -> np.ndarray:
-        """Log posterior predictive density (n,) of a method at new points (n, d)."""
+        """Log posterior predictive density of a method, nats.
+
+        Args:
+            label: of the method.
+            points: (n, d), in the unit of the run's data.
+
+        Returns:
+            The log of E[p(x | theta)] over its draws (n,).
+
+        Raises:
+            InputError: the method has no draws, or points are of another shape.
+        """
         from vi_bench.predictive import log_predictive_density
 
         return log_predictive_density(self, label, points)

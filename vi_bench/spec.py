@@ -44,11 +44,11 @@ class Spec(BaseModel):
         device: "auto" takes the best one there is.
         devices: that share the rows; a CPU's cores count as devices.
         repeats: timed runs after the first; by default 3, fewer for a stage whose
-            repeats have taken `vi_bench.timing.PATIENCE` seconds.
+            repeats have taken ``vi_bench.timing.PATIENCE`` seconds.
         chains: of every method, variational ones draw independently.
         draws: per chain.
-        margin: |mean difference| in reference sds that still counts as agreement.
-        sd_margin: relative error of an sd that still does.
+        margin: of means, in reference sds, that still counts as agreement.
+        sd_margin: of sds, relative, likewise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -276,6 +276,10 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
         what: an experiment's name or the path of a .toml file.
         overrides: Spec fields; as in the file, "methods" may be an iterable of labels,
             "model" and "weights" a name. Settings that the file has are kept.
+
+    Raises:
+        InputError: there is no such experiment or file, or something in it cannot be
+            used.
     """
     if what in catalogue.experiments():
         path = catalogue.experiment(what)

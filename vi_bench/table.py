@@ -53,6 +53,7 @@ class Table:
         source: where built-in numbers come from, and their licence.
         truth: what simulated rows were made from: "means" and "labels".
         where: (row, column) from 0 to where that is in the file, in words.
+        whole: all rows, of a streamed table; else None.
     """
 
     name: str

@@ -147,6 +147,13 @@ def frame(folder: Path | str) -> pd.DataFrame:
 
     Args:
         folder: of a sweep.
+
+    Returns:
+        Columns of the tables that `vi-bench query` knows, times in seconds and bounds
+        in nats.
+
+    Raises:
+        InputError: it is not the folder of a sweep, or cannot be read.
     """
     import pandas as pd
 

@@ -43,7 +43,7 @@ class Finding:
     Attributes:
         check: its name.
         problem: what was fitted.
-        statistic: what was measured; of a check with randomness, |z|.
+        statistic: what was measured; of a check with randomness, ``|z|``.
         threshold: the most that it may be; of a check with randomness it follows from
             how many of these a verification makes.
         said: the failure in words, numbers in.

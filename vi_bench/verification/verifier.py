@@ -101,7 +101,7 @@ class Report:
 
     @property
     def random_threshold(self) -> float:
-        """The |z| at which `z_tests` of them have a false-alarm rate of ALARM."""
+        """The ``|z|`` at which `z_tests` of them have a false-alarm rate of ALARM."""
         return float(norm.isf(0.5 * ALARM / max(self.z_tests, 1)))
 
     @property
