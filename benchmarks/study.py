@@ -31,9 +31,12 @@ KEPT = (".csv", ".md", ".png", ".pdf")
 WORDS = ("agrees", "differs", "inconclusive", "reference unreliable")
 AXES = ("separation", "components")
 PRINTED = {"run": ("run", "faithful"), "calibrate": ("calibrate", "gaussian")}
-"""Commands whose tables README and docs/calibration.md show."""
+"""Commands whose tables pages show."""
 
-README_TABLE = r"    faithful: 272 x 2(?:\n    .*)+\n"
+SHOWING = (ROOT / "README.md", ROOT / "docs" / "quickstart.md")
+"""Pages that show the first one's."""
+
+TABLE = r"    faithful: 272 x 2(?:\n    .*)+\n"
 
 TEMPLATE = Path(__file__).with_name("study.md.jinja")
 
@@ -217,19 +220,20 @@ def text(out: Path) -> str:
     )
 
 
-def readme(printed: str) -> str:
-    """README with a table that was printed in place of the one it shows."""
-    known = (ROOT / "README.md").read_text(encoding="utf-8")
+def with_table(page: Path, printed: str) -> str:
+    """A page with a table that was printed in place of the one it shows."""
+    known = page.read_text(encoding="utf-8")
     block = textwrap.indent(printed.rstrip(), "    ", lambda line: True)
     shown = "\n".join(line.rstrip() for line in block.splitlines())
-    return re.sub(README_TABLE, lambda _: f"{shown}\n", known, count=1)
+    return re.sub(TABLE, lambda _: f"{shown}\n", known, count=1)
 
 
 def written(out: Path) -> None:
-    """docs/study.md and README's table, from what is published."""
+    """docs/study.md and the first table of other pages, from what is published."""
     (ROOT / "docs" / "study.md").write_text(text(out), encoding="utf-8")
     printed = (out / "run.txt").read_text(encoding="utf-8")
-    (ROOT / "README.md").write_text(readme(printed), encoding="utf-8")
+    for page in SHOWING:
+        page.write_text(with_table(page, printed), encoding="utf-8")
 
 
 def main(given: Sequence[str] | None = None) -> None:

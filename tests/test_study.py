@@ -10,6 +10,7 @@ import pytest
 from benchmarks import study, verdicts
 from vi_bench.sweeps.grid import points, sweep_of
 
+PAGE = "docs/verdicts.md"
 ROOT = Path(__file__).parent.parent
 
 
@@ -28,9 +29,22 @@ def test_a_published_study_has_all_cells_of_its_specs():
         assert len(keys) == len(list(points(sweep))) == cells
 
 
-def test_the_readmes_table_is_one_that_was_printed():
+@pytest.mark.parametrize("shown", study.SHOWING, ids=lambda path: path.name)
+def test_the_table_of_a_first_run_is_one_that_was_printed(shown):
     printed = page("results/published/study/run.txt").rstrip()
-    assert study.readme(printed) == page("README.md")
+    assert study.with_table(shown, printed) == shown.read_text(encoding="utf-8")
+
+
+def test_the_numbers_of_the_verdicts_page_are_the_published_runs():
+    """Of the notebook's data: mean field, linear response, NUTS and its error."""
+    known = study.read(study.PUBLISHED, "notebook", "parameters").set_index("quantity")
+    row = known.loc["mean mu[x0]"]
+    said = (
+        f"is {row['sd cavi mean field']:.4f} by mean field, "
+        f"{row['sd cavi linear response']:.4f} by linear response, and "
+        f"{row['sd nuts']:.4f} ± {row['sd nuts se']:.4f} by NUTS"
+    )
+    assert said in " ".join(page("docs/verdicts.md").split())
 
 
 def test_the_calibrations_table_is_one_that_was_printed():
@@ -47,12 +61,12 @@ def test_how_often_the_word_is_wrong_was_counted(row):
         words, of = found["same"], found["problems"]
     else:
         words, of = found["changed"][row], found["power"]
-    (shown,) = re.findall(
-        rf"^\| {row} \| (.*) \|$", page("docs/design.md"), re.MULTILINE
-    )
+    (shown,) = re.findall(rf"^\| {row} \| (.*) \|$", page(PAGE), re.MULTILINE)
     cells = shown.split(" | ")
     assert [int(cells[0]), int(cells[1])] == [of, words.get("differs", 0)]
-    low, high = verdicts.interval(words.get("differs", 0), of)
-    assert cells[2] == f"{100 * low:.3g} to {100 * high:.3g} %"
+    ends = verdicts.interval(words.get("differs", 0), of)
+    assert cells[2] == "{:g} to {:g} %".format(*(round(100 * e, 1) for e in ends))
     if row == "of the same posterior":
         assert [int(c) for c in cells[3:]] == [words["agrees"], words["inconclusive"]]
+        left = found["inconclusive_in"]["mean square"]
+        assert f"{words['inconclusive']} `inconclusive` {left} are" in page(PAGE)
