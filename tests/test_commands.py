@@ -25,6 +25,8 @@ from vi_bench import catalogue
 from vi_bench.cli import app
 from vi_bench.sweeps.store import Store
 
+pytestmark = pytest.mark.optimised  # runs of the size that users have
+
 ROOT = Path(__file__).parent.parent
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
