@@ -5,6 +5,7 @@ as it stands, in a folder with the files that the pages speak of; where that tak
 minutes, with more options, which make it smaller. `.ci/run` runs some as they are.
 """
 
+import json
 import os
 import re
 import shlex
@@ -43,8 +44,8 @@ class Run(NamedTuple):
     Attributes:
         says: a pattern that its output has.
         leaves: a file that it writes.
-        needs: what has to be there: a stored "run" at results/mine, a "store" at
-            results/paper.
+        needs: what has to be there: a stored "run" at results/mine; at results/paper
+            a "store", or one of the run's "cells".
         also: options that make it smaller.
         quick: whether it is of the quick suite.
     """
@@ -94,6 +95,11 @@ RUN = {
     ),
     "run faithful --method resampling.py --methods cavi,resampling "
     "--reference resampling": Run(r"resampling .* reference"),
+    "run faithful --json": Run(r'"verdicts": ', also="--methods cavi --repeats 1"),
+    "query results/paper 'SELECT method, bound FROM methods' --json": Run(
+        r'"columns": ', needs="store", quick=True
+    ),
+    "doctor": Run(r"vi-bench", quick=True),
     "list methods": Run(r"nuts +NUTS: BlackJAX", quick=True),
     "compare mine.nc theirs.nc --reference theirs --component-dim cluster": Run(
         r"mine .* (agrees|differs|inconclusive)", quick=True
@@ -114,6 +120,7 @@ RUN = {
         r"cavi ", "results/mine-calibrated/settings.json", also=SMALL
     ),
     "report results/mine": Run("", "results/mine/report.html", "run"),
+    "report results/paper": Run("", "results/paper/report.html", "cells"),
     "report results/mine --out mine.html": Run("", "mine.html", "run"),
     "report results/mine --latex paper --tables tables --figures figures": Run(
         "", "paper/main.tex", "run"
@@ -146,6 +153,8 @@ NOT_HERE = {
     "python -m benchmarks.zoo --out results/published/zoo.json --page docs/zoo.md": (
         "an hour; tests/test_benchmarks.py has it at toy size"
     ),
+    "vi-bench --install-completion": "it writes: tests/test_completion.py",
+    "vi-bench --show-completion": "it asks which shell: tests/test_completion.py",
     "pip install uv": "it installs",
     "pytest -m slow": "this suite",
     "uv pip compile pyproject.toml --group dev --extra parquet --universal "
@@ -156,15 +165,15 @@ NOT_HERE = {
 
 
 def typed(block):
-    """The commands of a code block, one after the other, as words."""
+    """The commands of a code block, as words; of a pipe its first one."""
     lines = iter(block.splitlines())
     for line in lines:
-        if not line.strip().startswith(PROGRAMS):
+        if line.split()[:1] not in [[program] for program in PROGRAMS]:
             continue
         while line.endswith("\\") or line.count('"') % 2:
             line = line.removesuffix("\\") + " " + next(lines).strip()
         for command in line.split(" && "):
-            yield shlex.split(command, comments=True)
+            yield shlex.split(command.partition(" | ")[0], comments=True)
 
 
 def plain(words):
@@ -190,7 +199,7 @@ def commands():
 
 SHOWN = commands()
 
-OURS = sorted(c.removeprefix("vi-bench ") for c in SHOWN if c.startswith("vi-bench "))
+OURS = sorted(c.removeprefix("vi-bench ") for c in SHOWN if re.match(r"vi-bench \w", c))
 
 
 def test_every_command_of_a_page_is_accounted_for():
@@ -203,9 +212,10 @@ def test_every_command_of_a_page_is_accounted_for():
 
 def test_commands_are_found_wherever_they_stand():
     text = 'vi-bench query R "SELECT 1\n  FROM t" --csv  # why\nuv run a && uv run b\n'
+    text += "vi-bench: refused\npython a.py | python -m json.tool\n"
     found = [plain(words) for words in typed(f"x\n{text}pip install \\\n  uv\n")]
     query = "vi-bench query R 'SELECT 1 FROM t' --csv"
-    assert found == [query, "a", "b", "pip install uv"]
+    assert found == [query, "a", "b", "python a.py", "pip install uv"]
 
 
 @pytest.mark.parametrize("command", OURS)
@@ -230,6 +240,14 @@ def stored(tmp_path_factory):
         done = CliRunner().invoke(app, given)
     assert done.exit_code == 0, done.output
     return place / "results" / "mine"
+
+
+def put_run(store, index, folder):
+    """A stored run as a cell."""
+    with store.write(KEYS[index]) as staged:
+        shutil.copy(folder / "summary.json", staged)
+        own = {"choice": {}, "shared": False, "seconds": 1.0}
+        (staged / "cell.json").write_text(json.dumps(own))
 
 
 SPEC = """
@@ -286,10 +304,13 @@ def test_a_command_does_what_its_page_promises(command, run, scratch, request):
         made = request.getfixturevalue("stored")
         for name in ("mine", "faithful-20260101T120000"):
             shutil.copytree(made, scratch / "results" / name)
-    elif run.needs == "store":
+    elif run.needs:
         store = Store(scratch / "results" / "paper")
         for index in range(3):
-            put(store, index)
+            if run.needs == "store":
+                put(store, index)
+            else:
+                put_run(store, index, request.getfixturevalue("stored"))
         cells = [{"key": key, "choice": {}} for key in KEYS[:3]]
         store.plan({"name": "paper", "cells": cells})
     done = CliRunner().invoke(app, shlex.split(f"{command} {run.also}"))
