@@ -107,11 +107,13 @@ RUN = {
     "verify mine.py:fit": Run(r"no fault found"),
     "verify nuts": Run(r"no fault found", also="--families bernoulli"),
     "calibrate gaussian": Run(
-        r"nuts +mean mu", "results/calibrate-gaussian/summary.json", also=SMALL
+        r"nuts +log joint", "results/calibrate-gaussian/summary.json", also=SMALL
     ),
-    "calibrate gaussian --methods cavi,nuts,exact": Run(r"exact +mean mu", also=SMALL),
+    "calibrate gaussian --methods cavi,nuts,exact": Run(
+        r"exact +log joint", also=SMALL
+    ),
     "calibrate poisson --methods cavi,gibbs,nuts --weights dirichlet --sims 1000": Run(
-        r"gibbs +mean ", also=SMALL
+        r"gibbs +log joint", also=SMALL
     ),
     "calibrate gaussian --set sigma=3.0 --rows 12 --features 2": Run(
         r"mean mu\[x1\]", also=f"{SMALL} --methods cavi"
