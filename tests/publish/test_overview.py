@@ -117,6 +117,22 @@ def test_options_of_methods_are_factors_too(run_summary, tmp_path):
     assert open_sweep(tmp_path / "s").factors == {"methods.cavi.restarts": [1, 20]}
 
 
+def test_distances_to_a_reference_that_is_unfit_do_not_count(run_summary, tmp_path):
+    store = Store(tmp_path / "s")
+    for seed in SEEDS:
+        found = summary_of(run_summary, 1.0, 2, 100, seed)
+        if seed == 0:
+            for verdict in found["verdicts"].values():
+                verdict["word"] = "reference unreliable"
+        put(store, seed, {"seed": seed}, found)
+    sweep = open_sweep(tmp_path / "s")
+    assert set(sweep.compared["seed"]) == {1, 2}
+    tables = {grid.name: grid for grid in sweep_grids(sweep)}
+    assert [row[5] for row in tables["outcomes"].rows] == [Number(n) for n in (1, 0, 1)]
+    (reference,) = tables["references"].rows
+    assert reference[:3] == ("my_gibbs", Number(3), Number(1))
+
+
 def test_means_are_over_seeds_and_errors_between_them(sweep):
     found = averaged(sweep.compared, [*sweep.factors, "method"])
     assert (found["cells"] == len(SEEDS)).all()

@@ -112,8 +112,12 @@ class StoredSweep:
 
     @cached_property
     def compared(self) -> pd.DataFrame:
-        """The rows of methods that were held against a reference."""
-        return self.table[self.table["w1"].notna()]
+        """The rows of methods that were held against a reference that could be used.
+
+        Distances to one that is unreliable say nothing of the method.
+        """
+        unfit = self.table["verdict"] == "reference unreliable"
+        return self.table[self.table["w1"].notna() & ~unfit]
 
     def numeric(self) -> list[str]:
         """Factors that can be an axis, in the order of FACTORS."""
