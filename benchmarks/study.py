@@ -190,6 +190,13 @@ def standings(out: Path, sweep: str) -> str:
         rows.append([method, *counts, left_out, rank, took])
     head = ("method", *WORDS, "skipped or failed", "mean rank", "seconds")
     told = "Cells by verdict; median seconds of a run."
+    trust = read(out, sweep, "references").iloc[0]
+    if trust["doubted"]:
+        told += (
+            f" In {trust['doubted']} of {trust['cells']} cells {trust['reference']} was "
+            f"no reference to judge by (R-hat up to {trust['largest R-hat']:.2f}, ESS "
+            f"down to {trust['least ESS']:.0f}): these are not ranked."
+        )
     if len(ranks):
         first = ranks.iloc[0]
         told += (

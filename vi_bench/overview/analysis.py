@@ -26,7 +26,8 @@ class Ranking:
         cells: in which every one of the methods has a number.
         ranks: method -> mean rank and its standard error over cells, best first.
         critical: how far apart two mean ranks are that differ (Nemenyi, 5 %).
-        p_value: of Friedman's test that all are alike; nan for two methods.
+        p_value: of Friedman's test that all are alike; nan for two methods, and where
+            all ranks are ties.
     """
 
     measure: str
@@ -86,7 +87,7 @@ def _ranking(title: str, rows: pd.DataFrame, values: pd.Series) -> Ranking | Non
         {str(m): (float(means[m]), float(errors[m])) for m in order},
         float(quantile * np.sqrt(methods * (methods + 1) / (6 * cells))),
         float(stats.friedmanchisquare(*wide.to_numpy().T).pvalue)
-        if methods > 2
+        if methods > 2 and (ranks.nunique(axis=1) > 1).any()
         else np.nan,
     )
 
