@@ -25,7 +25,7 @@ import pandas as pd
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "results" / "published" / "study"
-SWEEPS = ("phase", "arbiters", "families", "counts", "growth")
+SWEEPS = ("phase", "arbiters", "families")
 EXPERIMENTS = ("faithful", "notebook")
 KEPT = (".csv", ".md", ".png", ".pdf")
 WORDS = ("agrees", "differs", "inconclusive", "reference unreliable")
@@ -36,26 +36,9 @@ PRINTED = {"run": ("run", "faithful"), "calibrate": ("calibrate", "gaussian")}
 SHOWING = (ROOT / "README.md", ROOT / "docs" / "quickstart.md")
 """Pages that show the first one's."""
 
-TABLE = r"    faithful: 272 x 2(?:\n    .*)+\n"
+TABLE = r"    faithful: 272 x 2.*(?:\n    .*)+\n"
 
 TEMPLATE = Path(__file__).with_name("study.md.jinja")
-
-FEATURES = {"poisson": 2, "exponential": 2, "categorical": 6}
-"""Of rows that are drawn from the families that no shipped data set is of."""
-
-
-def drawn(folder: Path) -> None:
-    """300 rows of three components of each, as the calibration's priors have them."""
-    import numpy as np
-
-    import vi_bench as vb
-    from vi_bench.calibration.priors import PRIORS
-
-    for family, features in FEATURES.items():
-        model = {"name": family} | PRIORS[family]
-        table = vb.simulate(model, 300, 3, features=features, seed=1)
-        path = folder / f"{family}.csv"
-        np.savetxt(path, table.values, delimiter=",", fmt="%.9g")
 
 
 def command(*words: str | Path, keep: Path | None = None) -> int:
@@ -71,11 +54,9 @@ def command(*words: str | Path, keep: Path | None = None) -> int:
 
 def measure(work: Path, out: Path) -> None:
     """Run what is not there yet, and publish tables and figures."""
-    drawn(out)
     for name in SWEEPS:
-        timed = ["--timed"] if name == "growth" else []
         # a cell that failed is part of what is published
-        command("sweep", out / f"{name}.toml", "--out", work / name, *timed)
+        command("sweep", out / f"{name}.toml", "--out", work / name)
         publish(work / name, out / name)
     for name in EXPERIMENTS:
         if not (work / name / "summary.json").is_file():
@@ -149,7 +130,7 @@ def levels(known: pd.DataFrame) -> str:
     ks = sorted(int(k) for k in known["components"].unique())
     separations = ", ".join(f"{s:g}" for s in sorted(known["separation"].unique()))
     (repeated,) = known["cells"].unique()
-    return f"K = {ks[0]} to {ks[-1]}, separations {separations},\n{repeated:g}"
+    return f"K = {ks[0]} to {ks[-1]}, separations {separations}, {repeated:g}"
 
 
 def corners(known: pd.DataFrame) -> str:
@@ -192,10 +173,11 @@ def standings(out: Path, sweep: str) -> str:
     told = "Cells by verdict; median seconds of a run."
     trust = read(out, sweep, "references").iloc[0]
     if trust["doubted"]:
+        doubted = f"{trust['doubted']} of {trust['cells']} cells {trust['reference']}"
         told += (
-            f" In {trust['doubted']} of {trust['cells']} cells {trust['reference']} was "
-            f"no reference to judge by (R-hat up to {trust['largest R-hat']:.2f}, ESS "
-            f"down to {trust['least ESS']:.0f}): these are not ranked."
+            f" In {doubted} was no reference to judge by (R-hat up to "
+            f"{trust['largest R-hat']:.2f}, ESS down to {trust['least ESS']:.0f}): "
+            "these are not ranked."
         )
     if len(ranks):
         first = ranks.iloc[0]
@@ -206,32 +188,21 @@ def standings(out: Path, sweep: str) -> str:
     return f"{table(head, rows)}\n\n{textwrap.fill(told, 88)}"
 
 
-def exponents(out: Path) -> str:
-    """Of time, a row a method."""
-    found = read(out, "growth", "growth")
-    sizes = list(found["size"].unique())
-    rows = []
-    for method, own in found.groupby("method", sort=False):
-        by_size = own.set_index("size")
-        rows.append([str(method), *(of(by_size.loc[s], "exponent") for s in sizes)])
-    return table(("method", *(f"with {size}" for size in sizes)), rows)
-
-
 def text(out: Path) -> str:
     """docs/study.md."""
     from jinja2 import Environment, StrictUndefined
 
     made = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     return made.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        standings=partial(standings, out), exponents=exponents(out), **phase(out)
+        standings=partial(standings, out), **phase(out)
     )
 
 
 def with_table(page: Path, printed: str) -> str:
     """A page with a table that was printed in place of the one it shows."""
     known = page.read_text(encoding="utf-8")
-    block = textwrap.indent(printed.rstrip(), "    ", lambda line: True)
-    shown = "\n".join(line.rstrip() for line in block.splitlines())
+    lines = filter(str.strip, printed.splitlines())
+    shown = "\n".join(f"    {line}".rstrip() for line in lines)
     return re.sub(TABLE, lambda _: f"{shown}\n", known, count=1)
 
 
