@@ -141,14 +141,14 @@ def test_an_interrupt_ends_with_130(command, monkeypatch):
 
     from vi_bench import repeat, verification
     from vi_bench.cli import app
-    from vi_bench.publish import write
+    from vi_bench.overview import publication
     from vi_bench.sweeps import store
 
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(store, "Store", stopped)
-    monkeypatch.setattr(write, "write", stopped)
+    monkeypatch.setattr(publication, "publication", stopped)
     monkeypatch.setattr(repeat, "rerun", stopped)
     monkeypatch.setattr(verification, "verify", stopped)
     done = CliRunner().invoke(app, [command, "x", "--json"])

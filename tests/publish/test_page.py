@@ -1,6 +1,7 @@
 """The page of a run: what it says, that it is safe, and that it works in a browser."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np

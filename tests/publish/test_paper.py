@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vi_bench.cli import app
-from vi_bench.publish.figures import ladder
+from vi_bench.publish.figures import draw_all, ladder
 from vi_bench.publish.grids import Grid, Number, grids
 from vi_bench.publish.latex import (
     CITED,
@@ -23,6 +23,7 @@ from vi_bench.publish.latex import (
 )
 from vi_bench.publish.stored import open_run
 from vi_bench.publish.tables import frame, markdown
+from vi_bench.publish.write import KINDS
 
 NASTY = r"50% of $x_1$ & {a} #2 ~ ^ \end{document} <|> ±"
 
@@ -54,6 +55,12 @@ def test_the_paper_compiles_without_a_warning(made, tmp_path):
     assert "Warning" not in log
     assert not re.search(r"Overfull \\hbox", log)
     assert (paper / "main.pdf").stat().st_size > 50_000
+
+
+def test_figures_are_drawn_as_the_same_bytes_again(folder, made, tmp_path):
+    run = open_run(folder)
+    for path in draw_all(run, tmp_path, KINDS):
+        assert path.read_bytes() == (made / "figures" / path.name).read_bytes()
 
 
 def test_its_fonts_are_embedded_and_whole(made):

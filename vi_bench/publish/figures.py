@@ -25,9 +25,20 @@ MARGINALS = 12
 SHOWN = 16
 """Quantities in the figure of standard deviations."""
 
-EMBEDDED: Any = {"pdf.fonttype": 42, "svg.fonttype": "none"}
-"""Whole TrueType fonts in PDFs, as journals ask for, and text as text in SVGs."""
+EMBEDDED: Any = {
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vi_bench",
+}
+"""Whole TrueType fonts in PDFs, as journals ask for, and text as text in SVGs, whose
+names of parts are no chance's."""
 
+
+UNDATED: Mapping[str, Mapping[str, None]] = {
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+}
+"""What is stored is drawn as the same bytes again."""
 
 TEXT_WIDTH = 6.3
 """Inches: the text of LaTeX's article on A4 with margins of 25 mm."""
@@ -86,7 +97,7 @@ def save_all(
                         figure.set_size_inches(width, height * width / own)
                     for kind in kinds:
                         path = folder / f"{file}.{kind}"
-                        figure.savefig(path, dpi=130)
+                        figure.savefig(path, dpi=130, metadata=UNDATED.get(kind))
                         figure.set_layout_engine("none")  # laid out once is enough
                         paths.append(path)
         except OSError:  # a full disk is no affair of the figure's
