@@ -23,12 +23,14 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.page import table
+from vi_bench.overview.grids import WORDS
+
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "results" / "published" / "study"
 SWEEPS = ("phase", "arbiters", "families")
 EXPERIMENTS = ("faithful", "notebook")
 KEPT = (".csv", ".md", ".png", ".pdf")
-WORDS = ("agrees", "differs", "inconclusive", "reference unreliable")
 AXES = ("separation", "components")
 PRINTED = {"run": ("run", "faithful"), "calibrate": ("calibrate", "gaussian")}
 """Commands whose tables pages show."""
@@ -81,9 +83,9 @@ def publish(folder: Path, out: Path) -> None:
     shutil.rmtree(aside)
 
 
-def read(out: Path, sweep: str, table: str) -> pd.DataFrame:
+def read(out: Path, sweep: str, name: str) -> pd.DataFrame:
     """A published table."""
-    return pd.read_csv(out / sweep / f"{table}.csv")
+    return pd.read_csv(out / sweep / f"{name}.csv")
 
 
 def of(row: pd.Series, name: str) -> str:
@@ -91,12 +93,6 @@ def of(row: pd.Series, name: str) -> str:
     from vi_bench.publish.grids import Number
 
     return str(Number(row[name], row.get(f"{name} se")))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Of Markdown, numbers to the right."""
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def phase(out: Path) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from vi_bench.overview.stored import MEASURES, SIZES, StoredSweep, averaged
+from vi_bench.overview.stored import FEWEST, MEASURES, StoredSweep, averaged
 
 LEVEL = 0.05
 
-FEWEST = 3
-"""Cells that are ranked, and levels that a slope is fitted to, at least."""
+RANKED = 3
+"""Cells, at least."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _ranking(title: str, rows: pd.DataFrame, values: pd.Series) -> Ranking | Non
     # a method that few cells have must not leave few cells to rank
     wide = wide.loc[:, wide.notna().mean() > 0.5].dropna()
     cells, methods = wide.shape
-    if cells < FEWEST or methods < 2:
+    if cells < RANKED or methods < 2:
         return None
     ranks = wide.rank(axis=1)
     means, errors = ranks.mean(), ranks.std(ddof=1) / np.sqrt(cells)
@@ -95,9 +95,7 @@ def _ranking(title: str, rows: pd.DataFrame, values: pd.Series) -> Ranking | Non
 def growths(sweep: StoredSweep) -> list[Growth]:
     """Exponents of time in each size that has three levels or more."""
     found = []
-    for size in SIZES:
-        if len(sweep.factors.get(size, ())) < FEWEST:
-            continue
+    for size in sweep.sizes:
         for method, rows in sweep.table.groupby("method", sort=False):
             others = [name for name in sweep.factors if name != size]
             x, y, groups = centred(rows, size, others)

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vi_bench.overview.analysis import FEWEST, Phase, growths, phases, rankings
-from vi_bench.overview.stored import MEASURES, SIZES, Measure, StoredSweep, averaged
+from vi_bench.overview.analysis import Phase, growths, phases, rankings
+from vi_bench.overview.stored import MEASURES, Measure, StoredSweep, averaged, wide
 from vi_bench.publish.figures import Draw, save_all
 from vi_bench.publish.grids import Number
 from vi_bench.report.style import COLOURS, DASHES
@@ -104,8 +104,7 @@ def curves(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
             axes.set_ylabel(measure.title.replace(", ", ",\n"), fontsize=8)
         for axes in grid[2:]:
             axes.set_xlabel(factor)
-        levels = sweep.factors[factor]
-        if min(levels) > 0 and max(levels) > 10 * min(levels):
+        if wide(sweep.factors[factor]):
             grid[0].set_xscale("log")
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(
@@ -174,9 +173,7 @@ def ranks(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
 def scaling(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
     """Seconds of a run against each size that has three levels."""
     exponents = {(g.method, g.size): g for g in growths(sweep)}
-    for size in SIZES:
-        if len(sweep.factors.get(size, ())) < FEWEST:
-            continue
+    for size in sweep.sizes:
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.subplots()
         timed = sweep.table[sweep.table["run_s"].notna()]

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
+from vi_bench.comparison.verdict import Word
 from vi_bench.overview.analysis import growths, rankings
 from vi_bench.overview.stored import MEASURES, StoredSweep, averaged
 from vi_bench.publish.grids import Cell, Grid, Number
 
-WORDS = ("agrees", "differs", "inconclusive", "reference unreliable")
+WORDS: tuple[str, ...] = get_args(Word)
 
-NOTES = {
-    "sd ratio": "to the reference's, geometric mean over the quantities judged",
-    "worst sd": "the largest factor between sds, either way",
-    "worst mean": "difference of means over the reference's sd, the largest",
-    "W1": "Wasserstein distance over the reference's sd, mean over the quantities",
-}
-
-HEADS = dict(zip((m.name for m in MEASURES), NOTES, strict=True))
-"""Measures as columns are headed."""
+NOTES = {m.head: m.note for m in MEASURES}
 
 
 def sweep_grids(sweep: StoredSweep) -> list[Grid]:
@@ -70,7 +63,7 @@ def settings(sweep: StoredSweep) -> Grid:
             row["method"],
             Number(row["cells"]),
             Number(row["differs"]),
-            *(Number(row[m], row[f"{m}_se"]) for m in HEADS),
+            *(Number(row[m.name], row[f"{m.name}_se"]) for m in MEASURES),
             Number(_finite(row["run_s"])),
             Number(_finite(row["ess_per_s"])),
         )
@@ -170,9 +163,8 @@ def failures(sweep: StoredSweep) -> Grid:
         rows.append((said(failure.choice), "", last.status, last.reason, failure.key))
     bad = sweep.table[sweep.table["outcome"].isin(("failed", "not finite"))]
     for row in bad.to_dict("records"):
-        where = ", ".join(f"{k} = {row[k]}" for k in sweep.factors)
         known = (row["method"], row["outcome"], row["sentence"], row["key"])
-        rows.append((where, *known))
+        rows.append((sweep.place(row), *known))
     head = ("cell", "method", "status", "reason", "key")
     return Grid("failures", "what failed", head, tuple(rows))
 
@@ -185,7 +177,10 @@ def cells(sweep: StoredSweep) -> Grid:
             *(_level(row[name]) for name in names),
             row["method"],
             _word(row),
-            *(Number(_finite(row[m]), _finite(row[f"{m}_se"])) for m in HEADS),
+            *(
+                Number(_finite(row[m.name]), _finite(row[f"{m.name}_se"]))
+                for m in MEASURES
+            ),
             Number(_finite(row["run_s"])),
             Number(_finite(row["r_hat"]), decimals=3),
             Number(_finite(row["ess_bulk"])),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vi_bench.overview.analysis import FEWEST, Phase, growths, phases, rankings
-from vi_bench.overview.stored import MEASURES, SIZES, Measure, StoredSweep, averaged
+from vi_bench.overview.analysis import Phase, growths, phases, rankings
+from vi_bench.overview.stored import MEASURES, Measure, StoredSweep, averaged, wide
 from vi_bench.publish.grids import Number
 from vi_bench.publish.pictures import (
     Picture,
@@ -131,9 +131,8 @@ def _curves(sweep: StoredSweep) -> Iterator[tuple[str, Plot]]:
 
 def _ticked(factor: str, levels: Sequence[float]) -> Plot:
     """An axis of its levels; logarithmic where they span more than that shows."""
-    wide = min(levels) > 0 and max(levels) > 10 * min(levels)
     ticks = {"tickvals": numbers_of(levels)} if len(levels) < 10 else {}
-    return axis_of(factor, type="log" if wide else "-", **ticks)
+    return axis_of(factor, type="log" if wide(levels) else "-", **ticks)
 
 
 def _curve(label: str, x: Any, rows: pd.DataFrame, column: str, colour: str) -> Plot:
@@ -195,9 +194,7 @@ def scaling(sweep: StoredSweep) -> Picture:
     shade = colours(sweep.methods)
     exponents = {(g.method, g.size): g for g in growths(sweep)}
     plots = {}
-    for size in SIZES:
-        if len(sweep.factors.get(size, ())) < FEWEST:
-            continue
+    for size in sweep.sizes:
         timed = sweep.table[sweep.table["run_s"].notna()]
         data = []
         for method, rows in timed.groupby("method", sort=False):
@@ -234,7 +231,7 @@ def pareto(sweep: StoredSweep) -> Picture:
                 "name": str(method),
                 "x": numbers_of(rows["run_s"], 3),
                 "y": numbers_of(rows[measure.name], 3),
-                "text": _where(sweep, rows),
+                "text": [sweep.place(row) for row in rows.to_dict("records")],
                 "marker": {"color": shade[str(method)], "size": 8, "opacity": 0.6},
             }
             for method, rows in timed.groupby("method", sort=False)
@@ -252,13 +249,6 @@ def pareto(sweep: StoredSweep) -> Picture:
         "A point a cell." + shared(sweep),
         "by",
     )
-
-
-def _where(sweep: StoredSweep, rows: pd.DataFrame) -> list[str]:
-    return [
-        ", ".join(f"{name} = {row[name]}" for name in sweep.factors)
-        for row in rows.to_dict("records")
-    ]
 
 
 def shared(sweep: StoredSweep) -> str:

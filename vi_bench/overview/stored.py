@@ -40,6 +40,9 @@ FACTORS = (
 
 SIZES = ("rows", "features", "components")
 
+FEWEST = 3
+"""Levels of a size that a slope is fitted to, at least."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -47,20 +50,48 @@ class Measure:
 
     Attributes:
         name: a column; its error's is NAME_se.
-        title: as headed.
+        title: in figures.
         exact: its value of a method that is right.
+        head: in tables.
+        note: what it means there.
     """
 
     name: str
     title: str
     exact: float
+    head: str
+    note: str
 
 
 MEASURES = (
-    Measure("sd_ratio", "sd ratio, geometric mean", 1.0),
-    Measure("worst_sd", "factor between sds, largest", 1.0),
-    Measure("worst_mean", "|difference of means| / sd, largest", 0.0),
-    Measure("w1", "W1 / sd, mean", 0.0),
+    Measure(
+        "sd_ratio",
+        "sd ratio, geometric mean",
+        1.0,
+        "sd ratio",
+        "to the reference's, geometric mean over the quantities judged",
+    ),
+    Measure(
+        "worst_sd",
+        "factor between sds, largest",
+        1.0,
+        "worst sd",
+        "the largest factor between sds, either way",
+    ),
+    Measure(
+        "worst_mean",
+        "|difference of means| / sd, largest",
+        0.0,
+        "worst mean",
+        "difference of means over the reference's sd, the largest",
+    ),
+    Measure(
+        "w1",
+        "W1 / sd, mean",
+        0.0,
+        "W1",
+        "Wasserstein distance over the reference's sd, mean over the quantities",
+    ),
 )
 """Over the quantities that verdicts rest on; sds are the reference's."""
 
@@ -119,6 +150,15 @@ class StoredSweep:
         unfit = self.table["verdict"] == "reference unreliable"
         return self.table[self.table["w1"].notna() & ~unfit]
 
+    @property
+    def sizes(self) -> list[str]:
+        """Sizes with levels enough to see growth."""
+        return [s for s in SIZES if len(self.factors.get(s, ())) >= FEWEST]
+
+    def place(self, row: Mapping[str, Any]) -> str:
+        """A row's levels of all factors, in words."""
+        return ", ".join(f"{name} = {row[name]}" for name in self.factors)
+
     def numeric(self) -> list[str]:
         """Factors that can be an axis, in the order of FACTORS."""
         return [name for name, levels in self.factors.items() if _numbers(levels)]
@@ -141,6 +181,11 @@ class StoredSweep:
         for levels, part in sorted(groups, key=place):
             named = zip(rest, levels, strict=True)
             yield ", ".join(f"{k} = {v}" for k, v in named if _known(v)), part
+
+
+def wide(levels: Sequence[float]) -> bool:
+    """Whether levels span so much that only a logarithmic axis shows them."""
+    return min(levels) > 0 and max(levels) > 10 * min(levels)
 
 
 def averaged(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
