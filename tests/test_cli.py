@@ -61,13 +61,13 @@ def test_without_a_command_there_is_the_help(tmp_path):
 
 def test_a_run_as_a_user_does_it(tmp_path):
     (tmp_path / "mine.csv").write_text(
-        "a,b\n" + "".join(f"{i % 2 * 8 + i / 50},{i / 40}\n" for i in range(40))
+        "a,b\n" + "".join(f"{i % 2 * 8 + i / 50},{i / 40}\n" for i in range(10))
     )
     (tmp_path / "mine.toml").write_text(
         "data = 'mine.csv'\ncomponents = 2\ndraws = 50\nchains = 2\n"
+        "reference = 'exact'\n"
         "[model]\nname = 'gaussian'\nsigma = 5.0\nmean = [4.0, 0.5]\n"
-        "[methods.cavi]\nrestarts = 4\n"
-        "[methods.nuts]\nwarmup = 50\n"
+        "[methods.cavi]\nrestarts = 4\n[methods.exact]\n"
     )
     run = ("run", "mine.toml", "--out", "done", "--repeats", "1")
     done = vi_bench(*run, cwd=tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "c"))
@@ -76,7 +76,7 @@ def test_a_run_as_a_user_does_it(tmp_path):
     assert "reference" in done.stdout
     assert "Gaussian(sigma=5.0" in done.stdout
     first = json.loads((tmp_path / "done" / "summary.json").read_text())
-    assert not first["methods"]["nuts"]["time"]["compile_cached"]
+    assert not first["methods"]["exact"]["time"]["compile_cached"]
 
     again = vi_bench(*run, cwd=tmp_path)
     assert again.returncode == 2
@@ -91,9 +91,9 @@ def test_a_run_as_a_user_does_it(tmp_path):
     assert replaced.returncode == 0, replaced.stderr
     assert "cavi: converged" not in replaced.stdout
     second = json.loads((tmp_path / "done" / "summary.json").read_text())
-    assert second["methods"]["nuts"]["time"]["compile_cached"]
-    quantity = first["methods"]["nuts"]["quantities"]["log joint"]
-    assert quantity == second["methods"]["nuts"]["quantities"]["log joint"]
+    assert second["methods"]["exact"]["time"]["compile_cached"]
+    quantity = first["methods"]["exact"]["quantities"]["log joint"]
+    assert quantity == second["methods"]["exact"]["quantities"]["log joint"]
     assert {p.name for p in tmp_path.iterdir()} == {
         "mine.csv",
         "mine.toml",

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.marks import slow
+
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
 
 BARS = (
@@ -106,7 +108,11 @@ def test_installing_completion_has_no_colour(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "environment", "coloured"),
-    [((), {}, True), ((), {"NO_COLOR": "1"}, False), (("--json",), {}, False)],
+    [
+        ((), {}, True),
+        slow((), {"NO_COLOR": "1"}, False),
+        slow(("--json",), {}, False),
+    ],
 )
 def test_a_real_comparison(place, options, environment, coloured):
     compare = ("-m", "vi_bench", "compare", "a.nc", "b.nc", "--reference", "b")

@@ -55,6 +55,7 @@ def test_notebooks_are_stored_without_outputs():
                 assert cell["execution_count"] is None, path
 
 
+@pytest.mark.slow
 def test_the_implementation_that_is_shown_is_right():
     names = {}
     for code in blocks("docs/verifying.md", "python"):

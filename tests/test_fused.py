@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.marks import slow
 from vi_bench import mixture_pass
 from vi_bench.blocks import to_blocks
 from vi_bench.fused import fits, softmax_product, tile_rows
@@ -28,7 +29,7 @@ def problem(rows, features, components, random, dtype=jnp.float64):
 
 
 @pytest.mark.parametrize(("rows", "features", "components"), SHAPES)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", slow("float32")])
 def test_one_kernel_gives_what_steps_give(rows, features, components, dtype, random):
     coefficients, t = problem(rows, features, components, random, dtype)
     value, sums = softmax_product(coefficients, t)

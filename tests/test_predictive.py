@@ -10,6 +10,7 @@ from vi_bench.models.poisson import Poisson
 from vi_bench.weights import Dirichlet
 
 
+@pytest.mark.slow
 def test_the_prior_predictive_has_the_priors_moments():
     """Sums over 400 tables; z-tests at 4.5 standard errors, false alarm 1.4e-5."""
     family = Poisson(shape=3.0, rate=0.5)

@@ -18,10 +18,11 @@ from vi_bench.repeat import Number, judged
 def folder(tmp_path_factory):
     """A run on an array that is nowhere else, by an optimiser and by a sampler."""
     random = np.random.default_rng(20170601)
-    rows = np.concatenate([random.normal(m, 1.0, (20, 2)) for m in (-4.0, 4.0)])
+    rows = np.concatenate([random.normal(m, 1.0, (20, 3)) for m in (-4.0, 4.0)])
     place = tmp_path_factory.mktemp("run") / "first"
     methods = {"cavi": {"restarts": 2}, "gibbs": {"warmup": 50}}
-    vb.run("gaussian", rows, methods, out=place, reference="gibbs", repeats=1)
+    given = {"reference": "gibbs", "repeats": 1, "draws": 500}
+    vb.run("gaussian", rows, methods, out=place, **given)
     return place
 
 

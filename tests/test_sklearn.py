@@ -21,6 +21,7 @@ from scipy.special import digamma
 from sklearn.mixture import BayesianGaussianMixture
 
 import vi_bench as vb
+from tests.marks import slow
 from vi_bench.mixture import bind
 from vi_bench.models.gaussian_diagonal import GaussianDiagonal
 from vi_bench.models.gaussian_full import GaussianFull
@@ -117,10 +118,10 @@ def ours(kind, process, x, phi, sweeps):
     return v * left, np.asarray(q["m"]) + x.mean(axis=0), np.asarray(covariance)
 
 
-@pytest.mark.parametrize("sweeps", [7, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sweeps", [7, slow(1000)])
 @pytest.mark.parametrize("process", [False, True], ids=["dirichlet", "process"])
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
-@pytest.mark.parametrize("features", [1, 2])
+@pytest.mark.parametrize("features", [slow(1), 2])
 def test_weights_means_and_covariances_are_scikit_learns(
     kind, process, features, sweeps
 ):

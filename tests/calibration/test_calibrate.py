@@ -66,6 +66,7 @@ def whole():
     return run(threads=1)
 
 
+@pytest.mark.slow
 def test_it_does_not_depend_on_threads_or_interruptions(tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Impatient(), threads=1)

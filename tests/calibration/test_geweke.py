@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 from tests.calibration.test_parts import template
+from tests.marks import slow
 from vi_bench.calibration.geweke import one_chain
 from vi_bench.calibration.uniformity import kept
 from vi_bench.methods.gibbs import Gibbs
@@ -84,8 +85,8 @@ class StaleRows:
 @pytest.mark.parametrize(
     ("kernel", "name"),
     [
-        (NoJacobian(), "poisson"),
-        (WiderPrior(), "gaussian"),
+        slow(NoJacobian(), "poisson"),
+        slow(WiderPrior(), "gaussian"),
         (StaleRows(), "gaussian"),
     ],
 )

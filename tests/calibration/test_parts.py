@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.marks import slow, slow_but
 from vi_bench import catalogue
 from vi_bench.calibration.priors import PRIORS, fixed_family, model_of
 from vi_bench.calibration.programs import simulate, through
@@ -57,7 +58,7 @@ def test_every_family_that_ships_has_fixed_hyperparameters():
     assert set(PRIORS) == shipped
 
 
-@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("name", slow_but(["gaussian-full", "categorical"], PRIORS))
 def test_rows_from_the_prior_are_rows_of_the_family(name):
     empty, _ = template(name)
     truth = jax.jit(lambda key: simulate(empty, 20, key))(jax.random.key(0))
@@ -67,7 +68,7 @@ def test_rows_from_the_prior_are_rows_of_the_family(name):
     family.check(Table("simulated", x, feature_names(FEATURES)))
 
 
-@pytest.mark.parametrize("weights", ["uniform", "dirichlet"])
+@pytest.mark.parametrize("weights", [slow("uniform"), "dirichlet"])
 def test_the_quantities_do_not_know_the_labels(weights):
     empty, coordinates = template("gaussian-diagonal", weights)
     truth = simulate(empty, 15, jax.random.key(2))
@@ -92,7 +93,7 @@ def test_rows_can_be_traced(random):
     np.testing.assert_allclose(traced, bound.step(q)[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "gaussian-semiconjugate"])
+@pytest.mark.parametrize("name", [slow("gaussian"), "gaussian-semiconjugate"])
 def test_normal_means_are_those_of_the_draws(name):
     """4000 draws: within 4.5 errors of the mean, and 10 % of the sd."""
     mixture, coordinates, _, q, draws = some_q(name)
@@ -115,8 +116,8 @@ def test_weights_that_are_drawn_leave_no_mean_normal():
     [
         ("gaussian", {"mu"}),
         ("gaussian-diagonal", {"precision"}),
-        ("poisson", {"rate"}),
-        ("categorical", {"probability_0", "probability_1"}),
+        slow("poisson", {"rate"}),
+        slow("categorical", {"probability_0", "probability_1"}),
     ],
 )
 def test_marginal_distribution_functions_are_those_of_the_draws(name, exact):

@@ -17,9 +17,14 @@ from vi_bench.numpyro_model import constrain, marginal_model, prior_factors, unc
 from vi_bench.table import Table, feature_names
 from vi_bench.weights import StickBreaking, log_stick_breaking
 
+FEW = ("gaussian", "gaussian-full", "gaussian-semiconjugate-shared", "categorical")
+"""Families that share no code; what takes long is tried on them in the quick suite."""
 
-def crossed(priors):
-    """Every family under every prior; in the quick suite under one each, in turn."""
+CONJUGATE = tuple(name for name, case in CASES.items() if case.exact)
+
+
+def crossed(names, quick, priors=tuple(WEIGHTS)):
+    """Families under every prior; in the quick suite some, under one each, in turn."""
     return pytest.mark.parametrize(
         ("name", "weights"),
         [
@@ -27,17 +32,22 @@ def crossed(priors):
                 name,
                 WEIGHTS[prior],
                 id=f"{name}-{prior}",
-                marks=() if i % len(priors) == j else pytest.mark.slow,
+                marks=()
+                if name in quick and i % len(priors) == j
+                else pytest.mark.slow,
             )
-            for i, name in enumerate(CASES)
+            for i, name in enumerate(names)
             for j, prior in enumerate(priors)
         ],
     )
 
 
 every_family = pytest.mark.parametrize("name", CASES)
-every_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=list(WEIGHTS))
-conjugate = pytest.mark.parametrize("name", [n for n, c in CASES.items() if c.exact])
+conjugate = pytest.mark.parametrize("name", CONJUGATE)
+few_in_the_quick_suite = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in FEW else pytest.mark.slow) for n in CASES],
+)
 
 
 def mixture_of(name, x, K, weights=None, dtype=jnp.float64):
@@ -82,8 +92,7 @@ def random_free(mixture, seed=1):
     return jax.tree.map(lambda v: v + 0.3 * random.normal(size=v.shape), centre)
 
 
-@every_weights
-@conjugate
+@crossed(CONJUGATE, CONJUGATE)
 def test_one_component_is_exact(name, weights):
     x = rows(name, 30)
     mixture = mixture_of(name, x, 1, weights)
@@ -96,8 +105,7 @@ def test_one_component_is_exact(name, weights):
     np.testing.assert_allclose(ratio, exact, rtol=1e-9)
 
 
-@every_weights
-@every_family
+@crossed(CASES, CASES)
 def test_known_assignments_are_exact(name, weights):
     """With phi given, the bound after the M-step is log p(X, c); mean field is exact.
 
@@ -123,8 +131,7 @@ def test_known_assignments_are_exact(name, weights):
         assert exact - 2.0 < bound < exact
 
 
-@every_weights
-@every_family
+@crossed(CASES, CASES)
 def test_no_rows_give_the_prior_and_elbo_zero(name, weights):
     mixture = mixture_of(name, rows(name, 5)[:0], 3, weights)
     prior = mixture.prior()
@@ -145,7 +152,7 @@ def test_the_moments_are_the_gradient_of_the_log_normaliser(name):
     )
 
 
-@every_family
+@few_in_the_quick_suite
 def test_the_bound_is_stationary_at_the_answer(name):
     """Its gradient by autodiff, times what it is taken in, is zero."""
     weights = WEIGHTS["dirichlet"]
@@ -162,7 +169,7 @@ def test_the_bound_is_stationary_at_the_answer(name):
     assert max(jax.tree.leaves(size)) < 1e-4
 
 
-@crossed(tuple(WEIGHTS))
+@crossed(CASES, FEW)
 def test_kl_equals_its_monte_carlo_estimate(name, weights):
     """A z-test at 5 standard errors: false alarm 6e-7 each."""
     mixture = mixture_of(name, rows(name, 15), 2, weights)
@@ -200,7 +207,7 @@ def test_the_prior_is_what_its_hyperparameters_say(name):
         np.testing.assert_allclose(got, jnp.broadcast_to(value, got.shape), rtol=1e-12)
 
 
-@crossed(("dirichlet", "uniform", "stick-breaking"))
+@crossed(CASES, CASES, ("dirichlet", "uniform", "stick-breaking"))
 def test_numpyros_density_equals_the_passes(name, weights):
     """In the constrained and the unconstrained space, Jacobians included; gradients."""
     mixture = mixture_of(name, rows(name, 40), 3, weights)
@@ -227,7 +234,7 @@ def test_numpyros_density_equals_the_passes(name, weights):
     )
 
 
-@crossed(tuple(WEIGHTS))
+@crossed(CASES, CASES)
 def test_the_elbo_is_below_the_exact_evidence(name, weights):
     x = rows(name, 6, seed=11)
     K = 2
@@ -242,7 +249,7 @@ def test_the_elbo_is_below_the_exact_evidence(name, weights):
     assert best > exact - 6  # and no empty bound
 
 
-@crossed(("dirichlet", "stick-breaking"))
+@crossed(CASES, FEW, ("dirichlet", "stick-breaking"))
 def test_a_mixture_of_its_own_rows_predicts_as_it_was_enumerated(name, weights):
     """Sequentially: log p(x_1..x_n) by draws from the prior, against enumeration.
 
@@ -262,7 +269,7 @@ def test_a_mixture_of_its_own_rows_predicts_as_it_was_enumerated(name, weights):
     assert abs(density.mean() - exact) < 5 * error
 
 
-@every_family
+@few_in_the_quick_suite
 def test_simulated_rows_are_of_the_families_kind(name):
     mixture = mixture_of(name, rows(name, 30), 3, WEIGHTS["dirichlet"])
     x, labels = jax.jit(mixture.simulate, static_argnums=1)(jax.random.key(0), 500)
@@ -291,7 +298,7 @@ def accelerated_trace(mixture, phi):
     return mixture.climber()(begin(q, mixture.view(q), 60), 60, 1e-12)
 
 
-@crossed(tuple(WEIGHTS))
+@crossed(CASES, FEW)
 def test_the_trace_never_falls(name, weights):
     """50 random data sets, one compiled program, with leaps, most of them taken."""
     leaps = []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.contract.cases import CASES, WEIGHTS
+from tests.marks import slow
 from vi_bench.comparison.evidence import Terms, ladder
 from vi_bench.comparison.measures import Estimate
 from vi_bench.enumeration.subsets import enumerate_subsets
@@ -36,7 +37,8 @@ def climb(mixture, key):
 
 
 @pytest.mark.parametrize(
-    ("name", "prior", "K"), [("gaussian", "uniform", 3), ("poisson", "dirichlet", 2)]
+    ("name", "prior", "K"),
+    [("gaussian", "uniform", 3), slow("poisson", "dirichlet", 2)],
 )
 def test_the_order_holds_on_25_random_data_sets(name, prior, K, random):
     """In all 50: no rung above the next by 4.5 errors, and the gap's parts add up.

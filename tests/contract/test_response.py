@@ -7,6 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from tests.contract.cases import CASES, WEIGHTS
+from tests.marks import slow
 from vi_bench import response
 from vi_bench.iterate import RUNNING, begin
 from vi_bench.mixture import Factors, bind, data_centre
@@ -135,7 +136,9 @@ def test_it_equals_the_inverse_curvature_of_the_bound(name, random):
     np.testing.assert_allclose(found.covariance, covariance, atol=1e-7 * scale)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "gaussian-full", "poisson", "bernoulli"])
+@pytest.mark.parametrize(
+    "name", ["gaussian", slow("gaussian-full"), "poisson", slow("bernoulli")]
+)
 def test_one_component_needs_no_correction(name, random):
     """K = 1 is exact: J = 0, and linear response is mean field."""
     case = CASES[name]

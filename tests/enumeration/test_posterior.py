@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.special import logsumexp, polygamma, psi
 
 from tests.contract.cases import CASES, WEIGHTS, log_assignment, log_evidence
+from tests.marks import slow, slow_but
 from vi_bench.enumeration import convolution, subsets
 from vi_bench.enumeration.convolution import log_convolve
 from vi_bench.enumeration.lattice import Grid, count_sets, enumerate_lattice, find_grid
@@ -79,9 +80,9 @@ def gauss_legendre(*parts):
 
 @pytest.mark.parametrize(
     ("name", "weights"),
-    [(name, "dirichlet") for name, case in CASES.items() if case.exact]
+    [slow(name, "dirichlet") for name, case in CASES.items() if case.exact]
     + [(name, "uniform") for name in ("gaussian", "gaussian-full", "poisson")]
-    + [("bernoulli", "sparse")],
+    + [("bernoulli", "sparse"), ("categorical", "dirichlet")],
 )
 def test_the_evidence_is_the_sum_over_all_assignments(name, weights):
     weights = WEIGHTS[weights]
@@ -204,7 +205,11 @@ def test_by_default_the_moments_are_those_of_the_natural_statistics():
 
 @pytest.mark.parametrize(
     ("name", "weights"),
-    [("gaussian-full", "uniform"), ("bernoulli", "dirichlet"), ("poisson", "sparse")],
+    [
+        slow("gaussian-full", "uniform"),
+        ("bernoulli", "dirichlet"),
+        slow("poisson", "sparse"),
+    ],
 )
 def test_the_predictive_density_is_a_ratio_of_evidences(name, weights):
     """Log p(x* | X) = log p(X, x*) - log p(X)."""
@@ -247,6 +252,7 @@ def test_a_probability_of_a_category_has_a_marginal_density():
     np.testing.assert_allclose(found @ weight, 1, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_density_of_what_is_drawn_given_another_parameter():
     """4 z-tests at 5 errors of 4000 independent draws: false alarm 2e-6.
 
@@ -273,6 +279,7 @@ def test_the_density_of_what_is_drawn_given_another_parameter():
     np.testing.assert_allclose(np.trapezoid(found, precision), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_matrix_has_no_density_of_one_coordinate():
     posterior = enumerated(mixture_of(GaussianFull(), GAUSS, 2))
     with pytest.raises(NotApplicable, match="precision has no density"):
@@ -316,6 +323,7 @@ def test_draws_have_the_exact_moments(gaussian):
     assert np.all(np.abs(z(np.einsum("ak,akd->ad", weight, mu), p @ both)) < 5)
 
 
+@pytest.mark.slow
 def test_assignments_are_drawn_from_their_law(gaussian):
     """Chi-squared over all 3^5 assignments at 1e-5; 20 000 independent draws."""
     _, posterior, labels, p = gaussian
@@ -420,7 +428,7 @@ LATTICES = {
 }
 
 
-@pytest.mark.parametrize("name", LATTICES)
+@pytest.mark.parametrize("name", slow_but(["poisson"], LATTICES))
 def test_sums_over_statistics_are_sums_over_sets(name):
     family, x, weights = LATTICES[name]
     mixture = mixture_of(family, x[:, None].astype(float), 2, weights)
@@ -442,6 +450,7 @@ def test_sums_over_statistics_are_sums_over_sets(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), *of_both)
 
 
+@pytest.mark.slow
 def test_draws_on_a_lattice_have_the_exact_moments():
     """4 z-tests at 5 standard errors, draws independent: false alarm 2.3e-6."""
     x = np.random.default_rng(1).poisson(np.r_[[2.0] * 15, [6.0] * 10])[:, None]
@@ -457,7 +466,7 @@ def test_draws_on_a_lattice_have_the_exact_moments():
     assert np.all(np.abs(z(square, exact.variance)) < 5)
 
 
-@pytest.mark.parametrize("n", [50, 200])
+@pytest.mark.parametrize("n", [50, slow(200)])
 def test_hundreds_of_rows_against_quadrature(n):
     """Gauss-Legendre in both means; K = 2, sigma = 2, rows recorded to 0.05."""
     random = np.random.default_rng(n)

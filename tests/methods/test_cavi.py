@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
+from tests.marks import slow
 from tests.oracles import factors, log_block, log_evidence, textbook_elbo
 from vi_bench.methods.cavi import optima
 from vi_bench.mixture import bind
@@ -12,7 +13,7 @@ from vi_bench.models.gaussian import Gaussian
 PRIORS = [(1.0, 1.0, 0.0), (3.0, 0.4, 1.5)]
 
 
-@pytest.mark.parametrize("features", [1, 2, 3])
+@pytest.mark.parametrize("features", [slow(1), slow(2), 3])
 @pytest.mark.parametrize(("sigma", "variance", "mean"), PRIORS)
 def test_one_component_is_exact(features, sigma, variance, mean, random):
     x = random.normal(size=(40, features)) + 2
@@ -26,7 +27,7 @@ def test_one_component_is_exact(features, sigma, variance, mean, random):
 
 
 @pytest.mark.parametrize(
-    ("rows", "components", "features"), [(10, 2, 1), (7, 3, 3), (8, 3, 2)]
+    ("rows", "components", "features"), [slow(10, 2, 1), slow(7, 3, 3), (8, 3, 2)]
 )
 @pytest.mark.parametrize(("sigma", "variance", "mean"), PRIORS)
 def test_the_elbo_is_below_the_exact_evidence(
@@ -160,6 +161,7 @@ def test_the_last_elbo_belongs_to_the_q_returned(overlapping):
     assert "raise max_iterations" in fit.outcome.sentence
 
 
+@pytest.mark.slow
 def test_restarts_in_a_worse_optimum_are_shown():
     data = "simulate:K=8,d=1,N=200,separation=12,seed=3"
     fit = vb.cavi(data, 8, 10.0, restarts=30)
@@ -185,7 +187,7 @@ def test_optima_groups_by_distance_and_drops_nan():
     assert [count for _, count, _ in optima(coarse, counts)] == [2, 1]
 
 
-@pytest.mark.parametrize("sigma", [1.0, 3.0])
+@pytest.mark.parametrize("sigma", [slow(1.0), 3.0])
 def test_leaps_end_in_the_optimum_of_plain_sweeps(sigma):
     """Same optimum to 1e-8, with far fewer sweeps where those are slow."""
     plain = vb.cavi("notebook", 5, sigma, accelerate=False, max_iterations=20_000)

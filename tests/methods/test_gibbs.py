@@ -59,6 +59,7 @@ def test_moments_and_evidence_equal_enumeration():
     assert abs(z) < 4.5, report
 
 
+@pytest.mark.slow
 def test_the_evidence_is_symmetric_where_no_label_is_switched():
     """Two clusters far apart and no permutation: unsymmetrised it is off by log 2.
 
@@ -78,6 +79,7 @@ def test_the_evidence_is_symmetric_where_no_label_is_switched():
     assert found == pytest.approx(log_evidence(x, 2, 8.0), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_assigned_statistics_add_up_and_have_the_expected_mean():
     """12 z-tests at 5 standard errors: false alarm 7e-6; rows beyond one block."""
     mixture = mixture_of("gaussian-diagonal", 700, 3)

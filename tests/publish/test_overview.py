@@ -248,6 +248,7 @@ def test_a_page_of_a_sweep_opens_without_a_word(sweep_folder, browser, tmp_path)
     assert seen == []
 
 
+@pytest.mark.slow
 def test_a_paper_of_a_sweep_compiles(sweep_folder, tmp_path):
     places = dict.fromkeys(("tables", "figures"), tmp_path / "both")
     places["latex"] = tmp_path / "latex"

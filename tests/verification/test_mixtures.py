@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import vi_bench as vb
+from tests.marks import slow_but
 from tests.zoo import families as zoo
 from tests.zoo.kernel import KernelOfFamilies
 from vi_bench.cli import app
@@ -36,26 +37,14 @@ PROBLEMS = {
 }
 """Made once, so that their exact posteriors are, too."""
 
-QUICK = [
-    kind
-    for kind in zoo.MUTANTS
-    if not issubclass(kind, zoo.FullCAVI | zoo.Metropolis) or kind is zoo.HardlyMoved
-    if kind
-    not in (
-        *(zoo.ZerosByAllRows, zoo.FullCount, zoo.OnesOnly),
-        *(zoo.BetaSwapped, zoo.NoShrinkageInRate, zoo.KLOtherWay),
-        *(zoo.NoUncertaintyOfMean, zoo.LogOfMean),
-    )
-]
-"""The others are found by the slow suite."""
-
-
-def marked(kinds, quick):
-    """Those that are not quick, as slow ones."""
-    return [
-        kind if kind in quick else pytest.param(kind, marks=pytest.mark.slow)
-        for kind in kinds
-    ]
+QUICK = (
+    zoo.ShapeWithoutPrior,  # of the updates
+    zoo.NoWeightsKL,  # of the bound
+    zoo.HalfTheRows,  # of the data
+    zoo.WeightDensityOfLogs,  # of a density
+    zoo.HardlyMoved,  # of a chain
+)
+"""Faults of each kind; the others are found by the slow suite."""
 
 
 def tried(kind, **settings):
@@ -63,14 +52,14 @@ def tried(kind, **settings):
     return vb.verify(kind(), problems=PROBLEMS[family], **settings)
 
 
-@pytest.mark.parametrize("kind", marked(zoo.RIGHT, (zoo.PoissonCAVI,)))
+@pytest.mark.parametrize("kind", slow_but((zoo.PoissonCAVI,), zoo.RIGHT))
 def test_what_is_right_passes(kind):
     report = tried(kind)
     assert report.passed, report.verdict
     assert report.z_tests > 10
 
 
-@pytest.mark.parametrize("kind", marked(zoo.MUTANTS, QUICK))
+@pytest.mark.parametrize("kind", slow_but(QUICK, zoo.MUTANTS))
 def test_every_fault_is_found(kind):
     assert kind.__doc__
     report = tried(kind)
@@ -78,7 +67,7 @@ def test_every_fault_is_found(kind):
     assert "wrong" in report.verdict
 
 
-@pytest.mark.parametrize("kind", marked(zoo.APPROXIMATIONS, (zoo.IndependentMeans,)))
+@pytest.mark.parametrize("kind", slow_but((), zoo.APPROXIMATIONS))
 def test_a_coarser_q_is_no_fault_and_its_loss_is_told(kind):
     report = tried(kind)
     assert report.passed, report.verdict
@@ -284,6 +273,7 @@ def test_single_precision_is_no_fault():
     assert report.passed, report.verdict
 
 
+@pytest.mark.slow
 def test_slopes_are_the_gradient_of_the_bound(random):
     """Moving all draws of q moves the bound as its slopes say."""
     problem = PROBLEMS["gaussian-diagonal"][1]
@@ -302,6 +292,7 @@ def test_slopes_are_the_gradient_of_the_bound(random):
     assert set(case.slopes) >= {"mu[0, 0]", "precision[1, 1]"}
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(

@@ -105,7 +105,7 @@ def curves(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
         for axes in grid[2:]:
             axes.set_xlabel(factor)
         if wide(sweep.factors[factor]):
-            grid[0].set_xscale("log")
+            _logarithmic(grid[0], sweep.factors[factor])
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(
             handles,
@@ -184,10 +184,21 @@ def scaling(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
             axes.plot(rows[size], rows["run_s"], ".", color=shade, alpha=0.4)
             medians = rows.groupby(size)["run_s"].median()
             axes.plot(medians.index, medians, "o-", color=shade, label=label)
-        axes.set(xscale="log", yscale="log", xlabel=size, ylabel="seconds of a run")
-        axes.legend(title="method, exponent", frameon=False)
+        axes.set(yscale="log", xlabel=size, ylabel="seconds of a run")
+        _logarithmic(axes, sweep.factors[size])
+        figure.legend(
+            title="method, exponent", loc="outside lower center", ncols=3, frameon=False
+        )
         axes.set_title(f"{sweep.name}: growth of time")
         yield f"time-{size}", figure
+
+
+def _logarithmic(axes: Axes, levels: list[Any]) -> None:
+    """The axis along a factor, with a tick at every level where they are few."""
+    axes.set_xscale("log")
+    if len(levels) < 10:
+        axes.set_xticks(levels, [f"{level:g}" for level in levels])
+        axes.set_xticks([], minor=True)
 
 
 def _plain(name: str) -> str:
