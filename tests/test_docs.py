@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.marks import slow
 from vi_bench import catalogue
 from vi_bench.spec import Spec, make, read
 from vi_bench.verification.mixture_checks import MIXTURE_PROVES
@@ -34,7 +35,7 @@ def test_the_readmes_python_runs(random):
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param("docs/quickstart.md", marks=pytest.mark.slow), "docs/kernel.md"],
+    [slow("docs/quickstart.md"), "docs/kernel.md"],
 )
 def test_what_a_page_shows_in_python_holds(page):
     """The page on the mathematics asserts its formulas itself."""

@@ -36,10 +36,8 @@ def lost(kernel, name, weights="uniform", seed=0):
 @pytest.mark.parametrize(
     ("kernel", "name", "weights"),
     [
-        pytest.param(Gibbs(), "gaussian", "dirichlet", marks=pytest.mark.slow),
-        pytest.param(
-            NUTS(max_tree_depth=5), "poisson", "uniform", marks=pytest.mark.slow
-        ),
+        slow(Gibbs(), "gaussian", "dirichlet"),
+        slow(NUTS(max_tree_depth=5), "poisson", "uniform"),
         (SMC(), "gaussian", "uniform"),
     ],
 )

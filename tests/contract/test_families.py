@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpyro.infer.util import potential_energy
 
 from tests.contract.cases import CASES, WEIGHTS, log_assignment, log_evidence
+from tests.marks import slow_but
 from vi_bench.iterate import NOT_FINITE, begin
 from vi_bench.mixture import Factors, bind
 from vi_bench.numpyro_model import constrain, marginal_model, prior_factors, unconstrain
@@ -44,10 +45,7 @@ def crossed(names, quick, priors=tuple(WEIGHTS)):
 
 every_family = pytest.mark.parametrize("name", CASES)
 conjugate = pytest.mark.parametrize("name", CONJUGATE)
-few_in_the_quick_suite = pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n in FEW else pytest.mark.slow) for n in CASES],
-)
+few_in_the_quick_suite = pytest.mark.parametrize("name", slow_but(FEW, CASES))
 
 
 def mixture_of(name, x, K, weights=None, dtype=jnp.float64):

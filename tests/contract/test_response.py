@@ -99,9 +99,9 @@ def test_the_notebooks_sum_of_means_is_right_and_its_components_are_flagged():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("gaussian-diagonal", marks=pytest.mark.slow),
-        pytest.param("gaussian-semiconjugate-shared", marks=pytest.mark.slow),
-        pytest.param("categorical", marks=pytest.mark.slow),
+        slow("gaussian-diagonal"),
+        slow("gaussian-semiconjugate-shared"),
+        slow("categorical"),
     ],
 )
 def test_it_equals_the_inverse_curvature_of_the_bound(name, random):

@@ -12,6 +12,7 @@ import time
 import pytest
 from xarray import open_datatree
 
+from tests.marks import slow
 from tests.sweeps.stand_in import (
     BROKEN,
     COMMAND,
@@ -219,9 +220,7 @@ def begin(tmp_path, spec, jobs=2):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize(
-    "kills", [4, pytest.param(20, marks=pytest.mark.slow)], ids=["few", "many"]
-)
+@pytest.mark.parametrize("kills", [4, slow(20)], ids=["few", "many"])
 def test_a_sweep_killed_at_any_moment_goes_on_as_if_undisturbed(tmp_path, kills):
     count = 15 * kills
     spec = tmp_path / "s.toml"
