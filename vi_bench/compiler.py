@@ -16,8 +16,8 @@ def avoid_wrong_products() -> None:
 
     A batch of matrix products with a broadcast number, multiplied and summed, is off by
     as much as its own size (seen in jaxlib 0.12.0: `environment.products_are_right`);
-    and the pass is slower with them. It takes effect where JAX has not computed anything
-    yet; XLA_FLAGS that name the option are left to decide.
+    and the pass is slower with them. It takes effect where JAX has not computed
+    anything yet; XLA_FLAGS that name the option are left to decide.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     try:
