@@ -231,6 +231,49 @@ def test_every_option_of_a_command_exists(command, monkeypatch):
         sub.make_context(name, rest, parent=context)
 
 
+def in_sentences():
+    """Commands and options that stand as code within a sentence or a table."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for token in MarkdownIt().enable("table").parse(text):
+            for part in token.children or ():
+                words = part.content.split() if part.type == "code_inline" else []
+                if words[:2] == ["uv", "run"]:
+                    words = words[2:] if words[2:3] == ["vi-bench"] else []
+                if words[:1] == ["vi-bench"] or (words and words[0].startswith("--")):
+                    yield page.name, words
+
+
+def options(command):
+    return {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+
+
+def test_what_a_sentence_names_exists():
+    group = typer.main.get_command(app)
+    context = group.make_context("vi-bench", ["doctor"])
+    known = {n: group.get_command(context, n) for n in group.list_commands(context)}
+    every = {"--help"} | options(group)
+    every |= {option for command in known.values() for option in options(command)}
+    seen = 0
+    for page, words in in_sentences():
+        allowed = every
+        if words[0] == "vi-bench":
+            name, *words = words[1:] or ["--help"]
+            if name.isupper():  # it stands for any
+                continue
+            if name.startswith("--"):
+                words = [name, *words]
+            else:
+                assert name in known, (page, name)
+                allowed = options(known[name]) | {"--help"}
+        elif words[0].startswith("--xla_"):
+            continue
+        given = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert given <= allowed, (page, words)
+        seen += 1
+    assert seen > 50
+
+
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory):
     """A small run, made once."""
