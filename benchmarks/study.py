@@ -3,9 +3,10 @@
     uv run python -m benchmarks.study [--work results/study] [--page]
 
 runs the sweeps of `results/published/study/*.toml` and two built-in experiments, and
-writes their tables and figures beside the specs, the table that README shows, and
-docs/study.md, whose numbers are read from these tables. Cells that are finished in the
-work folder are not run again. `--page` only writes the text anew.
+writes their tables and figures beside the specs, the experiments' summaries, the table
+that README shows, and docs/study.md, whose numbers are read from these tables. Cells
+that are finished in the work folder are not run again. `--page` only writes the text
+anew.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ from vi_bench.overview.grids import WORDS
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "results" / "published" / "study"
-SWEEPS = ("phase", "arbiters", "families")
+SWEEPS: dict[str, tuple[str, ...]] = {
+    "phase": (),
+    "arbiters": (),
+    "families": (),
+    "counts": (),
+    "growth": ("--timed",),
+}
+"""Their names, as those of their specs, and options."""
+
 EXPERIMENTS = ("faithful", "notebook")
 KEPT = (".csv", ".md", ".png", ".pdf")
 AXES = ("separation", "components")
@@ -41,6 +50,23 @@ SHOWING = (ROOT / "README.md", ROOT / "docs" / "quickstart.md")
 TABLE = r"    faithful: 272 x 2.*(?:\n    .*)+\n"
 
 TEMPLATE = Path(__file__).with_name("study.md.jinja")
+
+FEATURES = {"poisson": 2, "exponential": 2, "categorical": 6}
+"""Of rows that are drawn from the families that no shipped data set is of."""
+
+
+def drawn(folder: Path) -> None:
+    """300 rows of three components of each, as the calibration's priors have them."""
+    import numpy as np
+
+    import vi_bench as vb
+    from vi_bench.calibration.priors import PRIORS
+
+    for family, features in FEATURES.items():
+        model = {"name": family} | PRIORS[family]
+        rows = vb.simulate(model, 300, 3, features=features, seed=1)
+        path = folder / f"{family}.csv"
+        np.savetxt(path, rows.values, delimiter=",", fmt="%.9g")
 
 
 def command(*words: str | Path, keep: Path | None = None) -> int:
@@ -56,9 +82,10 @@ def command(*words: str | Path, keep: Path | None = None) -> int:
 
 def measure(work: Path, out: Path) -> None:
     """Run what is not there yet, and publish tables and figures."""
-    for name in SWEEPS:
+    drawn(out)
+    for name, options in SWEEPS.items():
         # a cell that failed is part of what is published
-        command("sweep", out / f"{name}.toml", "--out", work / name)
+        command("sweep", out / f"{name}.toml", "--out", work / name, *options)
         publish(work / name, out / name)
     for name in EXPERIMENTS:
         if not (work / name / "summary.json").is_file():
@@ -66,6 +93,7 @@ def measure(work: Path, out: Path) -> None:
             if code:
                 raise SystemExit(f"vi-bench run {name} ended with {code}")
         publish(work / name, out / name)
+        shutil.copy(work / name / "summary.json", out / name)
     for verb, words in PRINTED.items():
         place = ["--out", work / f"printed-{verb}", "--quiet"]
         place += ["--overwrite"] if verb == "run" else []
@@ -167,13 +195,12 @@ def standings(out: Path, sweep: str) -> str:
         rows.append([method, *counts, left_out, rank, took])
     head = ("method", *WORDS, "skipped or failed", "mean rank", "seconds")
     told = "Cells by verdict; median seconds of a run."
-    trust = read(out, sweep, "references").iloc[0]
-    if trust["doubted"]:
-        doubted = f"{trust['doubted']} of {trust['cells']} cells {trust['reference']}"
+    trust = read(out, sweep, "references")
+    for _, one in trust[trust["doubted"] > 0].iterrows():
         told += (
-            f" In {doubted} was no reference to judge by (R-hat up to "
-            f"{trust['largest R-hat']:.2f}, ESS down to {trust['least ESS']:.0f}): "
-            "these are not ranked."
+            f" In {one['doubted']} of {one['cells']} cells {one['reference']} was no "
+            f"reference to judge by (R-hat up to {one['largest R-hat']:.2f}, ESS down "
+            f"to {one['least ESS']:.0f}): these are not ranked."
         )
     if len(ranks):
         first = ranks.iloc[0]
@@ -184,13 +211,48 @@ def standings(out: Path, sweep: str) -> str:
     return f"{table(head, rows)}\n\n{textwrap.fill(told, 88)}"
 
 
+def mixed(out: Path, data: str, method: str) -> str:
+    """Bulk ESS of a sampler on one data set, over the families."""
+    known = read(out, "families", "cells")
+    ess = known[(known["data"] == data) & (known["method"] == method)]["ESS"]
+    return f"{ess.min():.0f} to {ess.max():.0f}"
+
+
+def exponents(out: Path) -> str:
+    """Of time, a row a method."""
+    found = read(out, "growth", "growth")
+    sizes = list(found["size"].unique())
+    rows = []
+    for method, own in found.groupby("method", sort=False):
+        by_size = own.set_index("size")
+        rows.append([str(method), *(of(by_size.loc[s], "exponent") for s in sizes)])
+    return table(("method", *(f"with {size}" for size in sizes)), rows)
+
+
+def more_rows(out: Path) -> str:
+    """Sd ratios where rows are fewest and where they are most, a row a K."""
+    known = read(out, "growth", "settings")
+    ends = known["rows"].min(), known["rows"].max()
+    lines = []
+    for k, own in known.groupby("components"):
+        by = own.set_index(["method", "rows"])
+        cells = [of(by.loc[m, n], "sd ratio") for m in ("cavi", "svi") for n in ends]
+        lines.append([f"{k:g}", *cells])
+    names = (f"{m}: N = {n:g}" for m in ("CAVI", "SVI") for n in ends)
+    return table(("K", *names), lines)
+
+
 def text(out: Path) -> str:
     """docs/study.md."""
     from jinja2 import Environment, StrictUndefined
 
     made = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     return made.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        standings=partial(standings, out), **phase(out)
+        standings=partial(standings, out),
+        mixed=partial(mixed, out),
+        exponents=exponents(out),
+        more_rows=more_rows(out),
+        **phase(out),
     )
 
 
