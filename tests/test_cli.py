@@ -59,6 +59,7 @@ def test_without_a_command_there_is_the_help(tmp_path):
     assert "compare" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_as_a_user_does_it(tmp_path):
     (tmp_path / "mine.csv").write_text(
         "a,b\n" + "".join(f"{i % 2 * 8 + i / 50},{i / 40}\n" for i in range(10))

@@ -40,11 +40,9 @@ PROBLEMS = {
 QUICK = (
     zoo.ShapeWithoutPrior,  # of the updates
     zoo.NoWeightsKL,  # of the bound
-    zoo.HalfTheRows,  # of the data
-    zoo.WeightDensityOfLogs,  # of a density
     zoo.HardlyMoved,  # of a chain
 )
-"""Faults of each kind; the others are found by the slow suite."""
+"""The other faults are found by the slow suite."""
 
 
 def tried(kind, **settings):
@@ -207,6 +205,7 @@ def test_weights_are_probabilities():
     assert "probabilities that add up to 1" in report.failures["keeps its promise"].said
 
 
+@pytest.mark.slow
 def test_a_failure_can_be_pasted_as_a_test():
     finding = tried(zoo.NoFactorials).failures["the ELBO is what it says"]
     names = {
