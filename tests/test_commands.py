@@ -232,16 +232,18 @@ def test_every_option_of_a_command_exists(command, monkeypatch):
 
 
 def in_sentences():
-    """Commands and options that stand as code within a sentence or a table."""
+    """Page, command or nothing, and words: code within a sentence or a table."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for token in MarkdownIt().enable("table").parse(text):
             for part in token.children or ():
-                words = part.content.split() if part.type == "code_inline" else []
-                if words[:2] == ["uv", "run"]:
-                    words = words[2:] if words[2:3] == ["vi-bench"] else []
-                if words[:1] == ["vi-bench"] or (words and words[0].startswith("--")):
-                    yield page.name, words
+                code = part.content if part.type == "code_inline" else ""
+                words = code.removeprefix("uv run ").split()
+                if words[:1] == ["vi-bench"] and words[1:]:
+                    name = words[1] if not words[1].startswith("--") else ""
+                    yield page.name, name, words[1:]
+                elif code.startswith("--") and not code.startswith("--xla_"):
+                    yield page.name, "", words
 
 
 def options(command):
@@ -250,28 +252,15 @@ def options(command):
 
 def test_what_a_sentence_names_exists():
     group = typer.main.get_command(app)
-    context = group.make_context("vi-bench", ["doctor"])
-    known = {n: group.get_command(context, n) for n in group.list_commands(context)}
-    every = {"--help"} | options(group)
-    every |= {option for command in known.values() for option in options(command)}
-    seen = 0
-    for page, words in in_sentences():
-        allowed = every
-        if words[0] == "vi-bench":
-            name, *words = words[1:] or ["--help"]
-            if name.isupper():  # it stands for any
-                continue
-            if name.startswith("--"):
-                words = [name, *words]
-            else:
-                assert name in known, (page, name)
-                allowed = options(known[name]) | {"--help"}
-        elif words[0].startswith("--xla_"):
-            continue
+    own = {name: options(command) for name, command in group.commands.items()}
+    own[""] = options(group).union(*own.values())  # any of them
+    own["COMMAND"] = set()  # stands for one
+    named = list(in_sentences())
+    assert len(named) > 50
+    for page, name, words in named:
+        assert name in own, (page, words)
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
-        assert given <= allowed, (page, words)
-        seen += 1
-    assert seen > 50
+        assert given <= own[name] | {"--help"}, (page, words)
 
 
 @pytest.fixture(scope="session")

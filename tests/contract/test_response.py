@@ -96,13 +96,9 @@ def test_the_notebooks_sum_of_means_is_right_and_its_components_are_flagged():
     assert not found.unreliable("mean mu[x0]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    [
-        slow("gaussian-diagonal"),
-        slow("gaussian-semiconjugate-shared"),
-        slow("categorical"),
-    ],
+    "name", ["gaussian-diagonal", "gaussian-semiconjugate-shared", "categorical"]
 )
 def test_it_equals_the_inverse_curvature_of_the_bound(name, random):
     """G (-Hessian)^-1 G^T of the bound with the responsibilities profiled out."""

@@ -6,7 +6,6 @@ from numpyro.infer.svi import SVIState
 from numpyro.infer.util import log_density, transform_fn
 
 import vi_bench as vb
-from tests.marks import slow
 from vi_bench.contract import Problem
 from vi_bench.methods.svi import SVI, late_rise, numpyro_density, same_family_posterior
 from vi_bench.mixture import bind
@@ -68,10 +67,8 @@ def test_same_family_at_cavis_answer_has_its_elbo_and_does_not_improve_it(proble
     assert after > fit.elbo[-1] - 0.1
 
 
-@pytest.mark.parametrize(
-    "guide",
-    [slow(guide) for guide in ("mean-field", "full-rank")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", ["mean-field", "full-rank"])
 def test_log_q_is_the_guides_own(guide, problem):
     _, mixture = problem
     method = SVI(guide=guide)

@@ -65,7 +65,8 @@ def test_every_fault_is_found(kind):
     assert "wrong" in report.verdict
 
 
-@pytest.mark.parametrize("kind", slow_but((), zoo.APPROXIMATIONS))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", zoo.APPROXIMATIONS)
 def test_a_coarser_q_is_no_fault_and_its_loss_is_told(kind):
     report = tried(kind)
     assert report.passed, report.verdict

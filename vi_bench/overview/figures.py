@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vi_bench.overview.analysis import Phase, growths, phases, rankings
-from vi_bench.overview.stored import MEASURES, Measure, StoredSweep, averaged, wide
+from vi_bench.overview.stored import MEASURES, Measure, StoredSweep, averaged, few, wide
 from vi_bench.publish.figures import Draw, save_all
 from vi_bench.publish.grids import Number
 from vi_bench.report.style import COLOURS, DASHES
@@ -196,7 +196,7 @@ def scaling(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
 def _logarithmic(axes: Axes, levels: list[Any]) -> None:
     """The axis along a factor, with a tick at every level where they are few."""
     axes.set_xscale("log")
-    if len(levels) < 10:
+    if few(levels):
         axes.set_xticks(levels, [f"{level:g}" for level in levels])
         axes.set_xticks([], minor=True)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vi_bench.overview.analysis import Phase, growths, phases, rankings
-from vi_bench.overview.stored import MEASURES, Measure, StoredSweep, averaged, wide
+from vi_bench.overview.stored import MEASURES, Measure, StoredSweep, averaged, few, wide
 from vi_bench.publish.grids import Number
 from vi_bench.publish.pictures import (
     Picture,
@@ -131,7 +131,7 @@ def _curves(sweep: StoredSweep) -> Iterator[tuple[str, Plot]]:
 
 def _ticked(factor: str, levels: Sequence[float]) -> Plot:
     """An axis of its levels; logarithmic where they span more than that shows."""
-    ticks = {"tickvals": numbers_of(levels)} if len(levels) < 10 else {}
+    ticks = {"tickvals": numbers_of(levels)} if few(levels) else {}
     return axis_of(factor, type="log" if wide(levels) else "-", **ticks)
 
 

@@ -188,6 +188,11 @@ def wide(levels: Sequence[float]) -> bool:
     return min(levels) > 0 and max(levels) > 10 * min(levels)
 
 
+def few(levels: Sequence[float]) -> bool:
+    """Whether an axis has room for a tick at every level."""
+    return len(levels) < 10
+
+
 def averaged(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Means over repetitions with their standard errors, a row for each group.
 
