@@ -4,6 +4,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+
+# before NumPy is loaded: threads of two workers wait for one another's cores
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # of whatever terminal the tests were called from
 
 from jaxtyping import install_import_hook
 
@@ -14,6 +20,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+import vi_bench as vb  # noqa: E402
 from vi_bench.environment import forget_programs  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
@@ -31,17 +38,27 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         shutil.rmtree(COMPILED, ignore_errors=True)
 
 
+def optimised(on: bool) -> None:
+    """From now on programs are compiled as a user's are, or fast."""
+    jax.clear_caches()  # runs of a process share programs, however compiled
+    jax.config.update("jax_disable_most_optimizations", not on)
+
+
+optimised(False)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation(request: pytest.FixtureRequest) -> None:
+def as_a_user_has_it(request: pytest.FixtureRequest) -> Iterator[None]:
     """Programs that run a few times are compiled without most optimisations.
 
     Not those of modules marked `optimised`, nor what runs in a process of its own.
     """
-    name = "jax_disable_most_optimizations"
-    quick = not request.node.get_closest_marker("optimised")
-    if jax.config._read(name) != quick:
-        jax.clear_caches()  # runs of a process share programs, however compiled
-        jax.config.update(name, quick)
+    asked = request.node.get_closest_marker("optimised") is not None
+    if asked:
+        optimised(True)
+    yield
+    if asked:
+        optimised(False)
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +85,19 @@ def separated(random: np.random.Generator) -> np.ndarray:
     """90 x 2 from three clusters ten standard deviations apart."""
     means = np.array([[-10.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     return means[np.arange(90) % 3] + random.normal(size=(90, 2))
+
+
+@pytest.fixture(scope="session")
+def stored_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on an array, by an optimiser and a sampler; to be read only.
+
+    The two are held against each other, and one has a label of its own.
+    """
+    random = np.random.default_rng(20170601)
+    rows = np.concatenate([random.normal(m, 1.0, (20, 3)) for m in (-4.0, 4.0)])
+    methods = {"cavi": {"restarts": 2}, "my_gibbs": {"method": "gibbs", "warmup": 50}}
+    given = {"reference": "my_gibbs", "repeats": 1, "draws": 500}
+    place = tmp_path_factory.mktemp("run") / "first"
+    place.mkdir()
+    vb.run("gaussian", rows, methods, **given).save(place, figures=False)
+    return place

@@ -17,7 +17,7 @@ def check_cavi(
     function: Any,
     *,
     seed: int = 0,
-    limit: float = 60.0,
+    limit: float = 300.0,
     problems: Sequence[Problem] | Sequence[MixtureProblem] | None = None,
     families: Sequence[str] | None = None,
 ) -> None:

@@ -68,8 +68,8 @@ def put(store, index, choice, summary):
 
 
 @pytest.fixture(scope="module")
-def run_summary(folder):
-    return json.loads((folder / "summary.json").read_text())
+def run_summary(stored_run):
+    return json.loads((stored_run / "summary.json").read_text())
 
 
 @pytest.fixture(scope="module")

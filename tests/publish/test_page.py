@@ -20,14 +20,14 @@ ATTACK = "</script><script>window.attacked = 1</script><img src=x onerror='attac
 
 
 @pytest.fixture(scope="module")
-def run(folder):
-    return open_run(folder)
+def run(stored_run):
+    return open_run(stored_run)
 
 
 @pytest.fixture(scope="module")
-def page_file(folder, tmp_path_factory):
+def page_file(stored_run, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "page.html"
-    done = CliRunner().invoke(app, ["report", str(folder), "--out", str(path)])
+    done = CliRunner().invoke(app, ["report", str(stored_run), "--out", str(path)])
     assert done.exit_code == 0, done.output
     assert done.stdout == f"written to {path}\n"
     return path
@@ -190,9 +190,9 @@ def test_light_and_dark(browser, page_file):
         page.close()
 
 
-def test_names_from_outside_are_text(folder, tmp_path, browser):
+def test_names_from_outside_are_text(stored_run, tmp_path, browser):
     """In the summary and in the draws: markup in them is shown, not obeyed."""
-    copy = shutil.copytree(folder, tmp_path / "copy")
+    copy = shutil.copytree(stored_run, tmp_path / "copy")
     path = copy / "summary.json"
     summary = json.loads(path.read_text())
     summary["spec"]["name"] = summary["note"] = summary["data"]["note"] = ATTACK
@@ -216,8 +216,8 @@ def test_names_from_outside_are_text(folder, tmp_path, browser):
     page.close()
 
 
-def test_a_page_replaces_an_earlier_one_and_leaves_the_run_alone(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "copy")
+def test_a_page_replaces_an_earlier_one_and_leaves_the_run_alone(stored_run, tmp_path):
+    copy = shutil.copytree(stored_run, tmp_path / "copy")
     before = {p.name: p.read_bytes() for p in copy.iterdir()}
     for _ in range(2):
         done = CliRunner().invoke(app, ["report", str(copy)])

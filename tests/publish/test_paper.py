@@ -29,13 +29,13 @@ NASTY = r"50% of $x_1$ & {a} #2 ~ ^ \end{document} <|> ±"
 
 
 @pytest.fixture(scope="module")
-def made(folder, tmp_path_factory):
+def made(stored_run, tmp_path_factory):
     """All that can be asked for at once, but the page."""
     place = tmp_path_factory.mktemp("made")
     options = [f"--{name}={place / name}" for name in ("latex", "tables", "figures")]
-    done = CliRunner().invoke(app, ["report", str(folder), *options])
+    done = CliRunner().invoke(app, ["report", str(stored_run), *options])
     assert done.exit_code == 0, done.output
-    assert not (folder / "report.html").exists()
+    assert not (stored_run / "report.html").exists()
     return place
 
 
@@ -57,8 +57,8 @@ def test_the_paper_compiles_without_a_warning(made, tmp_path):
     assert (paper / "main.pdf").stat().st_size > 50_000
 
 
-def test_figures_are_drawn_as_the_same_bytes_again(folder, made, tmp_path):
-    run = open_run(folder)
+def test_figures_are_drawn_as_the_same_bytes_again(stored_run, made, tmp_path):
+    run = open_run(stored_run)
     for path in draw_all(run, tmp_path, KINDS):
         assert path.read_bytes() == (made / "figures" / path.name).read_bytes()
 
@@ -81,12 +81,12 @@ def test_any_text_is_printed_as_it_is(tmp_path):
     assert "Warning" not in compiled(tmp_path)
 
 
-def test_every_entry_that_can_be_cited_is_there(folder):
+def test_every_entry_that_can_be_cited_is_there(stored_run):
     keys = {key for keys in CITED.values() for key in keys}
-    entries = bibliography(sorted(keys | set(cited(open_run(folder).summary))))
+    entries = bibliography(sorted(keys | set(cited(open_run(stored_run).summary))))
     assert entries.count("@") == len(set(re.findall(r"@\w+\{(\w+),", entries)))
     assert {"blei2017", "diebolt1994", "giordano2018"} <= set(
-        cited(open_run(folder).summary)
+        cited(open_run(stored_run).summary)
     )
 
 
@@ -122,8 +122,8 @@ def test_the_best_is_bold_only_beyond_the_errors(values, best):
     assert bold == ([] if best is None else [best])
 
 
-def test_tables_hold_the_numbers_and_their_errors(made, folder):
-    for grid in grids(open_run(folder).summary):
+def test_tables_hold_the_numbers_and_their_errors(made, stored_run):
+    for grid in grids(open_run(stored_run).summary):
         stored = pd.read_parquet(made / "tables" / f"{grid.name}.parquet")
         pd.testing.assert_frame_equal(stored, frame(grid), check_dtype=False)
         text = pd.read_csv(made / "tables" / f"{grid.name}.csv")
@@ -156,9 +156,9 @@ def test_figures_come_in_three_kinds(made):
     assert names == {f"{s}.{kind}" for s in stems for kind in ("png", "pdf", "svg")}
 
 
-def test_numbers_that_were_not_finite_are_left_out_of_figures(folder):
+def test_numbers_that_were_not_finite_are_left_out_of_figures(stored_run):
     """They are null in summary.json: an evidence whose weights have no tail, say."""
-    run = open_run(folder)
+    run = open_run(stored_run)
     found = run.summary["evidence"]
     for estimate in (*found["evidence"].values(), *found["bounds"]["cavi"].values()):
         if estimate is not None:
@@ -169,13 +169,13 @@ def test_numbers_that_were_not_finite_are_left_out_of_figures(folder):
     assert ladder(run) is not None
 
 
-def test_what_is_made_again_replaces_its_own_files_only(made, folder):
+def test_what_is_made_again_replaces_its_own_files_only(made, stored_run):
     other = made / "tables" / "mine.txt"
     other.write_text("kept")
     before = (made / "tables" / "costs.csv").read_bytes()
     (made / "tables" / "costs.csv").write_text("")
     done = CliRunner().invoke(
-        app, ["report", str(folder), "--tables", str(made / "tables")]
+        app, ["report", str(stored_run), "--tables", str(made / "tables")]
     )
     assert done.exit_code == 0, done.output
     assert (made / "tables" / "costs.csv").read_bytes() == before

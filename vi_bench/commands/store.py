@@ -97,12 +97,13 @@ def _value(value: Any) -> Any:
 
 def _print_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     from rich.console import Console
-    from rich.table import Table
+
+    from vi_bench.report.style import Whole
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=10_000)
-    table = Table(*names, box=None, pad_edge=False)
+    table = Whole(*names, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(_plain(value) for value in row))
     console.print(table, markup=False, highlight=False)

@@ -27,7 +27,9 @@ def verify(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the battery's data.")] = 0,
-    limit: Annotated[float, typer.Option(help="Seconds that one fit may take.")] = 60.0,
+    limit: Annotated[
+        float, typer.Option(help="Seconds that one fit may take.")
+    ] = 300.0,
     as_json: AsJson = False,
 ) -> None:
     """Look for faults in a method: exit code 1 if a check fails."""

@@ -32,7 +32,8 @@ def calibration_table(found: Calibration) -> Table:
     asked = found.settings
     drawn = bare_table(
         f"{asked.model['name']}: {asked.sims} data sets of {asked.rows} x "
-        f"{asked.features}, K = {asked.components}, {asked.weights['name']} weights"
+        f"{asked.features}, K = {asked.components}, {asked.weights['name']} weights",
+        keys=2,
     )
     drawn.add_column("method")
     drawn.add_column("quantity")

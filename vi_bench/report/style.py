@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Column, Table
 
 NOTHING = "-"
 """In a cell of which nothing is known."""
@@ -23,12 +28,70 @@ MARKERS = {
 """Rungs of the evidence ladder: colour and marker."""
 
 
-def bare_table(title: str | None = None) -> Table:
-    """A table without columns yet."""
-    return Table(
+PROSE = 30
+"""A column of text that is wider than this many characters is wrapped."""
+
+
+class Whole(Table):
+    """A table of which no number is cut off.
+
+    Where a terminal is too narrow for it, the columns that do not fit follow below,
+    beside the first ones again.
+    """
+
+    keys = 1
+    """So many columns say what a row is."""
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        """The table, or its parts."""
+        for part in self._parts(console, options):
+            yield from Table.__rich_console__(part, console, options)
+
+    def _parts(self, console: Console, options: ConsoleOptions) -> list[Table]:
+        def width(columns: list[Column]) -> int:
+            return Measurement.get(console, options, self._of(columns)).maximum
+
+        if width(self.columns) < options.max_width:
+            return [self]
+        columns = [self._unbroken(column, width([column])) for column in self.columns]
+        keys, others = columns[: self.keys], columns[self.keys :]
+        room = options.max_width - sum(width([column]) for column in keys)
+        parts: list[list[Column]] = []
+        left = 0
+        for column in others:
+            needed = PROSE if not column.no_wrap else width([column])
+            if needed > left or not parts:
+                parts.append([])
+                left = room
+            parts[-1].append(column)
+            left -= needed
+        tables = [self._of([*keys, *part]) for part in parts] or [self]
+        for table in tables[1:]:
+            table.title = None
+        return tables
+
+    @staticmethod
+    def _unbroken(column: Column, width: int) -> Column:
+        prose = column.justify == "left" and width > PROSE
+        return replace(column, no_wrap=not prose)
+
+    def _of(self, columns: list[Column]) -> Table:
+        """The same with some of its columns."""
+        part = copy(self)
+        part.columns = [replace(column, _index=i) for i, column in enumerate(columns)]
+        return part
+
+
+def bare_table(title: str | None = None, keys: int = 1) -> Whole:
+    """A table without columns yet, the first `keys` of which say what a row is."""
+    table = Whole(
         title=title,
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
+    table.keys = keys
+    return table

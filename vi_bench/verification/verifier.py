@@ -128,7 +128,7 @@ def verify(
     method: Any,
     *,
     seed: int = 0,
-    limit: float = 60.0,
+    limit: float = 300.0,
     problems: Sequence[Problem] | Sequence[MixtureProblem] | None = None,
     families: Sequence[str] | None = None,
 ) -> Report:
