@@ -55,27 +55,25 @@ class Whole(Table):
 
         if width(self.columns) < options.max_width:
             return [self]
-        columns = [self._unbroken(column, width([column])) for column in self.columns]
-        keys, others = columns[: self.keys], columns[self.keys :]
-        room = options.max_width - sum(width([column]) for column in keys)
-        parts: list[list[Column]] = []
-        left = 0
-        for column in others:
-            needed = PROSE if not column.no_wrap else width([column])
-            if needed > left or not parts:
+        columns = [
+            replace(c, no_wrap=c.justify != "left" or width([c]) <= PROSE)
+            for c in self.columns
+        ]
+        needed = [width([c]) if c.no_wrap else PROSE for c in columns]
+        keys = columns[: self.keys]
+        room = options.max_width - sum(needed[: self.keys])
+        parts: list[list[Column]] = [[]]
+        left = room
+        for column, own in zip(columns[self.keys :], needed[self.keys :], strict=True):
+            if own > left and parts[-1]:
                 parts.append([])
                 left = room
             parts[-1].append(column)
-            left -= needed
-        tables = [self._of([*keys, *part]) for part in parts] or [self]
+            left -= own
+        tables = [self._of([*keys, *part]) for part in parts]
         for table in tables[1:]:
             table.title = None
         return tables
-
-    @staticmethod
-    def _unbroken(column: Column, width: int) -> Column:
-        prose = column.justify == "left" and width > PROSE
-        return replace(column, no_wrap=not prose)
 
     def _of(self, columns: list[Column]) -> Table:
         """The same with some of its columns."""
