@@ -39,16 +39,17 @@ CASES = {
 def fitted(method: CAVI, mixture: Any) -> Any:
     """A function that fits all restarts and returns their bounds and sweeps."""
     start, fit, _ = method.stages((1, 1))
-    lanes = jax.jit(start.run)(jax.random.key(0), mixture, None)
+    key = jax.random.key(0)
+    lanes = jax.jit(start.run)(key, mixture, None)
     program = jax.jit(fit.run)
 
     def run() -> Any:
         state = lanes
         for _ in range(fit.calls):
-            state = jax.block_until_ready(program(None, mixture, state))
+            state = jax.block_until_ready(program(key, mixture, state))
             if fit.done is not None and fit.done(state):
                 break
-        return state
+        return state.lanes
 
     return run
 

@@ -133,9 +133,10 @@ def stochastic(case: Case, rounds: int) -> dict[str, Any]:
     import vi_bench as vb
     from vi_bench.iterate import begin
     from vi_bench.methods import _stochastic
-    from vi_bench.methods.cavi import STEPS, WARM_UP, start_point
+    from vi_bench.methods.cavi import STEPS, WARM_UP
     from vi_bench.mixture import bind
     from vi_bench.models.gaussian import Gaussian
+    from vi_bench.starts import start_point
 
     x, K, most = vb.load(case["data"]).values, case["K"], case["most"]
     mixture = bind(Gaussian().complete(x, K), x, K, jnp.float64)
@@ -143,7 +144,7 @@ def stochastic(case: Case, rounds: int) -> dict[str, Any]:
 
     @jax.jit
     def usual(mixture: Any, key: Any) -> Any:
-        return start_point(jnp.zeros((), bool), key, mixture)
+        return start_point(jnp.zeros((), jnp.int32), key, mixture)
 
     @jax.jit
     def place(mixture: Any, key: Any) -> Any:

@@ -188,7 +188,7 @@ def standings(out: Path, sweep: str) -> str:
     for method in order:
         own = ended.loc[method]
         compared = own["is reference"] < own["cells"]
-        counts = [f"{own[word]}" if compared else "" for word in WORDS]
+        counts = [f"{own.get(word, 0)}" if compared else "" for word in WORDS]
         left_out = f"{own['skipped'] + own['failed']}"
         rank = of(ranks.loc[method], "rank") if method in ranks.index else ""
         took = f"{seconds[method]:.3g}" if seconds[method] > 0 else ""

@@ -4,9 +4,15 @@
 
 Each problem is a data set from the prior predictive of a small mixture, whose posterior
 is drawn from exactly, by enumeration. Two independent sets of draws of one posterior
-are compared: `differs` is a false alarm, `reference unreliable` a reference called
-unfit that is not. Then one of them is moved by 0.3 posterior sds, or its sds are
-multiplied by 0.7: anything but `differs` is a miss.
+are compared, each of as many draws as `draws = "auto"` makes: `differs` is a false
+alarm, `reference unreliable` a reference called unfit that is not. Then one of them is
+moved by 0.3 posterior sds, or its sds are multiplied by 0.7: anything but `differs` is
+a miss.
+
+At the margin, the mean of one quantity a tenth of an sd off or its sd a tenth too
+small, either word is wrong. There draws are made in two ways: by precision, as `draws =
+"auto"` does, and by following the advice, which is to add the draws that an
+`inconclusive` verdict asks for and to look again.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -27,8 +33,10 @@ import numpy as np
 from scipy.stats import beta
 
 from benchmarks.measure import write
-from vi_bench.comparison import Sample, compare
+from vi_bench.comparison import Margin, Sample, compare
+from vi_bench.comparison.comparison import measure
 from vi_bench.comparison.quantities import WEIGHT, flatten
+from vi_bench.comparison.verdict import Word
 from vi_bench.conjugate import Conjugate
 from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.mixture import Mixture, bind
@@ -43,6 +51,12 @@ FAMILIES: dict[str, Conjugate] = {
     "gaussian-diagonal": GaussianDiagonal(mean=0.0, kappa=0.2, shape=3.0, rate=2.0),
     "poisson": Poisson(shape=2.0, rate=0.4),
 }
+ROUNDS, MOST = 4, 100
+"""How often draws are added, and batches of them at most, as in a run."""
+
+LOOKS = 4
+"""Verdicts on one pair of samples, draws being added in between."""
+
 WEIGHTS = {"uniform": Uniform(), "dirichlet": Dirichlet(1.0)}
 
 
@@ -54,7 +68,7 @@ def simulate(mixture: Mixture, key: jax.Array) -> jax.Array:
 
 @jax.jit
 def draw(mixture: Mixture, key: jax.Array) -> dict[str, jax.Array]:
-    """Two independent sets of exact draws, and their log joints."""
+    """A batch of two independent sets of exact draws, and their log joints."""
     posterior = enumerate_subsets(mixture)
     pairs = [posterior.draw(k, SHAPE) for k in jax.random.split(key)]
     flat = [jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), p) for p in pairs]
@@ -63,7 +77,7 @@ def draw(mixture: Mixture, key: jax.Array) -> dict[str, jax.Array]:
 
 
 def problem(index: int, key: jax.Array) -> tuple[str, list[Sample]]:
-    """A random problem, and two samples of its posterior."""
+    """A random problem, and two samples of its posterior, large enough."""
     names = [(f, K, w) for f in FAMILIES for K in (1, 2, 3) for w in WEIGHTS]
     name, K, prior = names[index % len(names)]
     family, weights = FAMILIES[name], WEIGHTS[prior]
@@ -71,11 +85,27 @@ def problem(index: int, key: jax.Array) -> tuple[str, list[Sample]]:
     empty = bind(family, np.zeros((ROWS, 1)), K, jnp.float64, weights)
     x = np.asarray(simulate(empty, of_data))
     mixture = bind(family, x, K, jnp.float64, weights)
-    found = draw(mixture, of_draws)
-    return f"{name} K={K} {prior}", [
-        sample(mixture, theta, np.asarray(log_joint))
-        for theta, log_joint in zip(found["draws"], found["log_joint"], strict=True)
-    ]
+    batches: list[dict[str, Any]] = []
+    wanted = 1
+    for _ in range(ROUNDS):
+        while len(batches) < wanted:
+            use = jax.random.fold_in(of_draws, len(batches))
+            batches.append(jax.tree.map(np.asarray, draw(mixture, use)))
+        pair = [joined(mixture, batches, side) for side in (0, 1)]
+        known = measure({"a": pair[0], "b": pair[1]}, "b")
+        effort = max(known.effort(label, Margin()) for label in "ab")
+        if effort <= 1:
+            break
+        wanted = min(int(np.ceil(effort * len(batches))), MOST)
+    return f"{name} K={K} {prior}", pair
+
+
+def joined(mixture: Mixture, batches: list[dict[str, Any]], side: int) -> Sample:
+    """One side of all batches, as the comparison takes it."""
+    parts = [b["draws"][side] for b in batches]
+    theta = jax.tree.map(lambda *v: np.concatenate(v, axis=1), *parts)
+    log_joint = np.concatenate([b["log_joint"][side] for b in batches], axis=1)
+    return sample(mixture, theta, log_joint)
 
 
 def sample(
@@ -115,8 +145,49 @@ CHANGES: dict[str, Callable[[Sample], Sample]] = {
     "one with its sds times 0.7": lambda given: scaled(given, 0.7),
 }
 
-SQUARE = "sd of mean square"
-"""Part of a reason: the quantity that ten rows leave open."""
+AT_THE_MARGIN: dict[str, tuple[float, float]] = {
+    "mean off by the margin": (0.1, 1.0),
+    "sd off by the margin": (0.0, 0.9),
+}
+"""Shift in sds, and factor of the sd."""
+
+
+def at_the_margin(
+    random: np.random.Generator, shift: float, scale: float, by_precision: bool
+) -> str:
+    """The last word on two samples of normals that are exactly at the margin."""
+    a, b, more = np.empty((4, 0, 1)), np.empty((4, 0, 1)), 1000
+    for _ in range(LOOKS):
+        grown = random.normal(size=(2, 4, more, 1))
+        a = np.hstack([a, shift + scale * grown[0]])
+        b = np.hstack([b, grown[1]])
+        samples = {"a": Sample({"m": a}), "b": Sample({"m": b})}
+        if by_precision:
+            known = measure(samples, "b")
+            effort = max(known.effort(label, Margin()) for label in "ab")
+            if effort > 1:
+                more = int(np.ceil((effort - 1) * a.shape[1]))
+                continue
+        verdict = compare(samples, "b").verdicts["a"]
+        if by_precision or verdict.more_draws is None:
+            return verdict.word
+        more = -(-verdict.more_draws // 4)
+    return compare(samples, "b").verdicts["a"].word
+
+
+def count_at_the_margin(replications: int, seed: int) -> dict[str, dict[str, int]]:
+    """Words by case and by how draws were decided."""
+    random = np.random.default_rng(seed)
+    return {
+        f"{case}, draws by {'precision' if precise else 'the advice'}": dict(
+            Counter(
+                at_the_margin(random, shift, scale, precise)
+                for _ in range(replications)
+            )
+        )
+        for case, (shift, scale) in AT_THE_MARGIN.items()
+        for precise in (True, False)
+    }
 
 
 def interval(count: int, of: int) -> tuple[float, float]:
@@ -138,7 +209,6 @@ def count(problems: int, power: int, seed: int) -> dict[str, Any]:
     key = jax.random.key(seed)
     same: Counter[str] = Counter()
     changed = {what: Counter[str]() for what in CHANGES}
-    open_in: Counter[str] = Counter()
     for index in range(max(problems, power)):
         name, (a, b) = problem(index, key)
         if index < problems:
@@ -146,8 +216,6 @@ def count(problems: int, power: int, seed: int) -> dict[str, Any]:
             same[verdict.word] += 1
             if verdict.word != "agrees":
                 print(f"{index} {name}: {verdict.word}: {verdict.reason}")
-            if verdict.word == "inconclusive":
-                open_in["mean square" if SQUARE in verdict.reason else "other"] += 1
         if index < power:
             plain = replace(b, log_joint=None)
             for what, change in CHANGES.items():
@@ -160,7 +228,6 @@ def count(problems: int, power: int, seed: int) -> dict[str, Any]:
         "power": power,
         "seed": seed,
         "same": dict(same),
-        "inconclusive_in": dict(open_in),
         "changed": {what: dict(words) for what, words in changed.items()},
     }
 
@@ -170,18 +237,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--problems", type=int, default=500)
     parser.add_argument("--power", type=int, default=200)
+    parser.add_argument("--margin", type=int, default=2000, help="replications there")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the counts")
     given = parser.parse_args()
     found = count(given.problems, given.power, given.seed)
-    print(f"\n{SHAPE[0]} x {SHAPE[1]} draws a side")
+    found["margin"] = count_at_the_margin(given.margin, given.seed)
+    print()
     same = Counter(found["same"])
     wrong = rate(same["differs"], given.problems)
     print(f"the same posterior, called differs: {wrong}")
-    for word in ("agrees", "inconclusive", "reference unreliable"):
+    for word in get_args(Word):
         print(f"    called {word}: {rate(same[word], given.problems)}")
     for what, words in found["changed"].items():
         print(f"{what}, called differs: {rate(words.get('differs', 0), given.power)}")
+    for case, words in found["margin"].items():
+        for word in ("agrees", "differs"):
+            called = rate(words.get(word, 0), given.margin)
+            print(f"{case}, called {word}: {called}")
     write(found, given.out, "verdicts")
 
 

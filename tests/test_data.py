@@ -66,6 +66,16 @@ def test_iris_is_fishers_and_not_ucis():
     np.testing.assert_array_equal(rows[37], [4.9, 3.6, 1.4, 0.1])
 
 
+def test_corners_are_four_groups_of_four_around_a_square():
+    table = load("corners")
+    assert table.features == ("x", "y")
+    assert "made for this package" in table.source
+    sides = np.sign(table.values)
+    np.testing.assert_array_equal(sides, np.repeat(sides[::4], 4, axis=0))
+    assert len(np.unique(sides, axis=0)) == 4
+    np.testing.assert_allclose(table.values, 2.5 * sides, atol=0.25)
+
+
 def test_standardised():
     table = load("faithful", standardise=True)
     np.testing.assert_allclose(table.values.mean(axis=0), 0, atol=1e-12)

@@ -1,9 +1,12 @@
 """What the built-in experiments are there to show."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import vi_bench as vb
+from tests.modes import corners
 from vi_bench.methods.cavi import occupied
 
 
@@ -33,3 +36,15 @@ def test_galaxies_come_in_three_groups():
     found = result.summary["methods"]["cavi"]["restarts"]["optima"]
     assert len(found) == 2, "restarts in a worse optimum are shown"
     assert [o["occupied"] for o in found] == [3, 2]
+
+
+def test_the_corners_have_two_modes_of_known_probability():
+    """Left and right, or top and bottom: 60.05 and 39.95 %, as the pages say."""
+    spec = vb.read("corners", {})
+    design = corners()
+    settings = {"model": spec.model, "components": spec.components}
+    assert settings == design.settings
+    assert round(design.mass, 4) == 0.6005
+    page = Path(__file__).parent.parent.joinpath("docs/spec.md").read_text()
+    assert f"{design.mass:.4f} that the two means" in page
+    assert f"{1 - design.mass:.4f} that they are not" in page

@@ -841,7 +841,7 @@ def nothing_runs(monkeypatch):
     def run(*_, **__):
         pytest.fail("it was not refused")
 
-    monkeypatch.setattr(runner, "attempt", run)
+    monkeypatch.setattr(runner, "infer", run)
     monkeypatch.setattr(study, "study", run)
     monkeypatch.setattr(answer, "call", run)
     monkeypatch.setattr(plain, "call", run)

@@ -64,7 +64,7 @@ def test_linear_response_takes_back_what_the_readme_says():
     dispersion, method = {}, ""
     for line in page("results/published/study/calibrate.txt").splitlines():
         method = line[:10].strip() or method
-        if "mean mu[x0]" in line or "mean square mu[x0]" in line:
+        if "mean mu[x0]" in line or "log rms mu[x0]" in line:
             found = re.search(r" (\d\.\d\d)±", line)
             dispersion.setdefault(method, []).append(float(found[1]) - 1)
     for before, after in zip(dispersion["cavi"], dispersion["cavi+lr"], strict=True):

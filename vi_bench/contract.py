@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import (
@@ -202,6 +202,10 @@ Kind = Literal["variational", "mcmc", "particles", "exact"]
 """Where a method's draws come from: a fitted q, a Markov chain, a population of
 weighted particles, or the posterior itself."""
 
+Again = Literal["", "same", "onward"]
+"""How further draws are made from a stage on: not at all; by another run on the same
+input with another key, independent of the first; or by going on from its own output."""
+
 Status = Literal[
     "converged", "budget spent", "not finite", "suspect", "failed", "skipped", "sampled"
 ]
@@ -233,6 +237,7 @@ class Draws(NamedTuple):
             the method gives them; an error of 0 means exact.
         factors: q as the mixture's own `Factors`, of methods that end at a fixed point
             of coordinate ascent; linear response starts from it.
+        optima: the same of every restart (restart, ...), of methods that have several.
     """
 
     parameters: Parameters
@@ -241,6 +246,7 @@ class Draws(NamedTuple):
     variational: dict[str, Array]
     report: dict[str, Array]
     factors: Any = None
+    optima: Any = None
 
 
 @dataclass(frozen=True)
@@ -252,7 +258,9 @@ class Stage:
     in and carry out, until `done` says so: that is how progress is shown, and how an
     interrupt is obeyed, without a callback inside the program. `part_of_inference` is
     False for evaluations made only for the report: their time is not the method's.
-    `keep` tells what of a carry a checkpoint holds: names and arrays.
+    `keep` tells what of a carry a checkpoint holds: names and arrays. `again` says how
+    as many further draws are made from this stage on, by the same compiled programs; it
+    is set at one stage of a method.
     """
 
     name: str
@@ -261,6 +269,7 @@ class Stage:
     done: Callable[[Any], bool] | None = None
     part_of_inference: bool = True
     keep: Callable[[Any], Mapping[str, Array]] | None = None
+    again: Again = ""
 
 
 remembered = lru_cache(maxsize=32)
@@ -286,6 +295,17 @@ class Problem:
     mixture: Mixture
     chains: int
     draws: int
+
+
+@runtime_checkable
+class Combines(Protocol):
+    """A method whose report changes when further draws are made.
+
+    Of other methods the report of the first batch of draws stands for all.
+    """
+
+    def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """One report from those of all batches, in order; host arrays."""
 
 
 @runtime_checkable

@@ -259,6 +259,13 @@ BUILT_IN: dict[str, BuiltIn] = {
         "K=5, N=1000; assignments and noise were drawn from one key, so they are not "
         "independent of each other",
     ),
+    "corners": BuiltIn(
+        "corners.csv",
+        ("x", "y"),
+        "made for this package; licence as the package's",
+        "four points near each of (+-2.5, +-2.5); splitting left/right or top/bottom "
+        "explains them about equally well",
+    ),
     "faithful": BuiltIn(
         "faithful.csv",
         ("eruptions", "waiting"),

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 
 from vi_bench.blocks import everywhere, pick
 from vi_bench.contract import Draws, Parameters
-from vi_bench.iterate import begin, resolvable
 from vi_bench.mixture import Mixture
 from vi_bench.symmetry import log_symmetric, symmetric
 from vi_bench.table import spaced
@@ -132,23 +131,6 @@ def _evaluated(
     if (mesh := mixture.blocks.mesh) is not None:
         found = jax.lax.with_sharding_constraint(found, everywhere(mesh))
     return found
-
-
-def bound_from(mixture: Mixture, theta: Parameters, most: int = 2000) -> float:
-    """The ELBO of the optimum that coordinate ascent reaches from one theta.
-
-    It stands for the evidence of the mode that theta sits in: the optima of one
-    posterior are alike in what mean field hides.
-    """
-    return float(_climbed(mixture, theta, most))
-
-
-@partial(jax.jit, static_argnames="most")
-def _climbed(mixture: Mixture, theta: Parameters, most: int) -> Array:
-    q = mixture.from_coefficients(mixture.natural(theta))
-    start = begin(q, mixture.view(q), most)
-    tolerance = resolvable(1e-8, mixture.log_base.dtype)
-    return mixture.climber()(start, most, tolerance).bound
 
 
 def best_draw(

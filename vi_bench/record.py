@@ -167,6 +167,7 @@ def summary(result: Result) -> dict[str, Any]:
             "evidence": evidence(found),
             "comparisons": comparisons(found),
             "joint": joint(found),
+            "optima": dataclasses.asdict(found.coverage) if found else None,
             "verdicts": {
                 label: dataclasses.asdict(verdict)
                 for label, verdict in (found.verdicts if found else {}).items()
@@ -199,8 +200,10 @@ def _method(result: Result, label: str, run: MethodRun) -> dict[str, Any]:
         "marginal_bound_se": marginal_se,
         "log_evidence": report.get("log_evidence"),
         "log_evidence_se": report.get("log_evidence_se"),
+        "log_evidence_df": report.get("log_evidence_df"),
         "time": run.time(),
         "memory_bytes": run.memory_bytes(),
+        "draws": run.shape(),
         "ess_per_s": ess_per_second(result, label),
     }
     if run.draws is not None and "n_steps" in run.draws.sample_stats:
@@ -376,4 +379,12 @@ def _row(d: Distance) -> dict[str, float]:
         "w1": d.w1.value,
         "w1_se": d.w1.se,
         "w1_floor": d.w1_floor,
-    }
+    } | (
+        {
+            f"{name}_difference{end}": number
+            for name, tail in zip(("q05", "q95"), d.tails, strict=True)
+            for end, number in (("", tail.value), ("_se", tail.se))
+        }
+        if d.tails is not None
+        else {}
+    )

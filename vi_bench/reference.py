@@ -1,4 +1,4 @@
-"""What the other methods are held against."""
+"""What the other methods are compared with."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 from vi_bench import catalogue
 from vi_bench.comparison import Comparison, Margin, Sample, compare
 from vi_bench.comparison.comparison import ModeEvidence
+from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.reference import compare_checked
 from vi_bench.contract import GibbsStep
 from vi_bench.methods.exact import seconds
 from vi_bench.mixture import Mixture
+from vi_bench.result import MethodRun
 
 PATIENCE = 60.0
 """Seconds that exact summation may take to be chosen as the reference."""
@@ -38,6 +40,29 @@ def choose(mixture: Mixture, methods: dict[str, Any]) -> Reference:
     return Reference(_labelled("nuts", methods), _labelled(check, methods))
 
 
+def stand_in(mixture: Mixture, runs: dict[str, MethodRun]) -> str:
+    """The sampler that moves between modes where NUTS and Gibbs sampling do not.
+
+    `tempered`; of families without a Gibbs step `smc`. It is added to the runs where it
+    is not among them.
+    """
+    name = "tempered" if isinstance(mixture.family, GibbsStep) else "smc"
+    kind = catalogue.method(name)
+    for label, run in runs.items():
+        if type(run.method) is kind:
+            return label
+    runs[name] = MethodRun(kind())
+    return name
+
+
+def hopeless(found: Comparison) -> bool:
+    """Whether the reference is unfit in a way that more draws do not mend."""
+    label = found.reference
+    if not any(v.word == "reference unreliable" for v in found.verdicts.values()):
+        return False
+    return len(found.modes[label]) > 1 or label in found.coverage.missed
+
+
 def _labelled(name: str, methods: dict[str, Any]) -> str:
     """The label of a method of this name, which is added where there is none."""
     kind = catalogue.method(name)
@@ -53,6 +78,7 @@ def hold_against(
     reference: Reference,
     margin: Margin,
     mode_evidence: ModeEvidence,
+    coverage: Coverage,
 ) -> Comparison | None:
     """The comparison with the reference; None where that has no draws."""
     label, check = reference.label, reference.check
@@ -61,5 +87,5 @@ def hold_against(
     if label is None or label not in samples:
         return None
     if check is None:
-        return compare(samples, label, margin, mode_evidence)
-    return compare_checked(samples, label, check, margin, mode_evidence)
+        return compare(samples, label, margin, mode_evidence, coverage)
+    return compare_checked(samples, label, check, margin, mode_evidence, coverage)

@@ -25,9 +25,9 @@ from vi_bench.comparison.measures import Estimate
 from vi_bench.comparison.verdict import ESS, R_HAT
 from vi_bench.errors import InputError
 from vi_bench.external import read_draws
-from vi_bench.methods.cavi import SAME_OPTIMUM
 from vi_bench.record import read_summary
 from vi_bench.spec import make
+from vi_bench.starts import SAME_OPTIMUM
 from vi_bench.table import Table
 
 ALARM = 1e-3

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from xarray import DataTree
 
+    from vi_bench.inference import Resumption
+
 
 NOT_STARTED = Outcome("skipped", "not started")
 
@@ -41,6 +43,7 @@ class MethodRun:
         evaluation: what the mixture tells of each draw, log p(X, theta) first.
         response: linear response, of methods that end at a fixed point of CAVI.
         error: the traceback of a failure.
+        resumption: how it makes further draws; None until it finished.
     """
 
     method: Method
@@ -52,12 +55,20 @@ class MethodRun:
     evaluation: Evaluation | None = None
     response: LinearResponse | None = None
     error: str = ""
+    resumption: Resumption | None = None
 
     @property
     def usable(self) -> bool:
         """Whether there are finite draws to compare."""
         useless = self.outcome.status in ("not finite", "failed")
         return self.draws is not None and not useless
+
+    def shape(self) -> tuple[int, int] | None:
+        """Chains, or runs, and draws of each; None where there are no draws."""
+        if not self.posterior:
+            return None
+        chains, draws = next(iter(self.posterior.values())).shape[:2]
+        return chains, draws
 
     @property
     def log_joint(self) -> np.ndarray | None:
@@ -92,7 +103,7 @@ class MethodRun:
 
     def steady(self) -> dict[str, float] | None:
         """Seconds of the steady runs, stages of the inference itself added up."""
-        timed = [s.runs_s for s in self.stages.values() if s.part_of_inference]
+        timed = [s.steady() for s in self.stages.values() if s.part_of_inference]
         return spread(*timed) if timed and all(timed) else None
 
     def time(self) -> dict[str, Any]:

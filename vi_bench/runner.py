@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,32 +14,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vi_bench import checkpoint as kept
 from vi_bench.cluster import PeerLost, lost
 from vi_bench.comparison import Comparison, Margin, Sample
+from vi_bench.comparison.comparison import measure
+from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.modes import Mode
 from vi_bench.comparison.quantities import WEIGHT, flatten
-from vi_bench.contract import Draws, Outcome, Problem
+from vi_bench.contract import Outcome, Problem
 from vi_bench.data import load
-from vi_bench.environment import (
-    computing,
-    describe,
-    find_device,
-    find_mesh,
-    forget_programs,
-)
+from vi_bench.environment import computing, describe, find_device, find_mesh
 from vi_bench.errors import InputError, NotApplicable, one_line
-from vi_bench.evaluate import WORK, best_draw, bound_from, evaluate
-from vi_bench.mixture import Mixture, bind, centre_at
+from vi_bench.evaluate import WORK, best_draw
+from vi_bench.inference import Place, infer, prolong
+from vi_bench.mixture import bind, centre_at
+from vi_bench.optima import climbs, coverage
 from vi_bench.progress import Watcher
-from vi_bench.reference import Reference, choose, hold_against
-from vi_bench.response import linear_response
+from vi_bench.reference import Reference, choose, hold_against, hopeless, stand_in
 from vi_bench.result import MethodRun, Result
 from vi_bench.spec import AUTO, Spec
 from vi_bench.streams import stream
 from vi_bench.table import Table
-from vi_bench.timing import run_stage
-from vi_bench.weights import STICK
+
+POOR = 10.0
+"""Nats that a bound may lie below the best one of its kind in a run."""
+
+ROUNDS = 3
+"""How often draws are added: the errors that say how many are themselves estimates."""
 
 
 def check(spec: Spec, family: Any, table: Table) -> None:
@@ -87,7 +87,6 @@ def execute(
     weights = spec.mixing()
     mesh = find_mesh(spec.device, spec.devices)
     device = find_device(spec.device)
-    interrupted = False
     with computing(device, spec.precision):
         dtype = jnp.float64 if spec.precision == 64 else jnp.float32
         centre = centre_at(family, data.mean)
@@ -101,46 +100,26 @@ def execute(
             centre=centre,
             stream=spec.stream,
         )
-        coordinates = family.coordinates(data.features)
         reference = Reference(spec.held_against)
         if spec.reference == AUTO:
             reference = choose(mixture, methods)
+        place = Place(
+            Problem(mixture, spec.chains, spec.batch),
+            centre,
+            family.coordinates(data.features),
+            held_out - centre,
+            jax.random.key(spec.seed),
+            spec.repeats,
+            watcher,
+            checkpoint,
+        )
         runs = {label: MethodRun(method) for label, method in methods.items()}
-        problem = Problem(mixture, spec.chains, spec.draws)
-        key = jax.random.key(spec.seed)
-        for label, run in runs.items():
-            try:
-                own = stream(key, label)
-                attempt(label, run, problem, own, spec.repeats, watcher, checkpoint)
-                finish(run, mixture, centre, coordinates, held_out - centre)
-            except KeyboardInterrupt:
-                run.outcome = Outcome("skipped", "interrupted")
-                run.draws = None
-                interrupted = True
-            except NotApplicable as reason:
-                run.outcome = Outcome("skipped", str(reason))
-            except InputError:
-                raise
-            except Exception as error:
-                if lost(error):
-                    raise PeerLost(str(error)) from error
-                run.outcome = Outcome("failed", one_line(error))
-                run.draws, run.error = None, traceback.format_exc()
-            watcher.end(label, run.outcome.status)
-            if interrupted:
-                break
+        table_of = Inquiry(spec, place, runs, reference)
+        table_of.run_all()
+        found = table_of.compare()
+        for run in runs.values():
+            run.resumption = None  # programs and batches are not part of a result
         environment = describe(device, spec.precision)
-        samples = {
-            label: sample_of(run, family, coordinates)
-            for label, run in runs.items()
-            if run.usable
-        }
-        ask = partial(mode_bounds, mixture, runs, centre)
-        margin = Margin(spec.margin, spec.sd_margin)
-        found = hold_against(samples, reference, margin, ask)
-        if found is not None:
-            align(runs, found)
-            found = dataclasses.replace(found, note=noted(found.note, samples))
     return Result(
         spec,
         family,
@@ -150,115 +129,249 @@ def execute(
         found,
         environment,
         spec.plugins(),
-        interrupted,
+        table_of.interrupted,
     )
 
 
-def attempt(
-    label: str,
-    run: MethodRun,
-    problem: Problem,
-    key: jax.Array,
-    repeats: int | None,
-    watcher: Watcher,
-    checkpoint: Path | None = None,
-) -> None:
-    """Prepare a method and run its stages, timed."""
-    forget_programs()  # of earlier runs, where there are very many
-    keep = None
-    if checkpoint is not None and jax.process_index() == 0:
-        keep = partial(write_checkpoint, checkpoint, label)
-    begun = time.perf_counter()
-    stages = run.method.prepare(problem, stream(key, "prepare"))
-    run.setup_s = time.perf_counter() - begun
-    carry: Any = None
-    for index, stage in enumerate(stages):
-        watcher.stage(label, stage.name, index, len(stages))
-        carry, run.stages[stage.name] = run_stage(
-            stage,
-            stream(key, stage.name),
-            problem.mixture,
-            carry,
-            repeats,
-            watcher.tick,
-            keep,
+@dataclass
+class Inquiry:
+    """The methods of a run, and how they come to be compared.
+
+    Attributes:
+        spec: what to run.
+        place: what the methods share.
+        runs: label -> what each gave; a stand-in for the reference is added.
+        reference: what the others are compared with.
+        interrupted: whether Ctrl-C ended it; what was finished is kept.
+    """
+
+    spec: Spec
+    place: Place
+    runs: dict[str, MethodRun]
+    reference: Reference
+    interrupted: bool = False
+
+    def run_all(self) -> None:
+        """Run every method, until an interrupt."""
+        for label in list(self.runs):
+            self._run(label)
+            if self.interrupted:
+                return
+
+    def _run(self, label: str) -> None:
+        """Run one method; whatever ends it, the others go on."""
+        run = self.runs[label]
+        try:
+            infer(self.place, label, run)
+        except KeyboardInterrupt:
+            run.outcome = Outcome("skipped", "interrupted")
+            run.draws = None
+            self.interrupted = True
+        except NotApplicable as reason:
+            run.outcome = Outcome("skipped", str(reason))
+        except InputError:
+            raise
+        except Exception as error:
+            if lost(error):
+                raise PeerLost(str(error)) from error
+            run.outcome = Outcome("failed", one_line(error))
+            run.draws, run.error = None, traceback.format_exc()
+        self.place.watcher.end(label, run.outcome.status)
+
+    def compare(self) -> Comparison | None:
+        """Compare with a reference that is fit, draws extended where that was asked.
+
+        A reference whose chains sit in several modes, or never visit one, is not mended
+        by more draws: where the reference is to be chosen another sampler stands in.
+        """
+        note_poor_optima(self.runs)
+        seen = self._coverage()
+        found = self._held(seen)
+        if found is None or self.interrupted:
+            return self._aligned(found)
+        if hopeless(found):
+            found = self._with_stand_in(found, seen)
+        if self.spec.draws == AUTO and not hopeless(found):
+            self._prolong(found.reference, torn(found))
+            found = self._held(seen) or found
+            if any(v.word == "reference unreliable" for v in found.verdicts.values()):
+                found = self._with_stand_in(found, seen)
+        return self._aligned(found)
+
+    def _with_stand_in(self, found: Comparison, seen: Coverage) -> Comparison:
+        """The comparison with a tempered sampler, if that is fit and was asked for."""
+        if self.spec.reference != AUTO or self.interrupted:
+            return found
+        label = stand_in(self.place.problem.mixture, self.runs)
+        if not self.runs[label].usable:
+            self._run(label)
+        seen = self._coverage()
+        if self.spec.draws == AUTO and self.runs[label].usable:
+            self._prolong(label, torn(found))
+        before, self.reference = self.reference, Reference(label)
+        other = self._held(seen)
+        why = next(iter(found.verdicts.values())).reason
+        if other is None or any(
+            v.word == "reference unreliable" for v in other.verdicts.values()
+        ):
+            self.reference = before
+            again = self._held(seen) or found
+            reasons = [v.reason for v in (other.verdicts if other else {}).values()]
+            said = reasons[0] if reasons else self.runs[label].outcome.sentence
+            return noted(again, f"{label} cannot stand in as the reference: {said}")
+        said = f"{found.reference} failed the reference diagnostics ({why})"
+        return noted(other, f"{said}; {label} is used instead")
+
+    def _prolong(self, reference: str, stopped: set[str]) -> None:
+        """More draws of every method until its Monte-Carlo errors are small enough.
+
+        Args:
+            reference: whose sds are the unit.
+            stopped: labels that more draws would not help.
+        """
+        margin = Margin(self.spec.margin, self.spec.sd_margin)
+        for _ in range(ROUNDS):
+            samples = self._samples()
+            if reference not in samples:
+                return
+            known = measure(samples, reference)
+            wanted = {label: known.effort(label, margin) for label in samples}
+            wanted = {k: v for k, v in wanted.items() if v > 1 and k not in stopped}
+            if not wanted:
+                return
+            for label, effort in wanted.items():
+                if self._add(label, effort):
+                    stopped.add(label)
+                if self.interrupted:
+                    return
+
+    def _add(self, label: str, effort: float) -> bool:
+        """Draws of one method grow by a factor; whether its budget ended that."""
+        run = self.runs[label]
+        assert run.resumption is not None
+        wanted = int(np.ceil(len(run.resumption.batches) * effort))
+        try:
+            prolong(self.place, label, run, wanted)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        except Exception as error:
+            if lost(error):
+                raise PeerLost(str(error)) from error
+            run.error = traceback.format_exc()
+        return len(run.resumption.batches) < wanted
+
+    def _samples(self) -> dict[str, Sample]:
+        return {
+            label: sample_of(run, self.place)
+            for label, run in self.runs.items()
+            if run.usable
+        }
+
+    def _coverage(self) -> Coverage:
+        """Which optima are known, and who never visits one."""
+        if self.interrupted or self.reference.label is None:
+            return Coverage()
+        place = self.place
+        weighing = frozenset(k for k, run in self.runs.items() if weighs(run))
+        return coverage(
+            place.problem.mixture,
+            self.runs,
+            place.centre,
+            place.coordinates,
+            weighing,
+            stream(place.key, "optima"),
         )
-    run.draws = carry
+
+    def _held(self, seen: Coverage) -> Comparison | None:
+        samples = self._samples()
+        margin = Margin(self.spec.margin, self.spec.sd_margin)
+        ask = partial(mode_bounds, self.place, self.runs)
+        found = hold_against(samples, self.reference, margin, ask, seen)
+        if found is None:
+            return None
+        return noted(found, without_log_joints(samples))
+
+    def _aligned(self, found: Comparison | None) -> Comparison | None:
+        if found is not None:
+            align(self.runs, found)
+        return found
 
 
-def write_checkpoint(path: Path, label: str, values: Mapping[str, Any]) -> None:
-    """Keep what a method has so far."""
-    kept.write(
-        path,
-        {"method": np.asarray(label)} | {k: np.asarray(v) for k, v in values.items()},
-    )
+def torn(found: Comparison) -> set[str]:
+    """Methods whose chains sit in different modes: more draws do not join them."""
+    return {label for label, modes in found.modes.items() if len(modes) > 1}
 
 
-def finish(
-    run: MethodRun,
-    mixture: Mixture,
-    centre: np.ndarray,
-    coordinates: Mapping[str, Sequence[object]],
-    held_out: np.ndarray,
-) -> None:
-    """What the mixture tells of the draws, host arrays, coordinates, the outcome."""
-    assert run.draws is not None
-    raw = run.draws
-    run.outcome = run.method.outcome(jax.tree.map(np.asarray, raw))
-    method: Any = run.method if hasattr(run.method, "log_q") else None
-    run.evaluation = evaluate(mixture, raw, held_out, method)
-    if raw.factors is not None and run.outcome.converged:
-        run.response = linear_response(mixture, raw.factors, centre, coordinates)
-    family = mixture.family
-    draws: Draws = jax.tree.map(np.asarray, raw)
-    moved: dict[str, Any] = {
-        field: {k: np.asarray(v) for k, v in family.uncentre(values, centre).items()}
-        for field, values in (
-            ("parameters", draws.parameters),
-            ("variational", draws.variational),
-        )
-    }
-    run.draws = draws._replace(**moved)
-    theta = run.draws.parameters
-    known = {name: theta[name] for name in family.dims if name in theta}
-    run.posterior = {
-        name: np.asarray(v) for name, v in (known | family.derived(known)).items()
-    }
-    if STICK in theta:
-        log_weights = mixture.weights.log_weights(theta, mixture.components)
-        run.posterior[WEIGHT] = np.exp(np.asarray(log_weights, float))
-    finite = all(np.all(np.isfinite(v)) for v in draws.parameters.values())
-    if not finite and run.outcome.status != "not finite":
-        run.outcome = Outcome("not finite", "some draws are not finite")
+def noted(found: Comparison, note: str) -> Comparison:
+    """The same with a further note."""
+    return dataclasses.replace(found, note="; ".join(filter(None, [found.note, note])))
 
 
-def noted(note: str, samples: Mapping[str, Sample]) -> str:
-    """A comparison's note, and what was left out of it."""
+def without_log_joints(samples: Mapping[str, Sample]) -> str:
+    """What was left out of a comparison because it would have taken too long."""
     without = [label for label, sample in samples.items() if sample.log_joint is None]
     if not without:
-        return note
-    left_out = (
+        return ""
+    return (
         f"log joints of {', '.join(without)} were not computed, nor what rests on them "
         f"(k-hat, evidence): over {WORK:.0e} terms"
     )
-    return "; ".join(filter(None, [note, left_out]))
 
 
-def sample_of(
-    run: MethodRun, family: Any, coordinates: Mapping[str, Sequence[object]]
-) -> Sample:
+def note_poor_optima(runs: Mapping[str, MethodRun]) -> None:
+    """Say of a fit that its bound lies far below one of the same kind in the run.
+
+    An optimiser that stands still has converged, but maybe to a poor optimum.
+    """
+    bounds = {
+        label: bound
+        for label, run in runs.items()
+        if run.usable and (bound := run.marginal_bound())[0] is not None
+    }
+    if not bounds:
+        return
+    best = max(bounds, key=lambda label: bounds[label][0] or -np.inf)
+    top = bounds[best][0]
+    for label, (value, se) in bounds.items():
+        below = (top or 0.0) - (value or 0.0)
+        outcome = runs[label].outcome
+        if below > POOR + 5 * (se or 0.0) and outcome.status in (
+            "converged",
+            "suspect",
+        ):
+            said = (
+                f"a poor optimum, or a q of too narrow a form: its marginal ELBO lies "
+                f"{below:.1f} nats below that of {best}"
+            )
+            runs[label].outcome = Outcome("suspect", f"{said}; {outcome.sentence}")
+
+
+def weighs(run: MethodRun) -> bool:
+    """Whether a method weighs modes against one another, and did so here.
+
+    A population that lost its particles, or replicas that never came back from the
+    prior, tell no more of masses than a chain does.
+    """
+    usual = run.method.kind in ("exact", "particles")
+    able = bool(getattr(run.method, "weighs_modes", usual))
+    return able and run.outcome.status == "sampled"
+
+
+def sample_of(run: MethodRun, place: Place) -> Sample:
     """A method's draws as the comparison takes them."""
     assert run.draws is not None
     assert run.evaluation is not None
     known = {k: np.asarray(v, float) for k, v in run.posterior.items()}
     weights = known.pop(WEIGHT, None)
-    columns, shared = flatten(family.compared(known), coordinates)
+    family: Any = place.problem.mixture.family
+    columns, shared = flatten(family.compared(known), place.coordinates)
     if weights is not None:
         columns[WEIGHT] = weights
     found, draws = run.evaluation, run.draws
     if found.held_out.shape[-1]:
         shared["held-out log density"] = found.held_out.sum(axis=-1)
     diverging = draws.sample_stats.get("diverging")
+    energy = draws.sample_stats.get("energy")
     best = draws.report.get("restart_bound")
     return Sample(
         columns,
@@ -273,7 +386,20 @@ def sample_of(
         found.log_likelihood,
         found.held_out if found.held_out.shape[-1] else None,
         found.similarity,
+        None if energy is None else e_bfmi(np.asarray(energy, float)),
+        weighs(run),
     )
+
+
+def e_bfmi(energy: np.ndarray) -> float:
+    """The smallest energy Bayesian fraction of missing information of the chains.
+
+    The variance of the energy's steps over its own (Betancourt 2016), of energies
+    (chain, draw); NaN where an energy never changes.
+    """
+    steps = np.mean(np.diff(energy, axis=1) ** 2, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.min(steps / energy.var(axis=1)))
 
 
 def align(runs: Mapping[str, MethodRun], found: Comparison) -> None:
@@ -285,19 +411,22 @@ def align(runs: Mapping[str, MethodRun], found: Comparison) -> None:
 
 
 def mode_bounds(
-    mixture: Mixture,
-    runs: Mapping[str, MethodRun],
-    centre: np.ndarray,
-    label: str,
-    modes: Sequence[Mode],
+    place: Place, runs: Mapping[str, MethodRun], label: str, modes: Sequence[Mode]
 ) -> dict[int, float]:
-    """The ELBO that CAVI reaches from the best draw of each mode."""
-    run = runs[label]
+    """The ELBO that CAVI reaches from the best draw of each mode.
+
+    It stands for the evidence of the mode: the optima of one posterior are alike in
+    what mean field hides.
+    """
+    run, mixture = runs[label], place.problem.mixture
     assert run.draws is not None
     if run.log_joint is None:
         return {}
-    theta = mixture.family.uncentre(run.draws.parameters, -centre)
-    return {
-        i: bound_from(mixture, best_draw(theta, run.log_joint, mode.chains))
-        for i, mode in enumerate(modes)
+    theta = mixture.family.uncentre(run.draws.parameters, -place.centre)
+    best = [best_draw(theta, run.log_joint, mode.chains) for mode in modes]
+    stacked = {
+        name: jnp.asarray(np.stack([b[name] for b in best]), mixture.log_base.dtype)
+        for name in best[0]
     }
+    bounds, _ = climbs(mixture, stacked)
+    return dict(enumerate(bounds.tolist()))

@@ -17,8 +17,11 @@ from vi_bench.errors import InputError, unknown
 
 DEFAULT_METHODS = ("cavi", "svi", "nuts")
 
-AUTO = "auto"
-"""The reference that is chosen by the problem."""
+AUTO: Literal["auto"] = "auto"
+"""The reference that is chosen by the problem; draws that are, by their errors."""
+
+BATCH = 1000
+"""Draws of a chain that are made before their errors say how many are needed."""
 
 
 class Spec(BaseModel):
@@ -37,8 +40,9 @@ class Spec(BaseModel):
         methods: label -> {"method": registered name, by default the label; settings}.
         reference: label of the method that the others are held against; by default
             "nuts" where it is among them, else nothing is compared. "auto" takes
-            `exact` where it reaches, else `nuts` checked against `gibbs` or `smc`;
-            what is missing is added to the methods.
+            `exact` where it reaches, else `nuts` checked against `gibbs` or `smc`, and
+            `tempered` where these do not move between modes; what is missing is added
+            to the methods.
         seed: of everything; each method's stream depends on its label alone.
         precision: bits, 64 or 32.
         device: "auto" takes the best one there is.
@@ -46,7 +50,9 @@ class Spec(BaseModel):
         repeats: timed runs after the first; by default 3, fewer for a stage whose
             repeats have taken ``vi_bench.timing.PATIENCE`` seconds.
         chains: of every method, variational ones draw independently.
-        draws: per chain.
+        draws: per chain; "auto" makes BATCH and then as many more, method by method,
+            as bring the Monte-Carlo error of every judged mean and sd under a tenth of
+            its margin.
         margin: of means, in reference sds, that still counts as agreement.
         sd_margin: of sds, relative, likewise.
     """
@@ -73,7 +79,7 @@ class Spec(BaseModel):
     devices: Annotated[int, Ge(1)] = 1
     repeats: Annotated[int, Ge(1)] | None = None
     chains: Annotated[int, Ge(1)] = 4
-    draws: Annotated[int, Ge(4)] = 1000
+    draws: Annotated[int, Ge(4)] | Literal["auto"] = AUTO
     margin: Annotated[float, Gt(0), Lt(1)] = 0.1
     sd_margin: Annotated[float, Gt(0), Lt(1)] = 0.1
 
@@ -144,6 +150,11 @@ class Spec(BaseModel):
         return catalogue.provenance(
             [("model", model), *(("method", name) for name in sorted(methods))]
         )
+
+    @property
+    def batch(self) -> int:
+        """Draws of a chain that are made at once."""
+        return self.draws if isinstance(self.draws, int) else BATCH
 
     @property
     def held_against(self) -> str | None:

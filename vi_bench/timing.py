@@ -36,6 +36,7 @@ class StageTime:
         temporary_bytes: memory of one call beyond arguments and results, or None.
         output_bytes: the result's.
         part_of_inference: whether the stage counts into the method's run time.
+        batches: how often it was run for all draws that were made; times are of one.
     """
 
     trace_s: float
@@ -48,6 +49,11 @@ class StageTime:
     temporary_bytes: int | None = None
     output_bytes: int | None = None
     part_of_inference: bool = True
+    batches: int = 1
+
+    def steady(self) -> list[float]:
+        """Seconds of the steady runs, of all batches together."""
+        return [self.batches * s for s in self.runs_s]
 
     def record(self) -> dict[str, Any]:
         """As plain values, the steady runs summarised."""
@@ -90,8 +96,12 @@ def run_stage(
     repeats: int | None,
     tick: Tick,
     keep: Keep | None = None,
-) -> tuple[Any, StageTime]:
-    """Compile and run a stage, then run it again with the same key, timed."""
+) -> tuple[Any, StageTime, Any]:
+    """Compile and run a stage, then run it again with the same key, timed.
+
+    Returns:
+        What the stage made, its times, and its program.
+    """
     mesh = mixture.blocks.mesh
     # all that a stage hands on is on every device: its next call takes it as it is
     jitted = jax.jit(stage.run, out_shardings=mesh and everywhere(mesh))
@@ -117,7 +127,7 @@ def run_stage(
         alone = jax.process_count() == 1
         if repeats is None and alone and sum(timed.runs_s) >= PATIENCE:
             break
-    return result, timed
+    return result, timed, program
 
 
 def call_until_done(

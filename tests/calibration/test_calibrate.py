@@ -137,7 +137,7 @@ def test_what_cannot_be_traced_is_run_step_by_step():
 def test_linear_response_is_closer_to_calibrated(whole):
     """The same draws, stretched: each truth lies further inside."""
     plain, stretched = whole.pits["cavi"], whole.pits["cavi+lr"]
-    assert set(stretched) == {"mean mu[x0]", "mean square mu[x0]"}
+    assert set(stretched) == {"mean mu[x0]", "log rms mu[x0]"}
     label = "cavi (same)" if "cavi (same)" in whole.pits else "cavi"
     u, v = whole.pits[label]["mean mu[x0]"], stretched["mean mu[x0]"]
     assert np.mean(np.abs(v - 0.5)) < np.mean(np.abs(u - 0.5))

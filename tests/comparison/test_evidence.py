@@ -4,6 +4,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from vi_bench.comparison.evidence import (
+    Claim,
     Terms,
     bounds_of,
     importance_weighted,
@@ -13,6 +14,9 @@ from vi_bench.comparison.measures import Estimate
 
 LOG_P = -7.25
 """log p(X) of the analytic case below."""
+
+
+EXACT = {"exact": Claim(Estimate(LOG_P, 0.0), weighs=True)}
 
 
 def two_modes(random, at=3.0, scale=0.8, shape=(4, 1000)):
@@ -62,7 +66,7 @@ def test_the_gap_adds_up_and_names_its_parts(random):
         Estimate(lowest, 0.0),
         lowest + 0.3,
     )
-    found = ladder({"cavi": own}, {"exact": Estimate(LOG_P, 0.0)})
+    found = ladder({"cavi": own}, EXACT)
     gap = found.gaps["cavi"]
     assert gap.total.value == pytest.approx(1.5)
     assert gap.optimisation == pytest.approx(0.3)
@@ -78,15 +82,19 @@ def test_the_best_bound_of_any_method_measures_the_optimisation(random):
         Terms(t.log_joint, t.log_q, t.log_q_symmetric, Estimate(LOG_P - gap, 0.0))
         for gap in (2.0, 1.2)
     )
-    found = ladder({"one": low, "many": high}, {"exact": Estimate(LOG_P, 0.0)})
+    found = ladder({"one": low, "many": high}, EXACT)
     assert found.gaps["one"].optimisation == pytest.approx(0.8)
     assert found.gaps["many"].optimisation == 0
 
 
 def test_the_most_precise_evidence_is_the_one_to_measure_from(random):
-    given = {"smc": Estimate(-7.2, 0.1), "exact": Estimate(LOG_P, 0.0)}
-    assert ladder({}, given).trusted == "exact"
-    assert ladder({}, given | {"exact": Estimate(np.nan, 0.0)}).trusted == "smc"
+    given = {"smc": Claim(Estimate(-7.2, 0.1), weighs=True)}
+    assert ladder({}, given | EXACT).trusted == "exact"
+    nothing = {"exact": Claim(Estimate(np.nan, 0.0), weighs=True)}
+    assert ladder({}, given | nothing).trusted == "smc"
+    # a chain in one mode is sure of itself; what weighs modes goes before it
+    chib = {"gibbs": Claim(Estimate(-7.7, 0.0002))}
+    assert ladder({}, given | chib).trusted == "smc"
     assert ladder({}, {}) is None
     alone = ladder({"svi": two_modes(random)}, {})
     assert alone.trusted is None
@@ -97,7 +105,7 @@ def test_a_bound_above_the_evidence_is_named(random):
     """A constant too many in the ELBO: no approximation can do that."""
     t = two_modes(random)
     wrong = Terms(t.log_joint + 1.0, t.log_q, t.log_q_symmetric)
-    found = ladder({"svi": wrong}, {"exact": Estimate(LOG_P, 0.0)})
+    found = ladder({"svi": wrong}, EXACT)
     (sentence,) = found.violations()
     assert sentence.startswith("svi: importance weighted")
     assert "log p(X) by exact" in sentence
@@ -121,3 +129,30 @@ def test_importance_weighting_by_hand():
     assert importance_weighted(log_w - 5000, 3).value == pytest.approx(
         parts.mean() - 5000
     )
+
+
+def test_estimates_that_exclude_one_another_are_named(random):
+    claims = {
+        "gibbs": Claim(Estimate(-7.76, 0.0002)),
+        "smc": Claim(Estimate(-7.25, 0.05), weighs=True),
+    }
+    (sentence,) = ladder({}, claims).violations()
+    assert sentence.startswith("log p(X) by smc -7.25")
+    assert "log p(X) by gibbs" in sentence
+
+
+def test_an_evidence_below_a_bound_of_the_run_gives_no_gaps(random):
+    """Chib's from chains that have not mixed, 40 nats under a rigorous bound."""
+    low = {"gibbs": Claim(Estimate(LOG_P - 40, 0.06))}
+    found = ladder({"svi": two_modes(random)}, low)
+    assert found.violations()
+    assert not found.gaps
+    assert "lies above" in found.no_gaps
+
+
+def test_an_evidence_that_is_withheld_measures_nothing(random):
+    withheld = {"gibbs": Claim(Estimate(LOG_P, 0.01), withheld="R-hat 1.40")}
+    found = ladder({"svi": two_modes(random)}, withheld)
+    assert found.trusted is None
+    assert not found.gaps
+    assert found.no_gaps == "gibbs: R-hat 1.40"

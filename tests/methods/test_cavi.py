@@ -6,8 +6,20 @@ import pytest
 import vi_bench as vb
 from tests.marks import slow
 from tests.oracles import factors, log_block, log_evidence, textbook_elbo
-from vi_bench.methods.cavi import optima
-from vi_bench.mixture import bind
+from vi_bench.contract import Draws
+from vi_bench.iterate import begin
+from vi_bench.methods.cavi import (
+    CAVI,
+    PATIENCE,
+    Search,
+    all_apart,
+    begun,
+    best_point,
+    judged,
+    optima,
+    settled,
+)
+from vi_bench.mixture import View, bind
 from vi_bench.models.gaussian import Gaussian
 
 PRIORS = [(1.0, 1.0, 0.0), (3.0, 0.4, 1.5)]
@@ -185,6 +197,109 @@ def test_optima_groups_by_distance_and_drops_nan():
     assert optima(np.array([np.nan]), counts[:1]) == []
     coarse = np.array([-451.5681, -451.56775, -453.0], np.float32)
     assert [count for _, count, _ in optima(coarse, counts)] == [2, 1]
+
+
+def test_restarts_that_all_end_apart_are_said_to():
+    bounds = -10.0 - np.arange(4.0)
+    counts = np.full((4, 2), 5.0)
+    assert all_apart(bounds, counts)
+    assert not all_apart(bounds[[0, 0, 1, 2]], counts)
+    assert not all_apart(bounds[:3], counts[:3])
+    report = {
+        "status": np.asarray(1),
+        "iterations": np.asarray(7),
+        "residual": np.asarray(0.0),
+        "bound": np.asarray(-10.0),
+        "restart_bound": bounds,
+        "restart_counts": counts,
+    }
+    method = CAVI(restarts=4)
+    outcome = method.outcome(Draws({}, {}, None, {}, report))
+    assert outcome.converged
+    assert outcome.sentence == (
+        "after 7 iterations; every one of the 4 restarts ended in another optimum: "
+        "raise restarts"
+    )
+    report["restart_bound"] = bounds[[0, 0, 1, 2]]
+    outcome = method.outcome(Draws({}, {}, None, {}, report))
+    assert outcome.sentence == "after 7 iterations"
+
+
+def lanes_of(bounds, iterations):
+    """Ended climbs as `Search` holds them, of a point that tells which one it is."""
+    state = begin(jnp.zeros(1), View(jnp.zeros((1, 1)), jnp.zeros(())), 5)
+    lanes = jax.tree.map(lambda v: jnp.stack([v] * len(bounds)), state)
+    return lanes._replace(
+        point=jnp.asarray(bounds)[:, None],
+        bound=jnp.asarray(bounds),
+        iteration=jnp.asarray(iterations, jnp.int32),
+        status=jnp.ones(len(bounds), jnp.int32),
+    )
+
+
+def test_a_trial_is_kept_where_it_gains_and_taken_back_where_not():
+    before = lanes_of([-5.0, -6.0, -7.0, -8.0], [10, 20, 30, 40])
+    lanes = lanes_of([-4.0, -6.5, -7.0 + 1e-6, jnp.nan], [1, 2, 3, 4])
+    tried = jnp.ones(4, bool)
+    left, spent = jnp.asarray(2, jnp.int32), jnp.asarray(100, jnp.int32)
+    found = judged(Search(lanes, before, tried, left, spent))
+    np.testing.assert_array_equal(found.lanes.bound, [-4, -6, -7, -8])
+    np.testing.assert_array_equal(found.lanes.point[:, 0], [-4, -6, -7, -8])
+    np.testing.assert_array_equal(found.lanes.iteration, [1, 20, 30, 40])
+    assert found.spent == 100 + 10 + 2 + 3 + 4
+    assert found.left == PATIENCE
+    assert not found.tried.any()
+    none = judged(Search(before, before, tried, left, spent))
+    assert none.left == 2
+    untried = settled(Search(lanes, before, ~tried, left, spent))
+    np.testing.assert_array_equal(untried.bound, lanes.bound)
+
+
+def test_splits_and_merges_leave_a_poor_optimum():
+    """From a start with two components in one group and one in two groups.
+
+    Sweeps alone stay there, tens of nats below.
+    """
+    random = np.random.default_rng(5)
+    x = np.repeat([[0.0], [20.0], [40.0]], 30, axis=0) + random.normal(size=(90, 1))
+    mixture = bind(Gaussian(sigma=20.0, mean=20.0), x, 3, jnp.float64)
+    phi = np.repeat([[0.6, 0.4, 0.0], [0, 0, 1], [0, 0, 1]], 30, axis=0)
+    phi[:15, :2] = [0.4, 0.6]
+    poor = mixture.from_responsibilities(jnp.asarray(phi))
+    stuck = mixture.climber()(begin(poor, mixture.view(poor), 200), 200, 1e-10)
+    method = CAVI(restarts=1)
+    _, fit, draw = method.stages((1, 5))
+    search = begun(mixture, jax.tree.map(lambda v: v[None], poor), 10_000)
+    program = jax.jit(fit.run)
+    for call in range(fit.calls):
+        search = program(jax.random.fold_in(jax.random.key(0), call), mixture, search)
+        kept = best_point(search)["bound"]
+        if fit.done(search):
+            break
+    assert fit.done(search)
+    best = vb.cavi(x, 3, 20.0, mean=20.0)
+    assert stuck.bound < best.elbo[-1] - 10
+    assert kept == pytest.approx(best.elbo[-1], abs=1e-6)
+    draws = draw.run(jax.random.key(1), mixture, search)
+    assert draws.report["restart_bound"] == pytest.approx(best.elbo[-1], abs=1e-6)
+
+
+def test_optima_are_the_points_of_all_restarts_in_order(overlapping):
+    result = vb.run(
+        "gaussian", overlapping, ["cavi"], components=3, repeats=1, draws=20
+    )
+    draws = result.runs["cavi"].draws
+    assert draws.optima.components.shape[0] == 20
+    mixture = bind(result.family, overlapping, 3, jnp.float64)
+    bounds = [
+        mixture.step(jax.tree.map(lambda v, i=i: jnp.asarray(v[i]), draws.optima))[0]
+        for i in (0, 7, 19)
+    ]
+    np.testing.assert_allclose(
+        bounds, draws.report["restart_bound"][[0, 7, 19]], rtol=1e-9
+    )
+    stages = CAVI().stages((1, 20))
+    assert [stage.again for stage in stages] == ["", "", "same"]
 
 
 @pytest.mark.parametrize("sigma", [slow(1.0), 3.0])

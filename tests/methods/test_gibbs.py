@@ -210,23 +210,72 @@ def test_errors_are_those_of_batch_means(random):
     assert exact * 2 / 3 < error < exact * 4 / 3
 
 
+def sampled(method, mixture, draws, batches):
+    """What each batch of a sample stage ends in, made by one program."""
+    start, warm_up, sample, _ = method.prepare(
+        Problem(mixture, 2, draws), jax.random.key(0)
+    )
+    first = jax.jit(start.run)(jax.random.key(1), mixture, None)
+    chain = jax.jit(warm_up.run)(jax.random.key(1), mixture, first)
+    program = jax.jit(sample.run)
+    ends = []
+    for batch in range(batches):
+        for call in range(sample.calls):
+            key = jax.random.fold_in(jax.random.key(2 + batch), call)
+            chain = program(key, mixture, chain)
+        ends.append(jax.tree.map(np.asarray, chain))
+    assert program._cache_size() == 1
+    assert sample.again == "onward"
+    return ends
+
+
 def test_thinning_keeps_every_nth_sweep():
     mixture = mixture_of("gaussian", 12, 2)
-
-    def kept(thin, draws):
-        method = Gibbs(warmup=3, thin=thin, permute=False)
-        stages = method.prepare(Problem(mixture, 1, draws), jax.random.key(0))
-        chain = jax.jit(stages[0].run)(jax.random.key(1), mixture, None)
-        for call in range(stages[1].calls):
-            key = jax.random.fold_in(jax.random.key(2), call)
-            chain = jax.jit(stages[1].run)(key, mixture, chain)
-        return chain
-
-    chain = kept(2, 23)
-    assert chain.kept["mu"].shape == (1, 23, 2, 2)
-    assert chain.done >= 23
+    (chain,) = sampled(Gibbs(warmup=3, thin=2, permute=False), mixture, 23, 1)
+    assert chain.kept["mu"].shape == (2, 23, 2, 2)
+    assert np.all(chain.done == 23)
     assert np.all(chain.kept["mu"] != 0)
     assert len(np.unique(chain.kept["mu"][0, :, 0, 0])) == 23
+
+
+def test_further_draws_go_on_from_where_the_chain_is():
+    """23 draws in parts of 2; the last of each batch is where the next one starts."""
+    mixture = mixture_of("gaussian", 12, 2)
+    method = Gibbs(warmup=3)
+    once, again = sampled(method, mixture, 23, 2)
+    (alone,) = sampled(method, mixture, 23, 1)
+    np.testing.assert_array_equal(once.kept["mu"], alone.kept["mu"])
+    for chain in (once, again):
+        np.testing.assert_array_equal(chain.theta["mu"], chain.kept["mu"][:, -1])
+        assert np.all(chain.done == 23)
+        assert np.all(np.isfinite(chain.kept["mu"]))
+    assert not np.isin(again.kept["mu"], once.kept["mu"]).any()
+    # one sweep with the key of the first draw leads from the end of the first batch on
+    key = jax.random.fold_in(jax.random.key(3), 0)
+    own = jax.random.split(jax.random.split(key, 2)[0], 2)[0]
+    theta = {name: jnp.asarray(v[0]) for name, v in once.theta.items()}
+    moved = method.transition(jax.random.split(own, 1)[0], mixture, theta)
+    np.testing.assert_allclose(again.kept["mu"][0, 0], moved["mu"], rtol=1e-9)
+
+
+def test_evidences_of_batches_are_pooled():
+    def report(log_evidence, error, size):
+        found = {"log_evidence": log_evidence, "log_evidence_se": error}
+        return {k: np.asarray(v) for k, v in (found | {"evidence_ess": size}).items()}
+
+    several = [report(np.log(2.0) - 800, 0.1, 100.0), report(np.log(4) - 800, 0.2, 80)]
+    found = Gibbs().combine(several)
+    assert found["log_evidence"] == pytest.approx(np.log(3) - 800, rel=1e-12)
+    error = np.hypot(2 * 0.1, 4 * 0.2) / 6
+    assert found["log_evidence_se"] == pytest.approx(error)
+    assert found["evidence_ess"] == 180
+    some = Gibbs().combine([report(np.nan, 0.5, 10.0), several[0]])
+    assert some == several[0]
+    none = Gibbs().combine([report(np.nan, 0.5, 10.0), report(np.nan, 0.5, 30.0)])
+    assert np.isnan(none["log_evidence"])
+    draws = Draws({}, {}, None, {}, none)
+    assert "rest on 30 effective draws" in Gibbs().outcome(draws).sentence
+    assert Gibbs().combine([{}, {}]) == {}
 
 
 def test_what_has_no_gibbs_step_says_so():

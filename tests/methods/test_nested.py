@@ -10,8 +10,10 @@ from scipy.special import logsumexp
 
 import vi_bench as vb
 from tests.contract.cases import CASES, WEIGHTS, log_evidence
-from vi_bench.contract import Draws
-from vi_bench.methods.nested import Nested
+from vi_bench.contract import Combines, Draws, Problem
+from vi_bench.methods._particles import of_runs
+from vi_bench.methods.nested import Nested, together
+from vi_bench.mixture import bind
 
 
 def run(family, x, K, method, **fields):
@@ -31,7 +33,9 @@ def run(family, x, K, method, **fields):
 
 @pytest.mark.slow
 def test_one_component_equals_the_closed_form():
-    """t of 16 runs at 6, two z-tests at 4.5: false alarm 4e-5; error and ESS first.
+    """t of 16 runs at 6.5, two z-tests at 4.5: false alarm 3e-5; error and ESS first.
+
+    The error is widened by 1.09: 6 of it are 6.5 standard errors.
 
     The sd of 16 runs' logarithms over the volumes' error: chi-square of 15 degrees
     outside 0.35 to 1.9 has probability 1e-5.
@@ -39,7 +43,7 @@ def test_one_component_equals_the_closed_form():
     case = CASES["poisson"]
     x = case.rows(np.random.default_rng(3), 10)
     method = Nested(live=100, max_batches=100)
-    result, found = run(case.family, x, 1, method, chains=16, draws=200)
+    result, found = run(case.family, x, 1, method, chains=4, draws=800)
     report = found.draws.report
     assert found.outcome.status == "sampled", found.outcome
     assert report["log_evidence_se"] < 0.1
@@ -60,16 +64,19 @@ def test_one_component_equals_the_closed_form():
 
 @pytest.mark.slow
 def test_two_components_equal_enumeration():
-    """t of 8 runs, 7 degrees, at 9: false alarm 4e-5; the error is asked for first."""
+    """t of 8 runs, 7 degrees, at 9: false alarm 4e-5; the error is asked for first.
+
+    The error is widened by 1.21: 7.5 of it are 9 standard errors.
+    """
     case = CASES["gaussian"]
     x = case.rows(np.random.default_rng(3), 8)
     method = Nested(live=200, share=0.5, max_batches=50)
     prior = WEIGHTS["dirichlet"]
-    _, found = run(case.family, x, 2, method, weights=prior, chains=8, draws=50)
+    _, found = run(case.family, x, 2, method, weights=prior, chains=2, draws=200)
     report = found.draws.report
     assert report["log_evidence_se"] < 0.12
     exact = log_evidence(x, 2, case, prior)
-    assert abs(report["log_evidence"] - exact) < 9 * report["log_evidence_se"]
+    assert abs(report["log_evidence"] - exact) < 7.5 * report["log_evidence_se"]
 
 
 def some_run(method, batches, log_likelihood):
@@ -154,3 +161,40 @@ def test_moves_that_find_nothing_are_suspect():
 def test_some_points_always_survive():
     assert Nested(live=5, share=0.99).batch == 4
     assert Nested(live=50, share=0.001).batch == 1
+
+
+def test_several_runs_share_the_draws_of_a_chain():
+    x = CASES["poisson"].rows(np.random.default_rng(3), 5)
+    mixture = bind(CASES["poisson"].family, x, 1, jnp.float64)
+    method = Nested(runs=3, live=7, max_batches=2)
+    stages = method.prepare(Problem(mixture, 2, 10), jax.random.key(0))
+    assert [stage.again for stage in stages] == ["same", "", "", ""]
+    start, _, draw, _ = stages
+    runs = jax.eval_shape(start.run, jax.random.key(1), mixture, None)
+    assert runs.log_likelihood.shape[0] == 6
+    _, draws = jax.eval_shape(draw.run, jax.random.key(2), mixture, runs)
+    assert draws.parameters["rate"].shape[:2] == (6, 4)
+
+
+def test_the_runs_spread_is_the_error_and_a_single_run_has_that_of_its_volumes():
+    own, volume = jnp.array([-3.0, -3.1, -2.9, -3.2]), jnp.full(4, 5.0)
+    spread = of_runs(own)["log_evidence_se"]
+    assert together(own, volume)["log_evidence_se"] == spread
+    assert together(own[:1], volume[:1])["log_evidence_se"] == 5
+
+
+def test_batches_of_runs_are_one_batch_of_all_runs(random):
+    own, volume = random.normal(size=(2, 3, 4))
+    method = Nested()
+    assert isinstance(method, Combines)
+    reports = [
+        together(jnp.asarray(a), jnp.asarray(b))
+        | {"run_log_evidence": a, "run_volume_se": b}
+        for a, b in zip(own, volume, strict=True)
+    ]
+    found = method.combine(reports)
+    np.testing.assert_array_equal(found["run_volume_se"], volume.ravel())
+    assert found["log_evidence_df"] == 11
+    whole = together(jnp.asarray(own.ravel()), jnp.asarray(volume.ravel()))
+    for name, value in whole.items():
+        assert found[name] == pytest.approx(float(value), rel=1e-12)

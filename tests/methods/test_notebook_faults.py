@@ -11,7 +11,6 @@ import vi_bench as vb
 from tests.oracles import factors, textbook_elbo
 from vi_bench import starts
 from vi_bench.iterate import RUNNING, Move, ascend, begin, resolvable
-from vi_bench.methods.cavi import start_point
 from vi_bench.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 
@@ -42,8 +41,9 @@ def test_a_random_start_sets_every_row(overlapping):
         assert phi.shape == (60, 4)
         np.testing.assert_allclose(phi.sum(axis=1), 1.0)
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 4, jnp.float64)
-    for kind in (False, True):
-        lam = start_point(jnp.asarray(kind), jax.random.key(0), mixture).components
+    for kind in range(starts.KINDS):
+        point = starts.start_point(jnp.asarray(kind), jax.random.key(0), mixture)
+        lam = point.components
         # counts, the prior's taken off, are those of all rows
         np.testing.assert_allclose((lam[:, -1] - 1.0).sum(), 60.0)
 
@@ -58,7 +58,7 @@ def test_the_elbo_is_a_number_and_complete(overlapping):
 def test_a_sweep_runs_under_jit(overlapping):
     """The notebook writes into arrays in place, which JAX refuses under jit."""
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 3, jnp.float64)
-    lam = start_point(jnp.asarray(False), jax.random.key(0), mixture)
+    lam = starts.start_point(jnp.asarray(0), jax.random.key(0), mixture)
     plain, jitted = mixture.step(lam), jax.jit(lambda m, q: m.step(q))(mixture, lam)
     np.testing.assert_allclose(plain[0], jitted[0], rtol=1e-12)
     np.testing.assert_allclose(plain[1].components, jitted[1].components, rtol=1e-12)

@@ -110,8 +110,10 @@ def test_the_steps_before_a_point_are_the_last_ones(random):
 def test_chains_have_candidates_of_their_own_from_every_path():
     x = CASES["gaussian"].rows(np.random.default_rng(3), 20)
     mixture = bind(CASES["gaussian"].family, x, 1, jnp.float64)
-    method = Pathfinder(paths=2, max_iterations=5, candidates=2)
+    method = Pathfinder(paths=2, max_iterations=5, candidates=2, batches=1)
     climb, draw = method.prepare(Problem(mixture, 3, 31), jax.random.key(0))
+    # further draws are of the same paths
+    assert (climb.again, draw.again) == ("", "same")
     paths = jax.jit(climb.run)(jax.random.key(1), mixture, None)
     found = jax.jit(draw.run)(jax.random.key(2), mixture, paths)
     mu = np.asarray(found.parameters["mu"])
@@ -120,6 +122,16 @@ def test_chains_have_candidates_of_their_own_from_every_path():
     assert not first[0] & first[1]
     assert not first[0] & first[2]
     assert not first[1] & first[2]
+
+
+def test_batches_share_the_draws_of_a_chain():
+    x = CASES["gaussian"].rows(np.random.default_rng(3), 5)
+    mixture = bind(CASES["gaussian"].family, x, 1, jnp.float64)
+    method = Pathfinder(paths=2, max_iterations=5, batches=3)
+    climb, draw = method.prepare(Problem(mixture, 2, 10), jax.random.key(0))
+    paths = jax.eval_shape(climb.run, jax.random.key(1), mixture, None)
+    found = jax.eval_shape(draw.run, jax.random.key(2), mixture, paths)
+    assert found.parameters["mu"].shape[:2] == (6, 4)
 
 
 @pytest.mark.parametrize(

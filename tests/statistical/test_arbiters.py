@@ -68,8 +68,8 @@ def test_evidence_and_moments_equal_enumeration(name, K, prior):
         weights=weights,
         components=K,
         reference="exact",
-        chains=RUNS,
-        draws=250,
+        chains=RUNS // 4,
+        draws=1000,
         repeats=1,
     )
     exact = log_evidence(x, K, case, weights)
@@ -120,8 +120,8 @@ def test_old_faithfuls_evidence_by_three_ways():
         weights="dirichlet",
         components=2,
         reference="gibbs",
-        chains=16,
-        draws=400,
+        chains=4,
+        draws=1600,
         repeats=1,
     )
     report = {label: result.runs[label].draws.report for label in methods}

@@ -74,7 +74,11 @@ class Examiner:
         mixture = self.template.with_rows(truth.rows)
         raw = through(self.method, mixture, key, self.draws * self.thin)
         last = slice(self.thin - 1, None, self.thin)
-        draws = {name: v[0, last] for name, v in raw.parameters.items()}
+        # of methods that split their draws among runs, all of them in one row
+        draws = {
+            name: v.reshape(-1, *v.shape[2:])[last][: self.draws]
+            for name, v in raw.parameters.items()
+        }
         of_draws = quantities(mixture, draws, self.coordinates)
         lifted = {name: v[None] for name, v in truth.theta.items()}
         of_truth = quantities(mixture, lifted, self.coordinates)

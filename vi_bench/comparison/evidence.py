@@ -10,8 +10,8 @@ rung: it can lie above log p(X).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -64,13 +64,30 @@ class Gap:
             minus this one.
         symmetry: what averaging q over label permutations gains, up to log K!; None
             where that was not possible.
-        mean_field: the rest: q's form.
+        mean_field: the rest: q's form; None where it would hold other modes, too.
     """
 
     total: Estimate
     optimisation: float
     symmetry: Estimate | None
-    mean_field: Estimate
+    mean_field: Estimate | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An estimate of log p(X) and how far it may be believed.
+
+    Attributes:
+        estimate: log p(X) and its error, nats; an error of 0 means exact.
+        weighs: whether the method weighs modes against one another: enumeration, and
+            populations that start from the prior. A chain, or a q, that sits in one of
+            several modes knows nothing of the others.
+        withheld: why nothing is measured from it; empty if it may be.
+    """
+
+    estimate: Estimate
+    weighs: bool = False
+    withheld: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,32 +100,72 @@ class Ladder:
             exact.
         trusted: the label of the estimate that gaps are measured from, or None.
         gaps: label -> Gap.
+        withheld: label -> why nothing is measured from this estimate.
+        no_gaps: why the gaps, or a part of them, are not given; or empty.
     """
 
     bounds: dict[str, Bounds] = field(default_factory=dict)
     evidence: dict[str, Estimate] = field(default_factory=dict)
     trusted: str | None = None
     gaps: dict[str, Gap] = field(default_factory=dict)
+    withheld: dict[str, str] = field(default_factory=dict)
+    no_gaps: str = ""
 
     def violations(self) -> list[str]:
-        """Rungs in the wrong order by over BEYOND errors: a bug, or a bad evidence."""
+        """What cannot all be right, by over BEYOND errors: a bug, or a bad evidence.
+
+        Bounds out of order; estimates of log p(X) that lie below a bound, or exclude
+        one another.
+        """
         found = []
         for label, bounds in self.bounds.items():
-            rungs = list(bounds.rungs().items())
-            if self.trusted is not None:
-                rungs.append(
-                    (f"log p(X) by {self.trusted}", self.evidence[self.trusted])
-                )
-            for (low, a), (high, b) in pairwise(rungs):
-                excess = _minus(a, b)
-                # rounding, where neither has a Monte-Carlo error
-                slack = BEYOND * excess.se + 1e-9 * abs(a.value)
-                if excess.value > slack:
-                    found.append(
-                        f"{label}: {low} {a.value:.4f} lies above {high} {b.value:.4f} "
-                        f"by {excess.value:.4f} +- {excess.se:.4f}"
-                    )
+            for (low, a), (high, b) in pairwise(bounds.rungs().items()):
+                found += _above(f"{label}: {low}", a, high, b)
+        known = self._believed()
+        for name, estimate in known.items():
+            for label, bounds in self.bounds.items():
+                rungs = bounds.rungs().items()
+                over = [r for r in rungs if _excess(r[1], estimate) > BEYOND]
+                for worst in over[-1:]:
+                    where = f"log p(X) by {name}"
+                    found += _above(f"{label}: {worst[0]}", worst[1], where, estimate)
+        for (name, a), (other, b) in combinations(known.items(), 2):
+            top, under = (name, other) if a.value > b.value else (other, name)
+            found += _above(
+                f"log p(X) by {top}",
+                known[top],
+                f"log p(X) by {under}",
+                known[under],
+            )
         return found
+
+    def _believed(self) -> dict[str, Estimate]:
+        """The finite estimates that are not withheld."""
+        return {
+            name: e
+            for name, e in self.evidence.items()
+            if np.isfinite(e.value) and name not in self.withheld
+        }
+
+
+def _excess(low: Estimate, high: Estimate) -> float:
+    """By how many of its errors a bound lies above what should be above it."""
+    apart = _minus(low, high)
+    # rounding, where neither has a Monte-Carlo error
+    return float(
+        apart.value / max(np.nan_to_num(apart.se), 1e-9 * abs(low.value) / BEYOND)
+    )
+
+
+def _above(low: str, a: Estimate, high: str, b: Estimate) -> list[str]:
+    """A sentence where `a` lies above `b` by over BEYOND errors."""
+    if not _excess(a, b) > BEYOND:
+        return []
+    apart = _minus(a, b)
+    return [
+        f"{low} {a.value:.4f} lies above {high} {b.value:.4f} by {apart.value:.4f} +- "
+        f"{apart.se:.4f}"
+    ]
 
 
 @dataclass(frozen=True)
@@ -131,25 +188,46 @@ class Terms:
 
 
 def ladder(
-    terms: Mapping[str, Terms], evidence: Mapping[str, Estimate]
+    terms: Mapping[str, Terms], claims: Mapping[str, Claim], beside: str = ""
 ) -> Ladder | None:
-    """All bounds, the evidence by the most precise method, and the gaps to it.
+    """All bounds, the evidence that is best believed, and the gaps to it.
+
+    Exact values come first, then estimates by methods that weigh modes, then others;
+    among equals the one of the smallest error. Gaps are not measured from an estimate
+    that is withheld, nor from one that a bound or an exact value contradicts.
 
     Args:
         terms: label -> terms, of variational methods.
-        evidence: label -> estimate of log p(X).
+        claims: label -> estimate of log p(X).
+        beside: why a q does not stand for the posterior, other optima; or empty. What
+            is left of a gap is then not mean field's alone.
     """
-    if not terms and not evidence:
+    if not terms and not claims:
         return None
     bounds = {label: bounds_of(t) for label, t in terms.items()}
-    known = {label: e for label, e in evidence.items() if np.isfinite(e.value)}
-    trusted = min(known, key=lambda label: known[label].se) if known else None
-    gaps = {}
-    if trusted is not None:
-        for label, found in bounds.items():
-            if (gap := _gap(found, known[trusted], _best(terms, label))) is not None:
-                gaps[label] = gap
-    return Ladder(bounds, dict(evidence), trusted, gaps)
+    estimates = {label: c.estimate for label, c in claims.items()}
+    withheld = {label: c.withheld for label, c in claims.items() if c.withheld}
+    found = Ladder(bounds, estimates, None, {}, withheld)
+    known = sorted(
+        found._believed(),
+        key=lambda k: (estimates[k].se != 0, not claims[k].weighs, estimates[k].se),
+    )
+    if not known:
+        reasons = "; ".join(f"{k}: {why}" for k, why in withheld.items())
+        return replace(found, no_gaps=reasons)
+    trusted = known[0]
+    contradicted = [v for v in found.violations() if f"by {trusted} " in v]
+    if contradicted and estimates[trusted].se:
+        return replace(found, trusted=trusted, no_gaps=contradicted[0])
+    gaps = {
+        label: gap
+        for label, own in bounds.items()
+        if (gap := _gap(own, estimates[trusted], _best(terms, label))) is not None
+    }
+    if beside and gaps:
+        gaps = {label: replace(gap, mean_field=None) for label, gap in gaps.items()}
+        beside = f"mean field's part of the gaps is not known: {beside}"
+    return replace(found, trusted=trusted, gaps=gaps, no_gaps=beside if gaps else "")
 
 
 def bounds_of(terms: Terms) -> Bounds:

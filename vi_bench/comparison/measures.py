@@ -24,13 +24,23 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sd of one quantity with their errors, and how well it mixed."""
+    """Mean, sd and tails of one quantity with their errors, and how well it mixed.
+
+    Attributes:
+        mean: its mean.
+        sd: its standard deviation.
+        ess_bulk: effective sample size by ranks.
+        ess_tail: the smaller one of its 5 and 95 % quantiles.
+        r_hat: by ranks, of chains or of the halves of one.
+        tails: its 5 and 95 % quantiles; None where they were not computed.
+    """
 
     mean: Estimate
     sd: Estimate
     ess_bulk: float
     ess_tail: float
     r_hat: float
+    tails: tuple[Estimate, Estimate] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,21 @@ class Distance:
         w1: Wasserstein-1 distance over the reference sd.
         w1_floor: w1 of the reference against itself: half its draws against the other
             half, scaled to the full number of draws.
+        tails: differences of the 5 and 95 % quantiles over the reference sd.
     """
 
     mean_difference: Estimate
     sd_ratio: Estimate
     w1: Estimate
     w1_floor: float
+    tails: tuple[Estimate, Estimate] | None = None
+
+
+MANY = 8
+"""Chains from which on the spread of their means is an error that is known enough."""
+
+TAILS = (0.05, 0.95)
+"""Quantiles that are compared."""
 
 
 def _stat(name: str, draws: np.ndarray, **options: Any) -> float:
@@ -61,17 +80,55 @@ def summarise(draws: np.ndarray) -> Summary:
     # a constant, but for its last digits, is known exactly and has not mixed
     if np.ptp(draws) <= 16 * np.finfo(float).eps * np.abs(draws).max():
         constant = float(draws.flat[0])
-        return Summary(Estimate(constant, 0.0), Estimate(0.0, 0.0), 1.0, 1.0, np.nan)
-    several = draws
+        known = Estimate(constant, 0.0)
+        return Summary(known, Estimate(0.0, 0.0), 1.0, 1.0, np.nan, (known, known))
+    several, centre = draws, draws.mean()
+    sd = float(draws.std(ddof=1))
     if len(draws) == 1:  # R-hat holds one half of a single chain against the other
         several = draws[:, : draws.shape[1] // 2 * 2].reshape(2, -1)
     return Summary(
-        mean=Estimate(float(draws.mean()), _stat("mcse", draws, method="mean")),
-        sd=Estimate(float(draws.std(ddof=1)), _stat("mcse", draws, method="sd")),
+        mean=Estimate(
+            float(centre), _at_least_spread(_stat("mcse", draws, method="mean"), draws)
+        ),
+        sd=Estimate(
+            sd,
+            _at_least_spread(
+                _stat("mcse", draws, method="sd"), (draws - centre) ** 2 / (2 * sd)
+            ),
+        ),
         ess_bulk=_stat("ess", draws, method="bulk"),
         ess_tail=_stat("ess", draws, method="tail", prob=(0.05, 0.95)),
         r_hat=_stat("rhat", several, method="rank"),
+        tails=(_quantile(draws, TAILS[0]), _quantile(draws, TAILS[1])),
     )
+
+
+def _quantile(draws: np.ndarray, q: float) -> Estimate:
+    """A quantile; its error grows as that of the share of draws below it."""
+    value = float(np.quantile(draws, q))
+    error = _stat("mcse", draws, method="quantile", prob=q)
+    below = (draws <= value).astype(float)
+    if len(draws) < MANY or not np.ptp(below):
+        return Estimate(value, error)
+    own = _stat("mcse", below, method="mean")
+    return Estimate(value, error * _at_least_spread(own, below) / own)
+
+
+def _at_least_spread(error: float, influence: np.ndarray) -> float:
+    """An error, or that of the means of many chains where it is larger.
+
+    Chains of a population method are independent runs, and what all draws of a run
+    share, such as its volumes, no autocorrelation within it shows.
+
+    Args:
+        error: ArviZ's, from autocorrelation.
+        influence: what each draw adds to the estimate (chain, draw).
+    """
+    chains = len(influence)
+    if chains < MANY:
+        return error
+    spread = influence.mean(axis=1).std(ddof=1) / np.sqrt(chains)
+    return max(error, float(spread))
 
 
 def distance(
@@ -96,7 +153,21 @@ def distance(
         Estimate(float(ratio), float(ratio_se)),
         w1,
         split_half(reference / sd),
+        _tails(own, theirs),
     )
+
+
+def _tails(own: Summary, theirs: Summary) -> tuple[Estimate, Estimate] | None:
+    """Differences of the quantiles in reference sds; the error of the unit included."""
+    if own.tails is None or theirs.tails is None:
+        return None
+    sd = theirs.sd.value
+    found = []
+    for a, b in zip(own.tails, theirs.tails, strict=True):
+        apart = (a.value - b.value) / sd
+        error = np.hypot(np.hypot(a.se, b.se), abs(apart) * theirs.sd.se) / sd
+        found.append(Estimate(float(apart), float(error)))
+    return found[0], found[1]
 
 
 def wasserstein(a: np.ndarray, b: np.ndarray) -> Estimate:
@@ -114,7 +185,10 @@ def wasserstein(a: np.ndarray, b: np.ndarray) -> Estimate:
     steps = np.sign(f - g)[:-1] * np.diff(grid)
     influence = np.concatenate([[0.0], np.cumsum(steps)])
     moved = [np.interp(x, grid, influence) for x in (a, b)]
-    of_a, of_b = (_stat("mcse", h, method="mean") if np.ptp(h) else 0.0 for h in moved)
+    of_a, of_b = (
+        _at_least_spread(_stat("mcse", h, method="mean"), h) if np.ptp(h) else 0.0
+        for h in moved
+    )
     return Estimate(
         float(wasserstein_distance(flat_a, flat_b)), float(np.hypot(of_a, of_b))
     )

@@ -13,6 +13,9 @@ APART = 0.99
 """Two chains are apart when a draw of one exceeds a draw of the other, in some
 label-invariant quantity, with at least this probability (or at most one minus it)."""
 
+ENOUGH = 1000
+"""Draws of a chain that tell where it sits."""
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -40,6 +43,28 @@ class Mode:
         return f"{named} {', '.join(map(str, self.chains))}{told}"
 
 
+@dataclass(frozen=True)
+class Optimum:
+    """An optimum of the bound with the assignments in q, up to relabelling.
+
+    Attributes:
+        bound: there, nats.
+        best: the best bound of any optimum that is known, nats.
+        sources: labels of the methods that found it, or whose draws lead there.
+    """
+
+    bound: float
+    best: float
+    sources: tuple[str, ...] = ()
+
+    def say(self) -> str:
+        """The optimum, and who knows of it."""
+        below = self.best - self.bound
+        place = f", {below:.2f} nats below the best one" if below > 0 else ""
+        sources = ", ".join(self.sources)
+        return f"the optimum of ELBO {self.bound:.2f}{place} (known from {sources})"
+
+
 def find_modes(
     invariants: Mapping[str, np.ndarray], log_joint: np.ndarray | None
 ) -> tuple[Mode, ...]:
@@ -54,10 +79,10 @@ def find_modes(
     """
     chains = next(iter(invariants.values())).shape[0]
     together = np.ones((chains, chains), bool)
-    quantities = np.stack(list(invariants.values()), axis=1)
+    quantities = _thinned(np.stack(list(invariants.values()), axis=1))
     for i in range(chains):
         for j in range(i):
-            if _separate(quantities[i], quantities[j]):
+            if separate(quantities[i], quantities[j]):
                 together[i, j] = together[j, i] = False
     count, group = connected_components(together, directed=False)
     found = []
@@ -68,8 +93,15 @@ def find_modes(
     return tuple(sorted(found, key=lambda mode: -np.nan_to_num(mode.log_joint)))
 
 
-def _separate(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two chains (quantity, draw) are apart in any quantity."""
+def _thinned(draws: np.ndarray) -> np.ndarray:
+    """(chain, quantity, draw) with at most ENOUGH evenly spaced draws."""
+    length = draws.shape[-1]
+    chosen = np.linspace(0, length - 1, min(length, ENOUGH)).round().astype(int)
+    return np.asarray(draws[..., chosen])
+
+
+def separate(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two sets of draws (quantity, draw) are apart in any quantity."""
     # asymptotic is the p-value, which is not used
     found = mannwhitneyu(a, b, axis=1, method="asymptotic").statistic
     larger = found / (a.shape[1] * b.shape[1])

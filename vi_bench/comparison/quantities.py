@@ -52,11 +52,11 @@ def invariants(
 
     Arrays of NumPy or JAX; `log_joint` may be None.
 
-    The log joint density; what components share; per column the mean and the mean
-    square over components, weighted where weights are drawn. Where they are not, the
-    sorted values too (1 is the smallest); where they are, the sorted weights and the
-    sum of their squares: an empty component's parameters are draws from the prior, and
-    their order tells nothing about the data.
+    The log joint density; what components share; per column the mean and the log of
+    the root mean square over components, weighted where weights are drawn. Where they
+    are not, the sorted values too (1 is the smallest); where they are, the sorted
+    weights and the sum of their squares: an empty component's parameters are draws from
+    the prior, and their order tells nothing about the data.
     """
     found = {} if log_joint is None else {"log joint": log_joint}
     found |= shared
@@ -71,9 +71,11 @@ def invariants(
 
 
 def averages(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean and mean square over components, weighted where weights are drawn.
+    """Mean and log root mean square over components, weighted where weights are drawn.
 
-    Of the weights themselves the sum of squares. Arrays of NumPy or JAX, (..., K).
+    Of the weights themselves the sum of squares; of one component its value alone.
+    Arrays of NumPy or JAX, (..., K). The mean square itself has tails too heavy for its
+    sd to be known: now and then a component is empty, and lies anywhere.
     """
     weights = columns.get(WEIGHT)
     found = {}
@@ -83,19 +85,26 @@ def averages(columns: Mapping[str, Any]) -> dict[str, Any]:
             continue
         share = 1 / values.shape[-1] if weights is None else weights
         found[f"mean {label}"] = (share * values).sum(axis=-1)
-        found[f"mean square {label}"] = (share * values**2).sum(axis=-1)
+        if values.shape[-1] > 1:
+            square = (share * values**2).sum(axis=-1)
+            xp = values.__array_namespace__()
+            # where all values are 0 the logarithm stays finite
+            least = xp.finfo(values.dtype).tiny
+            found[f"log rms {label}"] = 0.5 * xp.log(xp.maximum(square, least))
     return found
 
 
-def idle(name: str, values: np.ndarray) -> bool:
-    """Whether the reference's draws of a quantity are nothing to be compared with.
+def rare(name: str, values: np.ndarray) -> bool:
+    """Whether the reference's draws of a weight are no unit to measure in.
 
-    They vary by rounding only, as the one weight of K = 1 does; or they are weights of
-    an empty component under a sparse prior, 1e-100 give or take a factor of 1e+90, so
-    that mean and sd are those of a few draws, and no unit to measure in.
+    Those of an empty component under a sparse prior are 1e-100 give or take a factor of
+    1e+90, so that mean and sd are those of a few draws.
     """
-    if WEIGHT in name and np.median(values) < RARE * values.mean():
-        return True
+    return WEIGHT in name and bool(np.median(values) < RARE * values.mean())
+
+
+def constant(values: np.ndarray) -> bool:
+    """Whether draws vary by rounding only, as the one weight of K = 1 does."""
     return float(np.ptp(values)) <= 1e-12 * float(np.max(np.abs(values)))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vi_bench.comparison.comparison import Comparison, ModeEvidence, Sample, compare
+from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.verdict import Margin, Verdict
 
 
@@ -15,6 +16,7 @@ def compare_checked(
     check: str,
     margin: Margin | None = None,
     mode_evidence: ModeEvidence | None = None,
+    coverage: Coverage | None = None,
 ) -> Comparison:
     """Compare with a reference, or with its check where the reference is unreliable.
 
@@ -27,23 +29,24 @@ def compare_checked(
         check: a sampler that shares as little with it as possible.
         margin: what still counts as agreement.
         mode_evidence: see `compare`.
+        coverage: see `compare`.
     """
-    found = compare(samples, reference, margin, mode_evidence)
+    found = compare(samples, reference, margin, mode_evidence, coverage)
     if check not in samples:
         return _noted(found, f"no {check} to check the reference {reference} against")
     word = found.verdicts[check]
-    if word.word == "agrees":
+    if word.word in ("agrees", "agrees in marginals"):
         return _noted(found, f"{check} agrees with the reference {reference}")
-    if word.word == "inconclusive":
+    if word.word in ("inconclusive", "at the margin"):
         why = f"whether {check} agrees with the reference {reference} is open"
         return _noted(found, f"{why}: {word.reason}")
-    other = compare(samples, check, margin, mode_evidence)
+    other = compare(samples, check, margin, mode_evidence, coverage)
     reliable = other.verdicts[reference].word != "reference unreliable"
     if word.word == "reference unreliable":
         if not reliable:
             return found
-        why = f"{reference} is no reference, {word.reason}; {check} is"
-        return _noted(other, why)
+        why = f"{reference} failed the reference diagnostics ({word.reason})"
+        return _noted(other, f"{why}; {check} is used instead")
     if not reliable:
         unfit = other.verdicts[reference].reason
         return _noted(found, f"{check} could not check {reference}: {unfit}")

@@ -53,10 +53,10 @@ def mmd(x: np.ndarray, y: np.ndarray, width: float) -> float:
     return float(within - 2 * gaussian(x, y, width).mean())
 
 
-def labellings(n: int, seed: int) -> np.ndarray:
-    """Signs (1 + PERMUTATIONS, 2n) that say whose a draw is, the true ones first."""
+def labellings(n: int, seed: int, number: int = PERMUTATIONS) -> np.ndarray:
+    """Signs (1 + number, 2n) that say whose a draw is, the true ones first."""
     true = np.repeat([1.0, -1.0], n)
-    rows = np.tile(true, (PERMUTATIONS, 1))
+    rows = np.tile(true, (number, 1))
     return np.vstack([true, np.random.default_rng(seed).permuted(rows, axis=1)])
 
 

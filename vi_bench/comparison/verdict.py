@@ -1,37 +1,66 @@
 """One word for a comparison: an equivalence test with its error rates controlled.
 
 For each quantity the mean must lie within `margin.mean` reference sds and the sd within
-the factor 1 - `margin.sd` of the reference's. `differs`: some quantity is outside its
-band beyond doubt (Holm's procedure over all tests keeps the chance of one false word at
-ALPHA). `agrees`: every quantity is inside, each at ALPHA (an intersection-union test
-needs no correction). Neither: `inconclusive`, with the draws that would decide. Before
-any of these the reference must be fit to judge by, and both must have draws enough for
-their errors to be known.
+the factor 1 - `margin.sd` of the reference's; 5 and 95 % quantiles, Wasserstein-1
+distances and correlations within what these two margins allow a normal posterior.
+`differs`: some test is outside its band beyond doubt (Holm's procedure over all tests
+of all methods keeps the chance of one false word in the whole table at ALPHA).
+`agrees`: every test is inside, each at ALPHA (an intersection-union test needs no
+correction). Neither: `at the margin` where Monte-Carlo errors are as small as was asked
+for, else `inconclusive`.
+
+p-values are always valid: they stay right however often somebody looks, adds draws and
+looks again (`beyond`). Before any of these words the reference must be fit to judge by,
+and both sides must have draws enough for their errors to be known.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from scipy.stats import norm
 
-from vi_bench.comparison.measures import Distance, Summary
-from vi_bench.comparison.modes import Mode
+from vi_bench.comparison.measures import Distance, Estimate, Summary
+from vi_bench.comparison.modes import Mode, Optimum
 
 ALPHA = 0.05
 R_HAT, ESS = 1.01, 400.0
-"""What a reference must reach in every judged quantity."""
+"""What a reference must reach in every judged quantity, ESS in bulk and tails."""
 
-FEW = 100.0
-"""Effective draws under which a method's own errors are not known well enough."""
+E_BFMI = 0.3
+"""Energy Bayesian fraction of missing information that a Hamiltonian sampler must reach
+in every chain (Betancourt 2016)."""
+
+FEW, FEW_FOR_SD = 100.0, 400.0
+"""Effective draws under which a method's own errors are not known well enough: those of
+means; those of sds, quantiles, distances and correlations."""
 
 DIVERGENT = 0.01
 
-Word = Literal["agrees", "differs", "inconclusive", "reference unreliable"]
+FRACTION = 0.1
+"""Of its margin that the Monte-Carlo error of each side should not exceed."""
+
+ENOUGH = 1.25
+"""Of the variance that FRACTION asks for, what is as good: errors are estimated."""
+
+TUNED = 6.0
+"""Information at which the always-valid test is sharpest, in units of its mixture's, at
+the errors that FRACTION asks for."""
+
+Word = Literal[
+    "agrees",
+    "agrees in marginals",
+    "differs",
+    "at the margin",
+    "inconclusive",
+    "reference unreliable",
+]
+
+Kind = Literal["mean", "sd", "5 % quantile", "95 % quantile", "W1", "correlation"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +75,25 @@ class Margin:
     mean: float = 0.1
     sd: float = 0.1
 
+    def band(self, kind: Kind) -> float:
+        """The margin of a test, in the unit of its value.
+
+        Two normal distributions whose means are `mean` and whose sds a factor 1 - `sd`
+        apart have 5 and 95 % quantiles up to mean + 1.645 sd, and a Wasserstein-1
+        distance up to mean + sqrt(2 / pi) sd, apart. A correlation off by 1 - (1 -
+        sd)^2 changes the sd of the sum of two quantities of equal sds by the factor
+        1 - `sd`.
+        """
+        if kind == "mean":
+            return self.mean
+        if kind == "sd":
+            return float(-np.log1p(-self.sd))
+        if kind == "W1":
+            return float(self.mean + np.sqrt(2 / np.pi) * self.sd)
+        if kind == "correlation":
+            return 1 - (1 - self.sd) ** 2
+        return float(self.mean + norm.isf(0.05) * self.sd)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -54,8 +102,8 @@ class Verdict:
     Attributes:
         word: see the module.
         reason: one sentence with the numbers that decided.
-        more_draws: how many further draws, of each of the two, would decide an
-            inconclusive one; None where draws are not what is missing.
+        more_draws: how many further draws, of each of the two, would make the errors as
+            small as is asked for; None where draws are not what is missing.
     """
 
     word: Word
@@ -64,49 +112,337 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class _Test:
-    """|value| against a band: the excess over it, in units of its error."""
+class Test:
+    """|value| against a band.
 
-    kind: Literal["mean", "sd"]
+    Attributes:
+        kind: what is compared.
+        name: of the quantity, or of two.
+        value: how far the method is from the reference; the logarithm of the ratio, of
+            sds.
+        se: its Monte-Carlo standard error.
+        band: the margin.
+        noise: what the value is where nothing but noise tells both sides apart.
+        among: tests that this one is the most extreme of.
+    """
+
+    __test__ = False  # no test case of pytest's
+
+    kind: Kind
     name: str
     value: float
     se: float
     band: float
+    noise: float = 0.0
+    among: int = 1
 
     @property
-    def excess(self) -> float:
-        return (abs(self.value) - self.band) / max(self.se, 1e-300)
+    def p_outside(self) -> float:
+        """Always-valid p-value of the hypothesis that the value is inside the band."""
+        excess = abs(self.value) - self.noise - self.band
+        return min(1.0, self.among * beyond(excess, self.se, self.band))
+
+    @property
+    def p_inside(self) -> float:
+        """Always-valid p-value of the hypothesis that the value is outside the band."""
+        return beyond(self.band - abs(self.value), self.se, self.band)
+
+    @property
+    def share(self) -> float:
+        """Where the value lies, in units of the band."""
+        return abs(self.value) / self.band
+
+    @property
+    def effort(self) -> float:
+        """By what factor draws have to grow for the error that FRACTION asks for."""
+        return (self.se / (math.sqrt(2) * FRACTION * self.band)) ** 2
 
     def say(self) -> str:
-        if self.kind == "mean":
-            return f"mean of {self.name} off by {self.value:+.3f} +- {self.se:.3f} sd"
-        ratio = np.exp(self.value)
-        error = ratio * self.se
-        return f"sd of {self.name} {ratio:.3f} +- {error:.3f} times the reference's"
+        """The numbers in words."""
+        off = f"{self.value:+.3f} +- {self.se:.3f}"
+        if self.kind == "sd":
+            ratio = np.exp(self.value)
+            error = ratio * self.se
+            return f"sd of {self.name} {ratio:.3f} +- {error:.3f} times the reference's"
+        if self.kind == "W1":
+            return f"W1 distance in {self.name} {self.value:.3f} +- {self.se:.3f} sd"
+        if self.kind == "correlation":
+            return f"correlation of {self.name} off by {off}"
+        return f"{self.kind} of {self.name} off by {off} sd"
+
+
+def beyond(excess: float, se: float, band: float) -> float:
+    """An always-valid p-value that an estimate exceeds a limit by chance.
+
+    With information t = 1 / se^2 the estimate's path is a Brownian motion; averaging
+    its likelihood ratio against the limit over half-normal drifts gives a non-negative
+    martingale, whose inverse is a p-value at every t at once (Robbins 1970; Howard,
+    Ramdas, McAuliffe and Sekhon 2021). The mixture is the one that is sharpest near the
+    error that FRACTION asks for: 1.645 errors of a single look become 2.77 there.
+
+    Args:
+        excess: how far the estimate is over the limit.
+        se: its standard error.
+        band: the margin, which fixes the mixture.
+    """
+    if excess <= 0:
+        return 1.0
+    if se <= 0:
+        return 0.0
+    z, r = excess / se, TUNED * 2 * (FRACTION * band / se) ** 2
+    shrunk = r / (1 + r)
+    log_ratio = (
+        math.log(2)
+        - 0.5 * math.log1p(r)
+        + 0.5 * z**2 * shrunk
+        + float(norm.logcdf(z * math.sqrt(shrunk)))
+    )
+    return float(math.exp(-max(log_ratio, 0.0)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the verdict on one method, or on some of its chains, rests on.
+
+    Attributes:
+        tests: of all judged quantities.
+        draws: all chains together.
+        quantities: judged.
+        certain: differences that are beyond doubt, in words: constants that are not
+            equal.
+        least: the quantity of the smallest effective sample size, and that size.
+        untested: quantities whose effective sample size allows no test but that of the
+            mean, and that size.
+    """
+
+    tests: Sequence[Test]
+    draws: int
+    quantities: int
+    certain: Sequence[str] = ()
+    least: tuple[str, float] | None = None
+    untested: tuple[str, float] | None = None
+
+
+def case_of(
+    distances: Mapping[str, Distance],
+    summaries: Mapping[str, Summary],
+    margin: Margin,
+    draws: int,
+    certain: Sequence[str] = (),
+    correlations: Sequence[Test] = (),
+) -> Case:
+    """The tests of a method's judged quantities.
+
+    Args:
+        distances: of the judged quantities.
+        summaries: of the method, for its effective sample sizes.
+        margin: what still counts as agreement.
+        draws: of the method, all chains together.
+        certain: see `Case`.
+        correlations: tests of pairs of quantities.
+    """
+    sizes = {
+        k: _or_nothing(s.ess_bulk)
+        for k, s in summaries.items()
+        if k in distances and s.sd.value > 0
+    }
+    small = {k: v for k, v in sizes.items() if not v >= FEW_FOR_SD}
+    tests = []
+    for name, d in distances.items():
+        tests += tests_of(name, d, margin, only_mean=name in small)
+    if not small:
+        tests += correlations
+    return Case(
+        tests,
+        draws,
+        len(distances),
+        certain,
+        min(sizes.items(), key=lambda kv: kv[1], default=None),
+        min(small.items(), key=lambda kv: kv[1], default=None),
+    )
+
+
+def _or_nothing(value: float) -> float:
+    return value if np.isfinite(value) else 0.0
+
+
+def tests_of(name: str, d: Distance, margin: Margin, only_mean: bool) -> list[Test]:
+    """The tests of one quantity; those whose error is not known are left out."""
+    held = max(d.sd_ratio.value, 1e-12)  # a collapsed posterior differs, too
+    log_ratio = Estimate(float(np.log(held)), d.sd_ratio.se / held)
+    named: dict[Kind, Estimate] = {"mean": d.mean_difference}
+    if not only_mean:
+        named |= {"sd": log_ratio, "W1": d.w1}
+        if d.tails is not None:
+            named |= {"5 % quantile": d.tails[0], "95 % quantile": d.tails[1]}
+    return [
+        Test(
+            kind,
+            name,
+            e.value,
+            e.se,
+            margin.band(kind),
+            d.w1_floor if kind == "W1" and np.isfinite(d.w1_floor) else 0.0,
+        )
+        for kind, e in named.items()
+        if np.isfinite(e.value) and np.isfinite(e.se)
+    ]
+
+
+def judge(cases: Sequence[Case]) -> list[Verdict]:
+    """The verdicts on all methods of a table, error rates kept over all of them."""
+    tests = [t for case in cases for t in case.tests]
+    rejected = iter(holm([t.p_outside for t in tests]))
+    return [_judge(case, [t for t in case.tests if next(rejected)]) for case in cases]
+
+
+def _judge(case: Case, outside: Sequence[Test]) -> Verdict:
+    if (few := _too_few(case)) is not None:
+        return few
+    if case.certain:
+        return Verdict("differs", "; ".join(case.certain))
+    if not case.tests:
+        return Verdict("inconclusive", "nothing to compare")
+    if outside:
+        worst = max(outside, key=lambda t: t.share)
+        names = {t.name for t in outside if t.kind != "correlation"}
+        share = f"{len(names)} of {case.quantities}"
+        where = f"in {share} quantities, most" if names else "jointly"
+        return Verdict("differs", f"outside the margin {where}: {worst.say()}")
+    if case.untested is not None:
+        name, size = case.untested
+        more = math.ceil((FEW_FOR_SD / max(size, 1.0) - 1) * case.draws)
+        return Verdict(
+            "inconclusive",
+            f"ESS of {name} is {size:.0f}, under {FEW_FOR_SD:.0f}: the error of its sd "
+            f"is not known; about {more} further draws are needed",
+            more,
+        )
+    return _inside(case)
+
+
+def _too_few(case: Case) -> Verdict | None:
+    """Whether a method has draws enough for anything to be said of it."""
+    if case.draws < FEW:
+        more = math.ceil(FEW_FOR_SD) - case.draws
+        return Verdict(
+            "inconclusive",
+            f"{case.draws} draws are too few to know their errors; about {more} "
+            "further draws are needed, more where they are autocorrelated",
+            more,
+        )
+    if case.least is None or case.least[1] >= FEW:
+        return None
+    name, size = case.least
+    if not size > 0:
+        return Verdict("inconclusive", f"the ESS of {name} is not known")
+    more = math.ceil((FEW / size - 1) * case.draws)
+    return Verdict(
+        "inconclusive",
+        f"ESS of {name} is {size:.0f}, under {FEW:.0f}: errors are not known; "
+        f"about {more} further draws are needed",
+        more,
+    )
+
+
+def _inside(case: Case) -> Verdict:
+    """Agrees, at the margin, or how many draws the errors ask for."""
+    open_ = [t for t in case.tests if t.p_inside > ALPHA]
+    if not open_:
+        worst = max(case.tests, key=lambda t: t.share)
+        return Verdict(
+            "agrees",
+            f"all {case.quantities} quantities inside the margin, closest to it: "
+            f"{worst.say()}",
+        )
+    effort = max(t.effort for t in open_)
+    if effort <= ENOUGH:
+        nearest = max(open_, key=lambda t: t.p_inside)
+        return Verdict(
+            "at the margin",
+            f"errors are under {FRACTION:.0%} of their margins, and {nearest.say()} "
+            f"is too near its margin of {nearest.band:.2f} to say on which side",
+        )
+    most = max(open_, key=lambda t: t.effort)
+    more = max(1, math.ceil((effort - 1) * case.draws))
+    return Verdict(
+        "inconclusive",
+        f"about {more} further draws of each would bring the errors under "
+        f"{FRACTION:.0%} of their margins: {most.say()}",
+        more,
+    )
+
+
+def jointly(verdict: Verdict, told: str) -> Verdict:
+    """`agrees` where a joint test tells the two apart: what it said, and that."""
+    if verdict.word != "agrees" or not told:
+        return verdict
+    return replace(
+        verdict, word="agrees in marginals", reason=f"{verdict.reason}; but {told}"
+    )
 
 
 def unreliable(
-    summaries: Mapping[str, Summary], divergent: float, modes: Sequence[Mode] = ()
+    summaries: Mapping[str, Summary],
+    divergent: float,
+    modes: Sequence[Mode] = (),
+    missed: Optimum | None = None,
+    e_bfmi: float | None = None,
 ) -> str:
-    """Why the reference cannot be trusted; empty if it can."""
+    """Why the reference cannot be trusted; empty if it can.
+
+    Args:
+        summaries: of its judged quantities.
+        divergent: share of its transitions that diverged.
+        modes: that its chains sit in.
+        missed: an optimum known to the run that it never visits.
+        e_bfmi: the smallest of its chains, of a Hamiltonian sampler.
+    """
     judged = {k: s for k, s in summaries.items() if s.sd.value > 0}
     if not judged:
         return "no quantity varies"
     if len(modes) > 1:
         return f"its chains sit in {len(modes)} different modes: {say_modes(modes)}"
-    least = min(judged, key=lambda k: judged[k].ess_bulk)
-    if not (found := judged[least]).ess_bulk >= ESS:
-        mixed = f" (R-hat {found.r_hat:.3f})" if np.isfinite(found.r_hat) else ""
-        return f"ESS of {least} is {found.ess_bulk:.0f}, under {ESS:.0f}{mixed}"
-    worst = max(judged, key=lambda k: _or_infinite(judged[k].r_hat))
-    if not judged[worst].r_hat <= R_HAT:
-        return (
-            f"R-hat of {worst} is {judged[worst].r_hat:.3f}, over {R_HAT}: chains "
-            "have not mixed"
+    if missed is not None:
+        return f"it never visits {missed.say()}"
+    return (
+        _unmixed(judged)
+        or _undersized(judged, "tail")
+        or (
+            f"{100 * divergent:.1f} % of its transitions diverged"
+            if divergent > DIVERGENT
+            else ""
         )
-    if divergent > DIVERGENT:
-        return f"{100 * divergent:.1f} % of its transitions diverged"
-    return ""
+        or (
+            f"E-BFMI is {e_bfmi:.2f}, under {E_BFMI}: its momentum explores the energy "
+            "too slowly"
+            if e_bfmi is not None and not e_bfmi >= E_BFMI
+            else ""
+        )
+    )
+
+
+def _unmixed(judged: Mapping[str, Summary]) -> str:
+    if found := _undersized(judged, "bulk"):
+        return found
+    worst = max(judged, key=lambda k: _or_infinite(judged[k].r_hat))
+    if judged[worst].r_hat <= R_HAT:
+        return ""
+    return (
+        f"R-hat of {worst} is {judged[worst].r_hat:.3f}, over {R_HAT}: chains "
+        "have not mixed"
+    )
+
+
+def _undersized(judged: Mapping[str, Summary], part: Literal["bulk", "tail"]) -> str:
+    sizes = {k: getattr(s, f"ess_{part}") for k, s in judged.items()}
+    least = min(sizes, key=lambda k: _or_nothing(sizes[k]))
+    if sizes[least] >= ESS:
+        return ""
+    r_hat = judged[least].r_hat
+    mixed = f" (R-hat {r_hat:.3f})" if np.isfinite(r_hat) else ""
+    named = "ESS" if part == "bulk" else "tail ESS"
+    return f"{named} of {least} is {sizes[least]:.0f}, under {ESS:.0f}{mixed}"
 
 
 def say_modes(modes: Sequence[Mode]) -> str:
@@ -118,81 +454,7 @@ def _or_infinite(value: float) -> float:
     return value if np.isfinite(value) else np.inf
 
 
-def judge(
-    distances: Mapping[str, Distance],
-    margin: Margin,
-    draws: int,
-    summaries: Mapping[str, Summary],
-) -> Verdict:
-    """The verdict over all judged quantities of one method.
-
-    Args:
-        distances: of the judged quantities.
-        margin: what still counts as agreement.
-        draws: of the method, all chains together.
-        summaries: of the method, for its effective sample sizes.
-    """
-    tests = _tests(distances, margin)
-    if not tests:
-        return Verdict("inconclusive", "nothing to compare")
-    moving = {k: s for k, s in summaries.items() if k in distances and s.sd.value > 0}
-    least = min(moving, key=lambda k: moving[k].ess_bulk, default=None)
-    if least is not None and not (few := moving[least].ess_bulk) >= FEW:
-        if not np.isfinite(few):
-            return Verdict("inconclusive", f"the ESS of {least} is not known")
-        more = math.ceil((FEW / few - 1) * draws)
-        return Verdict(
-            "inconclusive",
-            f"ESS of {least} is {few:.0f}, under {FEW:.0f}: errors are not known; "
-            f"about {more} further draws are needed",
-            more,
-        )
-    outside = holm([float(norm.sf(t.excess)) for t in tests])
-    if any(outside):
-        far = [t for t, out in zip(tests, outside, strict=True) if out]
-        worst = max(far, key=lambda t: abs(t.value) / t.band)
-        share = f"{len({t.name for t in far})} of {len(distances)}"
-        return Verdict(
-            "differs", f"outside the margin in {share} quantities, most: {worst.say()}"
-        )
-    return _inside(tests, len(distances), draws)
-
-
-def _inside(tests: Sequence[_Test], quantities: int, draws: int) -> Verdict:
-    """Agrees, or how many further draws would decide."""
-    z = float(norm.isf(ALPHA))
-    if all(t.excess <= -z for t in tests):
-        worst = max(tests, key=lambda t: abs(t.value) / t.band)
-        return Verdict(
-            "agrees",
-            f"all {quantities} quantities inside the margin, closest to it: "
-            f"{worst.say()}",
-        )
-    undecided = [t for t in tests if t.excess > -z]
-    most = min(undecided, key=lambda t: abs(t.excess))
-    factor = (z / max(abs(most.excess), 1e-2)) ** 2
-    more = max(1, math.ceil((factor - 1) * draws))
-    return Verdict(
-        "inconclusive",
-        f"about {more} further draws of each would decide: {most.say()}",
-        more,
-    )
-
-
-def _tests(distances: Mapping[str, Distance], margin: Margin) -> list[_Test]:
-    band = float(-np.log1p(-margin.sd))
-    tests = []
-    for name, d in distances.items():
-        mean, ratio = d.mean_difference, d.sd_ratio
-        if np.isfinite(mean.value) and np.isfinite(mean.se):
-            tests.append(_Test("mean", name, mean.value, mean.se, margin.mean))
-        if np.isfinite(ratio.value) and np.isfinite(ratio.se):
-            held = max(ratio.value, 1e-12)  # a collapsed posterior differs, too
-            tests.append(_Test("sd", name, float(np.log(held)), ratio.se / held, band))
-    return tests
-
-
-def holm(p_values: list[float], level: float = ALPHA) -> list[bool]:
+def holm(p_values: Sequence[float], level: float = ALPHA) -> list[bool]:
     """Which hypotheses Holm's step-down procedure rejects at a level."""
     order = np.argsort(p_values)
     rejected = [False] * len(p_values)

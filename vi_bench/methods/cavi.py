@@ -7,13 +7,14 @@ McAuliffe (2017), algorithm 2, for any conjugate family and in d dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt, Predicate
-from jaxtyping import Array
+from jax import lax
+from jaxtyping import Array, Bool, Int
 
 from vi_bench import starts
 from vi_bench.checkpoint import LEAF, read_leaves
@@ -30,6 +31,7 @@ from vi_bench.errors import InputError
 from vi_bench.iterate import (
     CONVERGED,
     NOT_FINITE,
+    RUNNING,
     Ascent,
     begin,
     over_lanes,
@@ -39,6 +41,7 @@ from vi_bench.methods import _stochastic
 from vi_bench.methods._factors import InFactors
 from vi_bench.methods._stochastic import Schedule
 from vi_bench.mixture import Factors, Mixture
+from vi_bench.starts import SAME_OPTIMUM
 
 SLICE, TERMS = 500, 2e9
 """Iterations each restart may spend between two looks at the clock: up to SLICE, fewer
@@ -50,9 +53,16 @@ STEPS, WARM_UP = 300, Schedule(batch=1024, delay=1.0, forgetting=0.6)
 TIE = 1e-9
 """Bounds that differ by less than this share are as good as each other."""
 
-SAME_OPTIMUM = 1e-4
-"""Nats: bounds that differ by less belong to one optimum."""
+PART = 10
+"""Sweeps between two looks at how many a climb may make."""
 
+TRIAL, TARGETS, PATIENCE = 40, 5, 12
+"""Splits and merges: sweeps after which one has to have raised the bound, how many
+optima are tried at once, and how many times in a row nothing is gained by it."""
+
+WORK, ROUNDS = 2e6, 100
+"""Sweeps times N K that splits and merges may always spend, and how often they are
+tried at most."""
 
 CHECKPOINT = ".npz"
 
@@ -79,9 +89,10 @@ class CAVI(InFactors):
     """Settings of CAVI.
 
     Attributes:
-        restarts: independent starts in one compiled program; the best bound is kept.
-            The first half, rounded up, starts from k-means++, the others from random
-            responsibilities.
+        restarts: climbs in one compiled program; the best bound is kept. Several times
+            as many starts of five kinds are climbed for a few sweeps, and the best go
+            on; from the best optima components are then split and merged for as long
+            as that raises the bound.
         max_iterations: cap on the iterations of each restart.
         tol: on the relative change of the ELBO and on the fixed-point residual, both;
             raised to what the precision resolves.
@@ -131,43 +142,63 @@ class CAVI(InFactors):
             shape: of the draws.
             slice_: iterations of every restart in one call.
         """
-        begun = warmed_up if self.start == "stochastic" else start_point
 
-        def start(key: Key, mixture: Mixture, first: Factors | None) -> Ascent:
-            points = over_lanes(
-                lambda kind, key: begun(kind, key, mixture),
-                jnp.arange(self.restarts) >= (self.restarts + 1) // 2,
-                jax.random.split(key, self.restarts),
-            )
+        def start(key: Key, mixture: Mixture, first: Factors | None) -> Search:
+            if self.start == "stochastic":
+                keys = jax.random.split(key, self.restarts)
+                points = over_lanes(lambda key: warmed_up(key, mixture), keys)
+            else:
+                points = starts.best_of_many(key, mixture, self.restarts)
             if first is not None:
                 points = jax.tree.map(lambda p, f: p.at[0].set(f), points, first)
-            return jax.vmap(
-                lambda point: begin(point, mixture.view(point), self.max_iterations)
-            )(points)
+            return begun(mixture, points, self.max_iterations)
 
-        def fit(_: Key, mixture: Mixture, lanes: Ascent) -> Ascent:
+        def fit(key: Key, mixture: Mixture, search: Search) -> Search:
             tolerance = resolvable(self.tol, mixture.log_base.dtype)
             onward = mixture.climber()
+            limits = self._limits(search.tried)
+            part = min(PART, slice_)
 
-            def climb(state: Ascent) -> Ascent:
-                return onward(state, slice_, tolerance, self.accelerate)
+            def climb(state: Ascent, limit: Array) -> Ascent:
+                def further(_: Array, state: Ascent) -> Ascent:
+                    return onward(state, part, tolerance, self.accelerate)
 
-            return over_lanes(climb, lanes)
+                left = jnp.minimum(slice_, limit - state.iteration)
+                end: Ascent = lax.fori_loop(0, -(-left // part), further, state)
+                return end
 
-        def draw(key: Key, mixture: Mixture, lanes: Ascent) -> Draws:
-            return best_draws(key, mixture, lanes, shape)
+            search = search._replace(lanes=over_lanes(climb, search.lanes, limits))
+            if mixture.components == 1 or mixture.rows == 0:
+                return search
+            after: Search = lax.cond(
+                jnp.all(ended(search.lanes, limits)),
+                lambda: following(key, mixture, search, self.max_iterations),
+                lambda: search,
+            )
+            return after
 
+        def draw(key: Key, mixture: Mixture, search: Search) -> Draws:
+            return best_draws(key, mixture, search, shape)
+
+        def done(search: Search) -> bool:
+            tried, lanes = np.asarray(search.tried), search.lanes
+            running = np.asarray(lanes.status) == RUNNING
+            short = np.asarray(lanes.iteration) < np.asarray(self._limits(tried))
+            over = not np.any(running & short)
+            return over and not tried.any() and int(search.left) == 0
+
+        full, trial = (-(-n // slice_) for n in (self.max_iterations, TRIAL))
+        calls = 2 * full + ROUNDS * (trial + 1)
         return (
             Stage("start", start),
-            Stage(
-                "fit",
-                fit,
-                calls=-(-self.max_iterations // slice_),
-                done=all_done,
-                keep=best_point,
-            ),
-            Stage("draw", draw),
+            Stage("fit", fit, calls=calls, done=done, keep=best_point),
+            Stage("draw", draw, again="same"),
         )
+
+    def _limits(self, tried: Array | np.ndarray) -> Array:
+        """Sweeps that a climb may have made (restart,): fewer in a trial."""
+        most = self.max_iterations
+        return jnp.where(tried, min(TRIAL, most), most)
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged, budget spent or not finite, as the best restart ended."""
@@ -184,10 +215,14 @@ class CAVI(InFactors):
         if status == CONVERGED:
             tol = resolvable(self.tol, precision)
             note = f" (tolerance {tol:.1e}, the finest {precision} resolves)"
-            return Outcome(
-                "converged",
-                f"after {iterations} iterations{note if tol > self.tol else ''}",
-            )
+            after = f"after {iterations} iterations{note if tol > self.tol else ''}"
+            found = (np.asarray(report[f"restart_{v}"]) for v in ("bound", "counts"))
+            if all_apart(*found):
+                after += (
+                    f"; every one of the {self.restarts} restarts ended in another "
+                    "optimum: raise restarts"
+                )
+            return Outcome("converged", after)
         return Outcome(
             "budget spent",
             f"max_iterations = {self.max_iterations} reached with residual "
@@ -195,9 +230,123 @@ class CAVI(InFactors):
         )
 
 
-def all_done(lanes: Ascent) -> bool:
-    """Whether no restart is still running."""
-    return bool(np.all(np.asarray(lanes.status) != 0))
+class Search(NamedTuple):
+    """The restarts' climbs, and the splits and merges that are tried on them.
+
+    Attributes:
+        lanes: the climbs (restart, ...).
+        before: the same before a split and merge.
+        tried: which restarts are at a split and merge that has yet to gain (restart,).
+        left: how often more splits and merges may be tried, if none gains.
+        spent: sweeps of climbs that were given up.
+    """
+
+    lanes: Ascent
+    before: Ascent
+    tried: Bool[Array, " restart"]
+    left: Int[Array, ""]
+    spent: Int[Array, ""]
+
+
+def begun(mixture: Mixture, points: Factors, most: int) -> Search:
+    """Before the first sweep; the points have a leading axis (restart,)."""
+    lanes = jax.vmap(lambda q: begin(q, mixture.view(q), most))(points)
+    searched = mixture.components > 1 and mixture.rows > 0
+    return Search(
+        lanes=lanes,
+        before=lanes,
+        tried=jnp.zeros(lanes.bound.shape, bool),
+        left=jnp.asarray(PATIENCE if searched else 0, jnp.int32),
+        spent=jnp.zeros((), jnp.int32),
+    )
+
+
+def ended(lanes: Ascent, limits: Array) -> Array:
+    """Which climbs are at their end, or have made as many sweeps as they may."""
+    return (lanes.status != RUNNING) | (lanes.iteration >= limits)
+
+
+def following(key: Key, mixture: Mixture, search: Search, most: int) -> Search:
+    """What comes after all climbs have ended: a trial's judgement, or a new trial.
+
+    Trials end with `left`, or when the sweeps that were given up are as many as those
+    of the climbs that are kept, and WORK.
+    """
+    few = WORK / (mixture.rows * mixture.components)
+    allowed = jnp.maximum(jnp.sum(search.lanes.iteration), few)
+    more = (search.left > 0) & (search.spent < allowed)
+
+    def onward() -> Search:
+        new = search._replace(left=search.left - 1)
+        return trial(key, mixture, new, most)
+
+    def over() -> Search:
+        return search._replace(left=jnp.zeros_like(search.left))
+
+    found: Search = lax.cond(
+        jnp.any(search.tried),
+        lambda: judged(search),
+        lambda: lax.cond(more, onward, over),
+    )
+    return found
+
+
+def gained(search: Search) -> Array:
+    """Which trials have raised the bound by more than one optimum's spread."""
+    least = jnp.maximum(SAME_OPTIMUM, TIE * jnp.abs(search.before.bound))
+    return search.tried & (search.lanes.bound > search.before.bound + least)
+
+
+def settled(search: Search) -> Ascent:
+    """The climbs; where a trial has gained nothing, the climb before it."""
+    lost = search.tried & ~gained(search)
+
+    def keep(before: Array, lane: Array) -> Array:
+        where = lost.reshape(-1, *[1] * (lane.ndim - 1))
+        return jnp.where(where, before, lane)
+
+    kept: Ascent = jax.tree.map(keep, search.before, search.lanes)
+    return kept
+
+
+def judged(search: Search) -> Search:
+    """Trials that gained go on, the others are taken back."""
+    lanes, gain = settled(search), gained(search)
+    dropped = jnp.where(gain, search.before.iteration, search.lanes.iteration)
+    return Search(
+        lanes=lanes,
+        before=lanes,
+        tried=jnp.zeros_like(search.tried),
+        left=jnp.where(jnp.any(gain), PATIENCE, search.left).astype(jnp.int32),
+        spent=search.spent
+        + jnp.sum(jnp.where(search.tried, dropped, 0), dtype=jnp.int32),
+    )
+
+
+def trial(key: Key, mixture: Mixture, search: Search, most: int) -> Search:
+    """One split and merge on each of the best TARGETS distinct optima."""
+    lanes = search.lanes
+    ranked = jnp.where(jnp.isfinite(lanes.bound), lanes.bound, -jnp.inf)
+    order = jnp.argsort(-ranked, stable=True)
+    first = starts.distinct(ranked[order])
+    places = order[jnp.argsort(~first, stable=True)[:TARGETS]]
+    tried = jnp.zeros_like(search.tried).at[order].set(first)
+    x = mixture.some(starts.ROWS)
+
+    def attempt(key: Key, place: Array) -> Ascent:
+        lane = jax.tree.map(lambda v: v[place], lanes)
+        q = starts.split_and_merge(key, mixture, x, lane.point)
+        new = begin(q, mixture.view(q), most)
+        at: Ascent = jax.tree.map(lambda a, b: jnp.where(tried[place], a, b), new, lane)
+        return at
+
+    new = over_lanes(attempt, jax.random.split(key, len(places)), places)
+    at_hand = jnp.zeros_like(tried).at[places].set(True)
+    return search._replace(
+        lanes=jax.tree.map(lambda v, n: v.at[places].set(n), lanes, new),
+        before=lanes,
+        tried=tried & at_hand,
+    )
 
 
 def chosen(lanes: Ascent) -> Array:
@@ -209,9 +358,10 @@ def chosen(lanes: Ascent) -> Array:
     return jnp.argmax(as_good)
 
 
-def best_point(lanes: Ascent) -> dict[str, Any]:
+def best_point(search: Search) -> dict[str, Any]:
     """The best restart's q, for a checkpoint."""
-    host = jax.tree.map(np.asarray, lanes)
+    # on the host first: of several processes one alone writes checkpoints
+    host = jax.tree.map(np.asarray, settled(jax.tree.map(np.asarray, search)))
     best = int(chosen(host))
     leaves = [leaf[best] for leaf in jax.tree.leaves(host.point)]
     known = {"bound": host.bound[best], "iteration": host.iteration[best]}
@@ -237,20 +387,7 @@ def stored_point(path: str, mixture: Mixture) -> Factors:
     return point
 
 
-def start_point(random: Array, key: Key, mixture: Mixture) -> Factors:
-    """The M-step after k-means++ or, where `random`, after random responsibilities."""
-    if mixture.rows == 0:  # nothing to start from: the prior is the answer
-        return mixture.prior()
-    x = mixture.some()
-    phi = jax.lax.cond(
-        random,
-        lambda: starts.random_responsibilities(key, x, mixture.components),
-        lambda: starts.plus_plus_responsibilities(key, x, mixture.components),
-    )
-    return mixture.from_responsibilities(phi, x)
-
-
-def warmed_up(_: Array, key: Key, mixture: Mixture) -> Factors:
+def warmed_up(key: Key, mixture: Mixture) -> Factors:
     """Where STEPS steps on minibatches lead."""
     place, steps = jax.random.split(key)
     q = _stochastic.begin(place, mixture)
@@ -259,9 +396,10 @@ def warmed_up(_: Array, key: Key, mixture: Mixture) -> Factors:
 
 
 def best_draws(
-    key: Key, mixture: Mixture, lanes: Ascent, shape: tuple[int, int]
+    key: Key, mixture: Mixture, search: Search, shape: tuple[int, int]
 ) -> Draws:
     """Independent draws from the q of the restart with the best bound."""
+    lanes = settled(search)
     which = chosen(lanes)
     best = jax.tree.map(lambda leaf: leaf[which], lanes)
     counts = over_lanes(mixture.counts, lanes.point)
@@ -273,7 +411,7 @@ def best_draws(
         "counts": counts[which],
         "iterations": best.iteration,
         "leaps": best.leaps,
-        "total_iterations": jnp.sum(lanes.iteration),
+        "total_iterations": search.spent + jnp.sum(lanes.iteration),
         "residual": best.residual,
         "change": best.change,
         "fall": jnp.max(lanes.fall),
@@ -286,7 +424,7 @@ def best_draws(
     }
     variational = mixture.describe(best.point)
     log_q = mixture.log_q(theta, best.point)
-    return Draws(theta, {}, log_q, variational, report, best.point)
+    return Draws(theta, {}, log_q, variational, report, best.point, optima=lanes.point)
 
 
 def optima(bounds: np.ndarray, counts: np.ndarray) -> list[tuple[float, int, int]]:
@@ -315,6 +453,11 @@ def optima(bounds: np.ndarray, counts: np.ndarray) -> list[tuple[float, int, int
         (float(bounds[group[0]]), len(group), occupied(counts[group[0]]))
         for group in np.split(order, cuts)
     ]
+
+
+def all_apart(bounds: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether each of more than three restarts has an optimum of its own."""
+    return len(bounds) > 3 and len(optima(bounds, counts)) == len(bounds)
 
 
 def occupied(counts: np.ndarray) -> int:

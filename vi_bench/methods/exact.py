@@ -62,7 +62,10 @@ class Exact:
                 report["similarity"] = posterior.co_clustering()
             return Draws(posterior.draw(key, shape), {}, None, {}, report)
 
-        return (Stage("enumerate", enumerate_states), Stage("draw", draw))
+        return (
+            Stage("enumerate", enumerate_states),
+            Stage("draw", draw, again="same"),
+        )
 
     def outcome(self, draws: Draws) -> Outcome:
         """How many states were summed over."""

@@ -8,6 +8,7 @@ K! copies of the posterior. The evidence is Chib's (1995), symmetrised over the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -82,7 +83,7 @@ class Gibbs:
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Warm up, sample (in parts), estimate the evidence where that is known.
+        """Start, warm up, sample (in parts), estimate the evidence where that is known.
 
         Raises:
             NotApplicable: the family has no Gibbs step.
@@ -99,20 +100,22 @@ class Gibbs:
     def _stages(self, chains: int, draws: int, last: str) -> tuple[Stage, ...]:
         part = -(-draws // min(PARTS, draws))
 
-        def warm_up(key: Key, mixture: Mixture, _: Any) -> Chain:
-            def chain(key: Key) -> Chain:
-                begin, go_on = jax.random.split(key)
-                theta = self._sweeps(
-                    go_on, mixture, self._start(begin, mixture), self.warmup
-                )
-                return empty_chain(theta, draws)
+        def warm_up(key: Key, mixture: Mixture, first: Parameters) -> Chain:
+            def chain(key: Key, theta: Parameters) -> Chain:
+                # the first sweep is not one of the warm-up, which may have none
+                end = self._sweeps(key, mixture, theta, 1 + self.warmup)
+                return empty_chain(end, draws)
 
-            return over_lanes(chain, jax.random.split(key, chains))
+            return over_lanes(chain, jax.random.split(key, chains), first)
 
         def sample(key: Key, mixture: Mixture, so_far: Chain) -> Chain:
             keys = jax.random.split(key, chains)
             return over_lanes(
-                lambda key, chain: self._extend(key, mixture, chain, part), keys, so_far
+                lambda key, chain: self._extend(
+                    key, mixture, with_room(chain, draws), part, draws
+                ),
+                keys,
+                so_far,
             )
 
         def collect(key: Key, mixture: Mixture, whole: Chain) -> Draws:
@@ -122,8 +125,9 @@ class Gibbs:
             return Draws(whole.kept, {}, None, {}, report)
 
         return (
+            starts.chains_start(chains),
             Stage("warmup", warm_up),
-            Stage("sample", sample, calls=-(-draws // part)),
+            Stage("sample", sample, calls=-(-draws // part), again="onward"),
             Stage(last, collect, part_of_inference=False),
         )
 
@@ -133,12 +137,6 @@ class Gibbs:
             raise NotApplicable("the family has no `resample`")
         return sweep(key, mixture, theta, self.permute)
 
-    def _start(self, key: Key, mixture: Mixture) -> Parameters:
-        """A first sweep from one component on each cluster of a short k-means run."""
-        place, first = jax.random.split(key)
-        theta = mixture.centre(starts.k_means_factors(place, mixture))
-        return sweep(first, mixture, theta, self.permute)
-
     def _sweeps(
         self, key: Key, mixture: Mixture, theta: Parameters, number: int
     ) -> Parameters:
@@ -147,19 +145,29 @@ class Gibbs:
 
         return lax.scan(advance, theta, jax.random.split(key, number))[0]
 
-    def _extend(self, key: Key, mixture: Mixture, chain: Chain, draws: int) -> Chain:
-        """`draws` more draws; those beyond the chain's room are not kept."""
+    def _extend(
+        self, key: Key, mixture: Mixture, chain: Chain, part: int, draws: int
+    ) -> Chain:
+        """`part` more draws, fewer where the chain has room for fewer."""
+        keys = jax.random.split(key, part)
 
-        def advance(chain: Chain, key: Key) -> tuple[Chain, None]:
-            theta = self._sweeps(key, mixture, chain.theta, self.thin)
+        def advance(i: Array, chain: Chain) -> Chain:
+            theta = self._sweeps(keys[i], mixture, chain.theta, self.thin)
             kept = jax.tree.map(
-                lambda room, leaf: room.at[chain.done].set(leaf, mode="drop"),
-                chain.kept,
-                theta,
+                lambda room, leaf: room.at[chain.done].set(leaf), chain.kept, theta
             )
-            return Chain(theta, kept, chain.done + 1), None
+            return Chain(theta, kept, chain.done + 1)
 
-        return lax.scan(advance, chain, jax.random.split(key, draws))[0]
+        more: Chain = lax.fori_loop(
+            0, jnp.minimum(part, draws - chain.done), advance, chain
+        )
+        return more
+
+    def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Chib's evidence of all batches of draws: see `pooled_evidence`."""
+        if "log_evidence" not in reports[0]:
+            return dict(reports[0])
+        return dict(reports[0]) | pooled_evidence(reports)
 
     def outcome(self, draws: Draws) -> Outcome:
         """Sampled; and whether the evidence rests on enough draws."""
@@ -182,6 +190,11 @@ def empty_chain(theta: Parameters, draws: int) -> Chain:
     """A warmed-up chain with room for its draws."""
     kept = jax.tree.map(lambda v: jnp.zeros((draws, *v.shape), v.dtype), theta)
     return Chain(theta, kept, jnp.zeros((), jnp.int32))
+
+
+def with_room(chain: Chain, draws: int) -> Chain:
+    """The chain itself or, where it has all its draws, one that goes on from there."""
+    return chain._replace(done=jnp.where(chain.done >= draws, 0, chain.done))
 
 
 def sweep(
@@ -251,6 +264,34 @@ def chib(key: Key, mixture: Mixture, theta: Parameters) -> dict[str, Array]:
         "log_evidence": jnp.where(effective >= FEW, found, jnp.nan),
         "log_evidence_se": error,
         "evidence_ess": effective,
+    }
+
+
+def pooled_evidence(reports: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """`chib` of several batches of draws together; host arrays.
+
+    Log of the mean of the batches' evidences, those that are NaN left out; its error
+    from theirs, as of independent estimates. "evidence_ess" is the sum over the batches
+    that count or, where none does, the most that any has, which is then under FEW.
+    """
+    names = ("log_evidence", "log_evidence_se", "evidence_ess")
+    values, errors, sizes = (
+        np.array([float(report[name]) for report in reports]) for name in names
+    )
+    known = np.isfinite(values)
+    if not known.any():
+        return {
+            "log_evidence": np.asarray(np.nan),
+            "log_evidence_se": np.asarray(np.nan),
+            "evidence_ess": np.asarray(sizes.max()),
+        }
+    top = values[known].max()
+    shares = np.exp(values[known] - top)
+    spread = np.sqrt(np.sum((shares * errors[known]) ** 2)) / shares.sum()
+    return {
+        "log_evidence": np.asarray(top + np.log(shares.mean())),
+        "log_evidence_se": np.asarray(spread),
+        "evidence_ess": np.asarray(sizes[known].sum()),
     }
 
 

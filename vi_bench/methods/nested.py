@@ -8,6 +8,7 @@ stood for, is the posterior; the sum of these weights is the evidence.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -35,7 +36,9 @@ from vi_bench.methods._particles import (
     constrained,
     densities,
     from_prior,
-    log_mean_evidence,
+    host,
+    joined,
+    of_runs,
     resample,
 )
 from vi_bench.mixture import Mixture
@@ -72,10 +75,16 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Nested:
-    """Settings of nested sampling. Each chain is an independent run.
+    """Settings of nested sampling. Draws are of independent runs, several a chain.
+
+    How far independent runs differ is the one error that has everything in it, and a
+    few runs tell it badly: so `runs` of them share the draws of a chain, and the draws
+    have the shape (chains * runs, draws / runs).
 
     Attributes:
-        live: live points of each run; the error of log p(X) falls with their root.
+        runs: independent populations in place of each chain.
+        live: live points of each run; the error of log p(X) falls with the root of
+            those of all runs.
         share: of the live points that are replaced at once.
         sweeps: over all parameters, a slice move of each, for a new point; too few bias
             the evidence.
@@ -84,7 +93,8 @@ class Nested:
         max_batches: cap on the batches that each run replaces.
     """
 
-    live: Annotated[int, Gt(4)] = 300
+    runs: Annotated[int, Gt(0)] = 4
+    live: Annotated[int, Gt(4)] = 100
     share: Annotated[float, Gt(0), Lt(1)] = 0.2
     sweeps: Annotated[int, Gt(0)] = 3
     remaining: Annotated[float, Gt(0), Lt(1)] = 0.05
@@ -101,12 +111,13 @@ class Nested:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """Draw the live points, shrink (in slices), draw, simulate the volumes."""
-        return self._stages(problem.chains, problem.draws)
+        draws = -(-problem.draws // self.runs)
+        return self._stages(problem.chains * self.runs, draws)
 
     @remembered
-    def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
+    def _stages(self, number: int, draws: int) -> tuple[Stage, ...]:
         def start(key: Key, mixture: Mixture, _: Any) -> Run:
-            keys = jax.random.split(key, chains)
+            keys = jax.random.split(key, number)
             return over_lanes(lambda key: self._begin(key, mixture), keys)
 
         def shrink(key: Key, mixture: Mixture, runs: Run) -> Run:
@@ -118,7 +129,7 @@ class Nested:
                     run,
                 )
 
-            return over_lanes(run, jax.random.split(key, chains), runs)
+            return over_lanes(run, jax.random.split(key, number), runs)
 
         def draw(key: Key, mixture: Mixture, runs: Run) -> tuple[Run, Draws]:
             return runs, self._draw(key, mixture, runs, draws)
@@ -127,7 +138,7 @@ class Nested:
             return self._with_errors(key, *carry)
 
         return (
-            Stage("start", start),
+            Stage("start", start, again="same"),
             Stage("shrink", shrink, calls=-(-self.max_batches // SLICE), done=ended),
             Stage("draw", draw),
             Stage("volumes", volumes, part_of_inference=False),
@@ -199,22 +210,11 @@ class Nested:
         return Draws(constrained(mixture, free), {}, None, {}, report)
 
     def _with_errors(self, key: Key, runs: Run, draws: Draws) -> Draws:
-        """The runs' evidences together, and the error.
-
-        That is the larger of the one that the runs' spread gives and the one that
-        simulated prior volumes give. The first has everything in it but is known from
-        few runs; the second knows of nothing but the volumes.
-        """
+        """The error that each run's volumes leave, and the runs' evidences together."""
         own = draws.report["run_log_evidence"]
-        log_evidence, spread = log_mean_evidence(own)
         keys = jax.random.split(key, own.shape[0])
         volume = over_lanes(self._volume_error, keys, runs)
-        together = jnp.sqrt(jnp.sum((jax.nn.softmax(own) * volume) ** 2))
-        report = {
-            "log_evidence": log_evidence,
-            "log_evidence_se": jnp.fmax(spread, together),
-            "run_volume_se": volume,
-        }
+        report = together(own, volume) | {"run_volume_se": volume}
         return draws._replace(report=draws.report | report)
 
     def _points(self, run: Run) -> tuple[Parameters, Float[Array, " all"]]:
@@ -264,6 +264,14 @@ class Nested:
 
         return jnp.std(lax.map(one, jax.random.split(key, SIMULATIONS)), ddof=1)
 
+    def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The runs of all batches as one report."""
+        runs = joined(reports)
+        own, volume = (
+            jnp.asarray(runs[name]) for name in ("run_log_evidence", "run_volume_se")
+        )
+        return runs | host(together(own, volume))
+
     def outcome(self, draws: Draws) -> Outcome:
         """Sampled, budget spent, or suspect moves."""
         report = {name: np.asarray(value) for name, value in draws.report.items()}
@@ -286,6 +294,20 @@ class Nested:
             f"{report['batches'].max()} batches of {self.batch}, Kish's effective size "
             f"{report['kish_ess'].min():.0f} in each run",
         )
+
+
+def together(
+    own: Float[Array, " runs"], volume: Float[Array, " runs"]
+) -> dict[str, Array]:
+    """What is reported of log p(X), from every run's own and its volumes' error.
+
+    The error is the one that the runs' spread gives, which has everything in it. A
+    single run has that of its simulated prior volumes, which know of nothing else.
+    """
+    report = of_runs(own)
+    if own.shape[0] > 1:
+        return report
+    return report | {"log_evidence_se": volume[0]}
 
 
 def ended(runs: Run) -> bool:

@@ -79,11 +79,7 @@ class NUTS:
     def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
         part = -(-draws // min(PARTS, draws))
 
-        def start(key: Key, mixture: Mixture, _: Any) -> Parameters:
-            keys = jax.random.split(key, chains)
-            return over_lanes(lambda key: start_position(key, mixture), keys)
-
-        def warm_up(key: Key, mixture: Mixture, positions: Parameters) -> Chain:
+        def warm_up(key: Key, mixture: Mixture, first: Parameters) -> Chain:
             adaptation = blackjax.window_adaptation(
                 blackjax.nuts,
                 unconstrained_density(mixture),
@@ -92,25 +88,30 @@ class NUTS:
                 max_num_doublings=self.max_tree_depth,
             )
 
-            def chain(key: Key, position: Parameters) -> Chain:
+            def chain(key: Key, theta: Parameters) -> Chain:
+                position = unconstrain(mixture, theta)
                 (state, tuned), _ = adaptation.run(key, position, self.warmup)
                 metric = tuned["inverse_mass_matrix"]
                 return empty_chain(state, tuned["step_size"], metric, draws)
 
             keys = jax.random.split(key, chains)
-            return over_lanes(chain, keys, positions)
+            return over_lanes(chain, keys, first)
 
         def sample(key: Key, mixture: Mixture, so_far: Chain) -> Chain:
             kernel = self._kernel(mixture)
             keys = jax.random.split(key, chains)
             return over_lanes(
-                lambda key, chain: extend(kernel, key, chain, part), keys, so_far
+                lambda key, chain: extend(
+                    kernel, key, with_room(chain, draws), part, draws
+                ),
+                keys,
+                so_far,
             )
 
         return (
-            Stage("start", start),
+            starts.chains_start(chains),
             Stage("warmup", warm_up),
-            Stage("sample", sample, calls=-(-draws // part)),
+            Stage("sample", sample, calls=-(-draws // part), again="onward"),
             Stage("collect", collect, part_of_inference=False),
         )
 
@@ -180,14 +181,6 @@ def unconstrained_density(mixture: Mixture) -> Callable[[Parameters], Array]:
     return density
 
 
-def start_position(key: Key, mixture: Mixture) -> Parameters:
-    """One component on each cluster of a short k-means run, unconstrained.
-
-    Each chain has its own run and its own order of labels.
-    """
-    return unconstrain(mixture, mixture.centre(starts.k_means_factors(key, mixture)))
-
-
 def empty_chain(state: Any, step_size: Array, metric: Array, draws: int) -> Chain:
     """A warmed-up chain with room for its draws."""
 
@@ -213,13 +206,23 @@ def empty_chain(state: Any, step_size: Array, metric: Array, draws: int) -> Chai
     )
 
 
-def extend(
-    kernel: Callable[[Key, Chain], tuple[Any, Any]], key: Key, chain: Chain, draws: int
-) -> Chain:
-    """`draws` more transitions; those beyond the chain's room are not kept."""
+def with_room(chain: Chain, draws: int) -> Chain:
+    """The chain itself or, where it has all its draws, one that goes on from there."""
+    return chain._replace(done=jnp.where(chain.done >= draws, 0, chain.done))
 
-    def advance(chain: Chain, key: Key) -> tuple[Chain, None]:
-        state, info = kernel(key, chain)
+
+def extend(
+    kernel: Callable[[Key, Chain], tuple[Any, Any]],
+    key: Key,
+    chain: Chain,
+    part: int,
+    draws: int,
+) -> Chain:
+    """`part` more transitions, fewer where the chain has room for fewer."""
+    keys = jax.random.split(key, part)
+
+    def advance(i: Array, chain: Chain) -> Chain:
+        state, info = kernel(keys[i], chain)
         stats = {
             "lp": state.logdensity,
             "acceptance_rate": info.acceptance_rate,
@@ -230,16 +233,19 @@ def extend(
         }
 
         def put(room: Array, leaf: Array) -> Array:
-            return room.at[chain.done].set(leaf.astype(room.dtype), mode="drop")
+            return room.at[chain.done].set(leaf.astype(room.dtype))
 
         return chain._replace(
             state=state,
             position=jax.tree.map(put, chain.position, state.position),
             stats={name: put(chain.stats[name], stats[name]) for name in stats},
             done=chain.done + 1,
-        ), None
+        )
 
-    return jax.lax.scan(advance, chain, jax.random.split(key, draws))[0]
+    more: Chain = jax.lax.fori_loop(
+        0, jnp.minimum(part, draws - chain.done), advance, chain
+    )
+    return more
 
 
 def collect(_: Key, mixture: Mixture, chains: Chain) -> Draws:

@@ -92,6 +92,10 @@ class Pathfinder:
         history: steps that the inverse Hessian is made from.
         bound_draws: draws that each ELBO along a path is estimated from.
         candidates: draws from the paths' normals per draw that is kept.
+        batches: in place of each chain, every one weighting candidates of its own.
+            Resampled draws share their candidates' weights, which no autocorrelation
+            tells in full; how far independent batches differ does. The draws have the
+            shape (chains * batches, draws / batches).
     """
 
     paths: Annotated[int, Gt(0)] = 12
@@ -100,6 +104,7 @@ class Pathfinder:
     history: Annotated[int, Gt(0)] = 6
     bound_draws: Annotated[int, Gt(1)] = 50
     candidates: Annotated[int, Gt(0)] = 4
+    batches: Annotated[int, Gt(0)] = 4
 
     kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "normals along L-BFGS paths, importance resampled"
@@ -107,7 +112,8 @@ class Pathfinder:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """Climb from every start, then draw."""
-        return self._stages((problem.chains, problem.draws))
+        draws = -(-problem.draws // self.batches)
+        return self._stages((problem.chains * self.batches, draws))
 
     @remembered
     def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
@@ -118,7 +124,7 @@ class Pathfinder:
         def draw(key: Key, mixture: Mixture, paths: Path) -> Draws:
             return self._draw(key, mixture, paths, shape)
 
-        return (Stage("climb", climb), Stage("draw", draw))
+        return (Stage("climb", climb), Stage("draw", draw, again="same"))
 
     def _path(self, key: Key, mixture: Mixture) -> Path:
         place, own = jax.random.split(key)

@@ -8,8 +8,9 @@ a metric and a step size that follow the particles (Buchholz, Chopin and Jacob 2
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import blackjax
@@ -37,7 +38,9 @@ from vi_bench.methods._particles import (
     constrained,
     densities,
     from_prior,
-    log_mean_evidence,
+    host,
+    joined,
+    of_runs,
 )
 from vi_bench.mixture import Mixture
 from vi_bench.numpyro_model import constrain, unconstrain
@@ -85,9 +88,15 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class SMC:
-    """Settings of SMC. Each chain is an independent run, its draws the particles.
+    """Settings of SMC. Draws are the particles of independent runs, several a chain.
+
+    How far independent runs differ is the one error that has everything in it, and a
+    few runs tell it badly: so `runs` of them share the draws of a chain, and the draws
+    have the shape (chains * runs, draws / runs).
 
     Attributes:
+        runs: independent populations in place of each chain.
+        particles: of each run at least, however few draws it is asked for.
         target_ess: share of the particles that the next weights are worth; higher
             ones take more temperatures.
         steps: Hamiltonian moves per temperature.
@@ -96,6 +105,8 @@ class SMC:
         max_temperatures: cap on the temperatures of each run.
     """
 
+    runs: Annotated[int, Gt(0)] = 4
+    particles: Annotated[int, Gt(1)] = 250
     target_ess: Annotated[float, Gt(0), Lt(1)] = 0.8
     steps: Annotated[int, Gt(0)] = 4
     leapfrog: Annotated[int, Gt(0)] = 5
@@ -108,15 +119,18 @@ class SMC:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """Draw from the prior, temper (in slices), collect."""
-        return self._stages(problem.chains, problem.draws)
+        draws = -(-problem.draws // self.runs)
+        return self._stages(problem.chains * self.runs, draws)
 
     @remembered
-    def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
-        def start(key: Key, mixture: Mixture, _: Any) -> Run:
-            keys = jax.random.split(key, chains)
-            return over_lanes(lambda key: self._begin(key, mixture, draws), keys)
+    def _stages(self, runs: int, draws: int) -> tuple[Stage, ...]:
+        number = max(draws, self.particles)
 
-        def temper(key: Key, mixture: Mixture, runs: Run) -> Run:
+        def start(key: Key, mixture: Mixture, _: Any) -> Run:
+            keys = jax.random.split(key, runs)
+            return over_lanes(lambda key: self._begin(key, mixture, number), keys)
+
+        def temper(key: Key, mixture: Mixture, state: Run) -> Run:
             kernel = self._kernel(mixture)
 
             def run(key: Key, run: Run) -> Run:
@@ -127,14 +141,14 @@ class SMC:
                     run,
                 )
 
-            return over_lanes(run, jax.random.split(key, chains), runs)
+            return over_lanes(run, jax.random.split(key, runs), state)
 
         return (
-            Stage("start", start),
+            Stage("start", start, again="same"),
             Stage(
                 "temper", temper, calls=-(-self.max_temperatures // SLICE), done=ended
             ),
-            Stage("collect", collect, part_of_inference=False),
+            Stage("collect", partial(collect, draws), part_of_inference=False),
         )
 
     def _begin(self, key: Key, mixture: Mixture, number: int) -> Run:
@@ -217,6 +231,11 @@ class SMC:
             done=run.state.tempering_param >= 1 - 4 * jnp.finfo(reached.dtype).eps,
         )
 
+    def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The runs of all batches as one report."""
+        runs = joined(reports)
+        return runs | host(of_runs(jnp.asarray(runs["run_log_evidence"])))
+
     def outcome(self, draws: Draws) -> Outcome:
         """Sampled, budget spent short of temperature 1, or suspect moves."""
         report = {name: np.asarray(value) for name, value in draws.report.items()}
@@ -276,17 +295,18 @@ def ended(runs: Run) -> bool:
     return bool(np.all(np.asarray(runs.done)))
 
 
-def collect(_: Key, mixture: Mixture, runs: Run) -> Draws:
-    """Particles in their order, so that copies stand side by side, and evidences.
+def collect(draws: int, _: Key, mixture: Mixture, runs: Run) -> Draws:
+    """Particles in their order, so that relatives stand side by side, and evidences.
 
-    A run that did not reach temperature 1 has no evidence.
+    Of more particles than draws evenly spaced ones are taken. A run that did not reach
+    temperature 1 has no evidence.
     """
     own = jnp.where(runs.done, runs.log_evidence, jnp.nan)
-    log_evidence, error = log_mean_evidence(own)
     last = jnp.maximum(runs.steps - 1, 0)[:, None]
-    report = {
-        "log_evidence": log_evidence,
-        "log_evidence_se": error,
+    number = runs.state.weights.shape[1]
+    taken = jnp.arange(draws) * number // draws
+    free = jax.tree.map(lambda v: v[:, taken], runs.state.particles)
+    report = of_runs(own) | {
         "run_log_evidence": own,
         "done": runs.done,
         "steps": runs.steps,
@@ -295,7 +315,7 @@ def collect(_: Key, mixture: Mixture, runs: Run) -> Draws:
         "acceptance": runs.acceptance,
         "last_acceptance": jnp.take_along_axis(runs.acceptance, last, 1)[:, 0],
     }
-    return Draws(constrained(mixture, runs.state.particles), {}, None, {}, report)
+    return Draws(constrained(mixture, free), {}, None, {}, report)
 
 
 METHOD = SMC

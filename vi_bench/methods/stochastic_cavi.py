@@ -96,7 +96,7 @@ class StochasticCAVI(InFactors):
         return (
             Stage("start", start),
             Stage("fit", fit, calls=-(-self.steps // WINDOW)),
-            Stage("draw", draw),
+            Stage("draw", draw, again="same"),
         )
 
     def _draw(

@@ -177,7 +177,7 @@ class SVI:
         return (
             Stage("start", start),
             Stage("fit", fit, calls=windows),
-            Stage("draw", draw),
+            Stage("draw", draw, again="same"),
             Stage("bound", estimate, part_of_inference=False),
         )
 

@@ -197,9 +197,11 @@ def paragraph(summary: Mapping[str, Any]) -> str:
             f"with {_settings(method['settings']) or 'no settings'}."
         )
     if summary["reference"]:
+        known = summary["methods"][summary["reference"]].get("draws")
+        chains, draws = known or (spec["chains"], spec["draws"])
         told.append(
-            f"The others were held against {_typed(summary['reference'])} "
-            f"with {spec['chains']} chains of \\num{{{spec['draws']}}} draws; a method "
+            f"All methods were compared with {_typed(summary['reference'])} "
+            f"({chains} chains of \\num{{{draws}}} draws); a method "
             f"agrees where means differ by less than {spec['margin']} posterior "
             f"standard deviations and standard deviations by less than "
             rf"{100 * spec['sd_margin']:g}\,\% of them, beyond Monte-Carlo error."

@@ -114,6 +114,9 @@ def _verdicts(summary: Mapping[str, Any]) -> Iterator[Line]:
         yield Line(sentence(summary, label), label, word(summary, label))
     for violation in (summary["evidence"] or {}).get("violations", ()):
         yield Line(violation, "evidence", "differs")
+    if why := (summary["evidence"] or {}).get("no_gaps"):
+        given = summary["evidence"]["gaps"]
+        yield Line(why if given else f"gaps are not given: {why}", "evidence")
     if summary["interrupted"]:
         yield Line("The run was interrupted; methods that had finished are here.")
     if summary["reference"] is None:

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from rich.markup import escape
 from rich.table import Table
 
+from vi_bench.calibration.band import band, ecdf, grid
 from vi_bench.calibration.calibration import RESPONSE, SAME, Calibration
-from vi_bench.calibration.uniformity import INTERVALS, Row, band, ecdf, grid
+from vi_bench.calibration.uniformity import INTERVALS, Row
 from vi_bench.documents import document
 from vi_bench.report.style import COLOURS, DASHES, bare_table
 
@@ -22,6 +23,9 @@ SCHEMA = 1
 
 SURE = 2.58
 """Standard errors from 1 at which a dispersion is called by a word."""
+
+FAR = 3.0
+"""Mean normal score beyond which a posterior is not where the truth is."""
 
 PANELS = 12
 """Quantities that are drawn."""
@@ -47,13 +51,19 @@ def calibration_table(found: Calibration) -> Table:
                 label if i == 0 else "",
                 escape(name),
                 f"{row.band_p:.2g}" if row.band_p >= 1e-3 else "<0.001",
-                "[green]uniform[/]" if row.uniform else "[red]not uniform[/]",
+                _uniform(row, found.lost[label]),
                 f"{row.shift:+.2f}±{row.shift_se:.2f}",
                 f"{row.dispersion:.2f}±{row.dispersion_se:.2f}",
                 *(_share(row, interval) for interval in INTERVALS),
                 end_section=i == len(rows) - 1,
             )
     return drawn
+
+
+def _uniform(row: Row, lost: int) -> str:
+    if not row.uniform:
+        return "[red]not uniform[/]"
+    return f"[yellow]uniform, {lost} lost[/]" if lost else "[green]uniform[/]"
 
 
 def _share(row: Row, interval: float) -> str:
@@ -69,8 +79,11 @@ def calibration_lines(found: Calibration) -> Iterator[str]:
     for label, sides in found.asymmetry.items():
         moved = {name: a for name, a in sides.items() if not a.symmetric}
         if not moved:
-            yield f"{label}: q's components are not biased in {len(sides)} coordinates"
+            yield f"{label}: no bias of q's components in {len(sides)} coordinates"
         for name, a in moved.items():
+            if np.isnan(a.wilcoxon_p):
+                yield f"{label}: Q(theta*) of {name} is not a number in some data sets"
+                continue
             side = "above" if a.shift > 0 else "below"
             yield (
                 f"{label}: the truth lies {side} q's {name}: "
@@ -96,9 +109,19 @@ def calibration_lines(found: Calibration) -> Iterator[str]:
 def _word(found: Calibration, label: str, rows: dict[str, Row]) -> str:
     passed = sum(row.uniform for row in rows.values())
     said = f"uniform in {passed} of {len(rows)} quantities"
+    lost = found.lost[label]
+    if lost:
+        said += (
+            f" of {found.settings.sims - lost} data sets; the draws of {lost} others "
+            "are not finite, so it is not calibrated"
+        )
     if passed == len(rows):
-        return said
+        return said if lost else said + _power(found.finds(label))
     bad = {name: row for name, row in rows.items() if not row.uniform}
+    name, row = max(bad.items(), key=lambda item: abs(item[1].shift))
+    if abs(row.shift) > FAR:
+        side = "above" if row.shift > 0 else "below"
+        return f"{said}; the truth lies far {side} the posterior of {name}"
     stretched = found.rows.get(label + RESPONSE, {})
     # of quantities that linear response can say something of, where there are any
     told = {name: row for name, row in bad.items() if name in stretched} or bad
@@ -117,6 +140,12 @@ def _word(found: Calibration, label: str, rows: dict[str, Row]) -> str:
     if refused:
         said += f"; linear response refused in {refused} of {found.settings.sims}"
     return said
+
+
+def _power(dispersion: float) -> str:
+    if not np.isfinite(dispersion):
+        return "; so few data sets hardly find any dispersion"
+    return f"; a dispersion of {dispersion:.2f} would be found in 9 of 10 calibrations"
 
 
 def _number(row: Row) -> str:
@@ -139,6 +168,8 @@ def calibration_record(found: Calibration) -> dict[str, Any]:
             label: {name: row(of) for name, of in rows.items()}
             for label, rows in found.rows.items()
         },
+        "lost": found.lost,
+        "finds": {label: found.finds(label) for label in found.rows},
         "linear_response_refused": found.refused,
         "asymmetry": {
             label: {

@@ -50,10 +50,20 @@ def evidence_table(result: Result) -> Table | None:
 
 
 def evidence_lines(result: Result) -> Iterator[str]:
-    """Rungs in a wrong order."""
+    """Bounds and estimates that cannot all be right, and what is not given."""
     found = result.comparison.evidence if result.comparison else None
-    for sentence in found.violations() if found else ():
-        yield f"WRONG ORDER, a bug or a wrong evidence: {sentence}"
+    if found is None:
+        return
+    for sentence in found.violations():
+        yield (
+            f"the bounds violate their ordering, a bug or a wrong evidence estimate: "
+            f"{sentence}"
+        )
+    for label, why in found.withheld.items():
+        yield f"nothing is measured from log p(X) by {label}: {why}"
+    if found.no_gaps:
+        given = "" if found.gaps else "gaps to log p(X) are not given: "
+        yield f"{given}{found.no_gaps}"
 
 
 def _cell(e: Estimate | None) -> str:

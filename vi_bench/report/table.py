@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vi_bench.comparison import Comparison
+from vi_bench.comparison.coverage import NEAR
 from vi_bench.comparison.measures import Distance, Estimate
 from vi_bench.methods.cavi import occupied
 from vi_bench.record import ess_per_second, restarts
@@ -17,7 +18,7 @@ from vi_bench.report.deviations import deviations_table
 from vi_bench.report.joint import joint_lines, joint_table, prediction_table
 from vi_bench.report.ladder import evidence_lines, evidence_table, with_error
 from vi_bench.report.style import NOTHING, bare_table
-from vi_bench.spec import values_of
+from vi_bench.spec import AUTO, values_of
 
 if TYPE_CHECKING:
     from vi_bench.result import MethodRun, Result
@@ -34,7 +35,9 @@ NUMBERS = (
 
 STYLE = {
     "agrees": "green",
+    "agrees in marginals": "yellow",
     "differs": "red",
+    "at the margin": "yellow",
     "inconclusive": "yellow",
     "reference unreliable": "yellow",
     "reference": "bold",
@@ -109,6 +112,20 @@ def cells(result: Result, label: str) -> list[str]:
         NOTHING if per_second is None else f"{per_second:.3g}",
         result.environment["device"].partition(":")[0],
     ]
+
+
+def optima_lines(result: Result) -> Iterator[str]:
+    """Which optima of the bound are known, and where samplers' draws lead."""
+    found = result.comparison.coverage if result.comparison else None
+    if found is None or len(found.optima) < 2:
+        return
+    for i, optimum in enumerate(found.optima[:4]):
+        shares = ", ".join(
+            f"{label} {100 * share[i]:.0f} %" for label, share in found.visits.items()
+        )
+        yield f"{optimum.say()}; draws that lead to it: {shares}"
+    if len(found.optima) > 4:
+        yield f"{len(found.optima) - 4} more optima within {NEAR:g} nats of the best"
 
 
 def response_lines(result: Result) -> Iterator[str]:
@@ -201,6 +218,11 @@ def lines(result: Result) -> Iterator[str]:
             yield f"the reference {wanted} has no draws: no comparison"
     if result.comparison and result.comparison.note:
         yield result.comparison.note
+    yield from optima_lines(result)
+    if result.spec.draws == AUTO:
+        shapes = {k: run.shape() for k, run in result.runs.items()}
+        made = ", ".join(f"{k} {v[0]} x {v[1]}" for k, v in shapes.items() if v)
+        yield f"draws, as many as the errors asked for: {made}"
     if result.comparison:
         yield from joint_lines(result.comparison)
     yield from evidence_lines(result)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.stats import norm, t
 
 from vi_bench.contract import Draws, Method, Parameters, Problem
 from vi_bench.environment import forget_programs
@@ -190,7 +191,8 @@ def _own_coordinates(
 def registered(method: Method) -> Full:
     """A method of this package, or a plug-in of its contract, in the full form."""
     kind = {"particles": "runs", "mcmc": "chains"}.get(method.kind, "independent")
-    chains = RUNS if kind == "runs" else CHAINS
+    # a population method may have several runs of each chain
+    chains = RUNS if kind == "runs" and not hasattr(method, "runs") else CHAINS
 
     def fit(problem: MixtureProblem) -> Answer:
         with accurately():
@@ -200,6 +202,13 @@ def registered(method: Method) -> Full:
         log_q = None if raw.log_q is None else np.asarray(raw.log_q)
         evidence = report.get("log_evidence")
         known = evidence is not None and bool(np.isfinite(evidence))
+        freedom = float(
+            report.get("log_evidence_df", chains - 1.0 if kind == "runs" else np.inf)
+        )
+        # the error is stated so that 1.96 of it hold 95 %; the tests here know of t
+        wider = t.ppf(0.975, freedom) / norm.ppf(0.975)
+        if "log_evidence_df" not in report:
+            wider = 1.0
         bound = report.get("bound", np.zeros(0))
         if "fall" in report:  # coordinate ascent: its trace may only rise
             bound = report["trace"][: int(report["iterations"])]
@@ -211,8 +220,8 @@ def registered(method: Method) -> Full:
             bound_se=float(report.get("bound_se", 0.0)),
             keeps_labels=method.bound_keeps_labels,
             log_evidence=float(evidence) if known else None,  # type: ignore[arg-type]
-            log_evidence_se=float(report.get("log_evidence_se", 0.0)),
-            freedom=chains - 1.0 if kind == "runs" else np.inf,
+            log_evidence_se=float(report.get("log_evidence_se", 0.0)) / wider,
+            freedom=freedom,
             kind=kind,
             approximate=method.kind == "variational" and log_q is None,
             eps=float(np.finfo(np.float64).eps),

@@ -1,0 +1,326 @@
+"""Are stated errors right: z-scores over many seeds, on posteriors that are exact.
+
+    uv run python -m benchmarks.errors [--seeds 60] [--out results/published]
+
+Every method is run again and again, with another key each time, on a few small mixtures
+whose posteriors are drawn from exactly, by enumeration. What it says of label-invariant
+quantities (mean, logarithm of the sd, 5 and 95 % quantiles, Wasserstein-1 distance) and
+of log p(X) is held against the truth in units of the error that the comparison states:
+where that error is right, the z-scores' root mean square is 1.
+
+W1 between samples of one posterior is noise and has no z-score. So the other sample is
+of a known distribution that is not the posterior: exact draws, moved by 0.3 posterior
+sds and drawn together to 0.7 of theirs, which crosses the posterior's distribution
+function and leaves W1 its error.
+
+A variational method's error is that of its draws, not that of its q: q is fitted once,
+drawn from anew with every key, and held against all these draws together. Pathfinder's
+limit is likewise that of the paths that it found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.measure import write
+from vi_bench.comparison.measures import TAILS, summarise, wasserstein
+from vi_bench.comparison.quantities import WEIGHT, flatten, invariants
+from vi_bench.conjugate import Conjugate
+from vi_bench.contract import Draws, Method, Problem, Stage, Weights
+from vi_bench.enumeration.subsets import enumerate_subsets
+from vi_bench.methods.cavi import CAVI
+from vi_bench.methods.exact import Exact
+from vi_bench.methods.gibbs import Gibbs
+from vi_bench.methods.nested import Nested
+from vi_bench.methods.nuts import NUTS
+from vi_bench.methods.pathfinder import Pathfinder
+from vi_bench.methods.smc import SMC
+from vi_bench.methods.svi import SVI
+from vi_bench.mixture import Mixture, bind
+from vi_bench.models.gaussian import Gaussian
+from vi_bench.models.gaussian_diagonal import GaussianDiagonal
+from vi_bench.streams import stream
+from vi_bench.timing import call_until_done
+from vi_bench.weights import STICK, Dirichlet, Uniform
+
+SHAPE = (4, 1000)
+"""Chains and draws, as a run has them by default."""
+
+KNOWN = 400_000
+"""Exact draws that stand for the posterior."""
+
+OTHER = (4, 4000)
+"""Draws of the distribution that W1 is taken to."""
+
+METHODS: dict[str, Method] = {
+    "exact": Exact(),
+    "gibbs": Gibbs(),
+    "nuts": NUTS(target_acceptance=0.95),
+    "smc": SMC(),
+    "nested": Nested(max_batches=100),
+    "pathfinder": Pathfinder(),
+    "cavi": CAVI(),
+    "svi": SVI(),
+}
+
+ONE_MODE = ("gibbs", "nuts")
+"""Methods whose chains are not asked to cross between modes that labels do not link."""
+
+Values = dict[str, np.ndarray]
+"""Label-invariant quantities by name, (chain, draw) each."""
+
+
+class Case(NamedTuple):
+    """A small mixture: its family, weights, rows, and how many modes it has.
+
+    Modes that differ by their labels alone count once.
+    """
+
+    family: Conjugate
+    weights: Weights
+    rows: np.ndarray
+    modes: int
+
+
+class Truth(NamedTuple):
+    """What estimates are held against.
+
+    Attributes:
+        values: a large sample of every quantity, sorted.
+        independent: how many independent draws that sample is worth, inf if it is
+            itself the limit.
+        log_evidence: log p(X), nats.
+    """
+
+    values: Values
+    independent: float
+    log_evidence: float
+
+
+def cases() -> dict[str, Case]:
+    """The problems: components that overlap, two modes, components that are apart.
+
+    Of the second three groups of rows are shared by two components: the middle one
+    belongs to its left or its right neighbour.
+    """
+    random = np.random.default_rng(1)
+    noise = random.normal(size=(3, 12))
+    halves = np.repeat([-1.0, 1.0], 6)
+    thirds = np.repeat([-1.0, 0.0, 1.0], 4)
+    near, far = (Gaussian(sigma=sigma, mean=0.0) for sigma in (2.0, 4.0))
+    apart = GaussianDiagonal(mean=0.0, kappa=0.2, shape=3.0, rate=2.0)
+    rows = (noise[0] + 0.7 * halves, 0.3 * noise[1] + 4 * thirds, noise[2] + 3 * halves)
+    return {
+        "overlapping": Case(near, Uniform(), rows[0], 1),
+        "two modes": Case(far, Uniform(), rows[1], 2),
+        "apart": Case(apart, Dirichlet(2.0), rows[2], 1),
+    }
+
+
+def quantities(mixture: Mixture, theta: dict[str, Any]) -> Values:
+    """What the comparison holds against one another, of draws (chain, draw, ...)."""
+    host = {name: np.asarray(v) for name, v in theta.items() if name != STICK}
+    named = mixture.family.compared(host)
+    columns, shared = flatten(named, {"feature": ["x0"]})
+    if STICK in theta:
+        log_weights = mixture.weights.log_weights(theta, mixture.components)
+        columns[WEIGHT] = np.exp(np.asarray(log_weights))
+    return invariants(columns, shared, None)
+
+
+def exactly(mixture: Mixture, key: jax.Array) -> Truth:
+    """The truth by enumeration."""
+
+    @jax.jit
+    def draw(mixture: Mixture, key: jax.Array) -> Any:
+        posterior = enumerate_subsets(mixture)
+        return posterior.draw(key, (1, KNOWN)), posterior.log_evidence
+
+    theta, log_evidence = draw(mixture, key)
+    values = {n: np.sort(v.ravel()) for n, v in quantities(mixture, theta).items()}
+    return Truth(values, KNOWN, float(log_evidence))
+
+
+def repeated(
+    method: Method, mixture: Mixture, seeds: Sequence[int]
+) -> list[tuple[Values, Draws]]:
+    """A method's quantities and draws, seed by seed; each stage is compiled once.
+
+    What a variational method does before it draws is done once, with the first seed.
+    """
+    prepared = method.prepare(Problem(mixture, *SHAPE), jax.random.key(0))
+    stages = [(stage, jax.jit(stage.run)) for stage in prepared]
+    first: Any = None
+    if method.kind == "variational":
+        at = [stage.name for stage in prepared].index("draw")
+        first = through(stages[:at], mixture, None, seeds[0])
+        stages = stages[at : at + 1]
+    found = []
+    for seed in seeds:
+        draws: Draws = through(stages, mixture, first, seed)
+        found.append((quantities(mixture, draws.parameters), draws))
+    return found
+
+
+def through(
+    stages: Sequence[tuple[Stage, Callable[..., Any]]],
+    mixture: Mixture,
+    carry: Any,
+    seed: int,
+) -> Any:
+    """All calls of compiled stages, one after the other."""
+    for stage, program in stages:
+        key = stream(jax.random.key(seed), stage.name)
+        keys = jax.random.split(key, stage.calls)
+        carry, _ = call_until_done(stage, program, keys, mixture, carry)
+    return carry
+
+
+class Target(NamedTuple):
+    """One quantity's truth, and what W1 is taken to.
+
+    Attributes:
+        mean: of the truth.
+        sd: of the truth.
+        error: of the mean, and relative to the sd about that of the sd.
+        tails: quantiles of the truth, those that the comparison takes.
+        other: a sample of a distribution that crosses the truth's.
+        w1: the distance from the truth to it.
+    """
+
+    mean: float
+    sd: float
+    error: float
+    tails: np.ndarray
+    other: np.ndarray
+    w1: float
+
+
+def target(values: np.ndarray, independent: float) -> Target:
+    """A quantity's truth from a large sample of it."""
+    mean, sd = float(values.mean()), float(values.std())
+    other = mean + 0.7 * (values - mean) + 0.3 * sd
+    w1 = wasserstein(values[None], other[None]).value
+    tails = np.quantile(values, TAILS)
+    return Target(mean, sd, sd / np.sqrt(independent), tails, other, w1)
+
+
+def against(
+    draws: np.ndarray, known: Target, random: np.random.Generator
+) -> dict[str, list[float]]:
+    """z-scores of one quantity's mean, log sd, tails and W1."""
+    own = summarise(draws)
+    of_mean = np.hypot(own.mean.se, known.error)
+    of_sd = np.hypot(own.sd.se / own.sd.value, known.error / known.sd)
+    tails = zip(own.tails or (), known.tails, strict=True)
+    w1 = wasserstein(draws, random.choice(known.other, OTHER))
+    return {
+        "mean": [(own.mean.value - known.mean) / of_mean],
+        "sd": [np.log(own.sd.value / known.sd) / of_sd],
+        "tails": [(found.value - true) / found.se for found, true in tails],
+        "W1": [(w1.value - known.w1) / w1.se],
+    }
+
+
+def scores(found: Sequence[Values], truth: Truth) -> dict[str, np.ndarray]:
+    """z-scores (seed, quantity) by kind."""
+    random = np.random.default_rng(2)
+    targets = {n: target(v, truth.independent) for n, v in truth.values.items()}
+    table: dict[str, list[list[float]]] = {}
+    for values in found:
+        row: dict[str, list[float]] = {}
+        for name, draws in values.items():
+            for kind, z in against(draws, targets[name], random).items():
+                row.setdefault(kind, []).extend(z)
+        for kind, z in row.items():
+            table.setdefault(kind, []).append(z)
+    return {kind: np.array(rows) for kind, rows in table.items()}
+
+
+def scored(
+    method: Method, mixture: Mixture, truth: Truth, seeds: int
+) -> dict[str, Any]:
+    """z-scores (seed, quantity) of everything that a method states an error of."""
+    runs = repeated(method, mixture, range(seeds))
+    values = [v for v, _ in runs]
+    if method.kind == "variational":
+        pooled = {n: np.sort(np.ravel([v[n] for v in values])) for n in values[0]}
+        # every seed's draws are among those it is held against
+        short = np.sqrt(seeds / (seeds - 1))
+        found = scores(values, Truth(pooled, np.inf, np.nan))
+        return {kind: short * z for kind, z in found.items()}
+    found = scores(values, truth)
+    reports = [draws.report for _, draws in runs]
+    if "log_evidence" in reports[0] and float(reports[0]["log_evidence_se"]) > 0:
+        off = [float(r["log_evidence"]) - truth.log_evidence for r in reports]
+        errors = [float(r["log_evidence_se"]) for r in reports]
+        found["evidence"] = (np.array(off) / errors)[:, None]
+    return found
+
+
+def rms(z: np.ndarray) -> list[float]:
+    """Root mean square of z-scores (seed, quantity), and its 95 % interval.
+
+    Seeds are independent, quantities of one seed are not.
+    """
+    squares = (z**2).mean(axis=1)
+    middle = squares.mean()
+    error = 1.96 * squares.std(ddof=1) / np.sqrt(len(squares))
+    limits = np.maximum([middle, middle - error, middle + error], 0.0)
+    return [float(v) for v in np.sqrt(limits)]
+
+
+def study(
+    methods: Sequence[str], problems: Sequence[str], seeds: int
+) -> list[dict[str, Any]]:
+    """A row per method, problem and kind of quantity, printed as it is found."""
+    jax.config.update("jax_enable_x64", True)
+    rows = []
+    for name in problems:
+        case = cases()[name]
+        x = case.rows[:, None]
+        mixture = bind(case.family, x, 2, jnp.float64, case.weights)
+        truth = exactly(mixture, jax.random.key(1))
+        for label in methods:
+            if case.modes > 1 and label in ONE_MODE:
+                continue
+            found = scored(METHODS[label], mixture, truth, seeds)
+            for kind, z in found.items():
+                row = {"problem": name, "method": label, "kind": kind}
+                rows.append(row | {"quantities": z.shape[1], "rms": rms(z)})
+            told = {r["kind"]: r["rms"] for r in rows[-len(found) :]}
+            print(f"{name:12} {label:11} {said(told)}", flush=True)
+    return rows
+
+
+def said(told: dict[str, list[float]]) -> str:
+    """Kinds of quantities with their root mean squares and intervals."""
+    parts = [f"{k} {m:.2f} ({a:.2f} to {b:.2f})" for k, (m, a, b) in told.items()]
+    return "  ".join(parts)
+
+
+def main() -> None:
+    """Run all, print a table, write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=60)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--problems", nargs="+", choices=cases(), default=list(cases()))
+    parser.add_argument("--out", type=Path, help="folder for errors.json")
+    given = parser.parse_args()
+    print("root mean square of z-scores, and its 95 % interval")
+    rows = study(given.methods, given.problems, given.seeds)
+    write({"seeds": given.seeds, "shape": SHAPE, "rows": rows}, given.out, "errors")
+
+
+if __name__ == "__main__":
+    main()

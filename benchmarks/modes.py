@@ -1,0 +1,99 @@
+"""Is a reference ever trusted that sits in one of two modes? Four designs, exact.
+
+    uv run python -m benchmarks.modes [--seeds 20] [--out results/published]
+
+Each data set has two modes that no relabelling makes one, whose masses are summed over
+all assignments. `--reference auto` would take `exact` on so few rows; with it out of
+reach the reference is NUTS, Gibbs sampling or the tempered sampler, as on real data.
+Counted are references that are trusted and have not the first mode's mass within 3
+Monte-Carlo errors, and words that are wrong: CAVI, which has one mode, `agrees`; SMC,
+which has both, `differs`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import numpy as np
+
+import vi_bench as vb
+from benchmarks.designs import DESIGNS, Modes
+from benchmarks.measure import write
+from vi_bench.comparison.measures import Estimate, summarise
+
+METHODS = ("cavi", "svi", "nuts", "gibbs", "smc")
+
+LIMIT = 3.0
+"""Monte-Carlo errors that a trusted reference's mass may be off by."""
+
+
+def mass(result: Any, design: Modes, label: str) -> Estimate:
+    """The share of a method's draws in the first mode."""
+    here = np.asarray(design.first(result.runs[label].posterior), float)
+    found = summarise(here)
+    return found.mean
+
+
+def one(design: Modes, seed: int) -> dict[str, Any]:
+    """The words of one run, and the mass that its reference found."""
+    with mock.patch("vi_bench.reference.seconds", return_value=None):
+        result = vb.run(
+            data=design.values,
+            methods=METHODS,
+            reference="auto",
+            seed=seed,
+            repeats=1,
+            **design.settings,
+        )
+    found = result.comparison
+    words = {label: v.word for label, v in found.verdicts.items()}
+    trusted = "reference unreliable" not in words.values()
+    share = mass(result, design, found.reference)
+    off = abs(share.value - design.mass) > LIMIT * max(share.se, 1e-12)
+    return {
+        "reference": found.reference if trusted else "unreliable",
+        "mass": share.value,
+        "mass_se": share.se,
+        "wrong_mass": bool(trusted and off),
+        "one_mode": bool(trusted and share.value in (0.0, 1.0)),
+        "words": words,
+        "note": found.note,
+    }
+
+
+def main() -> None:
+    """Run, print a row a design, keep the runs."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--designs", nargs="*", default=list(DESIGNS))
+    parser.add_argument("--out", type=Path, help="folder for the counts")
+    given = parser.parse_args()
+    kept: dict[str, Any] = {"seeds": given.seeds}
+    for name in given.designs:
+        design = DESIGNS[name]()
+        runs = [one(design, seed) for seed in range(given.seeds)]
+        references = Counter(run["reference"] for run in runs)
+        trusted = [run for run in runs if run["reference"] != "unreliable"]
+        z = [(run["mass"] - design.mass) / run["mass_se"] for run in trusted]
+        print(f"{name}: mass of the first mode {design.mass:.4f}")
+        print(f"    references: {dict(references)}")
+        if z:
+            print(f"    z of its mass: rms {np.sqrt(np.mean(np.square(z))):.2f}")
+        for what in ("one_mode", "wrong_mass"):
+            print(f"    {what}: {sum(run[what] for run in runs)} of {len(runs)}")
+        for label in METHODS:
+            words = Counter(run["words"].get(label, "reference") for run in runs)
+            print(f"    {label}: {dict(words)}", flush=True)
+        kept[name] = {"mass": design.mass, "runs": runs}
+    write(kept, given.out, "modes")
+
+
+if __name__ == "__main__":
+    main()

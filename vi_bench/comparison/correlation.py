@@ -1,0 +1,93 @@
+"""Correlations between quantities of a method, held against the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from vi_bench.comparison.measures import Summary
+from vi_bench.comparison.verdict import Margin, Test
+
+
+def worst_correlations(
+    mine: Mapping[str, np.ndarray],
+    own: Mapping[str, Summary],
+    theirs: Mapping[str, np.ndarray],
+    trusted: Mapping[str, Summary],
+    margin: Margin,
+) -> list[Test]:
+    """The pairs of quantities that decide: the furthest off, and the least certain.
+
+    Of all pairs only two are returned: the one whose difference of correlations is
+    farthest beyond the margin, in its errors, which stands for all by Bonferroni's
+    correction; and the one that is nearest to the margin from inside.
+
+    Args:
+        mine: quantity -> draws (chain, draw) of the method.
+        own: their summaries.
+        theirs: those of the reference.
+        trusted: their summaries.
+        margin: what still counts as agreement.
+    """
+    names = [
+        n
+        for n in theirs
+        if n in mine and own[n].sd.value > 0 and trusted[n].sd.value > 0
+    ]
+    if len(names) < 2:
+        return []
+    a, a_var = correlations(np.stack([mine[n] for n in names]), _sizes(own, names))
+    b, b_var = correlations(
+        np.stack([theirs[n] for n in names]), _sizes(trusted, names)
+    )
+    first, second = np.triu_indices(len(names), 1)
+    value = (a - b)[first, second]
+    se = np.sqrt(a_var + b_var)[first, second]
+    band = margin.band("correlation")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        excess = np.nan_to_num((np.abs(value) - band) / se, nan=-np.inf)
+    chosen = {int(np.argmax(excess)), int(np.argmax(se + 1e-3 * np.abs(value)))}
+    return [
+        Test(
+            "correlation",
+            f"{names[first[i]]} and {names[second[i]]}",
+            float(value[i]),
+            float(se[i]),
+            band,
+            among=len(value),
+        )
+        for i in sorted(chosen)
+    ]
+
+
+def _sizes(summaries: Mapping[str, Summary], names: list[str]) -> np.ndarray:
+    """Effective sample sizes (quantity,)."""
+    sizes = np.array([summaries[n].ess_bulk for n in names])
+    return np.maximum(np.where(np.isfinite(sizes), sizes, 1.0), 1.0)
+
+
+def correlations(draws: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Correlations of quantities (Q, chain, draw) and their squared errors, (Q, Q).
+
+    The influence of a draw (x, y), standardised, on a correlation r is x y - r (x^2 +
+    y^2) / 2; the squared error is its variance over the smaller of the two effective
+    sample sizes.
+
+    Args:
+        draws: of every quantity.
+        sizes: their effective sample sizes (Q,).
+    """
+    flat = draws.reshape(len(draws), -1)
+    z = (flat - flat.mean(axis=1, keepdims=True)) / flat.std(axis=1, keepdims=True)
+    n, z2 = z.shape[1], z**2
+    r = z @ z.T / n
+    square, cubic = z2 @ z2.T / n, (z2 * z) @ z.T / n
+    fourth = np.mean(z2**2, axis=1)
+    variance = (
+        square
+        - r * (cubic + cubic.T)
+        + r**2 / 4 * (fourth[:, None] + 2 * square + fourth[None, :])
+    )
+    least = np.minimum(sizes[:, None], sizes[None, :])
+    return r, np.maximum(variance, 0.0) / least

@@ -1,0 +1,156 @@
+"""Which optima of the bound a sampler visits, and which of them it should have.
+
+R-hat cannot see a mode that no chain visits. An optimisation from many starts lists
+modes cheaply; whether a sampler has been there is seen by coordinate ascent from its
+draws: a draw belongs to the optimum where that ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vi_bench.comparison.modes import Optimum, separate
+
+SAME = 0.01
+"""Nats: ends of ascents whose bounds are nearer may be one optimum."""
+
+NEAR = 5.0
+"""Nats: an optimum that lies further below the best one visited need not be visited by
+a chain: by its bound it holds under 1 % of the posterior's mass."""
+
+NEAR_WEIGHED = 1.5
+"""The same of methods that weigh modes: theirs is the say about masses, and an optimum
+so near would hold a fifth of the mass if bounds were as far off in each."""
+
+
+@dataclass(frozen=True)
+class End:
+    """Where one ascent ended.
+
+    Attributes:
+        bound: there, nats.
+        quantities: label-invariant quantities of draws of its q (quantity, draw).
+        source: label of the method whose start or draw it began from.
+        visited: whether it began from a draw of the method's posterior.
+    """
+
+    bound: float
+    quantities: np.ndarray
+    source: str
+    visited: bool
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The optima that are known to a run, best first.
+
+    Attributes:
+        optima: those within NEAR of the best one.
+        visits: label -> share of its draws that lead to each of `optima`.
+        missed: label -> the best optimum that it should have visited and has not.
+    """
+
+    optima: tuple[Optimum, ...] = ()
+    visits: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    missed: dict[str, Optimum] = field(default_factory=dict)
+
+    def beside(self) -> str:
+        """Why one q cannot stand for the posterior: other optima; empty if none."""
+        if len(self.optima) < 2:
+            return ""
+        other = self.optima[1]
+        return (
+            f"{len(self.optima)} optima lie within {NEAR:g} nats of the best one, the "
+            f"next {other.best - other.bound:.2f} below it; a q covers one of them"
+        )
+
+
+def cover(
+    ends: Sequence[End],
+    chains: Mapping[str, np.ndarray],
+    weighing: Collection[str] = (),
+) -> Coverage:
+    """Group ends into optima, and find who never visits one.
+
+    An optimum is missed by a sampler if no ascent from its draws ends there, its q is
+    apart from every chain in some label-invariant quantity, and its bound is better
+    than that of any optimum visited, or worse by less than NEAR (NEAR_WEIGHED for
+    methods that weigh modes). One that is better by more than NEAR is missed even where
+    it is not apart.
+
+    Args:
+        ends: of ascents from starts and from draws.
+        chains: label -> label-invariant quantities of draws (chain, quantity, draw), in
+            the order of the ends' quantities, of methods that should visit every mode.
+        weighing: labels of those that weigh modes.
+    """
+    groups = _groups([e for e in ends if np.isfinite(e.bound)])
+    if not groups:
+        return Coverage()
+    best = groups[0][0].bound
+    optima = [
+        Optimum(g[0].bound, best, tuple(dict.fromkeys(e.source for e in g)))
+        for g in groups
+    ]
+    missed = {}
+    for label, draws in chains.items():
+        near = NEAR_WEIGHED if label in weighing else NEAR
+        for group, optimum in zip(groups, optima, strict=True):
+            if _missed(label, draws, group, groups, near):
+                missed[label] = optimum
+                break
+    close = [i for i, o in enumerate(optima) if best - o.bound <= NEAR]
+    return Coverage(
+        tuple(optima[i] for i in close),
+        {label: _visits(label, [groups[i] for i in close], ends) for label in chains},
+        missed,
+    )
+
+
+def _groups(ends: Sequence[End]) -> list[list[End]]:
+    """Ends of one optimum each, best first."""
+    groups: list[list[End]] = []
+    for end in sorted(ends, key=lambda e: -e.bound):
+        for group in groups:
+            first = group[0]
+            if first.bound - end.bound > SAME:
+                continue
+            if not separate(first.quantities, end.quantities):
+                group.append(end)
+                break
+        else:
+            groups.append([end])
+    return groups
+
+
+def _missed(
+    label: str,
+    draws: np.ndarray,
+    group: Sequence[End],
+    groups: Sequence[Sequence[End]],
+    near: float,
+) -> bool:
+    reached = [g[0].bound for g in groups if _visited(label, g)]
+    if not reached or _visited(label, group):
+        return False
+    ahead = group[0].bound - max(reached)
+    if ahead > NEAR:
+        return True
+    if ahead <= -near:
+        return False
+    return all(separate(group[0].quantities, chain) for chain in draws)
+
+
+def _visited(label: str, group: Sequence[End]) -> bool:
+    return any(e.visited and e.source == label for e in group)
+
+
+def _visits(
+    label: str, groups: Sequence[Sequence[End]], ends: Sequence[End]
+) -> tuple[float, ...]:
+    own = sum(e.visited and e.source == label for e in ends)
+    counts = [sum(e.visited and e.source == label for e in g) for g in groups]
+    return tuple(c / own if own else 0.0 for c in counts)
