@@ -28,7 +28,8 @@ def tree(random, scale=1.0, shift=0.0, shape=(4, 1000), permute=False, **more):
 
 
 def test_trees_of_others_are_compared(random):
-    draws = {"theirs": tree(random, permute=True), "ours": tree(random)}
+    long = {"shape": (4, 3000)}
+    draws = {"theirs": tree(random, permute=True, **long), "ours": tree(random, **long)}
     found = vb.compare(draws, "ours", component_dim="cluster")
     assert found.verdicts["theirs"].word == "agrees"
     assert "centers[east] of component 1" in found.judged

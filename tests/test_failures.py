@@ -40,7 +40,7 @@ def runs(tmp_path_factory):
     [
         ("bad-svi", "not finite", "the loss was not finite in"),
         ("bad-nuts", "failed", "of 400 transitions diverged, 4 of 4 chains never"),
-        ("bad-smc", "failed", "1 distinct particles of 100 are left"),
+        ("bad-smc", "failed", "1 distinct particles of 25 are left"),
     ],
 )
 def test_what_fails_says_why_and_is_not_compared(runs, label, status, cause):

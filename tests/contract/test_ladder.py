@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.cases import CASES, WEIGHTS
 from tests.marks import slow
-from vi_bench.comparison.evidence import Terms, ladder
+from vi_bench.comparison.evidence import Claim, Terms, ladder
 from vi_bench.comparison.measures import Estimate
 from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.iterate import begin
@@ -52,7 +52,10 @@ def test_the_order_holds_on_25_random_data_sets(name, prior, K, random):
         found = climb(mixture, jax.random.key(index))
         bound, log_joint, log_q, average, evidence = map(np.asarray, found)
         terms = Terms(log_joint, log_q, average, Estimate(float(bound), 0.0))
-        rungs = ladder({"cavi": terms}, {"exact": Estimate(float(evidence), 0.0)})
+        rungs = ladder(
+            {"cavi": terms},
+            {"exact": Claim(Estimate(float(evidence), 0.0), weighs=True)},
+        )
         assert not rungs.violations(), x
         assert bound < evidence
         gap = rungs.gaps["cavi"]
@@ -71,5 +74,7 @@ def test_a_constant_too_many_is_seen(random):
     _, log_joint, log_q, average, evidence = climb(mixture, jax.random.key(0))
     wrong = np.asarray(log_joint) + 0.5
     terms = Terms(wrong, np.asarray(log_q), np.asarray(average))
-    rungs = ladder({"cavi": terms}, {"exact": Estimate(float(evidence), 0.0)})
+    rungs = ladder(
+        {"cavi": terms}, {"exact": Claim(Estimate(float(evidence), 0.0), weighs=True)}
+    )
     assert rungs.violations()

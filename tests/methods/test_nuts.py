@@ -27,17 +27,22 @@ def exact_moments(x, K, sigma):
     return {"mean mu[x0]": mean, "mean square mu[x0]": square}
 
 
+def drawn_moments(result, label):
+    """Draws of what `exact_moments` has the expectations of, (chain, draw)."""
+    mu = np.asarray(result.runs[label].posterior["mu"])[..., 0]
+    return {
+        "mean mu[x0]": mu.mean(axis=-1),
+        "mean square mu[x0]": (mu**2).mean(axis=-1),
+    }
+
+
 def test_nuts_equals_exact_enumeration():
     """Two z-tests at 4.5 standard errors: false alarm 1.4e-5; ESS is checked first."""
     x = np.array([-2.1, -1.4, -1.9, 0.3, 1.2, 1.8, 2.4, 2.0])[:, None]
     result = vb.run(
         Gaussian(sigma=2.0, mean=0.0), x, ["nuts"], components=2, draws=4000, repeats=1
     )
-    mu = np.asarray(result.runs["nuts"].posterior["mu"])[..., 0]
-    found = {
-        "mean mu[x0]": mu.mean(axis=-1),
-        "mean square mu[x0]": (mu**2).mean(axis=-1),
-    }
+    found = drawn_moments(result, "nuts")
     for name, exact in exact_moments(x, 2, 2.0).items():
         summary = summarise(found[name])
         assert summary.ess_bulk > 2000, name

@@ -128,7 +128,7 @@ def test_distances_to_a_reference_that_is_unfit_do_not_count(run_summary, tmp_pa
     sweep = open_sweep(tmp_path / "s")
     assert set(sweep.compared["seed"]) == {1, 2}
     tables = {grid.name: grid for grid in sweep_grids(sweep)}
-    assert [row[5] for row in tables["outcomes"].rows] == [Number(n) for n in (1, 0, 1)]
+    assert [row[7] for row in tables["outcomes"].rows] == [Number(n) for n in (1, 0, 1)]
     (reference,) = tables["references"].rows
     assert reference[:3] == ("my_gibbs", Number(3), Number(1))
 

@@ -118,6 +118,7 @@ class Comparison:
         importance: label -> what importance weights say of a variational q.
         evidence: bounds on log p(X), estimates of it, and the gaps; None if none.
         coverage: the optima that are known, and which method never visits one.
+        margin: what still counts as agreement.
         note: what a reader of the verdicts must know; empty if nothing.
     """
 
@@ -135,6 +136,7 @@ class Comparison:
     evidence: Ladder | None = None
     note: str = ""
     coverage: Coverage = field(default_factory=Coverage)
+    margin: Margin = field(default_factory=Margin)
 
     @cached_property
     def examination(self) -> Examination:
@@ -197,6 +199,7 @@ def compare(
         _evidence(samples, importance, known.summaries, modes, coverage),
         known.note,
         coverage,
+        margin,
     )
     return _looked_at_jointly(compared)
 
@@ -355,11 +358,13 @@ def _looked_at_jointly(found: Comparison) -> Comparison:
     agreeing = [k for k, v in found.verdicts.items() if v.word == "agrees"]
     if not agreeing:
         return found
-    known = found.examination
+    known, shift = found.examination, found.margin.mean
     verdicts = dict(found.verdicts)
     for label in agreeing:
         if label in known.joint:
-            verdicts[label] = jointly(verdicts[label], told_apart(known.joint[label]))
+            verdicts[label] = jointly(
+                verdicts[label], told_apart(known.joint[label], shift)
+            )
     judged = replace(found, verdicts=verdicts)
     judged.__dict__["examination"] = known  # cached: it takes half a second a method
     return judged

@@ -60,7 +60,9 @@ def examine(found: Comparison) -> Examination:
     names = tuple(n for n in scalars[found.reference] if n in known)
     names = tuple(n for n in names if all(n in s for s in scalars.values()))
     stacked = {label: _stack(s, names) for label, s in scalars.items()}
-    yardstick = Yardstick(stacked[found.reference]) if names else None
+    yardstick = (
+        Yardstick(stacked[found.reference], shift=found.margin.mean) if names else None
+    )
     similar = {}
     if own.similarity is not None:
         for label in others:

@@ -22,6 +22,7 @@ from itertools import combinations
 import numpy as np
 from arviz_stats.base import array_stats
 from scipy.spatial.distance import cdist
+from scipy.stats import norm
 
 from vi_bench.comparison.two_sample import (
     classify,
@@ -47,12 +48,14 @@ CHANCE = 0.5
 FEW = 20
 """Effective draws of either side under which nothing is known."""
 
-SEPARABLE, SURE = 0.05, 3.7
-"""Accuracy over chance that a joint difference must reach beyond its noise, and that
-noise in binomial errors: 3.09 of them (1 in 1000), which are a fifth too small."""
+SEPARABLE, SURE = 0.03, 3.7
+"""Accuracy, over that of two normals a margin apart, that a joint difference must reach
+beyond its noise; and that noise in binomial errors: 3.09 of them (1 in 1000), which are
+a fifth too small."""
 
 SHIFT = 0.1
-"""Sds that every column may be moved by before an energy distance counts."""
+"""Sds that every column may be moved by, unless a margin says otherwise, before a joint
+difference counts."""
 
 MORE, RARE = 1999, 1e-3
 """Permutations where none of the usual number is as extreme as the true labelling; the
@@ -112,8 +115,8 @@ class Joint:
         used: draws a side, of all but the transport.
         matched: draws a side of the transport.
         dropped: columns in which the reference does not vary, left out.
-        tolerated: the energy distance of the reference from itself moved by SHIFT in
-            every column.
+        tolerated: the energy distance of the reference from itself moved by the margin
+            in every column.
     """
 
     sliced: Discrepancy
@@ -127,19 +130,24 @@ class Joint:
     tolerated: float = np.nan
 
 
-def told_apart(found: Joint) -> str:
+def told_apart(found: Joint, shift: float = SHIFT) -> str:
     """What a joint test says, where it tells two samples apart; else empty.
 
     Differences that the margins of single quantities explain do not count: of the
-    classifier SEPARABLE over chance (two normals a tenth of an sd apart in one quantity
-    are told apart in 52 % of cases), of the energy distance what SHIFT in every column
-    makes. Beyond that the classifier must be SURE, or the permutation test under RARE.
+    classifier SEPARABLE over what two normals show that are one margin apart (a tenth
+    of an sd: 52 %), of the energy distance what the margin in every column makes.
+    Beyond that the classifier must be SURE, or the permutation test under RARE.
+
+    Args:
+        found: from a `Yardstick` of the same shift.
+        shift: the margin of means, in sds.
     """
     told, energy = found.classifier, found.energy
     if told.se is None or not np.isfinite(told.value):
         return ""
     own = max(told.floor - CHANCE, 0.0)
-    if told.value - own - SURE * told.se <= CHANCE + SEPARABLE:
+    allowed = float(norm.cdf(shift / 2)) + SEPARABLE
+    if told.value - own - SURE * told.se <= allowed:
         beyond = energy.value - energy.floor > found.tolerated
         if energy.p_value is None or energy.p_value > RARE or not beyond:
             return ""
@@ -168,14 +176,18 @@ class Yardstick:
     What it shows against itself is found once for as many draws.
     """
 
-    def __init__(self, b: np.ndarray, most: int = MOST, seed: int = 0) -> None:
+    def __init__(
+        self, b: np.ndarray, most: int = MOST, seed: int = 0, shift: float = SHIFT
+    ) -> None:
         """Take the reference's draws.
 
         Args:
             b: draws (chain, draw, D), finite, chains and draws in any number.
             most: draws a side at most.
             seed: of directions, permutations and folds.
+            shift: sds that every column may be moved by.
         """
+        self._shift = shift
         self._idle = np.ptp(b, axis=(0, 1)) <= 1e-12 * np.abs(b).max(axis=(0, 1))
         b = b[..., ~self._idle]
         self._centre, self._unit = b.mean(axis=(0, 1)), b.std(axis=(0, 1), ddof=1)
@@ -200,7 +212,7 @@ class Yardstick:
             unknown = Discrepancy(np.nan, np.nan)
             return Joint(*(unknown,) * 5, used=n, matched=0, dropped=dropped)
         if n not in self._known:
-            self._known[n] = _itself(self._draws, n, self._seed)
+            self._known[n] = _itself(self._draws, n, self._seed, self._shift)
         known, x = self._known[n], spread(mine, n)
         y, matched = known.draws, known.matched
         value = {name: measure(x, y) for name, measure in known.measures.items()}
@@ -249,7 +261,7 @@ class _Itself:
         width: of the kernel.
         measures: all but the transport.
         floors: of all.
-        tolerated: energy distance from the same draws moved by SHIFT.
+        tolerated: energy distance from the same draws moved by the margin.
     """
 
     draws: np.ndarray
@@ -260,7 +272,7 @@ class _Itself:
     tolerated: float
 
 
-def _itself(thinned: np.ndarray, n: int, seed: int) -> _Itself:
+def _itself(thinned: np.ndarray, n: int, seed: int, shift: float) -> _Itself:
     y, parts = spread(thinned, n), halves(thinned, n)
     matched, width = min(MATCHED, len(parts[0][0])), median_distance(y)
     few = [(spread(h, matched), spread(g, matched)) for h, g in parts]
@@ -278,7 +290,7 @@ def _itself(thinned: np.ndarray, n: int, seed: int) -> _Itself:
         "classifier": CHANCE
         + _floor(lambda h, g: measures["classifier"](h, g) - CHANCE, parts, n, 0.5),
     }
-    return _Itself(y, matched, width, measures, floors, energy(y, y + SHIFT))
+    return _Itself(y, matched, width, measures, floors, energy(y, y + shift))
 
 
 def thin(draws: np.ndarray) -> np.ndarray:
