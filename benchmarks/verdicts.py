@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -201,6 +201,40 @@ def rate(count: int, of: int) -> str:
     """A share and its interval."""
     low, high = interval(count, of)
     return f"{count} of {of} = {count / of:.3f} (95 %: {low:.3f} to {high:.3f})"
+
+
+def cell(count: int, of: int) -> str:
+    """A count and its share's 95 % interval, in per cent."""
+    low, high = (round(100 * e, 1) for e in interval(count, of))
+    return f"{count} ({low:g} to {high:g} %)"
+
+
+def pages(found: Mapping[str, Any]) -> list[str]:
+    """Two Markdown tables of what was counted: words, and words at the margin."""
+    words = (
+        "differs",
+        "agrees",
+        "agrees in marginals",
+        "at the margin",
+        "inconclusive",
+    )
+    groups = {"of the same posterior": (found["problems"], found["same"])}
+    groups |= {what: (found["power"], own) for what, own in found["changed"].items()}
+    head = f"| two sets of draws | problems | {' | '.join(f'`{w}`' for w in words)} |"
+    rows = [
+        f"| {what} | {of} | {cell(own.get(words[0], 0), of)} | "
+        + " | ".join(str(own.get(w, 0)) for w in words[1:])
+        + " |"
+        for what, (of, own) in groups.items()
+    ]
+    first = "\n".join([head, "|---" * (2 + len(words)) + "|", *rows])
+    head = "| at the margin | replications | false `agrees` | false `differs` |"
+    rows = [
+        f"| {case} | {(of := sum(own.values()))} | {cell(own.get('agrees', 0), of)} | "
+        f"{cell(own.get('differs', 0), of)} |"
+        for case, own in found["margin"].items()
+    ]
+    return [first, "\n".join([head, "|---" * 4 + "|", *rows])]
 
 
 def count(problems: int, power: int, seed: int) -> dict[str, Any]:

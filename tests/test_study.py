@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import study, verdicts
+from benchmarks import modes, study, verdicts
+from benchmarks.designs import DESIGNS
 from vi_bench.sweeps.grid import points, sweep_of
 
 PAGE = "docs/verdicts.md"
@@ -78,19 +79,14 @@ def test_the_calibrations_table_is_one_that_was_printed():
         assert line.strip() in map(str.strip, printed), line
 
 
-@pytest.mark.parametrize("row", ["of the same posterior", *verdicts.CHANGES])
-def test_how_often_the_word_is_wrong_was_counted(row):
+@pytest.mark.parametrize("table", [0, 1])
+def test_how_often_the_word_is_wrong_was_counted(table):
     found = json.loads(page("results/published/verdicts.json"))
-    if row == "of the same posterior":
-        words, of = found["same"], found["problems"]
-    else:
-        words, of = found["changed"][row], found["power"]
-    (shown,) = re.findall(rf"^\| {row} \| (.*) \|$", page(PAGE), re.MULTILINE)
-    cells = shown.split(" | ")
-    assert [int(cells[0]), int(cells[1])] == [of, words.get("differs", 0)]
-    ends = verdicts.interval(words.get("differs", 0), of)
-    assert cells[2] == "{:g} to {:g} %".format(*(round(100 * e, 1) for e in ends))
-    if row == "of the same posterior":
-        assert [int(c) for c in cells[3:]] == [words["agrees"], words["inconclusive"]]
-        left = found["inconclusive_in"]["mean square"]
-        assert f"{words['inconclusive']} `inconclusive` {left} are" in page(PAGE)
+    assert verdicts.pages(found)[table] in page(PAGE)
+
+
+def test_references_of_posteriors_with_two_modes_were_counted():
+    found = json.loads(page("results/published/modes.json"))
+    assert modes.page(found) in page(PAGE)
+    assert set(DESIGNS) < set(found)
+    assert found["seeds"] >= 20

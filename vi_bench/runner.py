@@ -184,7 +184,6 @@ class Inquiry:
         A reference whose chains sit in several modes, or never visit one, is not mended
         by more draws: where the reference is to be chosen another sampler stands in.
         """
-        note_poor_optima(self.runs)
         seen = self._coverage()
         found = self._held(seen)
         if found is None or self.interrupted:
@@ -292,6 +291,7 @@ class Inquiry:
         return noted(found, without_log_joints(samples))
 
     def _aligned(self, found: Comparison | None) -> Comparison | None:
+        note_poor_optima(self.runs)
         if found is not None:
             align(self.runs, found)
         return found

@@ -147,6 +147,7 @@ CITED = {
     "Nested": ("skilling2006", "cabezas2024"),
     "Pathfinder": ("zhang2022", "cabezas2024"),
     "Gibbs": ("diebolt1994",),
+    "Tempered": ("diebolt1994", "syed2022"),
 }
 """What a method's authors ask to be cited by, keys of references.bib."""
 
@@ -156,6 +157,8 @@ ALWAYS = ("bradbury2018", "kumar2019", "vehtari2021", "vehtari2017", "vehtari202
 def cited(summary: Mapping[str, Any]) -> list[str]:
     """Keys of what a run rests on, in order."""
     found = dict.fromkeys(ALWAYS)
+    if summary["reference"]:
+        found["howard2021"] = None
     for method in summary["methods"].values():
         found |= dict.fromkeys(CITED.get(method["method"], ()))
         if "linear_response" in method:
@@ -204,7 +207,8 @@ def paragraph(summary: Mapping[str, Any]) -> str:
             f"({chains} chains of \\num{{{draws}}} draws); a method "
             f"agrees where means differ by less than {spec['margin']} posterior "
             f"standard deviations and standard deviations by less than "
-            rf"{100 * spec['sd_margin']:g}\,\% of them, beyond Monte-Carlo error."
+            rf"{100 * spec['sd_margin']:g}\,\% of them, beyond Monte-Carlo error, "
+            r"by tests that stay valid when draws are added~\citep{howard2021}."
         )
     named = ("vi-bench", "jax", "numpyro", "blackjax", "arviz")
     versions = [f"{n} {packages[n]}" for n in named if packages.get(n)]
