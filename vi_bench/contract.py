@@ -237,7 +237,8 @@ class Draws(NamedTuple):
             the method gives them; an error of 0 means exact.
         factors: q as the mixture's own `Factors`, of methods that end at a fixed point
             of coordinate ascent; linear response starts from it.
-        optima: the same of every restart (restart, ...), of methods that have several.
+        optima: the same of every restart (restart, ...), of methods that have several,
+            as `report["restart_bound"]` has their bounds.
     """
 
     parameters: Parameters

@@ -67,11 +67,13 @@ class Resumption:
         stages: from the one on that is run again, with their programs.
         carry: what the first of them is given.
         batches: what was drawn so far: draws and what the mixture tells of them.
+        spent: seconds that further draws have taken.
     """
 
     stages: Sequence[tuple[Stage, Any]]
     carry: Any
     batches: list[tuple[Draws, Evaluation]] = field(default_factory=list)
+    spent: float = 0.0
 
 
 def infer(place: Place, label: str, run: MethodRun) -> None:
@@ -124,16 +126,21 @@ def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
     if resumption is None or not resumption.stages:
         return
     most = min(batches, MOST[run.method.kind])
-    begun = time.perf_counter()
+    begun = time.perf_counter() - resumption.spent
     try:
         while len(resumption.batches) < most:
             place.watcher.stage(label, FURTHER, len(resumption.batches), most)
-            take(place, run, _further(place, label, resumption))
+            raw = _further(place, label, resumption)
+            ended = run.method.outcome(jax.tree.map(np.asarray, raw))
+            if ended.status in ("failed", "not finite"):
+                break  # the batches before it stay as they are
+            take(place, run, raw)
             # processes that share the rows draw alike, whatever their clocks say
             alone = jax.process_count() == 1
             if alone and time.perf_counter() - begun > PATIENCE:
                 break
     finally:
+        resumption.spent = time.perf_counter() - begun
         settle(place, run)
         for stage, _ in resumption.stages:
             run.stages[stage.name].batches = len(resumption.batches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -10,15 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import gammaln
 
 from vi_bench.comparison.coverage import Coverage, End, cover
-from vi_bench.comparison.quantities import flatten, invariants
+from vi_bench.comparison.quantities import WEIGHT, flatten, invariants
 from vi_bench.contract import Key, Parameters
-from vi_bench.iterate import begin, resolvable
+from vi_bench.inference import posterior_of
+from vi_bench.iterate import CONVERGED, begin, resolvable
+from vi_bench.methods._assignments import exchangeable
 from vi_bench.mixture import Factors, Mixture
 from vi_bench.result import MethodRun
 from vi_bench.starts import find_optima
-from vi_bench.weights import STICK
 
 CLIMBED = 64
 """Draws of each sampler that coordinate ascent starts from."""
@@ -29,6 +32,9 @@ SWEEPS sweeps: fewer draws where there are many rows."""
 
 LEAST = 8
 """Ascents from each sampler's draws at least."""
+
+PROJECTIONS = 2
+"""Fixed directions in the space of a component's parameters."""
 
 SPREAD = 200
 """Draws of an optimum's q that tell where it lies."""
@@ -63,36 +69,97 @@ def coverage(
     if mixture.components == 1 or mixture.rows == 0 or not samplers:
         return Coverage()
     of_search, of_draws = jax.random.split(key)
-    describe = partial(_quantities, of_draws, mixture, centre, coordinates)
-    ends = [
-        End(bound, values, source, visited=False)
-        for source, bounds, points in _searched(of_search, mixture, runs)
-        for bound, values in zip(bounds, describe(points), strict=True)
-    ]
+    seen = Sight(mixture, centre, coordinates, of_draws)
+    ends = []
+    for source, points in _searched(of_search, mixture, runs):
+        ends += seen.ends(coefficients_of(mixture, points), source, visited=False)
     for label, run in samplers.items():
-        bounds, points = climbs(mixture, _chosen(run, mixture, centre))
-        ends += [
-            End(bound, values, label, visited=True)
-            for bound, values in zip(bounds, describe(points), strict=True)
+        from_draws = _natural(mixture, _chosen(run, mixture, centre))
+        ends += seen.ends(from_draws, label, visited=True)
+    chains = {label: seen.chains(run) for label, run in samplers.items()}
+    exact = [label for label, run in samplers.items() if run.method.kind == "exact"]
+    return cover(ends, chains, weighing, exact)
+
+
+@dataclass
+class Sight:
+    """How places in the space of parameters are told apart, whatever the labels.
+
+    Attributes:
+        mixture: whose parameters.
+        centre: of the data.
+        coordinates: of the family's dimensions.
+        key: of the draws of each q.
+        units: column -> its spread over the first places seen.
+    """
+
+    mixture: Mixture
+    centre: np.ndarray
+    coordinates: Mapping[str, Sequence[object]]
+    key: Key
+    units: dict[str, float] = field(default_factory=dict)
+
+    def ends(
+        self, coefficients: Float[Array, "n K P"], source: str, visited: bool
+    ) -> list[End]:
+        """Where coordinate ascent ends from each E-step, if it converged."""
+        bounds, points, converged, counts = climbs(self.mixture, coefficients)
+        quantities = self._of_points(points)
+        copies = log_copies(self.mixture, counts)
+        return [
+            End(float(bounds[i]), quantities[i], source, visited, float(copies[i]))
+            for i in np.flatnonzero(converged)
         ]
-    chains = {
-        label: _of_chains(run, mixture.family, coordinates)
-        for label, run in samplers.items()
-    }
-    return cover(ends, chains, weighing)
+
+    def _of_points(self, points: Factors) -> np.ndarray:
+        """Quantities of draws of each q (point, quantity, draw)."""
+        theta = jax.tree.map(np.asarray, _drawn(self.key, self.mixture, points))
+        moved = self.mixture.family.uncentre(theta, self.centre)
+        return self._quantities(posterior_of(self.mixture, moved))
+
+    def chains(self, run: MethodRun) -> np.ndarray:
+        """The same of a sampler's draws (chain, quantity, draw)."""
+        length = next(iter(run.posterior.values())).shape[1]
+        at = np.linspace(0, length - 1, min(length, SPREAD)).round().astype(int)
+        known = {k: np.asarray(v, float)[:, at] for k, v in run.posterior.items()}
+        return self._quantities(known)
+
+    def _quantities(self, known: dict[str, np.ndarray]) -> np.ndarray:
+        """Invariants of parameters (lead, draw, *dims) side by side.
+
+        Beside those of single columns, sorted values of a few fixed projections: modes
+        that mirror or turn into one another are alike in every column by itself.
+        """
+        known = {name: np.asarray(v, float) for name, v in known.items()}
+        weights = known.pop(WEIGHT, None)
+        family: Any = self.mixture.family
+        columns, shared = flatten(family.compared(known), self.coordinates)
+        if not self.units:
+            self.units = {n: float(v.std()) or 1.0 for n, v in columns.items()}
+        scaled = [columns[n] / unit for n, unit in self.units.items()]
+        ways = np.random.default_rng(0).normal(size=(PROJECTIONS, len(scaled)))
+        turned = {
+            f"projection {i}": sum(w * v for w, v in zip(way, scaled, strict=True))
+            for i, way in enumerate(ways)
+            if len(scaled) > 1
+        }
+        if weights is not None:
+            columns[WEIGHT] = weights
+        found = invariants(columns, shared, None) | invariants(turned, {}, None)
+        return np.stack([found[name] for name in sorted(found)], axis=1)
 
 
 def _searched(
     key: Key, mixture: Mixture, runs: Mapping[str, MethodRun]
-) -> list[tuple[str, np.ndarray, Factors]]:
-    """Where restarts, and a search, ended: source, bounds and the q of each.
+) -> list[tuple[str, Factors]]:
+    """Where restarts, and a search, ended: source, and the q of each.
 
     Restarts that go on are the best of many starts, and may all be in one optimum; the
     search lists others.
     """
     search = jax.jit(find_optima)(key, mixture)
-    return [("a search", np.asarray(search.bound), search.points)] + [
-        (label, np.asarray(run.draws.report["restart_bound"]), run.draws.optima)
+    return [("a search", search.points)] + [
+        (label, run.draws.optima)
         for label, run in runs.items()
         if run.usable and run.draws is not None and run.draws.optima is not None
     ]
@@ -101,8 +168,7 @@ def _searched(
 def _chosen(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> Parameters:
     """Draws of a method, evenly spaced over all chains, centred as the data are."""
     assert run.draws is not None
-    one = max(mixture.rows * mixture.components, 1) * SWEEPS
-    number = int(np.clip(TERMS / one, LEAST, CLIMBED))
+    number = int(np.clip(TERMS / _terms(mixture, SWEEPS), LEAST, CLIMBED))
     theta = mixture.family.uncentre(run.draws.parameters, -centre)
     size = int(np.prod(next(iter(theta.values())).shape[:2]))
     at = np.linspace(0, size - 1, number).round().astype(int)
@@ -113,70 +179,72 @@ def _chosen(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> Parameters:
     }
 
 
-def climbs(mixture: Mixture, theta: Parameters) -> tuple[np.ndarray, Factors]:
-    """Bounds and q of the optima that coordinate ascent reaches from each theta."""
-    bounds, points = _climbs(mixture, theta)
-    return np.asarray(bounds), points
+def _terms(mixture: Mixture, sweeps: int) -> float:
+    """Terms <t(x_i), M_k> of so many sweeps."""
+    return float(max(mixture.rows * mixture.components, 1) * sweeps)
+
+
+@jax.jit
+def _natural(mixture: Mixture, theta: Parameters) -> Float[Array, "n K P"]:
+    """E-step coefficients of draws."""
+    return jax.vmap(mixture.natural)(theta)
+
+
+@jax.jit
+def coefficients_of(mixture: Mixture, points: Factors) -> Float[Array, "n K P"]:
+    """E-step coefficients of several q."""
+    found: Array = jax.lax.map(lambda q: mixture.view(q).coefficients, points)
+    return found
+
+
+def climbs(
+    mixture: Mixture, coefficients: Float[Array, "n K P"]
+) -> tuple[np.ndarray, Factors, np.ndarray, np.ndarray]:
+    """Coordinate ascent from the E-step of each of several coefficients.
+
+    Returns:
+        Bounds (n,), the q of each, whether it converged (n,), and expected rows by
+        component (n, K).
+    """
+    most = int(np.clip(TERMS / LEAST / _terms(mixture, 1), SWEEPS, 2000))
+    bounds, points, status, counts = _climbs(mixture, coefficients, most)
+    return (
+        np.asarray(bounds),
+        points,
+        np.asarray(status) == CONVERGED,
+        np.asarray(counts),
+    )
 
 
 @partial(jax.jit, static_argnames="most")
 def _climbs(
-    mixture: Mixture, theta: Parameters, most: int = 2000
-) -> tuple[Float[Array, " n"], Factors]:
+    mixture: Mixture, coefficients: Float[Array, "n K P"], most: int
+) -> tuple[Array, Factors, Array, Array]:
     tolerance = resolvable(1e-8, mixture.log_base.dtype)
     onward = mixture.climber()
 
-    def climb(one: Parameters) -> tuple[Array, Factors]:
-        q = mixture.from_coefficients(mixture.natural(one))
+    def climb(one: Array) -> tuple[Array, Factors, Array, Array]:
+        q = mixture.from_coefficients(one)
         end = onward(begin(q, mixture.view(q), most), most, tolerance)
-        return end.bound, end.point
+        return end.bound, end.point, end.status, mixture.counts(end.point)
 
-    found: tuple[Array, Factors] = jax.lax.map(climb, theta)
+    found: tuple[Array, Factors, Array, Array] = jax.lax.map(climb, coefficients)
     return found
 
 
-def _quantities(
-    key: Key,
-    mixture: Mixture,
-    centre: np.ndarray,
-    coordinates: Mapping[str, Sequence[object]],
-    points: Factors,
-) -> np.ndarray:
-    """Label-invariant quantities of draws of each q (point, quantity, draw)."""
-    theta = jax.tree.map(np.asarray, _drawn(key, mixture, points))
-    moved = mixture.family.uncentre(theta, centre)
-    known = {name: np.asarray(v, float) for name, v in moved.items() if name != STICK}
-    if STICK in theta:
-        log_w = mixture.weights.log_weights(theta, mixture.components)
-        known["weight"] = np.exp(np.asarray(log_w, float))
-    return _stacked(known, mixture.family, coordinates)
+def log_copies(mixture: Mixture, counts: np.ndarray) -> np.ndarray:
+    """Log of the relabellings that are other places, by point (n,).
+
+    K! / (K - m)! with m components in use: those that hold no row have the prior's q,
+    and to swap them changes nothing. None where the order of the components matters.
+    """
+    if not exchangeable(mixture):
+        return np.zeros(len(counts))
+    used = np.sum(counts >= 0.5, axis=1)
+    size = mixture.components
+    return np.asarray(gammaln(size + 1.0) - gammaln(size - used + 1.0))
 
 
 @jax.jit
 def _drawn(key: Key, mixture: Mixture, points: Factors) -> Parameters:
     return jax.lax.map(lambda q: mixture.draw(key, q, (SPREAD,)), points)  # type: ignore[no-any-return]
-
-
-def _of_chains(
-    run: MethodRun, family: Any, coordinates: Mapping[str, Sequence[object]]
-) -> np.ndarray:
-    """Label-invariant quantities of a sampler's draws (chain, quantity, draw)."""
-    length = next(iter(run.posterior.values())).shape[1]
-    at = np.linspace(0, length - 1, min(length, SPREAD)).round().astype(int)
-    known = {k: np.asarray(v, float)[:, at] for k, v in run.posterior.items()}
-    return _stacked(known, family, coordinates)
-
-
-def _stacked(
-    known: dict[str, np.ndarray],
-    family: Any,
-    coordinates: Mapping[str, Sequence[object]],
-) -> np.ndarray:
-    """Invariants of parameters (lead, draw, *dims) side by side."""
-    known = dict(known)
-    weights = known.pop("weight", None)
-    columns, shared = flatten(family.compared(known), coordinates)
-    if weights is not None:
-        columns["weight"] = weights
-    found = invariants(columns, shared, None)
-    return np.stack([found[name] for name in sorted(found)], axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vi_bench import catalogue
@@ -55,10 +55,15 @@ def stand_in(mixture: Mixture, runs: dict[str, MethodRun]) -> str:
     return name
 
 
+def unjudged(found: Comparison) -> bool:
+    """Whether the reference was called unreliable."""
+    return any(v.word == "reference unreliable" for v in found.verdicts.values())
+
+
 def hopeless(found: Comparison) -> bool:
     """Whether the reference is unfit in a way that more draws do not mend."""
     label = found.reference
-    if not any(v.word == "reference unreliable" for v in found.verdicts.values()):
+    if not unjudged(found):
         return False
     return len(found.modes[label]) > 1 or label in found.coverage.missed
 
@@ -82,10 +87,13 @@ def hold_against(
 ) -> Comparison | None:
     """The comparison with the reference; None where that has no draws."""
     label, check = reference.label, reference.check
+    said = ""
     if label not in samples and check in samples:
+        said = f"{label} gave no draws; {check} is the reference, and nothing checks it"
         label, check = check, None
     if label is None or label not in samples:
         return None
     if check is None:
-        return compare(samples, label, margin, mode_evidence, coverage)
+        found = compare(samples, label, margin, mode_evidence, coverage)
+        return replace(found, note="; ".join(filter(None, [found.note, said])))
     return compare_checked(samples, label, check, margin, mode_evidence, coverage)

@@ -44,6 +44,7 @@ class MethodRun:
         response: linear response, of methods that end at a fixed point of CAVI.
         error: the traceback of a failure.
         resumption: how it makes further draws; None until it finished.
+        short: whether its budget ended its draws before their errors were small.
     """
 
     method: Method
@@ -56,6 +57,7 @@ class MethodRun:
     response: LinearResponse | None = None
     error: str = ""
     resumption: Resumption | None = None
+    short: bool = False
 
     @property
     def usable(self) -> bool:

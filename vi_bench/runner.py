@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,16 @@ from vi_bench.errors import InputError, NotApplicable, one_line
 from vi_bench.evaluate import WORK, best_draw
 from vi_bench.inference import Place, infer, prolong
 from vi_bench.mixture import bind, centre_at
-from vi_bench.optima import climbs, coverage
+from vi_bench.optima import climbs, coverage, log_copies
 from vi_bench.progress import Watcher
-from vi_bench.reference import Reference, choose, hold_against, hopeless, stand_in
+from vi_bench.reference import (
+    Reference,
+    choose,
+    hold_against,
+    hopeless,
+    stand_in,
+    unjudged,
+)
 from vi_bench.result import MethodRun, Result
 from vi_bench.spec import AUTO, Spec
 from vi_bench.streams import stream
@@ -143,6 +150,8 @@ class Inquiry:
         runs: label -> what each gave; a stand-in for the reference is added.
         reference: what the others are compared with.
         interrupted: whether Ctrl-C ended it; what was finished is kept.
+        seen: the optima that are known, and who never visits one.
+        notes: what a reader of the verdicts must know.
     """
 
     spec: Spec
@@ -150,6 +159,8 @@ class Inquiry:
     runs: dict[str, MethodRun]
     reference: Reference
     interrupted: bool = False
+    seen: Coverage = field(default_factory=Coverage)
+    notes: list[str] = field(default_factory=list)
 
     def run_all(self) -> None:
         """Run every method, until an interrupt."""
@@ -184,42 +195,43 @@ class Inquiry:
         A reference whose chains sit in several modes, or never visit one, is not mended
         by more draws: where the reference is to be chosen another sampler stands in.
         """
-        seen = self._coverage()
-        found = self._held(seen)
-        if found is None or self.interrupted:
+        self._look()
+        found = self._held()
+        if found is None:
             return self._aligned(found)
         if hopeless(found):
-            found = self._with_stand_in(found, seen)
+            found = self._with_stand_in(found)
         if self.spec.draws == AUTO and not hopeless(found):
             self._prolong(found.reference, torn(found))
-            found = self._held(seen) or found
-            if any(v.word == "reference unreliable" for v in found.verdicts.values()):
-                found = self._with_stand_in(found, seen)
+            found = self._held() or found
+            if unjudged(found) and not found.doubted:
+                found = self._with_stand_in(found)
         return self._aligned(found)
 
-    def _with_stand_in(self, found: Comparison, seen: Coverage) -> Comparison:
+    def _with_stand_in(self, found: Comparison) -> Comparison:
         """The comparison with a tempered sampler, if that is fit and was asked for."""
         if self.spec.reference != AUTO or self.interrupted:
             return found
         label = stand_in(self.place.problem.mixture, self.runs)
+        if label == self.reference.label:
+            return found
         if not self.runs[label].usable:
             self._run(label)
-        seen = self._coverage()
+        self._look()
         if self.spec.draws == AUTO and self.runs[label].usable:
             self._prolong(label, torn(found))
         before, self.reference = self.reference, Reference(label)
-        other = self._held(seen)
-        why = next(iter(found.verdicts.values())).reason
-        if other is None or any(
-            v.word == "reference unreliable" for v in other.verdicts.values()
-        ):
+        other = self._held()
+        if other is None or unjudged(other):
             self.reference = before
-            again = self._held(seen) or found
             reasons = [v.reason for v in (other.verdicts if other else {}).values()]
             said = reasons[0] if reasons else self.runs[label].outcome.sentence
-            return noted(again, f"{label} cannot stand in as the reference: {said}")
-        said = f"{found.reference} failed the reference diagnostics ({why})"
-        return noted(other, f"{said}; {label} is used instead")
+            self.notes.append(f"{label} cannot stand in as the reference: {said}")
+        else:
+            why = next(iter(found.verdicts.values())).reason
+            said = f"{found.reference} failed the reference diagnostics ({why})"
+            self.notes.append(f"{said}; {label} is used instead")
+        return self._held() or found
 
     def _prolong(self, reference: str, stopped: set[str]) -> None:
         """More draws of every method until its Monte-Carlo errors are small enough.
@@ -229,6 +241,8 @@ class Inquiry:
             stopped: labels that more draws would not help.
         """
         margin = Margin(self.spec.margin, self.spec.sd_margin)
+        if self.interrupted:
+            return
         for _ in range(ROUNDS):
             samples = self._samples()
             if reference not in samples:
@@ -257,7 +271,8 @@ class Inquiry:
             if lost(error):
                 raise PeerLost(str(error)) from error
             run.error = traceback.format_exc()
-        return len(run.resumption.batches) < wanted
+        run.short = len(run.resumption.batches) < wanted
+        return run.short
 
     def _samples(self) -> dict[str, Sample]:
         return {
@@ -266,29 +281,44 @@ class Inquiry:
             if run.usable
         }
 
-    def _coverage(self) -> Coverage:
-        """Which optima are known, and who never visits one."""
-        if self.interrupted or self.reference.label is None:
-            return Coverage()
+    def _look(self) -> None:
+        """See which optima are known, and who never visits one.
+
+        What was seen before stays where the look fails or is interrupted, and that is
+        said: without it a reference in one of several modes may be trusted.
+        """
+        if self.reference.label is None:
+            return
         place = self.place
         weighing = frozenset(k for k, run in self.runs.items() if weighs(run))
-        return coverage(
-            place.problem.mixture,
-            self.runs,
-            place.centre,
-            place.coordinates,
-            weighing,
-            stream(place.key, "optima"),
-        )
+        why = "interrupted"
+        try:
+            if not self.interrupted:
+                self.seen = coverage(
+                    place.problem.mixture,
+                    self.runs,
+                    place.centre,
+                    place.coordinates,
+                    weighing,
+                    stream(place.key, "optima"),
+                )
+                return
+        except KeyboardInterrupt:
+            self.interrupted = True
+        except Exception as error:
+            if lost(error):
+                raise PeerLost(str(error)) from error
+            why = one_line(error)
+        self.notes.append(f"modes that no method visits were not looked for: {why}")
 
-    def _held(self, seen: Coverage) -> Comparison | None:
+    def _held(self) -> Comparison | None:
         samples = self._samples()
         margin = Margin(self.spec.margin, self.spec.sd_margin)
         ask = partial(mode_bounds, self.place, self.runs)
-        found = hold_against(samples, self.reference, margin, ask, seen)
+        found = hold_against(samples, self.reference, margin, ask, self.seen)
         if found is None:
             return None
-        return noted(found, without_log_joints(samples))
+        return noted(found, *self.notes, without_log_joints(samples))
 
     def _aligned(self, found: Comparison | None) -> Comparison | None:
         note_poor_optima(self.runs)
@@ -302,9 +332,11 @@ def torn(found: Comparison) -> set[str]:
     return {label for label, modes in found.modes.items() if len(modes) > 1}
 
 
-def noted(found: Comparison, note: str) -> Comparison:
-    """The same with a further note."""
-    return dataclasses.replace(found, note="; ".join(filter(None, [found.note, note])))
+def noted(found: Comparison, *notes: str) -> Comparison:
+    """The same with further notes."""
+    return dataclasses.replace(
+        found, note="; ".join(filter(None, [found.note, *notes]))
+    )
 
 
 def without_log_joints(samples: Mapping[str, Sample]) -> str:
@@ -331,6 +363,10 @@ def note_poor_optima(runs: Mapping[str, MethodRun]) -> None:
     if not bounds:
         return
     best = max(bounds, key=lambda label: bounds[label][0] or -np.inf)
+    # one that has tried many starts is at its form's optimum, as far as is known
+    bounds = {k: v for k, v in bounds.items() if not has_restarts(runs[k])} | {
+        best: bounds[best]
+    }
     top = bounds[best][0]
     for label, (value, se) in bounds.items():
         below = (top or 0.0) - (value or 0.0)
@@ -344,6 +380,11 @@ def note_poor_optima(runs: Mapping[str, MethodRun]) -> None:
                 f"{below:.1f} nats below that of {best}"
             )
             runs[label].outcome = Outcome("suspect", f"{said}; {outcome.sentence}")
+
+
+def has_restarts(run: MethodRun) -> bool:
+    """Whether a fit is the best of several starts."""
+    return run.draws is not None and run.draws.optima is not None
 
 
 def weighs(run: MethodRun) -> bool:
@@ -415,8 +456,8 @@ def mode_bounds(
 ) -> dict[int, float]:
     """The ELBO that CAVI reaches from the best draw of each mode.
 
-    It stands for the evidence of the mode: the optima of one posterior are alike in
-    what mean field hides.
+    With its relabellings it stands for the evidence of the mode: the optima of one
+    posterior are alike in what else mean field hides.
     """
     run, mixture = runs[label], place.problem.mixture
     assert run.draws is not None
@@ -428,5 +469,5 @@ def mode_bounds(
         name: jnp.asarray(np.stack([b[name] for b in best]), mixture.log_base.dtype)
         for name in best[0]
     }
-    bounds, _ = climbs(mixture, stacked)
-    return dict(enumerate(bounds.tolist()))
+    bounds, _, _, counts = climbs(mixture, jax.vmap(mixture.natural)(stacked))
+    return dict(enumerate((bounds + log_copies(mixture, counts)).tolist()))

@@ -182,8 +182,13 @@ def start_point(
 
 
 def sample_of(mixture: Mixture) -> Mixture:
-    """The mixture of up to ROWS evenly spaced rows; itself where it has no more."""
-    return mixture if mixture.rows <= ROWS else mixture.with_rows(mixture.some(ROWS))
+    """The mixture of up to ROWS evenly spaced rows; itself where it has no more.
+
+    Rows that are streamed are read into memory.
+    """
+    if mixture.rows <= ROWS and mixture.blocks.stream is None:
+        return mixture
+    return mixture.with_rows(mixture.some(ROWS))
 
 
 def carried_over(mixture: Mixture, sample: Mixture, q: Factors) -> Factors:

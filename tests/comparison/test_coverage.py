@@ -56,6 +56,26 @@ def test_a_better_optimum_is_missed_however_far(random):
     assert seen.missed["nuts"].bound == -52.0
 
 
+def test_exact_draws_miss_nothing(random):
+    """64 of them may leave a mode of a few per cent unvisited."""
+    known = ends(random, HERE, -100.0, "cavi", False, 12)
+    known += ends(random, THERE, -98.0, "cavi", False, 8)
+    known += ends(random, HERE, -100.0, "exact", True, 30)
+    draws = {"exact": chains(random, HERE)}
+    assert cover(known, draws, {"exact"}).missed
+    assert not cover(known, draws, {"exact"}, {"exact"}).missed
+
+
+def test_relabellings_count_towards_the_mass(random):
+    """Six components in use have 3.2 nats more of copies than two of six."""
+    full = [End(-104.0, HERE + random.normal(size=(2, 200)), "cavi", False, 6.58)]
+    two = [End(-100.0, THERE + random.normal(size=(2, 200)), "nuts", True, 3.40)]
+    seen = cover(full + two, {"nuts": chains(random, THERE)})
+    assert seen.optima[0].below == 0
+    assert seen.optima[1].below == pytest.approx(104 - 6.58 - 100 + 3.40)
+    assert seen.missed["nuts"].bound == -104.0
+
+
 def test_what_lies_amid_the_draws_is_not_missed(random):
     """An optimum of mean field only: the chains' draws are all around its q."""
     assert not found(random, 0.72, there=HERE + 0.5).missed
@@ -84,8 +104,8 @@ def test_a_check_in_one_mode_is_unfit_where_another_sampler_shows_two(random):
 
 
 def test_a_reference_that_misses_an_optimum_is_unreliable(random):
-    optimum = Optimum(-100.7, -100.0, ("cavi",))
-    seen = Coverage((Optimum(-100.0, -100.0, ("cavi",)), optimum), {}, {"b": optimum})
+    optimum = Optimum(-100.7, 0.7, ("cavi",))
+    seen = Coverage((Optimum(-100.0, 0.0, ("cavi",)), optimum), {}, {"b": optimum})
     samples = {"a": sample(random), "b": sample(random)}
     verdict = compare(samples, "b", coverage=seen).verdicts["a"]
     assert verdict.word == "reference unreliable"
@@ -102,7 +122,7 @@ def test_one_q_of_several_optima_gives_no_evidence(random):
     both["nuts"].columns["mu"] = both["nuts"].columns.pop("mu[x0]")
     alone = compare(both, "nuts").evidence
     assert alone.trusted == "importance sampling from q"
-    two = Coverage((Optimum(-9.0, -9.0, ("q",)), Optimum(-9.5, -9.0, ("q",))))
+    two = Coverage((Optimum(-9.0, 0.0, ("q",)), Optimum(-9.5, 0.5, ("q",))))
     blind = compare(both, "nuts", coverage=two).evidence
     assert blind.trusted is None
     assert "2 optima lie within" in blind.no_gaps

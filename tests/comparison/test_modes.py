@@ -69,7 +69,7 @@ def test_modes_by_hand():
     # 0 and 2 are apart, and both overlap 1: a chain of overlaps is one mode
     assert sorted(m.chains for m in found) == [(0, 1, 2), (3,)]
     assert all(np.isnan(m.log_joint) for m in found)
-    same = np.ones((2, 10))
+    same = np.ones((2, 30))
     assert len(find_modes({"q": same}, None)) == 1
     assert len(find_modes({"q": same * [[1], [2]]}, None)) == 2
 
@@ -86,6 +86,17 @@ def test_independent_chains_are_not_torn_apart(random):
     """30 samples of 4 chains: an overlap under 1 % in 50 draws is no chance."""
     for _ in range(30):
         assert len(find_modes({"q": random.normal(size=(4, 50))}, None)) == 1
+
+
+def test_four_draws_of_a_chain_sit_nowhere(random):
+    assert len(find_modes({"q": random.normal(size=(4, 4))}, None)) == 1
+
+
+def test_many_chains_are_held_to_a_few(random):
+    draws = random.normal(size=(64, 60))
+    draws[40:] += 9
+    found = find_modes({"q": draws}, None)
+    assert sorted(len(m.chains) for m in found) == [24, 40]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

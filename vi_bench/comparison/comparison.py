@@ -119,6 +119,7 @@ class Comparison:
         evidence: bounds on log p(X), estimates of it, and the gaps; None if none.
         coverage: the optima that are known, and which method never visits one.
         margin: what still counts as agreement.
+        doubted: whether nothing is judged because a check that is fit, too, differs.
         note: what a reader of the verdicts must know; empty if nothing.
     """
 
@@ -137,6 +138,7 @@ class Comparison:
     note: str = ""
     coverage: Coverage = field(default_factory=Coverage)
     margin: Margin = field(default_factory=Margin)
+    doubted: bool = False
 
     @cached_property
     def examination(self) -> Examination:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vi_bench.comparison.measures import Summary
+from vi_bench.comparison.measures import Summary, error_of_mean
 from vi_bench.comparison.verdict import Margin, Test
 
 
@@ -21,7 +21,8 @@ def worst_correlations(
 
     Of all pairs only two are returned: the one whose difference of correlations is
     farthest beyond the margin, in its errors, which stands for all by Bonferroni's
-    correction; and the one that is nearest to the margin from inside.
+    correction; and the one whose error is largest. They are found by errors from the
+    effective sample sizes of the two quantities, and then have errors of their own.
 
     Args:
         mine: quantity -> draws (chain, draw) of the method.
@@ -48,17 +49,33 @@ def worst_correlations(
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = np.nan_to_num((np.abs(value) - band) / se, nan=-np.inf)
     chosen = {int(np.argmax(excess)), int(np.argmax(se + 1e-3 * np.abs(value)))}
-    return [
-        Test(
-            "correlation",
-            f"{names[first[i]]} and {names[second[i]]}",
-            float(value[i]),
-            float(se[i]),
-            band,
-            among=len(value),
+    found = []
+    for i in sorted(chosen):
+        pair = names[first[i]], names[second[i]]
+        errors = [error(*(side[n] for n in pair)) for side in (mine, theirs)]
+        found.append(
+            Test(
+                "correlation",
+                " and ".join(pair),
+                float(value[i]),
+                float(np.hypot(errors[0], errors[1])),
+                band,
+                among=len(value),
+            )
         )
-        for i in sorted(chosen)
-    ]
+    return found
+
+
+def error(x: np.ndarray, y: np.ndarray) -> float:
+    """The Monte-Carlo error of the correlation of two quantities (chain, draw).
+
+    That of the mean of the influence, which mixes in a way of its own: products of
+    antithetic chains are not antithetic.
+    """
+    x, y = ((v - v.mean()) / v.std() for v in (x, y))
+    r = np.mean(x * y)
+    influence = x * y - r * (x**2 + y**2) / 2
+    return error_of_mean(influence) if np.ptp(influence) else 0.0
 
 
 def _sizes(summaries: Mapping[str, Summary], names: list[str]) -> np.ndarray:

@@ -35,12 +35,20 @@ class End:
         quantities: label-invariant quantities of draws of its q (quantity, draw).
         source: label of the method whose start or draw it began from.
         visited: whether it began from a draw of the method's posterior.
+        log_copies: log of the number of relabellings that are other places, K! / (K -
+            m)! with m components in use: the bound knows of one of them.
     """
 
     bound: float
     quantities: np.ndarray
     source: str
     visited: bool
+    log_copies: float = 0.0
+
+    @property
+    def mass(self) -> float:
+        """A lower bound, about, on the log mass of all relabellings of the place."""
+        return self.bound + self.log_copies
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Coverage:
         other = self.optima[1]
         return (
             f"{len(self.optima)} optima lie within {NEAR:g} nats of the best one, the "
-            f"next {other.best - other.bound:.2f} below it; a q covers one of them"
+            f"next {other.below:.2f} below it; a q covers one of them"
         )
 
 
@@ -72,37 +80,41 @@ def cover(
     ends: Sequence[End],
     chains: Mapping[str, np.ndarray],
     weighing: Collection[str] = (),
+    exact: Collection[str] = (),
 ) -> Coverage:
     """Group ends into optima, and find who never visits one.
 
     An optimum is missed by a sampler if no ascent from its draws ends there, its q is
-    apart from every chain in some label-invariant quantity, and its bound is better
-    than that of any optimum visited, or worse by less than NEAR (NEAR_WEIGHED for
-    methods that weigh modes). One that is better by more than NEAR is missed even where
-    it is not apart.
+    apart from every chain in some label-invariant quantity, and its bound, copies
+    counted, is better than that of any optimum visited, or worse by less than NEAR
+    (NEAR_WEIGHED for methods that weigh modes). One that is better by more than NEAR is
+    missed even where it is not apart.
 
     Args:
         ends: of ascents from starts and from draws.
         chains: label -> label-invariant quantities of draws (chain, quantity, draw), in
             the order of the ends' quantities, of methods that should visit every mode.
         weighing: labels of those that weigh modes.
+        exact: labels of exact draws; these miss nothing.
     """
     groups = _groups([e for e in ends if np.isfinite(e.bound)])
     if not groups:
         return Coverage()
-    best = groups[0][0].bound
+    best = groups[0][0].mass
     optima = [
-        Optimum(g[0].bound, best, tuple(dict.fromkeys(e.source for e in g)))
+        Optimum(g[0].bound, best - g[0].mass, tuple(dict.fromkeys(e.source for e in g)))
         for g in groups
     ]
     missed = {}
     for label, draws in chains.items():
+        if label in exact:
+            continue
         near = NEAR_WEIGHED if label in weighing else NEAR
         for group, optimum in zip(groups, optima, strict=True):
             if _missed(label, draws, group, groups, near):
                 missed[label] = optimum
                 break
-    close = [i for i, o in enumerate(optima) if best - o.bound <= NEAR]
+    close = [i for i, o in enumerate(optima) if o.below <= NEAR]
     return Coverage(
         tuple(optima[i] for i in close),
         {label: _visits(label, [groups[i] for i in close], ends) for label in chains},
@@ -123,7 +135,7 @@ def _groups(ends: Sequence[End]) -> list[list[End]]:
                 break
         else:
             groups.append([end])
-    return groups
+    return sorted(groups, key=lambda g: -g[0].mass)
 
 
 def _missed(
@@ -133,10 +145,10 @@ def _missed(
     groups: Sequence[Sequence[End]],
     near: float,
 ) -> bool:
-    reached = [g[0].bound for g in groups if _visited(label, g)]
+    reached = [g[0].mass for g in groups if _visited(label, g)]
     if not reached or _visited(label, group):
         return False
-    ahead = group[0].bound - max(reached)
+    ahead = group[0].mass - max(reached)
     if ahead > NEAR:
         return True
     if ahead <= -near:

@@ -52,7 +52,7 @@ class Distance:
         sd_ratio: sd / reference sd.
         w1: Wasserstein-1 distance over the reference sd.
         w1_floor: w1 of the reference against itself: half its draws against the other
-            half, scaled to the full number of draws.
+            half, scaled to the effective draws of the method and of the reference.
         tails: differences of the 5 and 95 % quantiles over the reference sd.
     """
 
@@ -101,6 +101,11 @@ def summarise(draws: np.ndarray) -> Summary:
         r_hat=_stat("rhat", several, method="rank"),
         tails=(_quantile(draws, TAILS[0]), _quantile(draws, TAILS[1])),
     )
+
+
+def error_of_mean(draws: np.ndarray) -> float:
+    """The Monte-Carlo error of the mean of (chain, draw) draws."""
+    return _at_least_spread(_stat("mcse", draws, method="mean"), draws)
 
 
 def _quantile(draws: np.ndarray, q: float) -> Estimate:
@@ -152,9 +157,16 @@ def distance(
         Estimate(float(shift), float(shift_se)),
         Estimate(float(ratio), float(ratio_se)),
         w1,
-        split_half(reference / sd),
+        split_half(reference / sd) * _growth(own.ess_bulk, theirs.ess_bulk),
         _tails(own, theirs),
     )
+
+
+def _growth(own: float, theirs: float) -> float:
+    """How much larger noise is between two samples than between two of the second's."""
+    if not (np.isfinite(own) and np.isfinite(theirs) and own > 0):
+        return 1.0
+    return float(max(1.0, np.sqrt((theirs / own + 1) / 2)))
 
 
 def _tails(own: Summary, theirs: Summary) -> tuple[Estimate, Estimate] | None:

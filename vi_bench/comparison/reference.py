@@ -53,7 +53,7 @@ def compare_checked(
     doubt = Verdict(
         "reference unreliable", f"{check} differs from {reference}: {word.reason}"
     )
-    return replace(found, verdicts=dict.fromkeys(found.verdicts, doubt))
+    return replace(found, verdicts=dict.fromkeys(found.verdicts, doubt), doubted=True)
 
 
 def _noted(found: Comparison, note: str) -> Comparison:

@@ -247,6 +247,8 @@ def case_of(
         if k in distances and s.sd.value > 0
     }
     small = {k: v for k, v in sizes.items() if not v >= FEW_FOR_SD}
+    # an error that is not known tests nothing
+    small |= {k: 0.0 for k in sizes if not np.isfinite(distances[k].mean_difference.se)}
     tests = []
     for name, d in distances.items():
         tests += tests_of(name, d, margin, only_mean=name in small)
@@ -360,7 +362,8 @@ def _inside(case: Case) -> Verdict:
         nearest = max(open_, key=lambda t: t.p_inside)
         return Verdict(
             "at the margin",
-            f"errors are under {FRACTION:.0%} of their margins, and {nearest.say()} "
+            f"errors of each side are about {FRACTION:.0%} of the margin, and "
+            f"{nearest.say()} "
             f"is too near its margin of {nearest.band:.2f} to say on which side",
         )
     most = max(open_, key=lambda t: t.effort)

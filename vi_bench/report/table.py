@@ -221,8 +221,12 @@ def lines(result: Result) -> Iterator[str]:
     yield from optima_lines(result)
     if result.spec.draws == AUTO:
         shapes = {k: run.shape() for k, run in result.runs.items()}
-        made = ", ".join(f"{k} {v[0]} x {v[1]}" for k, v in shapes.items() if v)
-        yield f"draws, as many as the errors asked for: {made}"
+        made = ", ".join(
+            f"{k} {v[0]} x {v[1]}{' (budget spent)' if result.runs[k].short else ''}"
+            for k, v in shapes.items()
+            if v
+        )
+        yield f"draws by precision: {made}"
     if result.comparison:
         yield from joint_lines(result.comparison)
     yield from evidence_lines(result)
