@@ -81,7 +81,7 @@ def page(found: Mapping[str, Any]) -> str:
     )
     lines = [head, "|---" * 7 + "|"]
     for name, own in found.items():
-        if not isinstance(own, dict):
+        if not isinstance(own, dict) or "runs" not in own:
             continue
         runs = own["runs"]
         who = Counter(run["reference"] for run in runs)

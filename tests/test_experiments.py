@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
-from tests.modes import corners
+from benchmarks.designs import corners
 from vi_bench.methods.cavi import occupied
 
 

@@ -72,7 +72,9 @@ TAILS = (0.05, 0.95)
 
 def _stat(name: str, draws: np.ndarray, **options: Any) -> float:
     function = getattr(array_stats, name)
-    return float(function(draws, chain_axis=0, draw_axis=1, **options))
+    # an indicator may be constant within chains: not known, and no warning
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(function(draws, chain_axis=0, draw_axis=1, **options))
 
 
 def summarise(draws: np.ndarray) -> Summary:
