@@ -199,7 +199,8 @@ class Inquiry:
         found = self._held()
         if found is None:
             return self._aligned(found)
-        if hopeless(found):
+        fixed = self.spec.draws != AUTO and unjudged(found) and not found.doubted
+        if fixed or hopeless(found):
             found = self._with_stand_in(found)
         if self.spec.draws == AUTO and not hopeless(found):
             self._prolong(found.reference, torn(found))
