@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +101,7 @@ def compare(
     if not left_out:
         return found
     note = f"not in every posterior, so not compared: {', '.join(left_out)}"
-    return replace(found, note="; ".join(filter(None, [found.note, note])))
+    return found.noted(note)
 
 
 def calibrate(

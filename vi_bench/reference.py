@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from vi_bench import catalogue
@@ -94,6 +94,5 @@ def hold_against(
     if label is None or label not in samples:
         return None
     if check is None:
-        found = compare(samples, label, margin, mode_evidence, coverage)
-        return replace(found, note="; ".join(filter(None, [found.note, said])))
+        return compare(samples, label, margin, mode_evidence, coverage).noted(said)
     return compare_checked(samples, label, check, margin, mode_evidence, coverage)

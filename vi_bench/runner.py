@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,9 +120,9 @@ def execute(
             checkpoint,
         )
         runs = {label: MethodRun(method) for label, method in methods.items()}
-        table_of = Inquiry(spec, place, runs, reference)
-        table_of.run_all()
-        found = table_of.compare()
+        inquiry = Inquiry(spec, place, runs, reference)
+        inquiry.run_all()
+        found = inquiry.compare()
         for run in runs.values():
             run.resumption = None  # programs and batches are not part of a result
         environment = describe(device, spec.precision)
@@ -136,7 +135,7 @@ def execute(
         found,
         environment,
         spec.plugins(),
-        table_of.interrupted,
+        inquiry.interrupted,
     )
 
 
@@ -319,7 +318,7 @@ class Inquiry:
         found = hold_against(samples, self.reference, margin, ask, self.seen)
         if found is None:
             return None
-        return noted(found, *self.notes, without_log_joints(samples))
+        return found.noted(*self.notes, without_log_joints(samples))
 
     def _aligned(self, found: Comparison | None) -> Comparison | None:
         note_poor_optima(self.runs)
@@ -331,13 +330,6 @@ class Inquiry:
 def torn(found: Comparison) -> set[str]:
     """Methods whose chains sit in different modes: more draws do not join them."""
     return {label for label, modes in found.modes.items() if len(modes) > 1}
-
-
-def noted(found: Comparison, *notes: str) -> Comparison:
-    """The same with further notes."""
-    return dataclasses.replace(
-        found, note="; ".join(filter(None, [found.note, *notes]))
-    )
 
 
 def without_log_joints(samples: Mapping[str, Sample]) -> str:

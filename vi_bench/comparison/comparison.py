@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -82,11 +83,6 @@ class Sample:
     e_bfmi: float | None = None
     weighs: bool = False
 
-    @property
-    def draws(self) -> int:
-        """Draws of all chains together."""
-        return int(np.prod(next(iter(self.columns.values())).shape[:2]))
-
     def __post_init__(self) -> None:
         """Refuse draws that are not finite.
 
@@ -145,6 +141,20 @@ class Comparison:
         """Joint distances, co-clustering, predictions; when first asked for."""
         return examine(self)
 
+    def noted(self, *notes: str) -> Comparison:
+        """The same with further notes; empty ones say nothing."""
+        return self.saying(note="; ".join(filter(None, [self.note, *notes])))
+
+    def saying(self, **changes: Any) -> Comparison:
+        """The same draws with other verdicts or notes.
+
+        What was examined of them stays: it takes half a second a method.
+        """
+        other = replace(self, **changes)
+        if "examination" in self.__dict__:
+            other.__dict__["examination"] = self.examination
+        return other
+
     def min_ess(self, label: str) -> float:
         """The smallest bulk ESS of a method over the judged quantities."""
         found = [self.summaries[label][name].ess_bulk for name in self.judged]
@@ -186,6 +196,7 @@ def compare(
         for label, s in samples.items()
         if s.log_joint is not None and s.log_q is not None
     }
+    distances = {label: known.distances(label) for label in others}
     compared = Comparison(
         reference,
         dict(samples),
@@ -194,9 +205,9 @@ def compare(
         known.invariants,
         known.summaries,
         modes,
-        {label: known.distances(label) for label in others},
+        distances,
         known.judged,
-        _verdicts(known, others, modes, margin, why),
+        _verdicts(known, distances, modes, margin, why),
         importance,
         _evidence(samples, importance, known.summaries, modes, coverage),
         known.note,
@@ -367,9 +378,7 @@ def _looked_at_jointly(found: Comparison) -> Comparison:
             verdicts[label] = jointly(
                 verdicts[label], told_apart(known.joint[label], shift)
             )
-    judged = replace(found, verdicts=verdicts)
-    judged.__dict__["examination"] = known  # cached: it takes half a second a method
-    return judged
+    return found.saying(verdicts=verdicts)
 
 
 def _modes(
@@ -397,13 +406,32 @@ def _distances(
     }
 
 
-def _case(known: Measured, label: str, mode: Mode, margin: Margin) -> Case:
-    """What the verdict on the chains of one mode rests on."""
+def _case(
+    known: Measured,
+    label: str,
+    mode: Mode,
+    whole: Mapping[str, Distance],
+    margin: Margin,
+) -> Case:
+    """What the verdict on the chains of one mode rests on.
+
+    Args:
+        known: of all draws.
+        label: of the method.
+        mode: which of its chains.
+        whole: the distances of all its chains, which need not be measured again.
+        margin: what still counts as agreement.
+    """
     scalars, theirs = known.scalars[label], known.scalars[known.reference]
-    part = {n: scalars[n][list(mode.chains)] for n in known.judged if n in scalars}
-    own = {name: summarise(draws) for name, draws in part.items()}
+    names = [n for n in known.judged if n in scalars]
+    part = {n: scalars[n][list(mode.chains)] for n in names}
     trusted = {n: known.summaries[known.reference][n] for n in known.judged}
-    found = _distances(part, theirs, trusted, own)
+    if all(len(mode.chains) == len(scalars[n]) for n in names):
+        own = {n: known.summaries[label][n] for n in names}
+        found = {n: whole[n] for n in names}
+    else:
+        own = {name: summarise(draws) for name, draws in part.items()}
+        found = _distances(part, theirs, trusted, own)
     size = next(iter(part.values())).size if part else 0
     pairs = worst_correlations(part, own, theirs, trusted, margin)
     return case_of(found, own, margin, size, known.certain[label], pairs)
@@ -411,17 +439,17 @@ def _case(known: Measured, label: str, mode: Mode, margin: Margin) -> Case:
 
 def _verdicts(
     known: Measured,
-    labels: Sequence[str],
+    distances: Mapping[str, Mapping[str, Distance]],
     modes: Mapping[str, Sequence[Mode]],
     margin: Margin,
     unfit: str,
 ) -> dict[str, Verdict]:
     """The verdict on every method; chains in different modes are not pooled."""
     if unfit:
-        return dict.fromkeys(labels, Verdict("reference unreliable", unfit))
+        return dict.fromkeys(distances, Verdict("reference unreliable", unfit))
     cases = {
-        label: [_case(known, label, mode, margin) for mode in modes[label]]
-        for label in labels
+        label: [_case(known, label, mode, whole, margin) for mode in modes[label]]
+        for label, whole in distances.items()
     }
     judged = iter(judge([case for group in cases.values() for case in group]))
     return {

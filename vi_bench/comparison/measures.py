@@ -89,9 +89,7 @@ def summarise(draws: np.ndarray) -> Summary:
     if len(draws) == 1:  # R-hat holds one half of a single chain against the other
         several = draws[:, : draws.shape[1] // 2 * 2].reshape(2, -1)
     return Summary(
-        mean=Estimate(
-            float(centre), _at_least_spread(_stat("mcse", draws, method="mean"), draws)
-        ),
+        mean=Estimate(float(centre), error_of_mean(draws)),
         sd=Estimate(
             sd,
             _at_least_spread(
@@ -199,10 +197,7 @@ def wasserstein(a: np.ndarray, b: np.ndarray) -> Estimate:
     steps = np.sign(f - g)[:-1] * np.diff(grid)
     influence = np.concatenate([[0.0], np.cumsum(steps)])
     moved = [np.interp(x, grid, influence) for x in (a, b)]
-    of_a, of_b = (
-        _at_least_spread(_stat("mcse", h, method="mean"), h) if np.ptp(h) else 0.0
-        for h in moved
-    )
+    of_a, of_b = (error_of_mean(h) if np.ptp(h) else 0.0 for h in moved)
     return Estimate(
         float(wasserstein_distance(flat_a, flat_b)), float(np.hypot(of_a, of_b))
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from vi_bench.comparison.comparison import Comparison, ModeEvidence, Sample, compare
 from vi_bench.comparison.coverage import Coverage
@@ -33,28 +32,24 @@ def compare_checked(
     """
     found = compare(samples, reference, margin, mode_evidence, coverage)
     if check not in samples:
-        return _noted(found, f"no {check} to check the reference {reference} against")
+        return found.noted(f"no {check} to check the reference {reference} against")
     word = found.verdicts[check]
     if word.word in ("agrees", "agrees in marginals"):
-        return _noted(found, f"{check} agrees with the reference {reference}")
+        return found.noted(f"{check} agrees with the reference {reference}")
     if word.word in ("inconclusive", "at the margin"):
         why = f"whether {check} agrees with the reference {reference} is open"
-        return _noted(found, f"{why}: {word.reason}")
+        return found.noted(f"{why}: {word.reason}")
     other = compare(samples, check, margin, mode_evidence, coverage)
     reliable = other.verdicts[reference].word != "reference unreliable"
     if word.word == "reference unreliable":
         if not reliable:
             return found
         why = f"{reference} failed the reference diagnostics ({word.reason})"
-        return _noted(other, f"{why}; {check} is used instead")
+        return other.noted(f"{why}; {check} is used instead")
     if not reliable:
         unfit = other.verdicts[reference].reason
-        return _noted(found, f"{check} could not check {reference}: {unfit}")
+        return found.noted(f"{check} could not check {reference}: {unfit}")
     doubt = Verdict(
         "reference unreliable", f"{check} differs from {reference}: {word.reason}"
     )
-    return replace(found, verdicts=dict.fromkeys(found.verdicts, doubt), doubted=True)
-
-
-def _noted(found: Comparison, note: str) -> Comparison:
-    return replace(found, note="; ".join(filter(None, [found.note, note])))
+    return found.saying(verdicts=dict.fromkeys(found.verdicts, doubt), doubted=True)

@@ -88,11 +88,7 @@ class Gibbs:
         Raises:
             NotApplicable: the family has no Gibbs step.
         """
-        if not isinstance(problem.mixture.family, GibbsStep):
-            raise NotApplicable(
-                "the family has no `resample`, its parameters given the assignments: "
-                "use smc or nuts"
-            )
+        check_resample(problem.mixture)
         last = "evidence" if has_evidence(problem.mixture) else "collect"
         return self._stages(problem.chains, problem.draws, last)
 
@@ -133,8 +129,7 @@ class Gibbs:
 
     def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
         """One sweep."""
-        if not isinstance(mixture.family, GibbsStep):
-            raise NotApplicable("the family has no `resample`")
+        check_resample(mixture)
         return sweep(key, mixture, theta, self.permute)
 
     def _sweeps(
@@ -183,6 +178,19 @@ class Gibbs:
             )
         return Outcome(
             "sampled", f"Chib's evidence rests on {size:.0f} effective draws"
+        )
+
+
+def check_resample(mixture: Mixture) -> None:
+    """Refuse a family without a Gibbs step.
+
+    Raises:
+        NotApplicable: what to use instead.
+    """
+    if not isinstance(mixture.family, GibbsStep):
+        raise NotApplicable(
+            "the family has no `resample`, its parameters given the assignments: use "
+            "smc or nuts"
         )
 
 

@@ -56,6 +56,7 @@ from vi_bench.errors import NotApplicable
 from vi_bench.iterate import over_lanes
 from vi_bench.methods._assignments import assigned_statistics, new_order
 from vi_bench.methods._particles import widened
+from vi_bench.methods.gibbs import check_resample
 from vi_bench.mixture import Mixture
 from vi_bench.mixture_pass import Statistics, log_marginal
 from vi_bench.symmetry import permute
@@ -357,11 +358,7 @@ def check(mixture: Mixture) -> None:
     Raises:
         NotApplicable: which of the two.
     """
-    if not isinstance(mixture.family, GibbsStep):
-        raise NotApplicable(
-            "the family has no `resample`, its parameters given the assignments: use "
-            "smc or nuts"
-        )
+    check_resample(mixture)
     if mixture.blocks.stream is not None:
         raise NotApplicable("needs all rows in memory, and they are streamed")
 
