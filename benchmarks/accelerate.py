@@ -17,10 +17,10 @@ from rich.table import Table
 
 import vi_bench as vb
 from vi_bench.methods.cavi import CAVI
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
+from vi_bench.mixture.weights import Dirichlet, Uniform
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_full import GaussianFull
-from vi_bench.weights import Dirichlet, Uniform
 
 CASES = {
     "notebook, sigma 1": ("notebook", 5, Gaussian(1.0, 1.0, 0.0), Uniform()),

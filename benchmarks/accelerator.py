@@ -52,7 +52,7 @@ def in_steps() -> Iterator[None]:
     """The pass without its kernel."""
     import jax
 
-    from vi_bench import mixture_pass
+    from vi_bench.mixture import mixture_pass
 
     held = mixture_pass.fits
     jax.clear_caches()
@@ -192,8 +192,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     import jax
 
-    from vi_bench.environment import describe, find_device, split_processor
     from vi_bench.errors import InputError
+    from vi_bench.runtime.environment import describe, find_device, split_processor
 
     cores = os.cpu_count() or 1
     jax.config.update("jax_default_matmul_precision", "highest")

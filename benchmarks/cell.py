@@ -47,7 +47,7 @@ def of_methods(result: Any) -> float:
 def overhead(case: Case, rounds: int) -> dict[str, Any]:
     """One run that warms up, and what the others take beside their methods."""
     import vi_bench as vb
-    from vi_bench.result import Result
+    from vi_bench.runner.result import Result
 
     drawn, draw = [0.0], Result.figures
 

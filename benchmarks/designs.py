@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import betainc, ndtr
 
-from vi_bench.data import load
+from vi_bench.data.load import load
 from vi_bench.enumeration.subsets import enumerate_subsets
-from vi_bench.mixture import Mixture, bind
+from vi_bench.mixture.mixture import Mixture, bind
 from vi_bench.spec import Spec
 
 RARE = 1e-12

@@ -35,7 +35,6 @@ import numpy as np
 from benchmarks.measure import write
 from vi_bench.comparison.measures import TAILS, summarise, wasserstein
 from vi_bench.comparison.quantities import WEIGHT, flatten, invariants
-from vi_bench.conjugate import Conjugate
 from vi_bench.contract import Draws, Method, Problem, Stage, Weights
 from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.methods.cavi import CAVI
@@ -46,12 +45,13 @@ from vi_bench.methods.nuts import NUTS
 from vi_bench.methods.pathfinder import Pathfinder
 from vi_bench.methods.smc import SMC
 from vi_bench.methods.svi import SVI
-from vi_bench.mixture import Mixture, bind
+from vi_bench.mixture.conjugate import Conjugate
+from vi_bench.mixture.mixture import Mixture, bind
+from vi_bench.mixture.weights import STICK, Dirichlet, Uniform
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_diagonal import GaussianDiagonal
-from vi_bench.streams import stream
-from vi_bench.timing import call_until_done
-from vi_bench.weights import STICK, Dirichlet, Uniform
+from vi_bench.runner.timing import call_until_done
+from vi_bench.runtime.keys import stream
 
 SHAPE = (4, 1000)
 """Chains and draws, as a run has them by default."""

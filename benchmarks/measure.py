@@ -156,7 +156,7 @@ def described() -> dict[str, Any]:
     """Processor, cores and versions; no name and no path."""
     import jax
 
-    from vi_bench.environment import describe
+    from vi_bench.runtime.environment import describe
 
     known = describe(jax.devices()[0], 64)
     return {k: known[k] for k in ("processor", "cores", "python", "packages")}
@@ -171,7 +171,7 @@ def exponentials(dtype: Any) -> Callable[[], float]:
     import jax
     import jax.numpy as jnp
 
-    from vi_bench.mixture_pass import _exp
+    from vi_bench.mixture.mixture_pass import _exp
 
     x = np.random.default_rng(0).uniform(-5, 0, (512, 512)).astype(dtype)
     out, cached = np.empty_like(x[0]), jnp.asarray(x)

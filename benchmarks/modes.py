@@ -47,7 +47,7 @@ def mass(result: Any, design: Modes, label: str) -> Estimate:
 
 def one(design: Modes, seed: int) -> dict[str, Any]:
     """The words of one run, and the mass that its reference found."""
-    with mock.patch("vi_bench.reference.seconds", return_value=None):
+    with mock.patch("vi_bench.runner.reference.seconds", return_value=None):
         result = vb.run(
             data=design.values,
             methods=METHODS,

@@ -43,9 +43,11 @@ def climb(iterations: int) -> Any:
     """A program: so many sweeps more, leaps included."""
     import jax
 
+    from vi_bench.inference.squarem import coordinate_ascent
+
     @jax.jit
     def program(mixture: Any, state: Any) -> Any:
-        return mixture.climber()(state, iterations, 1e-15)
+        return coordinate_ascent(mixture)(state, iterations, 1e-15)
 
     return program
 
@@ -63,10 +65,10 @@ def against_sklearn(case: Case, rounds: int) -> dict[str, Any]:
     from sklearn.utils import check_random_state
 
     import vi_bench as vb
-    from vi_bench.iterate import begin
-    from vi_bench.mixture import bind
+    from vi_bench.inference.squarem import begin
+    from vi_bench.mixture.mixture import bind
+    from vi_bench.mixture.weights import Dirichlet
     from vi_bench.models.gaussian_full import GaussianFull
-    from vi_bench.weights import Dirichlet
 
     x, K, most = vb.load(case["data"]).values, case["K"], case["most"]
     x = x - x.mean(axis=0)
@@ -131,12 +133,12 @@ def stochastic(case: Case, rounds: int) -> dict[str, Any]:
     import jax.numpy as jnp
 
     import vi_bench as vb
-    from vi_bench.iterate import begin
+    from vi_bench.inference.squarem import begin
+    from vi_bench.inference.starts import start_point
     from vi_bench.methods import _stochastic
     from vi_bench.methods.cavi import STEPS, WARM_UP
-    from vi_bench.mixture import bind
+    from vi_bench.mixture.mixture import bind
     from vi_bench.models.gaussian import Gaussian
-    from vi_bench.starts import start_point
 
     x, K, most = vb.load(case["data"]).values, case["K"], case["most"]
     mixture = bind(Gaussian().complete(x, K), x, K, jnp.float64)

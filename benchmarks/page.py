@@ -95,8 +95,8 @@ By `python -m benchmarks.accelerator` on {name}, beside
 {found["cores"]} cores of {machine["processor"]}, jax {packages["jax"]}; by the wall's
 clock. The floor is the accelerator's own; below some 100,000 rows what counts
 is that it takes some microseconds to begin a kernel. `in steps` is the pass without
-`vi_bench.fused`'s kernel, which full covariances in 10 dimensions have too many sums
-for. `of 4 chains` is a chain's share of four gradients at once.
+`vi_bench.mixture.fused`'s kernel, which full covariances in 10 dimensions have too
+many sums for. `of 4 chains` is a chain's share of four gradients at once.
 
 {table(head, rows)}
 """

@@ -6,8 +6,9 @@ The same rows, prior and starts, four chains, the same warm-up and draws, one co
 one thread, each compiled and warm. NumPyro's side is its kernel in one compiled program
 a phase, chains one after the other: quicker than its `MCMC` class, whose overhead is
 not counted. It is there twice: compiled as everything here is, and as XLA comes, with
-the fusions that `vi_bench.compiler` turns off. The score is the smallest bulk ESS over
-quantities that permuting labels leaves alone, per second of warm-up and sampling.
+the fusions that `vi_bench.runtime.compiler` turns off. The score is the smallest bulk
+ESS over quantities that permuting labels leaves alone, per second of warm-up and
+sampling.
 
 nutpie joins where it and PyMC are installed: `uv sync --group bench`.
 """
@@ -95,7 +96,7 @@ def ours(mixture: Any, starts: np.ndarray, draws: int, settings: Any) -> Contend
 
     from vi_bench.contract import Problem
     from vi_bench.methods.nuts import NUTS
-    from vi_bench.timing import call_until_done
+    from vi_bench.runner.timing import call_until_done
 
     method = NUTS(warmup=draws, **settings)
     problem = Problem(mixture, CHAINS, draws)
@@ -267,10 +268,10 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
     import jax.numpy as jnp
 
     import vi_bench as vb
-    from vi_bench.iterate import over_lanes
     from vi_bench.methods.nuts import start_position
-    from vi_bench.mixture import bind
+    from vi_bench.mixture.mixture import bind
     from vi_bench.models.gaussian import Gaussian
+    from vi_bench.runtime.lanes import over_lanes
 
     warnings.simplefilter("ignore")
     jax.config.update("jax_enable_x64", True)

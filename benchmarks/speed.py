@@ -74,8 +74,8 @@ def bound(case: Case, x: np.ndarray, devices: int = 1) -> tuple[Any, Any]:
     import jax.numpy as jnp
 
     from vi_bench import catalogue
-    from vi_bench.environment import find_mesh
-    from vi_bench.mixture import bind
+    from vi_bench.mixture.mixture import bind
+    from vi_bench.runtime.environment import find_mesh
 
     family = catalogue.model(case["model"])().complete(x, case["K"])
     mesh = find_mesh("cpu", devices) if devices > 1 else None
@@ -104,7 +104,7 @@ def steps(mixture: Any, dtype: str) -> dict[str, Callable[[Any, Any], Any]]:
     import jax
     import jax.numpy as jnp
 
-    from vi_bench.mixture_pass import mixture_pass
+    from vi_bench.mixture.mixture_pass import mixture_pass
 
     little = jnp.asarray(1e-12, dtype)
     statistics = type(mixture.family).statistics

@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.page import table
-from vi_bench.overview.grids import WORDS
+from vi_bench.sweeps.overview.tables import WORDS
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "results" / "published" / "study"
@@ -118,7 +118,7 @@ def read(out: Path, sweep: str, name: str) -> pd.DataFrame:
 
 def of(row: pd.Series, name: str) -> str:
     """A number with its error, as every table has it."""
-    from vi_bench.publish.grids import Number
+    from vi_bench.reports.tables import Number
 
     return str(Number(row[name], row.get(f"{name} se")))
 

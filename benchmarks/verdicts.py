@@ -34,16 +34,16 @@ from scipy.stats import beta
 
 from benchmarks.measure import write
 from vi_bench.comparison import Margin, Sample, compare
-from vi_bench.comparison.comparison import measure
+from vi_bench.comparison.measured import measure
 from vi_bench.comparison.quantities import WEIGHT, flatten
 from vi_bench.comparison.verdict import Word
-from vi_bench.conjugate import Conjugate
 from vi_bench.enumeration.subsets import enumerate_subsets
-from vi_bench.mixture import Mixture, bind
+from vi_bench.mixture.conjugate import Conjugate
+from vi_bench.mixture.mixture import Mixture, bind
+from vi_bench.mixture.weights import STICK, Dirichlet, Uniform
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_diagonal import GaussianDiagonal
 from vi_bench.models.poisson import Poisson
-from vi_bench.weights import STICK, Dirichlet, Uniform
 
 ROWS, SHAPE = 10, (4, 1000)
 FAMILIES: dict[str, Conjugate] = {

@@ -34,7 +34,7 @@ default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_type_aliases = {name: f"vi_bench.{name}" for name in public} | {
-    "Mixture": "vi_bench.mixture.Mixture"
+    "Mixture": "vi_bench.mixture.mixture.Mixture"
 }
 napoleon_use_ivar = True
 nitpick_ignore_regex = [

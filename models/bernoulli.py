@@ -15,12 +15,12 @@ from annotated_types import Gt
 from jax.scipy.special import digamma
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import Conjugate, per_feature
 from vi_bench.contract import Factor, Parameters, Standard
-from vi_bench.special import log_beta
+from vi_bench.mixture.conjugate import Conjugate, per_feature
+from vi_bench.mixture.special import log_beta
 
 if TYPE_CHECKING:
-    from vi_bench.table import Table
+    from vi_bench.data.table import Table
 
 Positive = Annotated[float, Gt(0)]
 

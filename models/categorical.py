@@ -19,12 +19,12 @@ from annotated_types import Ge, Gt
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import Conjugate, check_length
 from vi_bench.contract import Factor, Parameters, Standard
-from vi_bench.errors import InputError
+from vi_bench.errors import SpecError
+from vi_bench.mixture.conjugate import Conjugate, check_length
 
 if TYPE_CHECKING:
-    from vi_bench.table import Table
+    from vi_bench.data.table import Table
 
 Levels = Annotated[int, Ge(1)]
 
@@ -90,13 +90,13 @@ class Categorical(Conjugate):
         table.refuse((x < 0) | (x % 1 != 0), f"{what} 0, 1, 2, ...")
         if self.counts:
             if self.levels is not None and self.levels != (x.shape[1],):
-                raise InputError("model categorical: levels are the columns of counts")
+                raise SpecError("model categorical: levels are the columns of counts")
             return
         check_length("categorical", "levels", self.levels, x.shape[1])
         if self.levels is not None:
             table.refuse(x >= np.asarray(self.levels), f"codes under {self.levels}")
         elif x.max() >= 1000:
-            raise InputError(
+            raise SpecError(
                 f"data {table.name!r}: codes up to {x.max():g}; if they are counts, "
                 "set counts = true, else set levels"
             )

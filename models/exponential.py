@@ -15,17 +15,17 @@ from annotated_types import Gt
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import (
+from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.mixture.conjugate import (
     Conjugate,
     check_length,
     namespace,
     per_feature,
     rounded,
 )
-from vi_bench.contract import Factor, Parameters, Standard
 
 if TYPE_CHECKING:
-    from vi_bench.table import Table
+    from vi_bench.data.table import Table
 
 Positive = Annotated[float, Gt(0)]
 

@@ -20,19 +20,19 @@ from annotated_types import Gt
 from jax.scipy.special import digamma, multigammaln
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import (
+from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.errors import SpecError
+from vi_bench.mixture.conjugate import (
     Conjugate,
     check_length,
     namespace,
     rounded,
     rounded_centre,
 )
-from vi_bench.contract import Factor, Parameters, Standard
-from vi_bench.errors import InputError
 from vi_bench.models._real import LOG_2PI, RealRows
 
 if TYPE_CHECKING:
-    from vi_bench.table import Table
+    from vi_bench.data.table import Table
 
 Positive = Annotated[float, Gt(0)]
 
@@ -93,7 +93,7 @@ class GaussianFull(RealRows, Conjugate):
         for name in ("mean", "scale"):
             check_length("gaussian-full", name, getattr(self, name), d)
         if self.degrees_of_freedom is not None and self.degrees_of_freedom <= d - 1:
-            raise InputError(
+            raise SpecError(
                 f"model gaussian-full: degrees_of_freedom = {self.degrees_of_freedom}: "
                 f"expected more than d - 1 = {d - 1}"
             )
@@ -102,7 +102,7 @@ class GaussianFull(RealRows, Conjugate):
             matrix = np.asarray(self.scale if even else [[0.0]], float)
             square = matrix.shape == (d, d) and np.allclose(matrix, matrix.T)
             if not square or np.linalg.eigvalsh(matrix).min() <= 0:
-                raise InputError(
+                raise SpecError(
                     "model gaussian-full: scale is not a symmetric positive definite "
                     f"{d} x {d} matrix"
                 )

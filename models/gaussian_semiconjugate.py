@@ -21,7 +21,8 @@ from annotated_types import Gt
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import (
+from vi_bench.contract import Factor, Key, Parameters, Standard
+from vi_bench.mixture.conjugate import (
     Family,
     check_length,
     namespace,
@@ -29,11 +30,10 @@ from vi_bench.conjugate import (
     rounded,
     rounded_centre,
 )
-from vi_bench.contract import Factor, Key, Parameters, Standard
 from vi_bench.models._real import LOG_2PI, RealRows
 
 if TYPE_CHECKING:
-    from vi_bench.table import Table
+    from vi_bench.data.table import Table
 
 Positive = Annotated[float, Gt(0)]
 PerFeature = Positive | tuple[Positive, ...]

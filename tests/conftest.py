@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 import vi_bench as vb  # noqa: E402
-from vi_bench.environment import forget_programs  # noqa: E402
+from vi_bench.runtime.environment import forget_programs  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 # many tests run the same programs: both workers share what one of them has compiled

@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 
 def factors(lam: np.ndarray) -> Any:
     """Natural parameters of the components as CAVI's factors, weights 1/K."""
-    from vi_bench.mixture import Factors
+    from vi_bench.mixture.mixture import Factors
 
     return Factors(jnp.asarray(lam), jnp.zeros((2, 0)))
 

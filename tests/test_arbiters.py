@@ -10,11 +10,11 @@ from rich.console import Console
 
 import vi_bench as vb
 from tests.oracles import log_evidence
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
-from vi_bench.reference import Reference, choose
-from vi_bench.report.deviations import deviations_table, quantities
-from vi_bench.report.table import further_tables, lines
+from vi_bench.reports.deviations import deviations_table, quantities
+from vi_bench.reports.terminal import further_tables, lines
+from vi_bench.runner.reference import Reference, choose
 
 X = np.array([-2.1, -1.4, -1.9, 0.3, 1.2, 1.8, 2.4, 2.0, 0.1, -0.5, 0.4])[:, None]
 METHODS = {

@@ -1,12 +1,12 @@
 """The structure: which way imports point, what ships, what is public."""
 
 import ast
-import importlib
 import subprocess
 import sys
 import tomllib
 import types
 import zipfile
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,121 +16,226 @@ import vi_bench
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vi_bench"
 
-LAYERS = [
-    {"errors", "pages", "documents", "compiler", "provenance", "terminal"},
-    {"rows"},
-    {"table"},
-    {"contract", "data", "folder", "cluster", "checkpoint", "posteriordb", "progress"},
-    {"streams", "special"},
-    {"conjugate", "weights", "blocks", "mixture_pass", "fused", "environment"},
-    {"mixture", "iterate"},
-    {"starts", "numpyro_model", "models", "symmetry"},
-    {"enumeration"},
-    {
-        "methods",
-        "comparison",
-        "timing",
-        "tree",
-        "catalogue",
-        "response",
-        "evaluate",
-        "invariants",
+TOP = {
+    "errors": set(),
+    "catalogue": {"errors", "mixture"},
+    "spec": {"catalogue", "errors"},
+    "contract": {"mixture", "runtime"},
+    "conjugate": {"mixture"},
+    "numpyro_model": {"mixture"},
+    "starts": {"inference"},
+    "api": {"calibration", "data", "errors", "runner", "runtime"},
+    "testing": {"verification"},
+    "__main__": {"cli"},
+}
+"""What a user of the package imports -> what that may import."""
+
+FOLDERS = {
+    "runtime": {"errors"},
+    "data": {"errors"},
+    "comparison": set(),
+    "draws": {"comparison", "errors"},
+    "mixture": {"comparison", "data", "errors", "runtime"},
+    "models": {"contract", "data", "errors", "mixture"},
+    "enumeration": {"errors", "mixture", "runtime"},
+    "inference": {"comparison", "contract", "mixture", "runtime"},
+    "methods": {
+        "contract",
+        "enumeration",
+        "errors",
+        "inference",
+        "mixture",
+        "runtime",
     },
-    {"spec", "external"},
-    {"pythonic", "kernel"},
-    {"verification", "calibration"},
-    {"result", "record", "report", "predictive", "publish"},
-    {"runner", "inference", "optima", "reference"},
-    {"api", "testing"},
-    {"sweeps", "repeat", "doctor"},
-    {"overview"},
-    {"commands"},
-    {"cli"},
-]
-"""Lowest first; a module imports only from its own layer and from lower ones."""
+    "results": {"comparison", "data", "draws", "errors", "runtime"},
+    "reports": {"comparison", "errors", "results", "runtime", "spec"},
+    "runner": {
+        "catalogue",
+        "comparison",
+        "contract",
+        "data",
+        "draws",
+        "errors",
+        "inference",
+        "methods",
+        "mixture",
+        "models",
+        "reports",
+        "results",
+        "runtime",
+        "spec",
+    },
+    "calibration": {
+        "comparison",
+        "contract",
+        "data",
+        "enumeration",
+        "errors",
+        "inference",
+        "mixture",
+        "reports",
+        "runtime",
+        "spec",
+    },
+    "verification": {
+        "calibration",
+        "catalogue",
+        "comparison",
+        "contract",
+        "data",
+        "enumeration",
+        "errors",
+        "mixture",
+        "reports",
+        "runner",
+        "runtime",
+        "spec",
+    },
+    "sweeps": {
+        "catalogue",
+        "comparison",
+        "data",
+        "errors",
+        "reports",
+        "results",
+        "runner",
+        "runtime",
+        "spec",
+    },
+    "cli": {
+        "api",
+        "calibration",
+        "catalogue",
+        "data",
+        "draws",
+        "errors",
+        "reports",
+        "results",
+        "runner",
+        "runtime",
+        "spec",
+        "sweeps",
+        "verification",
+    },
+}
+"""Folder -> folders and modules at the top that its files may import."""
 
 
-FOLDERS = (
-    "enumeration",
-    "methods",
-    "comparison",
-    "report",
-    "verification",
-    "calibration",
-    "sweeps",
-    "publish",
-    "overview",
-    "commands",
-)
+def files():
+    """Module's name -> file, of the package and of the models."""
+    found = {}
+    for root, place in ((PACKAGE, "vi_bench"), (ROOT / "models", "vi_bench.models")):
+        for path in root.rglob("*.py"):
+            if root is PACKAGE and path.is_relative_to(PACKAGE / "models"):
+                continue
+            parts = path.relative_to(root).with_suffix("").parts
+            name = ".".join([place, *(p for p in parts if p != "__init__")])
+            found[name] = path
+    return found
 
 
-def modules():
-    for path in [*PACKAGE.glob("*.py"), *ROOT.glob("models/*.py")]:
-        name = "models" if path.parent.name == "models" else path.stem
-        yield name, path
-    for folder in FOLDERS:
-        for path in (PACKAGE / folder).glob("*.py"):
-            yield folder, path
+FILES = files()
 
 
 def imported(path):
+    """Modules of the package that a file imports, for type checkers or late, too."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-            "vi_bench"
-        ):
-            parts = node.module.split(".")
-            names = [parts[1]] if len(parts) > 1 else [a.name for a in node.names]
-            yield from names
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if module.partition(".")[0] == "vi_bench":
+                for alias in node.names:
+                    full = f"{module}.{alias.name}"
+                    yield full if full in FILES else module
 
 
-def guarded(path):
-    """What is imported for type checkers only."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            for child in ast.walk(node):
-                if isinstance(child, ast.ImportFrom) and child.module:
-                    yield child.module.split(".")[-1]
+GRAPH = {name: set(imported(path)) & set(FILES) for name, path in FILES.items()}
 
 
-def test_imports_point_one_way():
-    level = {name: i for i, names in enumerate(LAYERS) for name in names}
-    for name, path in modules():
-        if name in ("__init__", "__main__"):
-            continue
-        assert name in level, f"{path} has no layer"
-        for other in set(imported(path)) - set(guarded(path)):
-            assert level[other] <= level[name], f"{path} imports {other}"
+def place(name):
+    """The folder of a module, or the module itself where it is at the top."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "vi_bench"
 
 
-def test_the_comparison_knows_no_method_and_no_model():
-    for path in (PACKAGE / "comparison").glob("*.py"):
-        assert set(imported(path)) <= {"comparison"}, path
+def test_every_folder_imports_only_what_it_may():
+    allowed = TOP | FOLDERS
+    for name, others in GRAPH.items():
+        if place(name) == "vi_bench":
+            continue  # the package's own names lead everywhere, late
+        for other in others:
+            known = allowed[place(name)] | {place(name)}
+            assert place(other) in known, f"{name} imports {other}"
+
+
+def test_what_a_folder_may_import_it_does():
+    """The lists above are not longer than they have to be."""
+    used = {}
+    for name, others in GRAPH.items():
+        used.setdefault(place(name), set()).update(map(place, others))
+    for folder, allowed in (TOP | FOLDERS).items():
+        assert allowed <= used[folder], f"{folder}: {allowed - used[folder]}"
+
+
+@pytest.mark.parametrize("of", ["files", "folders"])
+def test_no_imports_go_round_in_a_circle(of):
+    graph = GRAPH
+    if of == "folders":
+        graph = {}
+        for name, others in GRAPH.items():
+            if place(name) != "vi_bench":
+                to = set(map(place, others)) - {place(name)}
+                graph.setdefault(place(name), set()).update(to)
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def test_the_top_holds_what_users_import_and_nothing_else():
+    modules = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__"}
+    assert modules == set(TOP)
+    folders = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(FOLDERS)
+
+
+@pytest.mark.parametrize("file", ["docs/design.md", "CONTRIBUTING.md"])
+def test_pages_that_tell_where_things_are_know_every_folder(file):
+    text = (ROOT / file).read_text()
+    for folder in set(FOLDERS) - {"models"}:
+        assert f"vi_bench/{folder}/" in text or f" {folder}/" in text, folder
+
+
+def test_no_result_imports_a_renderer():
+    for name in ("runner.result", "runner.summary", "results.record"):
+        others = GRAPH[f"vi_bench.{name}"]
+        assert not {o for o in others if place(o) in ("reports", "cli")}, name
 
 
 def test_the_harness_never_names_a_model():
-    for name, path in modules():
-        if name not in ("models", "kernel"):  # vb.cavi is the notebook's, by contract
-            assert "models" not in imported(path), path
+    for name, others in GRAPH.items():
+        # vb.cavi is the notebook's, by contract
+        if place(name) != "models" and name != "vi_bench.runner.kernel":
+            assert "models" not in set(map(place, others)), name
+
+
+def test_reading_a_stored_run_loads_no_jax():
+    folder = ROOT / "results" / "published" / "study" / "faithful"
+    code = (
+        "import sys; from vi_bench.results.stored import open_run; "
+        f"run = open_run({str(folder)!r}); assert run.record.verdicts; "
+        "print([m for m in ('jax._src', 'numpyro.infer') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["[]"], done.stdout + done.stderr
 
 
 def test_every_page_that_a_refusal_may_name_is_there():
-    from vi_bench.pages import PAGES, USAGE
+    from vi_bench.cli.app import app
+    from vi_bench.cli.terminal import PAGES, USAGE
+    from vi_bench.errors import InputError
 
-    for name, page in PAGES.items():
-        assert (ROOT / (page or USAGE)).is_file(), page
-        assert found(name) is not None, name
-    for path in (PACKAGE / "commands").glob("[a-z]*.py"):
-        if path.stem != "completion":  # which never refuses
-            assert PAGES[f"commands.{path.stem}"], path
-
-
-def found(name):
-    """A folder, a module or a function of the package."""
-    try:
-        return importlib.import_module(f"vi_bench.{name}")
-    except ModuleNotFoundError:
-        module, _, attribute = name.rpartition(".")
-        return getattr(importlib.import_module(f"vi_bench.{module}"), attribute)
+    pages = {kind.page for kind in InputError.__subclasses__()}
+    for page in {*pages, *PAGES.values(), USAGE}:
+        assert (ROOT / page).is_file(), page
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands}
+    assert set(PAGES) <= commands
 
 
 def test_the_public_names_are_exactly_these():
@@ -154,7 +259,8 @@ def test_every_folder_is_listed_and_the_symlink_points_home():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(settings["tool"]["setuptools"]["packages"])
     found = {"vi_bench", "vi_bench.models"} | {
-        f"vi_bench.{p.parent.name}" for p in PACKAGE.glob("[a-z]*/__init__.py")
+        ".".join(p.parent.relative_to(ROOT).parts)
+        for p in PACKAGE.glob("**/[!.]*/__init__.py")
     }
     assert listed == found
     assert (PACKAGE / "models").is_symlink()

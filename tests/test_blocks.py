@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
-from vi_bench import blocks, rows, table
-from vi_bench.blocks import add_up, pick, some, to_blocks
+from vi_bench.data import rows, table
+from vi_bench.data.rows import open_rows
 from vi_bench.errors import InputError, NotApplicable
 from vi_bench.methods import _stochastic
-from vi_bench.mixture import bind
+from vi_bench.mixture import blocks
+from vi_bench.mixture.blocks import add_up, pick, some, to_blocks
+from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
-from vi_bench.rows import open_rows
 
 FAMILY = Gaussian(sigma=3.0, mean=0.0)
 
@@ -174,7 +175,7 @@ def test_what_streamed_rows_cannot_do_is_refused(path, fields, message):
 
 @pytest.mark.slow
 def test_log_joints_beyond_the_budget_are_left_out(path, monkeypatch):
-    from vi_bench import evaluate
+    from vi_bench.runner import evaluate
 
     monkeypatch.setattr(evaluate, "WORK", 1e4)
     fields = {"components": 2, "draws": 250, "repeats": 1, "reference": "cavi"}

@@ -21,7 +21,7 @@ def vi_bench(*arguments, cwd, **environment):
 def test_help_imports_nothing_heavy(tmp_path):
     code = (
         "import sys; from typer.testing import CliRunner; "
-        "from vi_bench.cli import app; "
+        "from vi_bench.cli.app import app; "
         "r = CliRunner().invoke(app, ['--help']); assert r.exit_code == 0; "
         "heavy = {'jax', 'numpyro', 'arviz', 'numpy', 'pydantic', 'matplotlib'}; "
         "print(sorted(heavy & set(sys.modules)))"
@@ -114,7 +114,7 @@ def test_a_run_as_a_user_does_it(tmp_path):
 )
 def test_the_innermost_place_that_has_a_page_gives_it(place, page):
     """What is passed on, a caller's or nobody's, does not count."""
-    from vi_bench import pages
+    from vi_bench.cli import pages
     from vi_bench.spec import validated
 
     code = "def refused(): validated(int, {'a': float('nan')}, 'it')"
@@ -130,7 +130,7 @@ def test_the_innermost_place_that_has_a_page_gives_it(place, page):
 def test_help_names_the_exit_codes():
     from typer.testing import CliRunner
 
-    from vi_bench.cli import EXIT_CODES, app
+    from vi_bench.cli.app import EXIT_CODES, app
 
     shown = CliRunner().invoke(app, ["--help"]).stdout
     assert EXIT_CODES in " ".join(shown.split())
@@ -140,10 +140,11 @@ def test_help_names_the_exit_codes():
 def test_an_interrupt_ends_with_130(command, monkeypatch):
     from typer.testing import CliRunner
 
-    from vi_bench import repeat, verification
-    from vi_bench.cli import app
-    from vi_bench.overview import publication
+    from vi_bench import verification
+    from vi_bench.cli.app import app
+    from vi_bench.runner import rerun as repeat
     from vi_bench.sweeps import store
+    from vi_bench.sweeps.overview import publication
 
     def stopped(*_, **__):
         raise KeyboardInterrupt
@@ -160,7 +161,7 @@ def test_an_interrupt_ends_with_130(command, monkeypatch):
 def test_version(tmp_path):
     from typer.testing import CliRunner
 
-    from vi_bench.cli import app
+    from vi_bench.cli.app import app
 
     done = CliRunner().invoke(app, ["--version"])
     assert done.exit_code == 0

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
-from vi_bench.checkpoint import read_leaves, write
-from vi_bench.cluster import Cluster, _pass_on, farewell, lost
 from vi_bench.errors import InputError
+from vi_bench.runtime.checkpoint import read_leaves, write
+from vi_bench.runtime.cluster import Cluster, _pass_on, farewell, lost
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,7 +77,7 @@ def test_only_a_peers_silence_counts_as_lost():
 
 def test_cavi_goes_on_from_a_checkpoint(tmp_path):
     """From the optimum that one run kept another one has nothing left to climb."""
-    from vi_bench.api import launch
+    from vi_bench.runner.launch import launch
     from vi_bench.spec import make
 
     kept = tmp_path / "kept.npz"

@@ -15,8 +15,8 @@ from tests.marks import slow
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
 
 BARS = (
-    "from vi_bench.progress import bars\n"
-    "from vi_bench.terminal import console\n"
+    "from vi_bench.runtime.progress import bars\n"
+    "from vi_bench.cli.terminal import console\n"
     "console().print('[red]red[/] [bold]bold[/]')\n"
     "with bars(['cavi']) as watcher:\n"
     "    watcher.stage('cavi', 'fit', 0, 1)\n"

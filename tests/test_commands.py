@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from tests.sweeps.test_index import KEYS, put
 from tests.test_docs import blocks
 from vi_bench import catalogue
-from vi_bench.cli import app
+from vi_bench.cli.app import app
 from vi_bench.sweeps.store import Store
 
 pytestmark = pytest.mark.optimised  # runs of the size that users have

@@ -8,8 +8,8 @@ from arviz_base import from_dict
 from typer.testing import CliRunner
 
 import vi_bench as vb
-from vi_bench.cli import app
-from vi_bench.report.comparison import comparison_lines, comparison_table
+from vi_bench.cli.app import app
+from vi_bench.reports.comparison import comparison_lines, comparison_table
 
 MEANS = np.array([[-6.0, 0.0], [6.0, 1.0], [0.0, 8.0]])
 

@@ -5,7 +5,7 @@ import os
 import jax
 import pytest
 
-from vi_bench import compiler, environment
+from vi_bench.runtime import compiler, environment
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from vi_bench import catalogue, data
-from vi_bench.cli import app
-from vi_bench.commands import completion
+from vi_bench import catalogue
+from vi_bench.cli import completion
+from vi_bench.cli.app import app
+from vi_bench.data import load as data
 from vi_bench.errors import InputError
 
 
@@ -74,7 +75,7 @@ def test_a_process_completes_and_loads_nothing_heavy(shell, tmp_path):
         "import atexit, sys; "
         "heavy = {'jax', 'numpy', 'arviz', 'numpyro', 'matplotlib'}; "
         "atexit.register(lambda: print('heavy:', heavy & set(sys.modules))); "
-        "from vi_bench.cli import main; main()"
+        "from vi_bench.cli.app import main; main()"
     )
     asked = {
         "_VI_BENCH_COMPLETE": f"complete_{shell}",

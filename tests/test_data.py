@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vi_bench.data import BUILT_IN, load
+from vi_bench.data.load import BUILT_IN, load
 from vi_bench.errors import InputError
 
 # the notebook's last bits are those of optimised programs

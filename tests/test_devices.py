@@ -12,12 +12,12 @@ ROOT = Path(__file__).parent.parent
 PASS = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
-from vi_bench.environment import find_mesh, split_processor
+from vi_bench.runtime.environment import find_mesh, split_processor
 split_processor(2)
 jax.config.update("jax_enable_x64", True)
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
-from vi_bench.mixture_pass import log_marginal
+from vi_bench.mixture.mixture_pass import log_marginal
 
 x = np.random.default_rng(0).normal(size=(9000, 2)) * 3
 mesh = find_mesh("cpu", 2)
@@ -58,7 +58,7 @@ def test_two_devices_give_what_one_gives():
 
 def test_more_devices_than_there_are_is_refused(tmp_path):
     code = (
-        "import jax; jax.numpy.zeros(1); from vi_bench.cli import main; "
+        "import jax; jax.numpy.zeros(1); from vi_bench.cli.app import main; "
         "import sys; sys.argv = ['vi-bench', 'run', 'faithful', '--devices', '3', "
         f"'--out', {str(tmp_path / 'out')!r}]; main()"
     )
@@ -72,7 +72,7 @@ def test_more_devices_than_there_are_is_refused(tmp_path):
 def test_a_run_on_two_devices_is_that_on_one():
     code = """
 import vi_bench as vb
-from vi_bench.environment import split_processor
+from vi_bench.runtime.environment import split_processor
 split_processor(2)
 data = "simulate:K=3,d=2,N=6000,separation=4,seed=0"
 methods, fields = ["cavi", "nuts", "svi"], {"components": 3, "draws": 500}

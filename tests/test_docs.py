@@ -100,7 +100,7 @@ def test_links_between_pages_lead_somewhere():
 
 def test_the_summary_page_names_every_key_of_a_method():
     text = (ROOT / "docs" / "summary.md").read_text(encoding="utf-8")
-    source = (ROOT / "vi_bench" / "record.py").read_text(encoding="utf-8")
+    source = (ROOT / "vi_bench" / "results" / "record.py").read_text(encoding="utf-8")
     written = source[source.index("def summary(") :]
     for key in re.findall(r'^\s+"(\w+)":', written, re.MULTILINE):
         assert f"`{key}`" in text or f"`{key.removesuffix('_se')}`" in text, key
@@ -121,7 +121,7 @@ def test_the_sweeps_page_has_a_grid_that_works_and_every_column():
 def test_the_page_of_the_command_line_has_every_command_and_option():
     from typer.main import get_command
 
-    from vi_bench.cli import EXIT_CODES, app
+    from vi_bench.cli.app import EXIT_CODES, app
 
     page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
     root = get_command(app)
@@ -140,7 +140,7 @@ def test_the_page_of_the_command_line_has_every_command_and_option():
 
 
 def test_the_page_of_the_command_line_has_every_variable_that_is_read():
-    from vi_bench.provenance import LIMITS
+    from vi_bench.runtime.provenance import LIMITS
 
     page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
     one = r'environ(?:\.get\(|\[)"(\w+)"|"(\w+)" (?:not )?in os\.environ'

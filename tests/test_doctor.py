@@ -8,8 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
-from vi_bench import doctor
-from vi_bench.cli import app
+from vi_bench.cli.app import app
+from vi_bench.runtime import doctor
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path):
 
 
 def test_numbers_of_32_bits_are_found(monkeypatch):
-    from vi_bench import environment
+    from vi_bench.runtime import environment
 
     device = jax.local_devices()[0]
     assert doctor._miscomputed(device) == ""

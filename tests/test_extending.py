@@ -167,7 +167,7 @@ def test_the_same_file_is_one_class(place):
 def test_lists_have_a_line_each_and_load_nothing_heavy(what):
     code = (
         "import sys; from typer.testing import CliRunner; "
-        "from vi_bench.cli import app; "
+        "from vi_bench.cli.app import app; "
         f"r = CliRunner().invoke(app, ['list', {what!r}]); print(r.stdout); "
         "print(r.exit_code, 'numpyro' in sys.modules, 'jax' in sys.modules)"
     )

@@ -8,10 +8,10 @@ import pytest
 from arviz_base import from_dict
 from xarray import Dataset, DataTree
 
-from vi_bench import external, posteriordb
 from vi_bench.comparison import Sample, compare
+from vi_bench.draws import external, posteriordb
+from vi_bench.draws.external import comparable, read_draws, sample_of
 from vi_bench.errors import InputError
-from vi_bench.external import comparable, read_draws, sample_of
 
 NAME = "low_dim_gauss_mix-low_dim_gauss_mix"
 INFO = {"name": NAME, "checks_made": {"r_hat_below_1_01": True}}

@@ -18,12 +18,12 @@ from vi_bench import catalogue
 from vi_bench.enumeration import marginals
 from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.errors import InputError, NotApplicable
-from vi_bench.kernel import _programs
 from vi_bench.methods.cavi import CAVI
-from vi_bench.mixture import bind, data_centre
+from vi_bench.mixture.mixture import bind, data_centre
+from vi_bench.mixture.weights import Dirichlet
 from vi_bench.models.gaussian import Gaussian
+from vi_bench.runner.kernel import _programs
 from vi_bench.spec import build
-from vi_bench.weights import Dirichlet
 
 LATER = pytest.mark.slow
 REAL = [

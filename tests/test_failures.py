@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
-from vi_bench.publish import figures
+from vi_bench.reports import figures
 
 GOOD = {"cavi": {"restarts": 2}, "gibbs": {"warmup": 50}}
 BAD = {

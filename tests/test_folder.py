@@ -1,7 +1,7 @@
 import pytest
 
 from vi_bench.errors import InputError
-from vi_bench.folder import RunFolder, default_folder
+from vi_bench.runtime.folder import RunFolder, default_folder
 
 
 def test_a_failure_leaves_nothing(tmp_path):

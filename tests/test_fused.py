@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.marks import slow
-from vi_bench import mixture_pass
-from vi_bench.blocks import to_blocks
-from vi_bench.fused import fits, softmax_product, tile_rows
-from vi_bench.mixture_pass import _in_steps, log_marginal
+from vi_bench.mixture import mixture_pass
+from vi_bench.mixture.blocks import to_blocks
+from vi_bench.mixture.fused import fits, softmax_product, tile_rows
+from vi_bench.mixture.mixture_pass import _in_steps, log_marginal
 from vi_bench.models.gaussian import Gaussian
 
 SHAPES = [(1, 1, 1), (7, 2, 3), (128, 2, 5), (1300, 3, 4), (1025, 8, 16)]

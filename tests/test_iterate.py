@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vi_bench.iterate import (
+from vi_bench.inference.squarem import (
     CONVERGED,
     NOT_FINITE,
     RUNNING,
     Move,
     ascend,
     begin,
-    over_lanes,
 )
+from vi_bench.runtime.lanes import over_lanes
 
 
 class View(NamedTuple):
@@ -112,9 +112,9 @@ def test_the_trace_is_the_bounds():
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_lanes_give_the_same_either_way(platform, monkeypatch):
-    from vi_bench import iterate
+    from vi_bench.runtime import lanes as in_turn
 
-    monkeypatch.setattr(iterate, "backend", lambda: platform)
+    monkeypatch.setattr(in_turn, "backend", lambda: platform)
     lanes = jnp.arange(1.0, 4.0)[:, None]
 
     def climb(lane):
@@ -128,8 +128,8 @@ def test_lanes_give_the_same_either_way(platform, monkeypatch):
 
 
 def test_the_platform_is_the_chosen_devices():
-    from vi_bench import iterate
+    from vi_bench.runtime import lanes as in_turn
 
-    assert iterate.backend() == "cpu"
+    assert in_turn.backend() == "cpu"
     with jax.default_device(jax.devices("cpu")[0]):
-        assert iterate.backend() == "cpu"
+        assert in_turn.backend() == "cpu"

@@ -7,9 +7,9 @@ import pytest
 from scipy.special import logsumexp, softmax
 
 from tests.oracles import factors
-from vi_bench.blocks import block_rows, from_blocks, to_blocks
-from vi_bench.mixture import bind
-from vi_bench.mixture_pass import _exp, _sum_of_logs, log_marginal, mixture_pass
+from vi_bench.mixture.blocks import block_rows, from_blocks, to_blocks
+from vi_bench.mixture.mixture import bind
+from vi_bench.mixture.mixture_pass import _exp, _sum_of_logs, log_marginal, mixture_pass
 from vi_bench.models.gaussian import Gaussian
 
 SHAPES = [

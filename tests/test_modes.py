@@ -5,11 +5,11 @@ import pytest
 
 import vi_bench as vb
 from benchmarks.designs import DESIGNS
-from vi_bench import reference
 from vi_bench.comparison.coverage import Coverage
-from vi_bench.inference import FURTHER
 from vi_bench.models.gaussian import Gaussian
-from vi_bench.progress import Silent
+from vi_bench.runner import reference
+from vi_bench.runner.infer import FURTHER
+from vi_bench.runtime.progress import Silent
 
 QUICK = {"cavi": {"restarts": 4}, "nuts": {"warmup": 100}}
 FIELDS = {"components": 2, "draws": 500, "repeats": 1}
@@ -88,8 +88,8 @@ def rows():
 @pytest.fixture(scope="module")
 def precise(rows):
     """Draws decided by their errors."""
-    from vi_bench.pythonic import specify
-    from vi_bench.runner import execute
+    from vi_bench.runner.execute import execute
+    from vi_bench.runner.specify import specify
 
     methods = {"cavi": {"restarts": 4}, "svi": {"steps": 100}, "nuts": {"warmup": 100}}
     family = Gaussian(sigma=5.0, mean=0.0)

@@ -4,10 +4,10 @@ from scipy.special import logsumexp
 
 import vi_bench as vb
 from vi_bench.errors import InputError
+from vi_bench.mixture.weights import Dirichlet
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_diagonal import GaussianDiagonal
 from vi_bench.models.poisson import Poisson
-from vi_bench.weights import Dirichlet
 
 
 @pytest.mark.slow

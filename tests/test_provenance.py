@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from vi_bench import provenance
-from vi_bench.provenance import repository
+from vi_bench.runtime import provenance
+from vi_bench.runtime.provenance import repository
 
 
 def git(folder, *words):

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 import vi_bench as vb
 from vi_bench import catalogue
-from vi_bench.cli import app
+from vi_bench.cli.app import app
 from vi_bench.errors import InputError
-from vi_bench.record import KEYS, SCHEMA
+from vi_bench.results.record import KEYS, SCHEMA
 from vi_bench.sweeps.index import refresh
 from vi_bench.sweeps.store import Store
 
@@ -832,8 +832,8 @@ def snapshot(folder):
 @pytest.fixture
 def nothing_runs(monkeypatch):
     """What is to be refused must not compute first."""
-    from vi_bench import runner
     from vi_bench.calibration import study
+    from vi_bench.runner import execute as runner
     from vi_bench.sweeps import work
     from vi_bench.sweeps.crew import Crew
     from vi_bench.verification import answer, plain

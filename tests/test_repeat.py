@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 import vi_bench as vb
 from vi_bench import catalogue
-from vi_bench.cli import app
-from vi_bench.repeat import Number, judged
+from vi_bench.cli.app import app
+from vi_bench.runner.rerun import Number, judged
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from vi_bench import rows, table
-from vi_bench.data import load
+from vi_bench.data import rows, table
+from vi_bench.data.load import load
+from vi_bench.data.rows import open_rows, pieces, take
 from vi_bench.errors import InputError
-from vi_bench.rows import open_rows, pieces, take
 
 
 def write(folder, kind, values):

@@ -13,9 +13,9 @@ import vi_bench as vb
 from vi_bench import catalogue
 from vi_bench.contract import Problem
 from vi_bench.errors import InputError
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
-from vi_bench.record import SCHEMA
+from vi_bench.results.record import SCHEMA
 
 SMALL = {
     "cavi": {"restarts": 3},
@@ -274,7 +274,7 @@ from vi_bench.contract import Problem
 from vi_bench.methods.cavi import CAVI
 from vi_bench.methods.nuts import NUTS
 from vi_bench.methods.svi import SVI
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 x = np.random.default_rng(0).normal(size=(9, 2))
 mixture = bind(Gaussian(sigma=1.0, mean=0.0), x, 2, np.float32)

@@ -22,11 +22,11 @@ from sklearn.mixture import BayesianGaussianMixture
 
 import vi_bench as vb
 from tests.marks import slow
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
+from vi_bench.mixture.weights import Dirichlet, StickBreaking
 from vi_bench.models.gaussian_diagonal import GaussianDiagonal
 from vi_bench.models.gaussian_full import GaussianFull
 from vi_bench.models.gaussian_spherical import GaussianSpherical
-from vi_bench.weights import Dirichlet, StickBreaking
 
 K, CONCENTRATION, KAPPA, MEAN, SCALE = 4, 0.6, 0.3, 0.1, 0.5
 

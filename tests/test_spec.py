@@ -4,7 +4,7 @@ from vi_bench import catalogue
 from vi_bench.errors import InputError
 from vi_bench.methods.svi import SVI
 from vi_bench.models.gaussian import Gaussian
-from vi_bench.pythonic import specify
+from vi_bench.runner.specify import specify
 from vi_bench.spec import build, make, read
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.contract.cases import CASES, WEIGHTS
-from vi_bench.mixture import bind
-from vi_bench.symmetry import log_symmetric, permute, symmetric
-from vi_bench.weights import Dirichlet
+from vi_bench.mixture.mixture import bind
+from vi_bench.mixture.symmetry import log_symmetric, permute, symmetric
+from vi_bench.mixture.weights import Dirichlet
 
 
 def bound(random, weights, K=3):

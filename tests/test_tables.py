@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from vi_bench.report.style import bare_table
+from vi_bench.reports.style import bare_table
 
 NAMES = [f"quantity {i}\nin nats" for i in range(6)]
 NUMBERS = [[f"-{k}{i}51.568±0.00{i}" for i in range(6)] for k in range(3)]

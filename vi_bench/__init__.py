@@ -8,36 +8,38 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vi_bench.compiler import avoid_wrong_products
+from vi_bench.runtime.compiler import avoid_wrong_products
 
 if TYPE_CHECKING:
-    from vi_bench.api import calibrate, compare, launch, run, simulate
-    from vi_bench.data import load
+    from vi_bench.api import calibrate, run, simulate
+    from vi_bench.data.load import load
+    from vi_bench.data.table import Table
+    from vi_bench.draws.compare import compare
+    from vi_bench.draws.external import read_draws
     from vi_bench.errors import InputError
-    from vi_bench.external import read_draws
-    from vi_bench.kernel import CAVIFit, cavi
-    from vi_bench.repeat import rerun
-    from vi_bench.result import Result
+    from vi_bench.runner.kernel import CAVIFit, cavi
+    from vi_bench.runner.launch import launch
+    from vi_bench.runner.rerun import rerun
+    from vi_bench.runner.views import Result
     from vi_bench.spec import Spec, read
     from vi_bench.sweeps.index import frame
-    from vi_bench.table import Table
     from vi_bench.verification import verify
 
 _HOME = {
-    "CAVIFit": "kernel",
+    "CAVIFit": "runner.kernel",
     "InputError": "errors",
-    "Result": "result",
+    "Result": "runner.views",
     "Spec": "spec",
-    "Table": "table",
+    "Table": "data.table",
     "calibrate": "api",
-    "cavi": "kernel",
-    "compare": "api",
+    "cavi": "runner.kernel",
+    "compare": "draws.compare",
     "frame": "sweeps.index",
-    "launch": "api",
-    "load": "data",
+    "launch": "runner.launch",
+    "load": "data.load",
     "read": "spec",
-    "read_draws": "external",
-    "rerun": "repeat",
+    "read_draws": "draws.external",
+    "rerun": "runner.rerun",
     "run": "api",
     "simulate": "api",
     "verify": "verification",

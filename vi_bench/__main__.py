@@ -1,5 +1,5 @@
 """``python -m vi_bench`` is ``vi-bench``."""
 
-from vi_bench.cli import main
+from vi_bench.cli.app import main
 
 main()

@@ -7,20 +7,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vi_bench.data import load
-from vi_bench.errors import InputError, unknown
-from vi_bench.folder import RunFolder
-from vi_bench.progress import Silent, bars
-from vi_bench.pythonic import specify
-from vi_bench.rows import SOURCES
-from vi_bench.spec import Spec
-from vi_bench.table import Table
+from vi_bench.data.table import Table
+from vi_bench.errors import InputError
+from vi_bench.runner.launch import launch
+from vi_bench.runner.specify import specify
+from vi_bench.runtime.progress import Silent, bars
 
 if TYPE_CHECKING:
     from vi_bench.calibration import Calibration
-    from vi_bench.cluster import Cluster
-    from vi_bench.comparison import Comparison
-    from vi_bench.result import Result
+    from vi_bench.runner.views import Result
 
 
 def run(
@@ -51,57 +46,6 @@ def run(
     """
     spec, table = specify(model, data, methods, fields)
     return launch(spec, table, out, overwrite=overwrite, progress=progress)
-
-
-def compare(
-    draws: Mapping[str, Any],
-    reference: str,
-    *,
-    margin: float = 0.1,
-    sd_margin: float = 0.1,
-    component_dim: str = "component",
-    weight: str = "weight",
-    variables: Iterable[str] | None = None,
-) -> Comparison:
-    """Hold posteriors against one of them; they may come from anywhere.
-
-    Args:
-        draws: label -> an ArviZ DataTree with draws, or what `vi_bench.read_draws`
-            takes: a .nc file, or posteriordb's reference draws.
-        reference: the label that the others are held against.
-        margin: of means, in reference sds, that still counts as agreement.
-        sd_margin: of sds, relative, likewise.
-        component_dim: the dimension that a permutation of labels acts on.
-        weight: the variable that holds the components' weights, if there is one.
-        variables: those to compare; by default all that every tree has.
-
-    Raises:
-        InputError: something cannot be read or compared; one line says what.
-    """
-    from vi_bench.comparison import Margin
-    from vi_bench.comparison import compare as held
-    from vi_bench.external import comparable, read_draws, sample_of
-
-    if reference not in draws:
-        raise unknown("reference", reference, draws, "the draws")
-    if len(draws) < 2:
-        raise InputError(f"draws: only {reference!r} is given; expected at least two")
-    for name, value in (("margin", margin), ("sd_margin", sd_margin)):
-        if not 0 < value < 1:
-            raise InputError(f"{name} = {value}: expected a number between 0 and 1")
-    chosen = None if variables is None else list(variables)
-    samples = {}
-    for label, given in draws.items():
-        tree = read_draws(given) if isinstance(given, str | Path) else given
-        samples[label] = sample_of(
-            tree, component_dim=component_dim, weight=weight, variables=chosen
-        )
-    common, left_out = comparable(samples)
-    found = held(common, reference, Margin(margin, sd_margin))
-    if not left_out:
-        return found
-    note = f"not in every posterior, so not compared: {', '.join(left_out)}"
-    return found.noted(note)
 
 
 def calibrate(
@@ -138,7 +82,7 @@ def calibrate(
     """
     from vi_bench.calibration.settings import settle
     from vi_bench.calibration.store import Store
-    from vi_bench.pythonic import named
+    from vi_bench.runner.specify import named
 
     if not isinstance(model, str):
         model = {k: v for k, v in named("model", model).items() if v is not None}
@@ -146,14 +90,14 @@ def calibrate(
     folder = None if out is None else Path(out)
     store = Store(folder, settings.model_dump(mode="json"))
     from vi_bench.calibration.study import study
-    from vi_bench.environment import kept_programs
+    from vi_bench.runtime.environment import kept_programs
 
     labels = list(settings.methods)
     shown = bars(labels) if progress else nullcontext(Silent())
     with kept_programs(), shown as watcher:
         found = study(settings, store, watcher, threads)
     if folder is not None:
-        from vi_bench.report.calibration import write_calibration
+        from vi_bench.calibration.report import write_calibration
 
         write_calibration(found, folder)
     found.folder = folder
@@ -191,67 +135,8 @@ def simulate(
         if size < 1:
             raise InputError(f"{name} = {size}: expected at least 1")
     from vi_bench.calibration.priors import fixed_family
-    from vi_bench.predictive import prior_predictive
+    from vi_bench.runner.predictive import prior_predictive
 
     family, mixing = fixed_family(spec, features), spec.mixing()
     name = f"simulated {spec.model['name']}"
     return prior_predictive(family, mixing, components, features, rows, seed, name)
-
-
-def launch(
-    spec: Spec,
-    table: Table | None = None,
-    out: Path | str | None = None,
-    *,
-    overwrite: bool = False,
-    progress: bool = False,
-    cluster: Cluster | None = None,
-    checkpoint: Path | None = None,
-) -> Result:
-    """Execute a spec and write its folder, whole or not at all.
-
-    An interrupt keeps the methods that had finished; with none it goes on, as
-    KeyboardInterrupt, and nothing is written.
-
-    What can be refused without computing is refused before JAX is loaded. Compiled
-    programs are kept in the user's cache folder (`environment.kept_programs`).
-
-    Args:
-        spec: what to run.
-        table: the data, if they are not to be loaded.
-        out: folder to write to; of the processes of a cluster, that of rank 0 writes.
-        overwrite: replace an earlier run's folder.
-        progress: show bars on stderr.
-        cluster: where this process stands among several that share the rows.
-        checkpoint: file for the best q so far, while a method runs.
-
-    Raises:
-        InputError: something asked for cannot be used; one line says what.
-        KeyboardInterrupt: no method had finished.
-    """
-    if spec.stream and (cluster is not None or spec.devices > 1):
-        raise InputError("stream: streamed rows cannot be shared by devices or hosts")
-    if table is None:
-        # of a file that can be read piece by piece a host holds its own rows only
-        split = cluster is not None and Path(spec.data).suffix.lower() in SOURCES
-        table = load(spec.data, stream=spec.stream or split)
-    spec.check_names()
-    labels = list(spec.methods)
-    place = nullcontext(None) if out is None else RunFolder(Path(out), overwrite)
-    with place as staged:
-        from vi_bench.environment import kept_programs, split_processor
-
-        split_processor(spec.devices)  # before an import that computes something
-        if cluster is not None:
-            cluster.join()
-        from vi_bench.runner import execute
-
-        shown = bars(labels) if progress else nullcontext(Silent())
-        with kept_programs(), shown as watcher:
-            result = execute(spec, table, watcher, checkpoint)
-        if result.interrupted and not any(r.usable for r in result.runs.values()):
-            raise KeyboardInterrupt
-        if staged is not None:
-            result.save(staged)
-    result.folder = None if out is None else Path(out)
-    return result

@@ -20,7 +20,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from vi_bench.errors import InputError, unknown
+from vi_bench.errors import InputError, PluginError, unknown
 
 PACKAGE = Path(__file__).parent
 
@@ -73,7 +73,7 @@ def entries(kind: Plugin) -> dict[str, Entry]:
     found = _shipped(kind) | _added[kind]
     for name, entry in _installed(kind).items():
         if name in _shipped(kind):
-            raise InputError(
+            raise PluginError(
                 f"{kind} {name!r}: {entry.origin} has the name of one that ships; "
                 "uninstall or rename it"
             )
@@ -110,7 +110,7 @@ def method(name: str) -> Any:
 
 def weights(name: str) -> Any:
     """The class of a prior on the weights."""
-    from vi_bench import weights as module
+    from vi_bench.mixture import weights as module
 
     known("weights", name)
     return getattr(module, name.title().replace("-", ""))
@@ -135,10 +135,10 @@ def registered(kind: Kind, offered: type) -> str:
 def add_folder(folder: Path) -> list[str]:
     """Add every model file of a folder."""
     if not folder.is_dir():
-        raise InputError(f"models {str(folder)!r}: is not a folder")
+        raise PluginError(f"models {str(folder)!r}: is not a folder")
     files = [f for f in sorted(folder.glob("*.py")) if not f.stem.startswith("_")]
     if not files:
-        raise InputError(f"models {str(folder)!r}: has no .py files")
+        raise PluginError(f"models {str(folder)!r}: has no .py files")
     return [add_file("model", file) for file in files]
 
 
@@ -148,7 +148,7 @@ def add_file(kind: Plugin, file: Path) -> str:
         source = file.read_bytes()
         summary = _summary(source.decode("utf-8"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{kind} {str(file)!r}: cannot be read: {error}") from None
+        raise PluginError(f"{kind} {str(file)!r}: cannot be read: {error}") from None
     if not _binds(source, ATTRIBUTE[kind]):
         raise _without(kind, str(file))
     digest = hashlib.sha256(source).hexdigest()
@@ -178,9 +178,9 @@ def add_files(wanted: Iterable[tuple[Plugin, str, str]]) -> None:
         try:
             there = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         except OSError as error:
-            raise InputError(f"{kind} {path!r}: {error.strerror}") from None
+            raise PluginError(f"{kind} {path!r}: {error.strerror}") from None
         if there != digest:
-            raise InputError(f"{kind} {path!r} changed since the sweep was begun")
+            raise PluginError(f"{kind} {path!r} changed since the sweep was begun")
         add_file(kind, Path(path))
 
 
@@ -250,7 +250,7 @@ def _add(kind: Plugin, entry: Entry) -> str:
     if there is not None and (
         there.origin == "shipped" or there.sha256 != entry.sha256
     ):
-        raise InputError(
+        raise PluginError(
             f"{kind} {entry.name!r}: {entry.origin} and {there.origin} have the same "
             "name; rename one"
         )
@@ -282,7 +282,7 @@ def _installed(kind: Plugin) -> dict[str, Entry]:
         package = point.dist.name if point.dist else point.value
         origin = f"entry point of {package}"
         if point.name in found:
-            raise InputError(
+            raise PluginError(
                 f"{kind} {point.name!r}: {found[point.name].origin} and {origin} have "
                 "the same name; uninstall one"
             )
@@ -329,10 +329,10 @@ def _offered(kind: Plugin, module: Any, where: str) -> Any:
         raise _without(kind, where)
     named = f"{kind} {where!r}: {ATTRIBUTE[kind]} is {found.__name__}, which"
     if not dataclasses.is_dataclass(found):
-        raise InputError(f"{named} is not a dataclass")
+        raise PluginError(f"{named} is not a dataclass")
     for name in OFFERS[kind]:
         if not hasattr(found, name):
-            raise InputError(f"{named} has no {name!r}, so it is no {kind}")
+            raise PluginError(f"{named} has no {name!r}, so it is no {kind}")
     return found
 
 
@@ -354,6 +354,6 @@ def _binds(source: bytes, name: str) -> bool:
 
 
 def _without(kind: Plugin, where: str) -> InputError:
-    return InputError(
+    return PluginError(
         f"{kind} {where!r}: defines no {ATTRIBUTE[kind]}, the {kind}'s class"
     )

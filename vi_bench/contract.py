@@ -1,202 +1,50 @@
-"""What a component family and an inference method have to offer: types only."""
+"""What an inference method has to offer, and a component family: types only.
+
+Those of families are defined in `vi_bench.mixture.types`, and are here as well.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Literal,
-    NamedTuple,
-    Protocol,
-    Self,
-    runtime_checkable,
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array
+
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.types import (
+    ExponentialFactors,
+    Factor,
+    Family,
+    GibbsStep,
+    Parameters,
+    Standard,
+    Weights,
 )
+from vi_bench.runtime.keys import Key
 
-from jaxtyping import Array, Float, Int
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from vi_bench.mixture import Mixture
-    from vi_bench.table import Table
-
-Key = Array
-"""A typed JAX PRNG key, ``jax.random.key(seed)``."""
-
-Parameters = dict[str, Array]
-"""Parameters by name; the component axis comes first, or after draws."""
-
-
-Standard = dict[str, Array]
-"""The usual parameters of a factor, such as its mean and variance, by name."""
-
-Factor = Any
-"""A NumPyro distribution, or a function from the parameters before it to one."""
-
-
-@runtime_checkable
-class Family(Protocol):
-    """One exponential family of rows, and the prior on a component's parameters.
-
-    A component has the density ``h(x) exp(<s(theta), t(x)>)``, where ``t`` ends in a
-    constant 1 and ``s`` absorbs the log-normaliser. What CAVI holds of the components,
-    ``q``, is any pytree of arrays; `vi_bench.conjugate.Conjugate` is the base of
-    families whose q has the prior's form, with natural parameters (K, P). A family is
-    a frozen dataclass of its hyperparameters and, once bound to data, a JAX pytree.
-    """
-
-    summary: ClassVar[str]
-    """One line for lists."""
-
-    centred: ClassVar[bool]
-    """Whether the data may be moved, the prior along with them, before inference."""
-
-    @property
-    def dims(self) -> Mapping[str, tuple[str, ...]]:
-        """Parameter -> names of its dimensions, "component" first where it has one."""
-
-    def coordinates(self, features: tuple[str, ...]) -> dict[str, list[str]]:
-        """Dimension -> coordinates, for every dimension but the component's."""
-
-    def check(self, table: Table) -> None:
-        """Raise InputError when hyperparameters or rows are not of the right kind."""
-
-    def complete(self, values: np.ndarray, components: int) -> Self:
-        """The family with every hyperparameter set, defaults from the data's scale."""
-
-    def bind(self, centre: np.ndarray, dtype: Any) -> Self:
-        """The same family for data from which `centre` (d,) was subtracted."""
-
-    @property
-    def statistics(self) -> Callable[[Float[Array, "d n"]], Float[Array, "P n"]]:
-        """Sufficient statistics t, the constant 1 last; always the same function."""
-
-    def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """The log base measure log h(x)."""
-
-    def prior(self, components: int) -> Any:
-        """The q that equals the prior."""
-
-    def update(self, q: Any, expected: Float[Array, "K P"]) -> Any:
-        """The M-step: the optimal q for expected sufficient statistics.
-
-        Families without a closed form take a coordinate step from `q`.
-        """
-
-    def coefficients(self, q: Any) -> Float[Array, "K P"]:
-        """E_q s(theta)."""
-
-    def kl(self, q: Any) -> Float[Array, ""]:
-        """KL(q || prior), all components together, nats."""
-
-    def residual(self, q: Any, new: Any, total: Float[Array, " P"]) -> Array:
-        """How far `new` is from `q`, relative; `total` is ``sum_i |t(x_i)|``."""
-
-    def permute(self, q: Any, order: Array) -> Any:
-        """The same q with its components in another order."""
-
-    def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """s(theta)."""
-
-    def log_prior(self, theta: Parameters) -> Float[Array, "*b"]:
-        """Log p(theta), all components together."""
-
-    def log_q(self, theta: Parameters, q: Any) -> Float[Array, "*b"]:
-        """Log q(theta), all components together."""
-
-    def centre(self, q: Any) -> Parameters:
-        """A central theta under q."""
-
-    def describe(self, q: Any) -> Standard:
-        """The usual parameters of q, and its natural ones where it has them."""
-
-    def hyperparameters(self) -> Standard:
-        """The same of the prior, for one component, from the settings alone."""
-
-    def constraints(self) -> dict[str, Any]:
-        """NumPyro constraints of the usual parameters, by name."""
-
-    def factors(self, standard: Standard) -> dict[str, Factor]:
-        """NumPyro distributions of theta for usual parameters, in sampling order."""
-
-    def component(self, theta: Parameters) -> Any:
-        """The NumPyro distribution of a row, batched over components."""
-
-    def uncentre(self, theta: Parameters, centre: Any) -> Parameters:
-        """Parameters, or `describe`'s, in the coordinates of the data as given."""
-
-    def derived(self, theta: Parameters) -> dict[str, Any]:
-        """Further parameters for the reader; their dims are in `dims`."""
-
-    def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
-        """What posteriors are compared on: name -> (values, dims), with moments."""
-
-    def location(self, theta: Parameters) -> Array | None:
-        """E[x | theta] (..., K, d), for figures; None where it means nothing."""
-
-
-@runtime_checkable
-class ExponentialFactors(Protocol):
-    """A family whose q is made of exponential-family factors: for linear response."""
-
-    def natural_parameters(self, q: Any) -> Any:
-        """The natural parameters of q's factors, a pytree."""
-
-    def from_natural_parameters(self, eta: Any) -> Any:
-        """The q of natural parameters."""
-
-    def expected_statistics(self, q: Any) -> Any:
-        """E_q of the factors' sufficient statistics, as `natural_parameters`."""
-
-    def natural_update(self, q: Any, expected: Float[Array, "K P"]) -> Any:
-        """Natural parameters of each factor's optimum, the others as they are in q."""
-
-
-@runtime_checkable
-class GibbsStep(Protocol):
-    """A family whose parameters can be drawn given the assignments: for `gibbs`."""
-
-    def resample(
-        self, key: Key, theta: Parameters, expected: Float[Array, "K P"]
-    ) -> Parameters:
-        """A Gibbs step of the components: theta given the rows' assignments.
-
-        `expected` are the statistics of the assigned rows. The step leaves p(theta |
-        X, c) invariant; where that is not of closed form it moves one parameter after
-        the other and starts from `theta`.
-        """
-
-
-@runtime_checkable
-class Weights(Protocol):
-    """The prior on the weights: K - 1 independent sticks v_k ~ Beta, or none.
-
-    ``w_k = v_k prod_{j<k} (1 - v_j)`` with v_K = 1. A factor q of the sticks is their
-    Beta parameters (2, S): S = K - 1, or 0 where the weights are fixed. The parameter
-    that is sampled is "stick", asinh(logit v) (..., S).
-    """
-
-    def prior(self, components: int) -> Float[Array, "2 S"]:
-        """The prior's Beta parameters."""
-
-    def update(self, counts: Float[Array, " K"]) -> Float[Array, "2 S"]:
-        """The optimal q for expected counts."""
-
-    def expected_log(
-        self, q: Float[Array, "2 S"], components: int
-    ) -> Float[Array, " K"]:
-        """E_q log w."""
-
-    def log_weights(self, theta: Parameters, components: int) -> Float[Array, "*b K"]:
-        """Log w."""
-
-    def order(self, counts: Float[Array, " K"]) -> Int[Array, " K"] | None:
-        """The order of the components that suits the prior best; None: any does."""
-
+__all__ = [
+    "Again",
+    "Combines",
+    "Draws",
+    "ExponentialFactors",
+    "Factor",
+    "Family",
+    "GibbsStep",
+    "Key",
+    "Kind",
+    "Method",
+    "Outcome",
+    "Parameters",
+    "Problem",
+    "Stage",
+    "Standard",
+    "Status",
+    "Transition",
+    "Weights",
+    "remembered",
+]
 
 Kind = Literal["variational", "mcmc", "particles", "exact"]
 """Where a method's draws come from: a fitted q, a Markov chain, a population of
@@ -207,7 +55,13 @@ Again = Literal["", "same", "onward"]
 input with another key, independent of the first; or by going on from its own output."""
 
 Status = Literal[
-    "converged", "budget spent", "not finite", "suspect", "failed", "skipped", "sampled"
+    "converged",
+    "iteration limit",
+    "not finite",
+    "suspect",
+    "failed",
+    "skipped",
+    "sampled",
 ]
 
 

@@ -3,14 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class InputError(ValueError):
     """Something given by the user cannot be used.
 
     The message is one line: what was given, where, and what is expected. The command
-    line prints it and ends with exit code 2.
+    line prints it, with the page of the documentation that explains it, and ends with
+    exit code 2.
+
+    Attributes:
+        page: that page, a path in the repository; None leaves it to the command that
+            was called.
     """
+
+    page: ClassVar[str | None] = None
+
+
+class SpecError(InputError):
+    """Data, a model, a method or another part of what is to be run cannot be used."""
+
+    page = "docs/spec.md"
+
+
+class PluginError(InputError):
+    """A model or a method that does not ship cannot be used."""
+
+    page = "docs/extending.md"
+
+
+class ScalingError(InputError):
+    """Devices, processes or streamed rows cannot be used as asked."""
+
+    page = "docs/scaling.md"
+
+
+class ResultsError(InputError):
+    """The folder of a run cannot be written, read or repeated."""
+
+    page = "docs/summary.md"
+
+
+class ReportError(InputError):
+    """A page, a table or a figure cannot be made of what is stored."""
+
+    page = "docs/report.md"
+
+
+class SweepError(InputError):
+    """A sweep cannot be planned, continued or read."""
+
+    page = "docs/sweeps.md"
+
+
+class CalibrationError(InputError):
+    """A calibration cannot be set up or continued."""
+
+    page = "docs/calibration.md"
+
+
+class VerificationError(InputError):
+    """An implementation cannot be verified as asked."""
+
+    page = "docs/verifying.md"
 
 
 class NotApplicable(Exception):
@@ -26,7 +82,13 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition('\n')[0]}"
 
 
-def unknown(kind: str, given: str, known: Iterable[str], where: str = "") -> InputError:
+def unknown(
+    kind: str,
+    given: str,
+    known: Iterable[str],
+    where: str = "",
+    error: type[InputError] = InputError,
+) -> InputError:
     """The error for a name that is not known, with the nearest one that is."""
     import difflib  # late: the command line has no use for it but here
 
@@ -35,4 +97,4 @@ def unknown(kind: str, given: str, known: Iterable[str], where: str = "") -> Inp
     hint = f"did you mean {close[0]!r}? " if close else ""
     place = f" in {where}" if where else ""
     listed = ", ".join(names) or "none"
-    return InputError(f"unknown {kind} {given!r}{place}: {hint}known: {listed}")
+    return error(f"unknown {kind} {given!r}{place}: {hint}known: {listed}")

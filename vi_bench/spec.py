@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vi_bench import catalogue
-from vi_bench.errors import InputError, unknown
+from vi_bench.errors import InputError, SpecError, unknown
 
 DEFAULT_METHODS = ("cavi", "svi", "nuts")
 
@@ -48,7 +48,7 @@ class Spec(BaseModel):
         device: "auto" takes the best one there is.
         devices: that share the rows; a CPU's cores count as devices.
         repeats: timed runs after the first; by default 3, fewer for a stage whose
-            repeats have taken ``vi_bench.timing.PATIENCE`` seconds.
+            repeats have taken ``vi_bench.runner.timing.PATIENCE`` seconds.
         chains: of every method, variational ones draw independently.
         draws: per chain; "auto" makes BATCH and then as many more, method by method,
             as bring the Monte-Carlo error of every judged mean and sd under a tenth of
@@ -95,10 +95,10 @@ class Spec(BaseModel):
             catalogue.known("method", settings.get("method", label))
             _check_label(label)
         if not self.methods:
-            raise InputError("methods: none given")
+            raise SpecError("methods: none given")
         wanted = self.reference
         if wanted is not None and wanted not in (AUTO, *self.methods):
-            raise unknown("reference", wanted, self.methods, "methods")
+            raise unknown("reference", wanted, self.methods, "methods", error=SpecError)
 
     def family(self) -> Any:
         """The component family with its settings, validated."""
@@ -131,7 +131,7 @@ class Spec(BaseModel):
         if not any(
             s.get("method", label) == "cavi" for label, s in self.methods.items()
         ):
-            raise InputError(
+            raise SpecError(
                 f"start from {str(checkpoint)!r}: none of the methods "
                 f"{', '.join(self.methods)} is cavi"
             )
@@ -167,7 +167,7 @@ class Spec(BaseModel):
 def _check_label(label: str) -> None:
     plain = label.replace("-", "").replace("_", "")
     if not (plain.isascii() and plain.isalnum()) or len(label) > 64:
-        raise InputError(
+        raise SpecError(
             f"method label {label!r}: use letters, digits, '-' and '_', 64 at most"
         )
 
@@ -182,7 +182,7 @@ def build(settings_class: type, values: Mapping[str, Any], where: str) -> Any:
     known = [f.name for f in dataclasses.fields(settings_class)]
     for key in values:
         if key not in known:
-            raise unknown("key", key, known, where)
+            raise unknown("key", key, known, where, error=SpecError)
     return validated(settings_class, values, where)
 
 
@@ -271,10 +271,10 @@ def make(values: Mapping[str, Any], where: str) -> Spec:
     """A Spec from plain values; an unknown key is refused, the nearest one named."""
     for key in values:
         if key not in Spec.model_fields:
-            raise unknown("key", key, Spec.model_fields, where)
+            raise unknown("key", key, Spec.model_fields, where, error=SpecError)
     spec: Spec = validated(Spec, values, where)
     if spec.precision == 32 and spec.seed >= 2**32:
-        raise InputError(
+        raise SpecError(
             f"{where}: seed = {spec.seed}: expected less than 2^32 with precision 32"
         )
     return spec
@@ -298,7 +298,7 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
         path = Path(what)
     else:
         known = [*catalogue.experiments(), "a .toml file"]
-        raise unknown("experiment", what, known)
+        raise unknown("experiment", what, known, error=SpecError)
     where = f"spec {what!r}"
     return make(_merged(read_toml(path, where), overrides), where)
 

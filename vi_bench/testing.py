@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vi_bench.report.verification import told
 from vi_bench.verification.mixtures import MixtureProblem
 from vi_bench.verification.problems import Problem
+from vi_bench.verification.report import told
 from vi_bench.verification.verifier import verify
 
 __all__ = ["MixtureProblem", "Problem", "check_cavi"]

@@ -14,16 +14,16 @@ from typer.testing import CliRunner
 import vi_bench as vb
 from vi_bench.calibration.examine import Examiner
 from vi_bench.calibration.programs import keys_of
+from vi_bench.calibration.report import calibration_lines, calibration_record
 from vi_bench.calibration.settings import settle
 from vi_bench.calibration.store import Store
 from vi_bench.calibration.study import _Runner, _truths, study
-from vi_bench.cli import app
+from vi_bench.cli.app import app
 from vi_bench.contract import Draws, Stage
-from vi_bench.environment import find_device
 from vi_bench.methods.cavi import CAVI
-from vi_bench.mixture import bind
-from vi_bench.progress import Silent
-from vi_bench.report.calibration import calibration_lines, calibration_record
+from vi_bench.mixture.mixture import bind
+from vi_bench.runtime.environment import find_device
+from vi_bench.runtime.progress import Silent
 
 SMALL = {
     "sims": 30,

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from vi_bench.calibration.calibration import RESPONSE, Calibration
-from vi_bench.calibration.settings import Settings
-from vi_bench.report.calibration import (
+from vi_bench.calibration.report import (
     calibration_lines,
     calibration_record,
     calibration_table,
 )
+from vi_bench.calibration.settings import Settings
 
 DRAWS = 99
 NAMES = ["log joint", "mean mu[x0]", "constant"]

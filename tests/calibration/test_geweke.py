@@ -17,7 +17,7 @@ from vi_bench.calibration.uniformity import kept
 from vi_bench.methods.gibbs import Gibbs
 from vi_bench.methods.nuts import NUTS
 from vi_bench.methods.smc import SMC
-from vi_bench.numpyro_model import constrain, unconstrain
+from vi_bench.mixture.numpyro_model import constrain, unconstrain
 
 CHAINS, TURNS, LEVEL = 500, 6, 1e-3
 

@@ -11,15 +11,15 @@ from vi_bench.calibration.priors import PRIORS, fixed_family, model_of
 from vi_bench.calibration.programs import simulate, through
 from vi_bench.calibration.settings import parsed, settle
 from vi_bench.calibration.variational import marginals, normal_means, pairs
+from vi_bench.data.table import Table, feature_names
 from vi_bench.errors import InputError
-from vi_bench.invariants import quantities
+from vi_bench.inference.linear_response import linear_response, sds
+from vi_bench.inference.linear_response import quantities as responding
 from vi_bench.methods.cavi import CAVI
-from vi_bench.mixture import bind
-from vi_bench.response import linear_response, sds
-from vi_bench.response import quantities as responding
+from vi_bench.mixture.compared import quantities
+from vi_bench.mixture.mixture import bind
+from vi_bench.mixture.symmetry import permute
 from vi_bench.spec import Spec
-from vi_bench.symmetry import permute
-from vi_bench.table import Table, feature_names
 
 FEATURES = 2
 

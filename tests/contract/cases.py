@@ -16,6 +16,7 @@ from scipy import integrate, stats
 from scipy.special import betaln, gammaln, logsumexp
 
 from tests.oracles import log_block as known_variance_block
+from vi_bench.mixture.weights import Dirichlet, StickBreaking, Uniform
 from vi_bench.models.bernoulli import Bernoulli
 from vi_bench.models.categorical import Categorical
 from vi_bench.models.exponential import Exponential
@@ -25,7 +26,6 @@ from vi_bench.models.gaussian_full import GaussianFull
 from vi_bench.models.gaussian_semiconjugate import GaussianSemiconjugate
 from vi_bench.models.gaussian_spherical import GaussianSpherical
 from vi_bench.models.poisson import Poisson
-from vi_bench.weights import Dirichlet, StickBreaking, Uniform
 
 Blocks = Sequence[np.ndarray]
 

@@ -12,11 +12,16 @@ from numpyro.infer.util import potential_energy
 
 from tests.contract.cases import CASES, WEIGHTS, log_assignment, log_evidence
 from tests.marks import slow_but
-from vi_bench.iterate import NOT_FINITE, begin
-from vi_bench.mixture import Factors, bind
-from vi_bench.numpyro_model import constrain, marginal_model, prior_factors, unconstrain
-from vi_bench.table import Table, feature_names
-from vi_bench.weights import StickBreaking, log_stick_breaking
+from vi_bench.data.table import Table, feature_names
+from vi_bench.inference.squarem import NOT_FINITE, begin, coordinate_ascent
+from vi_bench.mixture.mixture import Factors, bind
+from vi_bench.mixture.numpyro_model import (
+    constrain,
+    marginal_model,
+    prior_factors,
+    unconstrain,
+)
+from vi_bench.mixture.weights import StickBreaking, log_stick_breaking
 
 FEW = ("gaussian", "gaussian-full", "gaussian-semiconjugate-shared", "categorical")
 """Families that share no code; what takes long is tried on them in the quick suite."""
@@ -297,13 +302,13 @@ def test_simulated_rows_are_of_the_families_kind(name):
 @jax.jit
 def accelerated_trace(mixture, phi):
     q = mixture.from_responsibilities(phi)
-    return mixture.climber()(begin(q, mixture.view(q), 60), 60, 1e-12)
+    return coordinate_ascent(mixture)(begin(q, mixture.view(q), 60), 60, 1e-12)
 
 
 @crossed(CASES, TWO)
 def test_the_trace_never_falls(name, weights):
-    """50 random data sets, one compiled program, with leaps, most of them taken."""
-    leaps = []
+    """50 random data sets, one compiled program; most extrapolations are accepted."""
+    taken = []
 
     @settings(max_examples=50, deadline=None, derandomize=True)
     @given(seed=st.integers(0, 2**31), spread=st.floats(0.1, 10))
@@ -319,10 +324,10 @@ def test_the_trace_never_falls(name, weights):
         slack = 256 * np.finfo(float).eps * np.abs(trace).max()
         assert np.all(np.diff(trace) >= -slack)
         assert int(done.status) != NOT_FINITE
-        leaps.append(int(done.leaps))
+        taken.append(int(done.extrapolations))
 
     check()
-    assert sum(leaps) > 50
+    assert sum(taken) > 50
 
 
 @every_family
@@ -347,7 +352,7 @@ def test_numpyros_dirichlet_is_the_sticks(random):
     import numpyro.distributions as dist
     from numpyro.distributions import biject_to
 
-    from vi_bench.weights import STICK, Dirichlet, log_density
+    from vi_bench.mixture.weights import STICK, Dirichlet, log_density
 
     K, alpha = 4, 0.7
     simplex = dist.Dirichlet(jnp.full(K, alpha))

@@ -8,13 +8,13 @@ from jax.flatten_util import ravel_pytree
 
 from tests.contract.cases import CASES, WEIGHTS
 from tests.marks import slow
-from vi_bench import response
-from vi_bench.iterate import RUNNING, begin
-from vi_bench.mixture import Factors, bind, data_centre
+from vi_bench.inference import linear_response as response
+from vi_bench.inference.linear_response import linear_response
+from vi_bench.inference.squarem import RUNNING, begin, coordinate_ascent
+from vi_bench.inference.starts import plus_plus_responsibilities
+from vi_bench.mixture.mixture import Factors, bind, data_centre
+from vi_bench.mixture.weights import Dirichlet
 from vi_bench.models.gaussian import Gaussian
-from vi_bench.response import linear_response
-from vi_bench.starts import plus_plus_responsibilities
-from vi_bench.weights import Dirichlet
 
 
 def fixed_point(mixture, seed=0, tol=1e-14):
@@ -24,7 +24,9 @@ def fixed_point(mixture, seed=0, tol=1e-14):
     @jax.jit
     def climb(mixture, phi):
         q = mixture.from_responsibilities(phi)
-        return mixture.climber()(begin(q, mixture.view(q), 20_000), 20_000, tol)
+        return coordinate_ascent(mixture)(
+            begin(q, mixture.view(q), 20_000), 20_000, tol
+        )
 
     end = climb(mixture, phi)
     assert int(end.status) != RUNNING
@@ -83,7 +85,7 @@ def test_two_overlapping_components_have_the_posteriors_sds_and_correlation():
 
 def test_the_notebooks_sum_of_means_is_right_and_its_components_are_flagged():
     """Against a Gibbs sampler's sds of sum_k mu_k, 0.1951 and 0.1959, to 2 %."""
-    from vi_bench.data import load
+    from vi_bench.data.load import load
 
     x = load("notebook").values
     _, _, found = respond(Gaussian(sigma=1.0, mean=0.0), x, 5)

@@ -13,18 +13,23 @@ from tests.contract.cases import CASES, WEIGHTS, log_assignment, log_evidence
 from tests.marks import slow, slow_but
 from vi_bench.enumeration import convolution, subsets
 from vi_bench.enumeration.convolution import log_convolve
-from vi_bench.enumeration.lattice import Grid, count_sets, enumerate_lattice, find_grid
+from vi_bench.enumeration.lattice import (
+    Grid,
+    count_sets,
+    enumerate_lattice,
+    find_grid,
+)
 from vi_bench.enumeration.posterior import pick
 from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.errors import NotApplicable
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
+from vi_bench.mixture.weights import Dirichlet, Uniform
 from vi_bench.models.bernoulli import Bernoulli
 from vi_bench.models.categorical import Categorical
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_full import GaussianFull
 from vi_bench.models.gaussian_spherical import GaussianSpherical
 from vi_bench.models.poisson import Poisson
-from vi_bench.weights import Dirichlet, Uniform
 
 enumerated = jax.jit(enumerate_subsets)
 on_lattice = jax.jit(enumerate_lattice, static_argnums=1)

@@ -9,7 +9,7 @@ from tests.contract.cases import CASES, WEIGHTS, log_evidence
 from vi_bench.enumeration.single import conjugate_posterior
 from vi_bench.errors import NotApplicable
 from vi_bench.methods.exact import cost, duration, seconds
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.poisson import Poisson
 

@@ -13,7 +13,6 @@ import vi_bench as vb
 from tests.contract.cases import CASES, HALF, WEIGHTS, given_variance, variance_grid
 from tests.methods.test_nuts import drawn_moments, exact_moments
 from tests.oracles import log_evidence
-from vi_bench import weights
 from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Draws, Problem
 from vi_bench.errors import NotApplicable
@@ -25,8 +24,9 @@ from vi_bench.methods.gibbs import (
     log_mean_exp,
     log_permanent,
 )
-from vi_bench.mixture import bind
-from vi_bench.mixture_pass import mixture_pass
+from vi_bench.mixture import weights
+from vi_bench.mixture.mixture import bind
+from vi_bench.mixture.mixture_pass import mixture_pass
 from vi_bench.models.gaussian import Gaussian
 
 

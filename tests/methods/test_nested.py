@@ -13,7 +13,7 @@ from tests.contract.cases import CASES, WEIGHTS, log_evidence
 from vi_bench.contract import Combines, Draws, Problem
 from vi_bench.methods._particles import of_runs
 from vi_bench.methods.nested import Nested, together
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
 
 
 def run(family, x, K, method, **fields):
@@ -137,7 +137,7 @@ def test_a_run_that_is_cut_short_has_no_evidence():
     x = CASES["poisson"].rows(np.random.default_rng(3), 10)
     method = Nested(live=20, max_batches=2, sweeps=1)
     _, found = run(CASES["poisson"].family, x, 1, method, chains=2, draws=20)
-    assert found.outcome.status == "budget spent"
+    assert found.outcome.status == "iteration limit"
     assert "max_batches = 2 spent" in found.outcome.sentence
     assert np.isnan(found.draws.report["log_evidence"])
 

@@ -9,9 +9,9 @@ import pytest
 
 import vi_bench as vb
 from tests.oracles import factors, textbook_elbo
-from vi_bench import starts
-from vi_bench.iterate import RUNNING, Move, ascend, begin, resolvable
-from vi_bench.mixture import bind
+from vi_bench.inference import starts
+from vi_bench.inference.squarem import RUNNING, Move, ascend, begin, resolvable
+from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 
 
@@ -108,4 +108,4 @@ def test_float32_does_not_spin_on_a_tolerance_it_cannot_resolve(overlapping):
 def test_an_iteration_cap_ends_the_loop(overlapping):
     fit = vb.cavi(overlapping, 3, 1.0, max_iterations=2)
     assert len(fit.elbo) == 2
-    assert fit.outcome.status == "budget spent"
+    assert fit.outcome.status == "iteration limit"

@@ -9,7 +9,7 @@ from tests.oracles import enumerate_assignments
 from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Problem
 from vi_bench.methods.nuts import NUTS, unconstrained_density
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 
 

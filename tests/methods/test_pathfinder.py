@@ -13,7 +13,7 @@ from tests.oracles import log_evidence
 from vi_bench.contract import Draws, Problem
 from vi_bench.methods.nuts import unconstrained_density
 from vi_bench.methods.pathfinder import Path, Pathfinder, sample, steps_before
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 
 
@@ -141,7 +141,7 @@ def test_batches_share_the_draws_of_a_chain():
         ({"khat": 0.9}, "suspect", "0.90, over 0.7"),
         ({"khat": np.nan}, "suspect", "not known"),
         ({"khat": np.nan, "log_weight_sd": 0.0}, "converged", ""),
-        ({"best_iterations": 200}, "budget spent", "max_iterations = 200"),
+        ({"best_iterations": 200}, "iteration limit", "max_iterations = 200"),
         ({"bound": -np.inf}, "not finite", "scales"),
     ],
 )

@@ -43,9 +43,9 @@ from vi_bench.methods.tempered import (
     travelled,
     with_counts,
 )
-from vi_bench.mixture import bind
+from vi_bench.mixture.mixture import bind
+from vi_bench.mixture.weights import Uniform
 from vi_bench.models.gaussian import Gaussian
-from vi_bench.weights import Uniform
 
 
 def mixture_of(name, n, K, prior="uniform", seed=3, dtype=jnp.float64):

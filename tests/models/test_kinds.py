@@ -6,11 +6,11 @@ import pytest
 import vi_bench as vb
 from vi_bench.catalogue import WEIGHTS, entries, weights
 from vi_bench.contract import Family, Weights
+from vi_bench.data.table import from_array
 from vi_bench.errors import InputError
 from vi_bench.models.categorical import Categorical
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_full import GaussianFull
-from vi_bench.table import from_array
 
 SHIPPED = [n for n, e in entries("model").items() if e.origin == "shipped"]
 

@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from vi_bench.cli import app
+from vi_bench.cli.app import app
 from vi_bench.errors import InputError
-from vi_bench.overview.analysis import growths, phases, rankings
-from vi_bench.overview.grids import sweep_grids
-from vi_bench.overview.page import sweep_page
-from vi_bench.overview.publication import publication
-from vi_bench.overview.stored import averaged, open_sweep
-from vi_bench.publish.grids import Number
+from vi_bench.reports.tables import Number
+from vi_bench.sweeps.overview.analysis import growths, phases, rankings
+from vi_bench.sweeps.overview.html import sweep_page
+from vi_bench.sweeps.overview.publication import publication
+from vi_bench.sweeps.overview.stored import averaged, open_sweep
+from vi_bench.sweeps.overview.tables import sweep_tables
 from vi_bench.sweeps.store import Store
 
 SEPARATIONS, COMPONENTS, ROWS, SEEDS = (1.0, 4.0), (2, 3), (100, 200, 400), (0, 1, 2)
@@ -127,7 +127,7 @@ def test_distances_to_a_reference_that_is_unfit_do_not_count(run_summary, tmp_pa
         put(store, seed, {"seed": seed}, found)
     sweep = open_sweep(tmp_path / "s")
     assert set(sweep.compared["seed"]) == {1, 2}
-    tables = {grid.name: grid for grid in sweep_grids(sweep)}
+    tables = {grid.name: grid for grid in sweep_tables(sweep)}
     assert [row[7] for row in tables["outcomes"].rows] == [Number(n) for n in (1, 0, 1)]
     (reference,) = tables["references"].rows
     assert reference[:3] == ("my_gibbs", Number(3), Number(1))
@@ -205,7 +205,7 @@ def test_ranks_are_those_of_the_numbers(sweep):
 
 
 def test_tables_say_what_there_is_and_what_failed(sweep):
-    found = {grid.name: grid for grid in sweep_grids(sweep)}
+    found = {grid.name: grid for grid in sweep_tables(sweep)}
     assert list(found) == [
         "outcomes", "settings", "ranks", "growth", "references", "failures", "cells",
     ]  # fmt: skip
@@ -289,4 +289,4 @@ def test_cells_of_one_kind_make_a_page_too(sweep_folder, tmp_path):
     assert sweep.factors == {}
     html = sweep_page(sweep)
     assert "1 cell of cavi, my_gibbs, svi;" in html
-    assert {g.name for g in sweep_grids(sweep)} >= {"outcomes", "settings", "cells"}
+    assert {g.name for g in sweep_tables(sweep)} >= {"outcomes", "settings", "cells"}

@@ -10,10 +10,10 @@ from markupsafe import escape
 from typer.testing import CliRunner
 
 import vi_bench as vb
-from vi_bench.cli import app
-from vi_bench.publish.grids import Number, grids, rounded
-from vi_bench.publish.page import run_page
-from vi_bench.publish.stored import open_run
+from vi_bench.cli.app import app
+from vi_bench.reports.html import run_page
+from vi_bench.reports.tables import Number, rounded, tables
+from vi_bench.results.stored import open_run
 
 QUESTIONS = ["right", "far", "cost", "trust", "made"]
 ATTACK = "</script><script>window.attacked = 1</script><img src=x onerror='attacked=1'>"
@@ -113,7 +113,7 @@ def test_numbers_have_two_digits_of_their_error(value, se, said):
 
 
 def test_every_grid_has_a_cell_for_every_column(run):
-    found = grids(run.summary)
+    found = tables(run.summary)
     assert {g.name for g in found} >= {"verdicts", "parameters", "costs", "convergence"}
     for grid in found:
         assert {len(row) for row in grid.rows} == {len(grid.head)}

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from vi_bench.cli import app
-from vi_bench.publish.figures import draw_all, ladder
-from vi_bench.publish.grids import Grid, Number, grids
-from vi_bench.publish.latex import (
+from vi_bench.cli.app import app
+from vi_bench.reports.figures import draw_all, ladder
+from vi_bench.reports.files import frame, markdown
+from vi_bench.reports.latex import (
     CITED,
     bibliography,
     cited,
@@ -21,9 +21,9 @@ from vi_bench.publish.latex import (
     number,
     tabular,
 )
-from vi_bench.publish.stored import open_run
-from vi_bench.publish.tables import frame, markdown
-from vi_bench.publish.write import KINDS
+from vi_bench.reports.tables import Number, ReportTable, tables
+from vi_bench.reports.write import KINDS
+from vi_bench.results.stored import open_run
 
 NASTY = r"50% of $x_1$ & {a} #2 ~ ^ \end{document} <|> ±"
 
@@ -72,7 +72,9 @@ def test_its_fonts_are_embedded_and_whole(made):
 
 
 def test_any_text_is_printed_as_it_is(tmp_path):
-    grid = Grid("g", NASTY, ("name", NASTY), ((NASTY, Number(1.5, 0.1, mark="%")),))
+    grid = ReportTable(
+        "g", NASTY, ("name", NASTY), ((NASTY, Number(1.5, 0.1, mark="%")),)
+    )
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables/g.tex").write_text(tabular(grid))
     (tmp_path / "methods.tex").write_text(escaped(NASTY) + r" \citep{blei2017}")
@@ -117,13 +119,15 @@ def test_numbers_are_as_siunitx_reads_them(value, se, said):
 )
 def test_the_best_is_bold_only_beyond_the_errors(values, best):
     rows = tuple((f"m{i}", Number(*v)) for i, v in enumerate(values))
-    lines = tabular(Grid("predictions", "", ("method", "elpd"), rows)).splitlines()
+    lines = tabular(
+        ReportTable("predictions", "", ("method", "elpd"), rows)
+    ).splitlines()
     bold = [i for i, line in enumerate(lines[4:]) if r"\bfseries" in line]
     assert bold == ([] if best is None else [best])
 
 
 def test_tables_hold_the_numbers_and_their_errors(made, stored_run):
-    for grid in grids(open_run(stored_run).summary):
+    for grid in tables(open_run(stored_run).summary):
         stored = pd.read_parquet(made / "tables" / f"{grid.name}.parquet")
         pd.testing.assert_frame_equal(stored, frame(grid), check_dtype=False)
         text = pd.read_csv(made / "tables" / f"{grid.name}.csv")
@@ -139,14 +143,16 @@ def test_tables_hold_the_numbers_and_their_errors(made, stored_run):
 
 
 def test_a_spreadsheet_takes_nothing_for_a_formula(tmp_path):
-    from vi_bench.publish.tables import write_tables
+    from vi_bench.reports.files import write_tables
 
-    grid = Grid("g", "", ("name", "x"), (("=1+1", Number(-1.0)), ("@a", Number(2.0))))
+    grid = ReportTable(
+        "g", "", ("name", "x"), (("=1+1", Number(-1.0)), ("@a", Number(2.0)))
+    )
     write_tables([grid], tmp_path)
     found = pd.read_csv(tmp_path / "g.csv")
     assert list(found["name"]) == ["'=1+1", "'@a"]
     assert list(found["x"]) == [-1.0, 2.0]
-    assert r"\|" in markdown(Grid("g", "", ("a",), (("x|y",),)))
+    assert r"\|" in markdown(ReportTable("g", "", ("a",), (("x|y",),)))
 
 
 def test_figures_come_in_three_kinds(made):

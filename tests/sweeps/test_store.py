@@ -11,7 +11,7 @@ import time
 import pytest
 
 from vi_bench.errors import InputError
-from vi_bench.folder import MANIFEST
+from vi_bench.runtime.folder import MANIFEST
 from vi_bench.sweeps.store import STORE, Damaged, Store
 
 KEYS = [f"{i:032x}" for i in range(400)]

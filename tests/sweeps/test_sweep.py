@@ -28,7 +28,7 @@ from tests.sweeps.stand_in import (
     seeds,
 )
 from vi_bench import catalogue
-from vi_bench.commands import sweep as command
+from vi_bench.cli import sweep as command
 from vi_bench.errors import InputError
 from vi_bench.sweeps import pool
 from vi_bench.sweeps.grid import sweep_of

@@ -12,11 +12,11 @@ import vi_bench as vb
 from tests.marks import slow_but
 from tests.zoo import families as zoo
 from tests.zoo.kernel import KernelOfFamilies
-from vi_bench.cli import app
+from vi_bench.cli.app import app
 from vi_bench.errors import InputError, NotApplicable
 from vi_bench.methods.cavi import CAVI
 from vi_bench.methods.exact import Exact
-from vi_bench.mixture import Factors
+from vi_bench.mixture.mixture import Factors
 from vi_bench.verification.answer import registered
 from vi_bench.verification.finding import CONVERGED
 from vi_bench.verification.identify import identify

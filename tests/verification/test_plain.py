@@ -20,7 +20,7 @@ from tests.zoo.gaussian import (
     TiedStart,
 )
 from tests.zoo.kernel import Kernel
-from vi_bench.cli import app
+from vi_bench.cli.app import app
 from vi_bench.verification import textbook
 from vi_bench.verification.problems import Problem, battery
 

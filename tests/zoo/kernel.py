@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vi_bench.kernel import cavi
 from vi_bench.methods.cavi import CAVI
+from vi_bench.mixture.weights import STICK, log_volume
+from vi_bench.runner.kernel import cavi
 from vi_bench.verification.mixtures import accurately
-from vi_bench.weights import STICK, log_volume
 
 
 class Kernel:

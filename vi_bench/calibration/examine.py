@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -16,12 +17,15 @@ from vi_bench.calibration.variational import (
     normal_means,
     pairs,
 )
-from vi_bench.contract import Draws, ExponentialFactors, Key, Method, Parameters
-from vi_bench.invariants import Coordinates, quantities
-from vi_bench.iterate import CONVERGED
-from vi_bench.mixture import Factors, Mixture
-from vi_bench.response import quantities as responding
-from vi_bench.response import sds
+from vi_bench.comparison.quantities import Quantity
+from vi_bench.contract import Draws, Method
+from vi_bench.inference.linear_response import quantities as responding
+from vi_bench.inference.linear_response import sds
+from vi_bench.inference.squarem import CONVERGED
+from vi_bench.mixture.compared import Coordinates, quantities
+from vi_bench.mixture.mixture import Factors, Mixture
+from vi_bench.mixture.types import ExponentialFactors, Parameters
+from vi_bench.runtime.keys import Key
 
 Found = dict[str, Array]
 """What is kept of a simulation; leading axes of simulations are added by the caller."""
@@ -103,7 +107,7 @@ class Examiner:
         self,
         mixture: Mixture,
         q: Factors | None,
-        labels: list[str],
+        labels: Sequence[Quantity],
         at: Float[Array, " Q"],
     ) -> Float[Array, " Q"]:
         """The distribution function under q at a value of each quantity, else NaN."""
@@ -120,7 +124,7 @@ class Examiner:
         self,
         mixture: Mixture,
         raw: Draws,
-        labels: list[str],
+        labels: Sequence[Quantity],
         values: Float[Array, "Q draws"],
         own: Float[Array, " Q"],
     ) -> Found:

@@ -17,9 +17,10 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from vi_bench.calibration.programs import Truth, simulate
-from vi_bench.contract import Key, Transition
-from vi_bench.invariants import Coordinates, quantities
-from vi_bench.mixture import Mixture
+from vi_bench.contract import Transition
+from vi_bench.mixture.compared import Coordinates, quantities
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.runtime.keys import Key
 
 
 def alternate(

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from vi_bench.errors import InputError
+from vi_bench.data.table import Table, feature_names
+from vi_bench.errors import CalibrationError
 from vi_bench.spec import Spec
-from vi_bench.table import Table, feature_names
 
 PRIORS: dict[str, dict[str, Any]] = {
     "gaussian": {"mean": 0.0, "sigma": 2.0, "variance": 1.0},
@@ -58,7 +58,7 @@ def fixed_family(spec: Spec, features: int) -> Any:
     at_one, at_other = (family.complete(x, spec.components) for x in (one, other))
     for field in dataclasses.fields(family):
         if _differs(getattr(at_one, field.name), getattr(at_other, field.name)):
-            raise InputError(
+            raise CalibrationError(
                 f"model {spec.model['name']}: {field.name} is not set, and there are "
                 f"no data to take it from: give it, as in --set {field.name}=1"
             )

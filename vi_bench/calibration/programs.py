@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Draws, Key, Method, Parameters, Problem, Stage
-from vi_bench.mixture import Mixture
-from vi_bench.streams import stream
+from vi_bench.contract import Draws, Method, Problem, Stage
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.keys import Key, stream
 
 
 class Truth(NamedTuple):

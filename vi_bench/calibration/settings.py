@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field
 
 from vi_bench.calibration.priors import fixed_family, model_of
-from vi_bench.errors import InputError, unknown
+from vi_bench.errors import CalibrationError, unknown
 from vi_bench.spec import Spec, choose, read, validated
 
 METHODS = ("cavi", "nuts", "exact")
@@ -104,12 +104,14 @@ def settle(
     if isinstance(methods, Mapping):
         values["methods"] = {label: dict(own or {}) for label, own in methods.items()}
     elif isinstance(methods, str):
-        raise InputError(f"methods = {methods!r}: expected a list of methods")
+        raise CalibrationError(f"methods = {methods!r}: expected a list of methods")
     elif isinstance(methods, Iterable):
         values["methods"] = choose(methods, known)
     for name in values:
         if name not in Settings.model_fields:
-            raise unknown("key", name, Settings.model_fields, "calibrate")
+            raise unknown(
+                "key", name, Settings.model_fields, "calibrate", error=CalibrationError
+            )
     settings: Settings = validated(Settings, values, "calibrate")
     settings.spec.inference()
     settings.spec.mixing()
@@ -132,10 +134,14 @@ def parsed(given: Iterable[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             equals = ""
         if not equals or not name.strip():
-            raise InputError(f"--set {item}: expected name=value, as in sigma=3.0")
+            raise CalibrationError(
+                f"--set {item}: expected name=value, as in sigma=3.0"
+            )
         if name.strip() in seen:
-            raise InputError(f"--set {item}: {name.strip()} is given twice")
+            raise CalibrationError(f"--set {item}: {name.strip()} is given twice")
         if name.strip() == "name":
-            raise InputError(f"--set {item}: expected a hyperparameter of the model")
+            raise CalibrationError(
+                f"--set {item}: expected a hyperparameter of the model"
+            )
         seen.add(name.strip())
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vi_bench.errors import InputError
+from vi_bench.errors import CalibrationError
 
 SETTINGS = "settings.json"
 CHUNKS = "chunks"
@@ -39,7 +39,7 @@ class Store:
                 text = json.dumps(settings, indent=1) + "\n"
                 _put(folder / SETTINGS, text.encode())
         except OSError as error:
-            raise InputError(
+            raise CalibrationError(
                 f"output folder {str(folder)!r} cannot be written: {error.strerror}"
             ) from None
 
@@ -48,10 +48,10 @@ class Store:
             return
         elsewhere = f"output {str(folder)!r}"
         if not folder.is_dir():
-            raise InputError(f"{elsewhere} is not a folder; give another --out")
+            raise CalibrationError(f"{elsewhere} is not a folder; give another --out")
         if not (folder / SETTINGS).is_file():
             if any(folder.iterdir()):
-                raise InputError(
+                raise CalibrationError(
                     f"{elsewhere} is not the folder of a calibration (it has no "
                     f"{SETTINGS}); give another --out"
                 )
@@ -59,13 +59,13 @@ class Store:
         try:
             there = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise InputError(
+            raise CalibrationError(
                 f"{elsewhere}: {SETTINGS} cannot be read; give another --out"
             ) from None
         here = json.loads(json.dumps(settings))
         for name in sorted({*here, *there}):
             if here.get(name) != there.get(name):
-                raise InputError(
+                raise CalibrationError(
                     f"{elsewhere} was begun with {name} = {_shown(there.get(name))}, "
                     f"now it is {_shown(here.get(name))}; give another --out, or the "
                     "same settings to go on"

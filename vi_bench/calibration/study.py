@@ -20,11 +20,11 @@ from vi_bench.calibration.programs import Truth, keys_of, simulate
 from vi_bench.calibration.settings import Settings
 from vi_bench.calibration.store import Store
 from vi_bench.contract import Method, Transition
-from vi_bench.environment import computing, describe, find_device
+from vi_bench.data.table import feature_names
 from vi_bench.errors import NotApplicable
-from vi_bench.mixture import Mixture, bind
-from vi_bench.progress import Watcher
-from vi_bench.table import feature_names
+from vi_bench.mixture.mixture import Mixture, bind
+from vi_bench.runtime.environment import computing, describe, find_device
+from vi_bench.runtime.progress import Watcher
 
 Arrays = dict[str, np.ndarray]
 Program = Callable[..., Any]

@@ -15,24 +15,20 @@ from vi_bench.comparison.evidence import Claim, Ladder, Terms, ladder
 from vi_bench.comparison.examination import Examination, examine
 from vi_bench.comparison.importance import Importance, weigh
 from vi_bench.comparison.joint import told_apart
+from vi_bench.comparison.measured import Measured, distances_between, measure
 from vi_bench.comparison.measures import (
     Distance,
-    Estimate,
     Summary,
-    distance,
     summarise,
 )
 from vi_bench.comparison.modes import Mode, find_modes, weighted
 from vi_bench.comparison.quantities import (
-    WEIGHT,
+    Quantity,
     by_component,
-    constant,
-    invariants,
-    rare,
 )
-from vi_bench.comparison.relabel import Relabelling, find_pivot, points, relabel
+from vi_bench.comparison.relabel import Relabelling
+from vi_bench.comparison.sample import Sample
 from vi_bench.comparison.verdict import (
-    FRACTION,
     Case,
     Margin,
     Verdict,
@@ -44,56 +40,6 @@ from vi_bench.comparison.verdict import (
 
 ModeEvidence = Callable[[str, Sequence[Mode]], Mapping[int, float]]
 """(label, modes) -> log evidence, or a bound alike in each, by position."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Draws of one posterior, and what is known about them.
-
-    Attributes:
-        columns: label -> (chain, draw, K), scalars that each component has.
-        shared: label -> (chain, draw), scalars that the components share.
-        log_joint: log p(X, theta) of each draw (chain, draw), or None.
-        divergent: share of divergent transitions.
-        log_q: log q(theta) of each draw (chain, draw), of a q that draws come from.
-        log_q_symmetric: log of q averaged over label permutations, or None.
-        bound: on log p(X) with the assignments in q, or None.
-        best_bound: the best such bound over restarts, or None.
-        evidence: log p(X) where the method estimates it, or None.
-        log_likelihood: log p(x_i | theta) of some rows (chain, draw, n), or None.
-        held_out: the same of rows that were set aside, or None.
-        similarity: P(c_i = c_j) of some rows by chain (chain, p, p), or None.
-        e_bfmi: the smallest over chains, of a Hamiltonian sampler, or None.
-        weighs: whether the method weighs modes against one another, as enumeration and
-            populations that start from the prior do, and a chain in one mode does not.
-    """
-
-    columns: dict[str, np.ndarray]
-    shared: dict[str, np.ndarray] = field(default_factory=dict)
-    log_joint: np.ndarray | None = None
-    divergent: float = 0.0
-    log_q: np.ndarray | None = None
-    log_q_symmetric: np.ndarray | None = None
-    bound: Estimate | None = None
-    best_bound: float | None = None
-    evidence: Estimate | None = None
-    log_likelihood: np.ndarray | None = None
-    held_out: np.ndarray | None = None
-    similarity: np.ndarray | None = None
-    e_bfmi: float | None = None
-    weighs: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse draws that are not finite.
-
-        Raises:
-            ValueError: it names the first one.
-        """
-        for label, values in (self.columns | self.shared).items():
-            bad = np.argwhere(~np.isfinite(values))
-            if len(bad):
-                chain, draw = bad[0][:2]
-                raise ValueError(f"{label} is not finite in chain {chain}, draw {draw}")
 
 
 @dataclass(frozen=True)
@@ -121,13 +67,13 @@ class Comparison:
 
     reference: str
     samples: dict[str, Sample]
-    relabelled: dict[str, dict[str, np.ndarray]]
+    relabelled: dict[str, dict[Quantity, np.ndarray]]
     relabellings: dict[str, Relabelling]
-    invariants: dict[str, dict[str, np.ndarray]]
-    summaries: dict[str, dict[str, Summary]]
+    invariants: dict[str, dict[Quantity, np.ndarray]]
+    summaries: dict[str, dict[Quantity, Summary]]
     modes: dict[str, tuple[Mode, ...]] = field(default_factory=dict)
-    distances: dict[str, dict[str, Distance]] = field(default_factory=dict)
-    judged: tuple[str, ...] = ()
+    distances: dict[str, dict[Quantity, Distance]] = field(default_factory=dict)
+    judged: tuple[Quantity, ...] = ()
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     importance: dict[str, Importance] = field(default_factory=dict)
     evidence: Ladder | None = None
@@ -139,7 +85,16 @@ class Comparison:
     @cached_property
     def examination(self) -> Examination:
         """Joint distances, co-clustering, predictions; when first asked for."""
-        return examine(self)
+        known = self.summaries[self.reference]
+        identifiable = self.relabellings[self.reference].identifiable
+        scalars = {
+            label: by_component(self.relabelled[label])
+            if identifiable
+            else self.invariants[label]
+            for label in self.samples
+        }
+        names = tuple(n for n in known if all(n in s for s in scalars.values()))
+        return examine(self.samples, self.reference, scalars, names, self.margin.mean)
 
     def noted(self, *notes: str) -> Comparison:
         """The same with further notes; empty ones say nothing."""
@@ -217,155 +172,6 @@ def compare(
     return _looked_at_jointly(compared)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What is known of draws before anything is judged; fields as in `Comparison`.
-
-    Attributes:
-        reference: label of the reference.
-        scalars: label -> quantity -> (chain, draw), all that are compared.
-        certain: label -> differences that are beyond doubt, in words.
-        note: what is not compared, and why.
-    """
-
-    reference: str
-    relabelled: dict[str, dict[str, np.ndarray]]
-    relabellings: dict[str, Relabelling]
-    invariants: dict[str, dict[str, np.ndarray]]
-    scalars: dict[str, dict[str, np.ndarray]]
-    summaries: dict[str, dict[str, Summary]]
-    judged: tuple[str, ...]
-    certain: dict[str, list[str]]
-    note: str
-
-    def distances(self, label: str) -> dict[str, Distance]:
-        """Every quantity of a method against the reference's."""
-        theirs = self.reference
-        return _distances(
-            self.scalars[label],
-            self.scalars[theirs],
-            self.summaries[theirs],
-            self.summaries[label],
-        )
-
-    def effort(self, label: str, margin: Margin) -> float:
-        """By what factor its draws have to grow until its errors are small enough.
-
-        Until the Monte-Carlo error of every judged mean and sd is under FRACTION of its
-        margin. Nothing of how far the method is from the reference enters: draws that
-        are decided by precision leave the verdict's error rates as they are.
-        """
-        trusted, own = self.summaries[self.reference], self.summaries[label]
-        allowed = FRACTION * margin.mean, FRACTION * margin.band("sd")
-        found = [0.0]
-        for name in self.judged:
-            if name not in own or not own[name].sd.value > 0:
-                continue
-            mean, sd = own[name].mean, own[name].sd
-            errors = mean.se / trusted[name].sd.value, sd.se / sd.value
-            found += [(e / a) ** 2 for e, a in zip(errors, allowed, strict=True)]
-        return float(np.nanmax(found))
-
-
-def measure(samples: Mapping[str, Sample], reference: str) -> Measured:
-    """Relabel all draws to one pivot and summarise every quantity.
-
-    Args:
-        samples: label -> draws, all of the same mixture.
-        reference: whose draws give the pivot and the units.
-    """
-    trusted = samples[reference]
-    pivot = find_pivot(
-        points(trusted.columns), trusted.log_joint, trusted.columns.get(WEIGHT)
-    )
-    relabellings, relabelled, invariant, scalars = {}, {}, {}, {}
-    for label, sample in samples.items():
-        how = relabel(points(sample.columns), pivot, sample.columns.get(WEIGHT))
-        moved = {name: how.apply(v) for name, v in sample.columns.items()}
-        found = invariants(sample.columns, sample.shared, sample.log_joint)
-        scalars[label] = found | by_component(moved)
-        relabellings[label], relabelled[label], invariant[label] = how, moved, found
-    identifiable = relabellings[reference].identifiable
-    looked_at = scalars if identifiable else invariant
-    certain = {
-        label: _certain(looked_at[label], looked_at[reference], reference)
-        for label in samples
-    }
-    empty = _drop_idle(scalars, invariant, reference)
-    summaries = {
-        label: {k: summarise(v) for k, v in known.items()}
-        for label, known in scalars.items()
-    }
-    names = tuple(summaries[reference] if identifiable else invariant[reference])
-    notes = [
-        "" if identifiable else _overlap(relabellings[reference]),
-        _left_out(names, scalars, empty),
-    ]
-    return Measured(
-        reference,
-        relabelled,
-        relabellings,
-        invariant,
-        scalars,
-        summaries,
-        names,
-        certain,
-        "; ".join(filter(None, notes)),
-    )
-
-
-def _certain(
-    mine: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], reference: str
-) -> list[str]:
-    """Quantities that the reference holds fixed, and these draws elsewhere or not."""
-    found = []
-    for name, fixed in theirs.items():
-        if name not in mine or rare(name, fixed) or not constant(fixed):
-            continue
-        value, draws = float(fixed.flat[0]), mine[name]
-        if np.allclose(draws, value, rtol=1e-9, atol=0):
-            continue
-        low, high = float(draws.min()), float(draws.max())
-        own = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-        found.append(f"{name} is {value:g} in every draw of {reference}, here {own}")
-    return found
-
-
-def _drop_idle(
-    scalars: dict[str, dict[str, np.ndarray]],
-    invariant: dict[str, dict[str, np.ndarray]],
-    reference: str,
-) -> list[str]:
-    """Drop what the reference gives no unit for; returns the weights among these."""
-    known = scalars[reference]
-    empty = {name for name, v in known.items() if rare(name, v)}
-    dropped = empty | {name for name, v in known.items() if constant(v)}
-    for label in scalars:
-        for group in (scalars[label], invariant[label]):
-            for name in dropped & set(group):
-                del group[name]
-    return sorted(empty)
-
-
-def _left_out(
-    names: Sequence[str],
-    scalars: Mapping[str, Mapping[str, np.ndarray]],
-    empty: Sequence[str],
-) -> str:
-    """What no verdict rests on although the reference has it."""
-    said = []
-    if empty:
-        said.append(
-            f"not compared, weights of components that are almost always empty: "
-            f"{', '.join(empty)}"
-        )
-    for label, known in scalars.items():
-        missing = [n for n in names if n not in known]
-        if missing:
-            said.append(f"not compared, {label} does not have it: {', '.join(missing)}")
-    return "; ".join(said)
-
-
 def _looked_at_jointly(found: Comparison) -> Comparison:
     """Where single quantities agree: whether a classifier tells the draws apart."""
     agreeing = [k for k, v in found.verdicts.items() if v.word == "agrees"]
@@ -384,7 +190,7 @@ def _looked_at_jointly(found: Comparison) -> Comparison:
 def _modes(
     label: str,
     sample: Sample,
-    found: Mapping[str, np.ndarray],
+    found: Mapping[Quantity, np.ndarray],
     mode_evidence: ModeEvidence | None,
 ) -> tuple[Mode, ...]:
     modes = find_modes(found, sample.log_joint)
@@ -393,24 +199,11 @@ def _modes(
     return modes
 
 
-def _distances(
-    mine: Mapping[str, np.ndarray],
-    theirs: Mapping[str, np.ndarray],
-    trusted: Mapping[str, Summary],
-    own: Mapping[str, Summary],
-) -> dict[str, Distance]:
-    return {
-        name: distance(draws, own[name], theirs[name], trusted[name])
-        for name, draws in mine.items()
-        if name in trusted
-    }
-
-
 def _case(
     known: Measured,
     label: str,
     mode: Mode,
-    whole: Mapping[str, Distance],
+    whole: Mapping[Quantity, Distance],
     margin: Margin,
 ) -> Case:
     """What the verdict on the chains of one mode rests on.
@@ -431,7 +224,7 @@ def _case(
         found = {n: whole[n] for n in names}
     else:
         own = {name: summarise(draws) for name, draws in part.items()}
-        found = _distances(part, theirs, trusted, own)
+        found = distances_between(part, theirs, trusted, own)
     size = next(iter(part.values())).size if part else 0
     pairs = worst_correlations(part, own, theirs, trusted, margin)
     return case_of(found, own, margin, size, known.certain[label], pairs)
@@ -439,7 +232,7 @@ def _case(
 
 def _verdicts(
     known: Measured,
-    distances: Mapping[str, Mapping[str, Distance]],
+    distances: Mapping[str, Mapping[Quantity, Distance]],
     modes: Mapping[str, Sequence[Mode]],
     margin: Margin,
     unfit: str,
@@ -475,7 +268,7 @@ def _of_modes(modes: Sequence[Mode], words: Sequence[Verdict]) -> Verdict:
 def _evidence(
     samples: Mapping[str, Sample],
     importance: Mapping[str, Importance],
-    summaries: Mapping[str, Mapping[str, Summary]],
+    summaries: Mapping[str, Mapping[Quantity, Summary]],
     modes: Mapping[str, Sequence[Mode]],
     coverage: Coverage,
 ) -> Ladder | None:
@@ -509,7 +302,7 @@ CHIB_R_HAT, CHIB_ESS = 1.05, 100.0
 
 def _unmixed(
     label: str,
-    summaries: Mapping[str, Summary],
+    summaries: Mapping[Quantity, Summary],
     modes: Mapping[str, Sequence[Mode]],
     coverage: Coverage,
 ) -> str:
@@ -528,11 +321,3 @@ def _unmixed(
 
 def _components(sample: Sample) -> int:
     return int(next(iter(sample.columns.values())).shape[-1])
-
-
-def _overlap(how: Relabelling) -> str:
-    return (
-        f"components overlap: {100 * how.moved:.0f} % of the reference's draws were "
-        f"relabelled, {100 * how.ambiguous:.0f} % are near ties between two "
-        "labellings, so verdicts rest on label-invariant quantities only"
-    )

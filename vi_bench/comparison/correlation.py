@@ -7,14 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from vi_bench.comparison.measures import Summary, error_of_mean
+from vi_bench.comparison.quantities import Quantity
 from vi_bench.comparison.verdict import Margin, Test
 
 
 def worst_correlations(
-    mine: Mapping[str, np.ndarray],
-    own: Mapping[str, Summary],
-    theirs: Mapping[str, np.ndarray],
-    trusted: Mapping[str, Summary],
+    mine: Mapping[Quantity, np.ndarray],
+    own: Mapping[Quantity, Summary],
+    theirs: Mapping[Quantity, np.ndarray],
+    trusted: Mapping[Quantity, Summary],
     margin: Margin,
 ) -> list[Test]:
     """The pairs of quantities that decide: the furthest off, and the least certain.
@@ -78,7 +79,7 @@ def error(x: np.ndarray, y: np.ndarray) -> float:
     return error_of_mean(influence) if np.ptp(influence) else 0.0
 
 
-def _sizes(summaries: Mapping[str, Summary], names: list[str]) -> np.ndarray:
+def _sizes(summaries: Mapping[Quantity, Summary], names: list[Quantity]) -> np.ndarray:
     """Effective sample sizes (quantity,)."""
     sizes = np.array([summaries[n].ess_bulk for n in names])
     return np.maximum(np.where(np.isfinite(sizes), sizes, 1.0), 1.0)

@@ -31,16 +31,16 @@ class Bounds:
     """What one variational method knows of log p(X), nats.
 
     Attributes:
-        labels_in_q: the bound with the assignments in q, or None.
-        summed_out: E_q [log p(X, theta) - log q(theta)].
+        elbo: the bound with the assignments in q, or None.
+        marginal_elbo: E_q [log p(X, theta) - log q(theta)].
         symmetrised: the same with q averaged over label permutations, or None.
         importance_weighted: E log of the mean of GROUP weights, with the symmetrised q
             where there is one; None with fewer draws than two groups.
         symmetry: symmetrised - summed out, from the same draws, or None.
     """
 
-    labels_in_q: Estimate | None
-    summed_out: Estimate | None
+    elbo: Estimate | None
+    marginal_elbo: Estimate | None
     symmetrised: Estimate | None
     importance_weighted: Estimate | None
     symmetry: Estimate | None
@@ -48,8 +48,8 @@ class Bounds:
     def rungs(self) -> dict[str, Estimate]:
         """Name -> bound, from the lowest up, those that there are."""
         named = {
-            "labels in q": self.labels_in_q,
-            "labels summed out": self.summed_out,
+            "ELBO": self.elbo,
+            "marginal ELBO": self.marginal_elbo,
             "symmetrised": self.symmetrised,
             "importance weighted": self.importance_weighted,
         }
@@ -240,14 +240,14 @@ def ladder(
 def bounds_of(terms: Terms) -> Bounds:
     """The bounds of one method from its draws."""
     log_w = (terms.log_joint - terms.log_q).ravel()
-    summed_out = _mean(log_w)
+    marginal_elbo = _mean(log_w)
     symmetrised = symmetry = None
     if terms.log_q_symmetric is not None:
         symmetrised = _mean((terms.log_joint - terms.log_q_symmetric).ravel())
         symmetry = _mean((terms.log_q - terms.log_q_symmetric).ravel())
         log_w = (terms.log_joint - terms.log_q_symmetric).ravel()
     weighted = importance_weighted(log_w, GROUP)
-    return Bounds(terms.bound, summed_out, symmetrised, weighted, symmetry)
+    return Bounds(terms.bound, marginal_elbo, symmetrised, weighted, symmetry)
 
 
 def importance_weighted(log_w: np.ndarray, group: int) -> Estimate | None:
@@ -279,7 +279,7 @@ def _best(terms: Mapping[str, Terms], label: str) -> float | None:
 
 
 def _gap(found: Bounds, evidence: Estimate, best: float | None) -> Gap | None:
-    lowest = found.labels_in_q or found.summed_out
+    lowest = found.elbo or found.marginal_elbo
     if lowest is None or not np.isfinite(lowest.value):
         return None
     total = _minus(evidence, lowest)

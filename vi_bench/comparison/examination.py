@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +14,8 @@ from vi_bench.comparison.joint import (
     Yardstick,
     similarity_distance,
 )
-from vi_bench.comparison.quantities import by_component
-
-if TYPE_CHECKING:
-    from vi_bench.comparison.comparison import Comparison
+from vi_bench.comparison.quantities import Quantity
+from vi_bench.comparison.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -41,32 +38,31 @@ class Examination:
     held_out: dict[str, Elpd] = field(default_factory=dict)
 
 
-def examine(found: Comparison) -> Examination:
-    """Examine the samples of a comparison.
+def examine(
+    samples: Mapping[str, Sample],
+    reference: str,
+    scalars: Mapping[str, Mapping[Quantity, np.ndarray]],
+    names: tuple[Quantity, ...],
+    shift: float,
+) -> Examination:
+    """Examine samples.
 
-    Jointly are compared the relabelled parameters, or where components have no identity
-    the label-invariant quantities.
+    Args:
+        samples: label -> draws.
+        reference: the label that the others are compared with.
+        scalars: label -> quantity -> draws: the relabelled parameters, or where
+            components have no identity the label-invariant quantities.
+        names: those that are compared jointly.
+        shift: of every column, in sds, that still counts as agreement.
     """
-    own = found.samples[found.reference]
-    others = [label for label in found.samples if label != found.reference]
-    identifiable = found.relabellings[found.reference].identifiable
-    scalars = {
-        label: by_component(found.relabelled[label])
-        if identifiable
-        else found.invariants[label]
-        for label in found.samples
-    }
-    known = found.summaries[found.reference]
-    names = tuple(n for n in scalars[found.reference] if n in known)
-    names = tuple(n for n in names if all(n in s for s in scalars.values()))
+    own = samples[reference]
+    others = [label for label in samples if label != reference]
     stacked = {label: _stack(s, names) for label, s in scalars.items()}
-    yardstick = (
-        Yardstick(stacked[found.reference], shift=found.margin.mean) if names else None
-    )
+    yardstick = Yardstick(stacked[reference], shift=shift) if names else None
     similar = {}
     if own.similarity is not None:
         for label in others:
-            theirs = found.samples[label].similarity
+            theirs = samples[label].similarity
             if theirs is not None:
                 similar[label] = similarity_distance(theirs, own.similarity)
     return Examination(
@@ -75,16 +71,18 @@ def examine(found: Comparison) -> Examination:
         similar,
         {
             label: psis_loo(s.log_likelihood)
-            for label, s in found.samples.items()
+            for label, s in samples.items()
             if s.log_likelihood is not None
         },
         {
             label: held_out(s.held_out)
-            for label, s in found.samples.items()
+            for label, s in samples.items()
             if s.held_out is not None
         },
     )
 
 
-def _stack(scalars: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+def _stack(
+    scalars: Mapping[Quantity, np.ndarray], names: tuple[Quantity, ...]
+) -> np.ndarray:
     return np.stack([scalars[n] for n in names], axis=-1) if names else np.empty(0)

@@ -17,6 +17,7 @@ import numpy as np
 from arviz_stats.base import array_stats
 
 from vi_bench.comparison.measures import Estimate
+from vi_bench.comparison.quantities import Quantity
 
 GOOD, USABLE = 0.5, 0.7
 """Limits of k-hat: finite variance of the weights; errors still fall with draws."""
@@ -79,14 +80,14 @@ class Importance:
     relative_ess: float
     proposal: Proposal
     log_evidence: Estimate
-    corrected: dict[str, Correction] = field(default_factory=dict)
+    corrected: dict[Quantity, Correction] = field(default_factory=dict)
     sentence: str = ""
 
 
 def weigh(
     log_joint: np.ndarray,
     log_q: np.ndarray,
-    values: Mapping[str, np.ndarray],
+    values: Mapping[Quantity, np.ndarray],
     log_q_symmetric: np.ndarray | None = None,
 ) -> Importance:
     """Importance sampling from independent draws of q.

@@ -10,6 +10,8 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import mannwhitneyu
 
+from vi_bench.comparison.quantities import Quantity
+
 APART = 0.99
 """Two chains are apart when a draw of one exceeds a draw of the other, in some
 label-invariant quantity, with at least this probability (or at most one minus it)."""
@@ -72,7 +74,7 @@ class Optimum:
 
 
 def find_modes(
-    invariants: Mapping[str, np.ndarray], log_joint: np.ndarray | None
+    invariants: Mapping[Quantity, np.ndarray], log_joint: np.ndarray | None
 ) -> tuple[Mode, ...]:
     """Group chains by label-invariant quantities, the highest log joint first.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vi_bench.comparison.comparison import Comparison, ModeEvidence, Sample, compare
+from vi_bench.comparison.comparison import Comparison, ModeEvidence, compare
 from vi_bench.comparison.coverage import Coverage
+from vi_bench.comparison.sample import Sample
 from vi_bench.comparison.verdict import Margin, Verdict
 
 

@@ -14,6 +14,8 @@ from itertools import permutations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from vi_bench.comparison.quantities import Quantity
+
 ENUMERATED = 6
 """Up to this K all K! permutations are tried, vectorised over draws."""
 
@@ -81,7 +83,7 @@ class Relabelling:
         return np.take_along_axis(values, order, axis=2)
 
 
-def points(columns: dict[str, np.ndarray]) -> np.ndarray:
+def points(columns: dict[Quantity, np.ndarray]) -> np.ndarray:
     """All scalars of a component side by side: (chain, draw, K, F)."""
     return np.stack([v for _, v in sorted(columns.items())], axis=-1)
 

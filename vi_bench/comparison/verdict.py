@@ -26,6 +26,7 @@ from scipy.stats import norm
 
 from vi_bench.comparison.measures import Distance, Estimate, Summary
 from vi_bench.comparison.modes import Mode, Optimum
+from vi_bench.comparison.quantities import Quantity
 
 ALPHA = 0.05
 R_HAT, ESS = 1.01, 400.0
@@ -224,8 +225,8 @@ class Case:
 
 
 def case_of(
-    distances: Mapping[str, Distance],
-    summaries: Mapping[str, Summary],
+    distances: Mapping[Quantity, Distance],
+    summaries: Mapping[Quantity, Summary],
     margin: Margin,
     draws: int,
     certain: Sequence[str] = (),
@@ -386,7 +387,7 @@ def jointly(verdict: Verdict, told: str) -> Verdict:
 
 
 def unreliable(
-    summaries: Mapping[str, Summary],
+    summaries: Mapping[Quantity, Summary],
     divergent: float,
     modes: Sequence[Mode] = (),
     missed: Optimum | None = None,
@@ -425,7 +426,7 @@ def unreliable(
     )
 
 
-def _unmixed(judged: Mapping[str, Summary]) -> str:
+def _unmixed(judged: Mapping[Quantity, Summary]) -> str:
     if found := _undersized(judged, "bulk"):
         return found
     worst = max(judged, key=lambda k: _or_infinite(judged[k].r_hat))
@@ -437,7 +438,9 @@ def _unmixed(judged: Mapping[str, Summary]) -> str:
     )
 
 
-def _undersized(judged: Mapping[str, Summary], part: Literal["bulk", "tail"]) -> str:
+def _undersized(
+    judged: Mapping[Quantity, Summary], part: Literal["bulk", "tail"]
+) -> str:
     sizes = {k: getattr(s, f"ess_{part}") for k, s in judged.items()}
     least = min(sizes, key=lambda k: _or_nothing(sizes[k]))
     if sizes[least] >= ESS:

@@ -23,10 +23,10 @@ from jax import lax
 from jax.nn import logsumexp
 from jaxtyping import Array, Float, Int
 
-from vi_bench.contract import Key
 from vi_bench.enumeration.marginals import ABSENT, log_block_marginals, log_constant
 from vi_bench.enumeration.posterior import Posterior, pick_cell
-from vi_bench.mixture import Mixture
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.runtime.keys import Key
 
 MOST = 990
 """Rows beyond which the numbers of sets, up to 2^N, leave double precision's range."""

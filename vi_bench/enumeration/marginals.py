@@ -17,10 +17,10 @@ from jax import lax
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Bool, Float
 
-from vi_bench.conjugate import Conjugate
 from vi_bench.errors import NotApplicable
-from vi_bench.mixture import Mixture
-from vi_bench.weights import Dirichlet, Uniform
+from vi_bench.mixture.conjugate import Conjugate
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.weights import Dirichlet, Uniform
 
 ABSENT = -1e300
 """The logarithm of 0, finite: sums and differences of it make no NaN."""

@@ -21,11 +21,12 @@ from jax import lax
 from jax.nn import logsumexp
 from jaxtyping import Array, Float, Int
 
-from vi_bench.conjugate import resolve
-from vi_bench.contract import Key, Parameters
 from vi_bench.enumeration.marginals import ABSENT, log_joining, over_states
 from vi_bench.errors import NotApplicable
-from vi_bench.mixture import Mixture
+from vi_bench.mixture.conjugate import resolve
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.keys import Key
 
 
 class Moments(NamedTuple):

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Key
 from vi_bench.enumeration.marginals import log_block_marginals, log_constant
 from vi_bench.enumeration.posterior import Posterior
-from vi_bench.mixture import Mixture
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.runtime.keys import Key
 
 
 @jax.tree_util.register_dataclass

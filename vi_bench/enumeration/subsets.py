@@ -23,11 +23,11 @@ from jax import lax
 from jax.nn import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import Key
 from vi_bench.enumeration.convolution import BITS, log_convolve, subset_sums
 from vi_bench.enumeration.marginals import ABSENT, log_block_marginals, log_constant
 from vi_bench.enumeration.posterior import Posterior, pick, pick_cell
-from vi_bench.mixture import Mixture
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.runtime.keys import Key
 
 MOST = 18
 """Rows beyond which the recursion is refused: each further row triples its cost."""

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from vi_bench.contract import Key
-from vi_bench.mixture import Mixture
-from vi_bench.special import log_beta
-from vi_bench.weights import StickBreaking
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.special import log_beta
+from vi_bench.mixture.weights import StickBreaking
+from vi_bench.runtime.keys import Key
 
 
 def assigned_statistics(

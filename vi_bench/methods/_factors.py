@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Draws, Parameters
-from vi_bench.mixture import Mixture
+from vi_bench.contract import Draws
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.types import Parameters
 
 
 class InFactors:

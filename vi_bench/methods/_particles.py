@@ -13,9 +13,10 @@ from jaxtyping import Array, Float, Int
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from vi_bench.contract import Key, Parameters
-from vi_bench.mixture import Mixture
-from vi_bench.numpyro_model import constrain, unconstrain
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.numpyro_model import constrain, unconstrain
+from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.keys import Key
 
 Density = Callable[[Parameters], Float[Array, ""]]
 

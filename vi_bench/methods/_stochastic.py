@@ -15,12 +15,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from vi_bench import starts
-from vi_bench.blocks import Blocks, blocks_at, from_blocks, whole_blocks
-from vi_bench.contract import ExponentialFactors, Key
 from vi_bench.errors import NotApplicable
-from vi_bench.mixture import Factors, Mixture
-from vi_bench.mixture_pass import mixture_pass
+from vi_bench.inference import starts
+from vi_bench.mixture.blocks import Blocks, blocks_at, from_blocks, whole_blocks
+from vi_bench.mixture.mixture import Factors, Mixture
+from vi_bench.mixture.mixture_pass import mixture_pass
+from vi_bench.mixture.types import ExponentialFactors
+from vi_bench.runtime.keys import Key
 
 SEEN = 4096
 """Rows, in whole blocks, from which steps start."""

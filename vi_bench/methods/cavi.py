@@ -16,32 +16,26 @@ from annotated_types import Gt, Predicate
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from vi_bench import starts
-from vi_bench.checkpoint import LEAF, read_leaves
-from vi_bench.contract import (
-    Draws,
-    Key,
-    Kind,
-    Outcome,
-    Problem,
-    Stage,
-    remembered,
-)
-from vi_bench.errors import InputError
-from vi_bench.iterate import (
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.errors import InputError, SpecError
+from vi_bench.inference import starts
+from vi_bench.inference.optima import SAME_OPTIMUM, all_apart
+from vi_bench.inference.squarem import (
     CONVERGED,
     NOT_FINITE,
     RUNNING,
     Ascent,
     begin,
-    over_lanes,
+    coordinate_ascent,
     resolvable,
 )
 from vi_bench.methods import _stochastic
 from vi_bench.methods._factors import InFactors
 from vi_bench.methods._stochastic import Schedule
-from vi_bench.mixture import Factors, Mixture
-from vi_bench.starts import SAME_OPTIMUM
+from vi_bench.mixture.mixture import Factors, Mixture
+from vi_bench.runtime.checkpoint import LEAF, read_leaves
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
 
 SLICE, TERMS = 500, 2e9
 """Iterations each restart may spend between two looks at the clock: up to SLICE, fewer
@@ -110,6 +104,7 @@ class CAVI(InFactors):
 
     kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "coordinate ascent, hand-written kernel, many restarts"
+    references: ClassVar[tuple[str, ...]] = ("blei2017",)
     bound_keeps_labels: ClassVar[bool] = True
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
@@ -155,7 +150,7 @@ class CAVI(InFactors):
 
         def fit(key: Key, mixture: Mixture, search: Search) -> Search:
             tolerance = resolvable(self.tol, mixture.log_base.dtype)
-            onward = mixture.climber()
+            onward = coordinate_ascent(mixture)
             limits = self._limits(search.tried)
             part = min(PART, slice_)
 
@@ -201,7 +196,7 @@ class CAVI(InFactors):
         return jnp.where(tried, min(TRIAL, most), most)
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Converged, budget spent or not finite, as the best restart ended."""
+        """Converged, iteration limit or not finite, as the best restart ended."""
         report = draws.report
         status = int(report["status"])
         iterations, residual = int(report["iterations"]), float(report["residual"])
@@ -224,7 +219,7 @@ class CAVI(InFactors):
                 )
             return Outcome("converged", after)
         return Outcome(
-            "budget spent",
+            "iteration limit",
             f"max_iterations = {self.max_iterations} reached with residual "
             f"{residual:.1e}, tolerance {self.tol:.1e}: raise max_iterations",
         )
@@ -378,7 +373,7 @@ def stored_point(path: str, mixture: Mixture) -> Factors:
     leaves = read_leaves(path)
     shapes, expected = [v.shape for v in leaves], [v.shape for v in like]
     if shapes != expected:
-        raise InputError(
+        raise SpecError(
             f"start {path!r}: holds q of shapes {shapes}; expected {expected}"
         )
     point: Factors = jax.tree.unflatten(
@@ -410,7 +405,7 @@ def best_draws(
         "bound_se": jnp.zeros_like(bound),
         "counts": counts[which],
         "iterations": best.iteration,
-        "leaps": best.leaps,
+        "accepted_extrapolations": best.extrapolations,
         "total_iterations": search.spent + jnp.sum(lanes.iteration),
         "residual": best.residual,
         "change": best.change,
@@ -425,44 +420,6 @@ def best_draws(
     variational = mixture.describe(best.point)
     log_q = mixture.log_q(theta, best.point)
     return Draws(theta, {}, log_q, variational, report, best.point, optima=lanes.point)
-
-
-def optima(bounds: np.ndarray, counts: np.ndarray) -> list[tuple[float, int, int]]:
-    """Distinct optima among the restarts, best first.
-
-    Neighbours in order less than SAME_OPTIMUM apart, or less than their precision
-    resolves, are one optimum; restarts whose bound is not finite count nowhere.
-
-    Args:
-        bounds: (restarts,).
-        counts: expected rows by component (restarts, K).
-
-    Returns:
-        For each optimum its bound, the restarts there, and in the best of them the
-        components that hold at least half a row.
-    """
-    finite = np.flatnonzero(np.isfinite(bounds))
-    if not len(finite):
-        return []
-    order = finite[np.argsort(-bounds[finite], kind="stable")]
-    ordered = bounds[order]
-    resolved = 16 * np.finfo(bounds.dtype).eps * np.abs(ordered).max()
-    apart = max(SAME_OPTIMUM, float(resolved))
-    cuts = np.flatnonzero(ordered[:-1] - ordered[1:] > apart) + 1
-    return [
-        (float(bounds[group[0]]), len(group), occupied(counts[group[0]]))
-        for group in np.split(order, cuts)
-    ]
-
-
-def all_apart(bounds: np.ndarray, counts: np.ndarray) -> bool:
-    """Whether each of more than three restarts has an optimum of its own."""
-    return len(bounds) > 3 and len(optima(bounds, counts)) == len(bounds)
-
-
-def occupied(counts: np.ndarray) -> int:
-    """Components that hold at least half a row; the others are empty."""
-    return int(np.sum(counts >= 0.5))
 
 
 METHOD = CAVI

@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
 from vi_bench.enumeration import lattice, marginals, single, subsets
 from vi_bench.enumeration.posterior import Posterior
 from vi_bench.errors import NotApplicable
-from vi_bench.mixture import Mixture
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.runtime.keys import Key
 
 
 @dataclass(frozen=True)

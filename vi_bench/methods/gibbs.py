@@ -19,29 +19,22 @@ from annotated_types import Ge, Gt
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from vi_bench import starts, weights
-from vi_bench.conjugate import Conjugate
-from vi_bench.contract import (
-    Draws,
-    GibbsStep,
-    Key,
-    Kind,
-    Outcome,
-    Parameters,
-    Problem,
-    Stage,
-    remembered,
-)
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
 from vi_bench.errors import NotApplicable
-from vi_bench.iterate import over_lanes
+from vi_bench.inference import starts
 from vi_bench.methods._assignments import (
     assigned_statistics,
     exchangeable,
     new_order,
 )
-from vi_bench.mixture import Mixture
-from vi_bench.symmetry import permute
-from vi_bench.weights import STICK
+from vi_bench.mixture import weights
+from vi_bench.mixture.conjugate import Conjugate
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.symmetry import permute
+from vi_bench.mixture.types import GibbsStep, Parameters
+from vi_bench.mixture.weights import STICK
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
 
 PARTS = 20
 """Calls that the sampling stage is cut into, so that progress can be shown."""
@@ -80,6 +73,7 @@ class Gibbs:
 
     kind: ClassVar[Kind] = "mcmc"
     summary: ClassVar[str] = "blocked Gibbs, labels permuted, Chib's evidence"
+    references: ClassVar[tuple[str, ...]] = ("diebolt1994",)
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:

@@ -21,17 +21,7 @@ from jax import lax
 from jax.nn import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import (
-    Draws,
-    Key,
-    Kind,
-    Outcome,
-    Parameters,
-    Problem,
-    Stage,
-    remembered,
-)
-from vi_bench.iterate import over_lanes
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
 from vi_bench.methods._particles import (
     constrained,
     densities,
@@ -41,7 +31,10 @@ from vi_bench.methods._particles import (
     of_runs,
     resample,
 )
-from vi_bench.mixture import Mixture
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
 
 SLICE = 20
 """Batches that every run may replace between two looks at the clock."""
@@ -102,6 +95,7 @@ class Nested:
 
     kind: ClassVar[Kind] = "particles"
     summary: ClassVar[str] = "BlackJAX nested slice sampling, with the evidence"
+    references: ClassVar[tuple[str, ...]] = ("skilling2006", "cabezas2024")
     bound_keeps_labels: ClassVar[bool] = False
 
     @property
@@ -273,11 +267,11 @@ class Nested:
         return runs | host(together(own, volume))
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Sampled, budget spent, or suspect moves."""
+        """Sampled, iteration limit, or suspect moves."""
         report = {name: np.asarray(value) for name, value in draws.report.items()}
         if not report["done"].all():
             return Outcome(
-                "budget spent",
+                "iteration limit",
                 f"max_batches = {self.max_batches} spent while the live points hold "
                 f"over {self.remaining:.0%} of the evidence: raise it",
             )

@@ -18,20 +18,13 @@ from annotated_types import Ge, Gt, Lt
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from vi_bench import starts
-from vi_bench.contract import (
-    Draws,
-    Key,
-    Kind,
-    Outcome,
-    Parameters,
-    Problem,
-    Stage,
-    remembered,
-)
-from vi_bench.iterate import over_lanes
-from vi_bench.mixture import Mixture
-from vi_bench.numpyro_model import constrain, unconstrain
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.inference import starts
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.numpyro_model import constrain, unconstrain
+from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
 
 STEP = 0.3
 """Step size of a transition outside of a run: any leaves the posterior invariant."""
@@ -69,6 +62,7 @@ class NUTS:
 
     kind: ClassVar[Kind] = "mcmc"
     summary: ClassVar[str] = "BlackJAX NUTS, window adaptation, assignments summed out"
+    references: ClassVar[tuple[str, ...]] = ("hoffman2014", "cabezas2024")
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:

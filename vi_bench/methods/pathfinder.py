@@ -27,22 +27,15 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from vi_bench import starts
-from vi_bench.contract import (
-    Draws,
-    Key,
-    Kind,
-    Outcome,
-    Parameters,
-    Problem,
-    Stage,
-    remembered,
-)
-from vi_bench.iterate import over_lanes
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.inference import starts
 from vi_bench.methods._particles import constrained, resample
 from vi_bench.methods.nuts import unconstrained_density
-from vi_bench.mixture import Mixture
-from vi_bench.numpyro_model import unconstrain
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.numpyro_model import unconstrain
+from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
 
 BATCH = 50
 """Draws whose density is evaluated at once."""
@@ -108,6 +101,7 @@ class Pathfinder:
 
     kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "normals along L-BFGS paths, importance resampled"
+    references: ClassVar[tuple[str, ...]] = ("zhang2022", "cabezas2024")
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
@@ -233,7 +227,7 @@ class Pathfinder:
         iterations = int(report["best_iterations"])
         if iterations >= self.max_iterations:
             return Outcome(
-                "budget spent",
+                "iteration limit",
                 f"the best path spent max_iterations = {iterations}: raise it",
             )
         return Outcome(

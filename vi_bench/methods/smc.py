@@ -23,17 +23,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import (
-    Draws,
-    Key,
-    Kind,
-    Outcome,
-    Parameters,
-    Problem,
-    Stage,
-    remembered,
-)
-from vi_bench.iterate import over_lanes
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
 from vi_bench.methods._particles import (
     constrained,
     densities,
@@ -42,8 +32,11 @@ from vi_bench.methods._particles import (
     joined,
     of_runs,
 )
-from vi_bench.mixture import Mixture
-from vi_bench.numpyro_model import constrain, unconstrain
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.numpyro_model import constrain, unconstrain
+from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
 
 SLICE = 5
 """Temperatures that every run may take between two looks at the clock."""
@@ -115,6 +108,7 @@ class SMC:
 
     kind: ClassVar[Kind] = "particles"
     summary: ClassVar[str] = "BlackJAX tempered SMC from the prior, with the evidence"
+    references: ClassVar[tuple[str, ...]] = ("delmoral2006", "cabezas2024")
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
@@ -237,11 +231,11 @@ class SMC:
         return runs | host(of_runs(jnp.asarray(runs["run_log_evidence"])))
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Sampled, budget spent short of temperature 1, or suspect moves."""
+        """Sampled, iteration limit short of temperature 1, or suspect moves."""
         report = {name: np.asarray(value) for name, value in draws.report.items()}
         if not report["done"].all():
             return Outcome(
-                "budget spent",
+                "iteration limit",
                 f"max_temperatures = {self.max_temperatures} spent at inverse "
                 f"temperature {report['reached'].min():.2g}: raise it",
             )

@@ -15,12 +15,13 @@ import numpy as np
 from annotated_types import Gt, Le
 from jaxtyping import Array, Int
 
-from vi_bench.contract import Draws, Key, Kind, Outcome, Problem, Stage, remembered
-from vi_bench.iterate import over_lanes
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
 from vi_bench.methods import _stochastic
 from vi_bench.methods._factors import InFactors
 from vi_bench.methods._stochastic import Schedule
-from vi_bench.mixture import Factors, Mixture
+from vi_bench.mixture.mixture import Factors, Mixture
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
 
 WINDOW = 50
 """Steps of every restart between two looks at the clock."""
@@ -56,6 +57,7 @@ class StochasticCAVI(InFactors):
 
     kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "natural-gradient steps on minibatches, for many rows"
+    references: ClassVar[tuple[str, ...]] = ("hoffman2013",)
     bound_keeps_labels: ClassVar[bool] = True
 
     @property
@@ -137,7 +139,7 @@ class StochasticCAVI(InFactors):
         if gain <= SETTLED * max(1.0, abs(bound)):
             return Outcome("converged", said)
         return Outcome(
-            "budget spent",
+            "iteration limit",
             f'{said}: raise steps, or take cavi with start = "stochastic"',
         )
 

@@ -32,22 +32,12 @@ from numpyro.infer.initialization import init_to_value
 from numpyro.infer.util import log_density
 from numpyro.optim import optax_to_numpyro
 
-from vi_bench import conjugate, starts
-from vi_bench.conjugate import resolve
-from vi_bench.contract import (
-    Draws,
-    Factor,
-    Key,
-    Kind,
-    Outcome,
-    Parameters,
-    Problem,
-    Stage,
-    Standard,
-    remembered,
-)
-from vi_bench.mixture import Factors, Mixture
-from vi_bench.numpyro_model import (
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.inference import starts
+from vi_bench.mixture import conjugate
+from vi_bench.mixture.conjugate import resolve
+from vi_bench.mixture.mixture import Factors, Mixture
+from vi_bench.mixture.numpyro_model import (
     assigned_model,
     constrain,
     marginal_model,
@@ -55,6 +45,8 @@ from vi_bench.numpyro_model import (
     unconstrain,
     with_sticks,
 )
+from vi_bench.mixture.types import Factor, Parameters, Standard
+from vi_bench.runtime.keys import Key
 
 WINDOW = 100
 """Steps between two looks: one call of the fit stage, one point of the trace."""
@@ -106,6 +98,7 @@ class SVI:
 
     kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "NumPyro SVI: mean-field, full-rank or same-family guide"
+    references: ClassVar[tuple[str, ...]] = ("kingma2014", "phan2019")
 
     @property
     def bound_keeps_labels(self) -> bool:
@@ -244,7 +237,7 @@ class SVI:
         moved = f"the bound rose {rise:.3f} +- {error:.3f} nats over the last tenth"
         if rise - 2 * error <= STANDING_STILL:
             return Outcome("converged", f"{moved} of {self.steps} steps")
-        return Outcome("budget spent", f"{moved} of {self.steps} steps: raise steps")
+        return Outcome("iteration limit", f"{moved} of {self.steps} steps: raise steps")
 
 
 class OrderedELBO(ELBO):  # type: ignore[misc]

@@ -39,28 +39,20 @@ from annotated_types import Gt
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench import weights
-from vi_bench.conjugate import namespace
-from vi_bench.contract import (
-    Draws,
-    GibbsStep,
-    Key,
-    Kind,
-    Outcome,
-    Parameters,
-    Problem,
-    Stage,
-    remembered,
-)
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
 from vi_bench.errors import NotApplicable
-from vi_bench.iterate import over_lanes
 from vi_bench.methods._assignments import assigned_statistics, new_order
 from vi_bench.methods._particles import widened
 from vi_bench.methods.gibbs import check_resample
-from vi_bench.mixture import Mixture
-from vi_bench.mixture_pass import Statistics, log_marginal
-from vi_bench.symmetry import permute
-from vi_bench.weights import STICK
+from vi_bench.mixture import weights
+from vi_bench.mixture.conjugate import namespace
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.mixture_pass import Statistics, log_marginal
+from vi_bench.mixture.symmetry import permute
+from vi_bench.mixture.types import GibbsStep, Parameters
+from vi_bench.mixture.weights import STICK
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
 
 PARTS = 20
 """Calls that the sampling stage is cut into, so that progress can be shown."""
@@ -186,6 +178,7 @@ class Tempered:
 
     kind: ClassVar[Kind] = "mcmc"
     summary: ClassVar[str] = "parallel tempering of Gibbs from the prior, the evidence"
+    references: ClassVar[tuple[str, ...]] = ("diebolt1994", "syed2022")
     bound_keeps_labels: ClassVar[bool] = False
     weighs_modes: ClassVar[bool] = True
 
@@ -197,6 +190,15 @@ class Tempered:
         """
         check(problem.mixture)
         return self._stages(problem.chains, problem.draws)
+
+    def work(self, problem: Problem) -> float:
+        """Multiply-adds of warm-up and draws, all temperatures of all chains."""
+        mixture = problem.mixture
+        row = jax.ShapeDtypeStruct((mixture.features, 1), mixture.log_base.dtype)
+        terms = jax.eval_shape(mixture.family.statistics, row).shape[0]
+        sweeps = self.warmup + self.thin * problem.draws
+        replicas = self.temperatures * problem.chains
+        return float(sweeps * replicas * mixture.rows * mixture.components * terms)
 
     @remembered
     def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from vi_bench.errors import InputError
+from vi_bench.errors import SweepError
 from vi_bench.sweeps.pool import Died, Worker
 from vi_bench.sweeps.store import Store
 
@@ -69,7 +69,7 @@ class Crew:
         try:
             return worker.answer()
         except Died as died:
-            raise InputError(f"a worker could not be asked: {died}") from None
+            raise SweepError(f"a worker could not be asked: {died}") from None
 
     def each(
         self, jobs: Iterable[Job], timeout: float | None

@@ -29,8 +29,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vi_bench.errors import InputError, unknown
-from vi_bench.provenance import version_of
+from vi_bench.errors import SweepError, unknown
+from vi_bench.runtime.provenance import version_of
 from vi_bench.spec import Spec, choose, make, read_toml, validated
 
 MOST = 1_000_000
@@ -102,23 +102,25 @@ def sweep_of(values: Mapping[str, Any], where: str = "sweep") -> Sweep:
     """
     for key in values:
         if key not in Sweep.model_fields:
-            raise unknown("key", key, Sweep.model_fields, where)
+            raise unknown("key", key, Sweep.model_fields, where, error=SweepError)
     sweep: Sweep = validated(Sweep, values, where)
     for field, choices in sweep.grid.items():
         if not choices:
-            raise InputError(f"{where}: grid: {field} = []: expected some values")
+            raise SweepError(f"{where}: grid: {field} = []: expected some values")
         if any(choices.count(v) > 1 for v in choices):
-            raise InputError(f"{where}: grid: {field}: a value is there twice")
+            raise SweepError(f"{where}: grid: {field}: a value is there twice")
         _check_field(field, where)
     for excluded in sweep.exclude:
         if not excluded:
-            raise InputError(f"{where}: an [[exclude]] is empty and leaves nothing")
+            raise SweepError(f"{where}: an [[exclude]] is empty and leaves nothing")
         for field, value in excluded.items():
             if field not in sweep.grid:
-                raise unknown("field", field, sweep.grid, f"{where}: exclude")
+                raise unknown(
+                    "field", field, sweep.grid, f"{where}: exclude", error=SweepError
+                )
             for one in value if isinstance(value, list) else [value]:
                 if one not in sweep.grid[field]:
-                    raise InputError(
+                    raise SweepError(
                         f"{where}: exclude: {field} = {one!r} is not in the grid"
                     )
     return sweep
@@ -128,9 +130,9 @@ def _check_field(field: str, where: str) -> None:
     first = field.partition(".")[0]
     if first not in Spec.model_fields or first == "name":
         known = sorted(set(Spec.model_fields) - {"name"})
-        raise unknown("field", field, known, f"{where}: grid")
+        raise unknown("field", field, known, f"{where}: grid", error=SweepError)
     if "" in field.split("."):
-        raise InputError(f"{where}: grid: {field!r}: a part of the name is empty")
+        raise SweepError(f"{where}: grid: {field!r}: a part of the name is empty")
 
 
 def points(sweep: Sweep) -> Iterator[Point]:
@@ -144,7 +146,7 @@ def points(sweep: Sweep) -> Iterator[Point]:
     for choices in sweep.grid.values():
         size *= len(choices)
     if size > MOST:
-        raise InputError(f"{where}: {size} combinations, the most are {MOST}")
+        raise SweepError(f"{where}: {size} combinations, the most are {MOST}")
     some = False
     for values in itertools.product(*sweep.grid.values()):
         choice = dict(zip(sweep.grid, values, strict=True))
@@ -153,7 +155,7 @@ def points(sweep: Sweep) -> Iterator[Point]:
         some = True
         yield Point(choice, _spec(sweep, choice))
     if not some:
-        raise InputError(f"{where}: every combination is excluded")
+        raise SweepError(f"{where}: every combination is excluded")
 
 
 def _has(choice: Mapping[str, Any], excluded: Mapping[str, Any]) -> bool:
@@ -177,7 +179,7 @@ def _spec(sweep: Sweep, choice: Mapping[str, Any]) -> Spec:
             if isinstance(inner, str) and part in ("model", "weights") and i == 0:
                 inner = place[part] = {"name": inner}
             if not isinstance(inner, dict):
-                raise InputError(f"{where}: {part} = {inner!r}: expected a table")
+                raise SweepError(f"{where}: {part} = {inner!r}: expected a table")
             place = inner
         place[last] = copy.deepcopy(choice[field])
     for field in ("model", "weights"):

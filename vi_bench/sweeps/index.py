@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from vi_bench.errors import InputError
+from vi_bench.errors import ResultsError, SweepError
+from vi_bench.results.record import Method, Record, parse
 from vi_bench.sweeps.store import Damaged, Store
 from vi_bench.sweeps.work import CELL
 
@@ -45,6 +46,18 @@ TABLES = {
 }
 """Columns beside the key."""
 
+SUMMARY = ("mean", "mean_mcse", "sd", "sd_mcse", "ess_bulk", "ess_tail", "r_hat")
+DIFFERENCE = (
+    "mean_difference",
+    "mean_difference_se",
+    "sd_ratio",
+    "sd_ratio_se",
+    "w1",
+    "w1_se",
+    "w1_floor",
+)
+"""Columns of quantities, as the record of a run names them."""
+
 FRAME = """
 SELECT cells.*, methods.*, quantities.* FROM quantities
 JOIN methods USING (key, method) JOIN cells USING (key)
@@ -66,7 +79,7 @@ def refresh(store: Store, anew: bool = False) -> tuple[int, list[Damaged]]:
     try:
         return _refreshed(store, path, anew)
     except (sqlite3.OperationalError, OSError) as error:
-        raise InputError(f"{str(path)!r} cannot be written: {error}") from None
+        raise SweepError(f"{str(path)!r} cannot be written: {error}") from None
 
 
 def _refreshed(store: Store, path: Path, anew: bool) -> tuple[int, list[Damaged]]:
@@ -135,11 +148,11 @@ def _asked(index: sqlite3.Connection, sql: str) -> tuple[list[str], list[Any]]:
     try:
         found = index.execute(sql)
         if found.description is None:
-            raise InputError(f"query {sql!r}: expected a SELECT")
+            raise SweepError(f"query {sql!r}: expected a SELECT")
         names = [column[0] for column in found.description]
         return names, found.fetchall()
     except (sqlite3.Error, sqlite3.Warning) as error:
-        raise InputError(f"query {sql!r}: {error}") from None
+        raise SweepError(f"query {sql!r}: {error}") from None
 
 
 def frame(folder: Path | str) -> pd.DataFrame:
@@ -182,109 +195,83 @@ def _rows(key: str, store: Store) -> dict[str, list[tuple[Any, ...]]]:
     Raises:
         Damaged: a file of the cell is, or is not understood.
     """
-    files = {}
-    for name in (CELL, "summary.json"):
-        content = store.read(key, name)
-        try:
-            files[name] = json.loads(content)
-        except ValueError:
-            raise Damaged(key, name, "is not JSON") from None
     try:
-        own, found = files[CELL], files["summary.json"]
+        own = json.loads(store.read(key, CELL))
+    except ValueError:
+        raise Damaged(key, CELL, "is not JSON") from None
+    try:
+        found = parse(store.read(key, "summary.json"), f"cell {key}")
+    except ResultsError as error:
+        raise Damaged(key, "summary.json", f"is not understood: {error}") from None
+    try:
         return {
             "cells": [(key, *_cell(own, found))],
             "methods": [
-                (key, *_method(label, entry, found))
-                for label, entry in found["methods"].items()
+                (key, *_method(label, method, found))
+                for label, method in found.methods.items()
             ],
             "quantities": [(key, *row) for row in _quantities(found)],
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise Damaged(key, "summary.json", f"is not understood: {error!r}") from None
+        raise Damaged(key, CELL, f"is not understood: {error!r}") from None
 
 
-def _cell(own: Mapping[str, Any], found: Mapping[str, Any]) -> Sequence[Any]:
-    spec, data = found["spec"], found["data"]
+def _cell(own: Mapping[str, Any], found: Record) -> Sequence[Any]:
+    spec = found.spec
     return (
-        spec["name"],
-        data["name"],
-        found["model"]["name"],
-        found["weights"]["name"],
+        found.name,
+        found.data.name,
+        found.model["name"],
+        found.weights["name"],
         *(spec[name] for name in ("components", "seed", "precision")),
-        found["environment"]["device"],
+        found.environment["device"],
         *(spec[name] for name in ("chains", "draws")),
-        *data["shape"],
-        found["reference"],
-        found["note"],
+        *found.data.shape,
+        found.reference,
+        found.note,
         json.dumps(own["choice"]),
         own["shared"],
         own["seconds"],
-        found["created"],
+        found.created,
     )
 
 
-def _method(
-    label: str, entry: Mapping[str, Any], found: Mapping[str, Any]
-) -> Sequence[Any]:
-    took, verdict = entry["time"], found["verdicts"].get(label, {})
-    run = took.get("run_s") or {}
+def _method(label: str, method: Method, found: Record) -> Sequence[Any]:
+    time, verdict = method.time, found.verdicts.get(label)
+    run = time.run_s
     return (
         label,
-        entry["kind"],
-        entry["outcome"],
-        entry["outcome_sentence"],
-        *(
-            entry[name]
-            for name in (
-                "iterations",
-                "bound",
-                "bound_se",
-                "marginal_bound",
-                "marginal_bound_se",
-                "log_evidence",
-                "log_evidence_se",
-            )
-        ),
-        *(took.get(name) for name in ("setup_s", "trace_s", "compile_s", "first_s")),
-        *(run.get(name) for name in ("median", "min", "max")),
-        entry["ess_per_s"],
-        entry["memory_bytes"],
-        verdict.get("word"),
-        verdict.get("reason"),
+        method.kind,
+        method.outcome,
+        method.outcome_sentence,
+        method.iterations,
+        method.bound,
+        method.bound_se,
+        method.marginal_elbo,
+        method.marginal_elbo_se,
+        method.log_evidence,
+        method.log_evidence_se,
+        time.setup_s,
+        time.trace_s,
+        time.compile_s,
+        time.first_s,
+        *((run.median, run.min, run.max) if run else (None, None, None)),
+        method.ess_per_s,
+        method.memory_bytes,
+        verdict.word if verdict else None,
+        verdict.reason if verdict else None,
     )
 
 
-def _quantities(found: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
-    held = {(row["method"], row["quantity"]): row for row in found["comparisons"]}
-    for label, entry in found["methods"].items():
-        for name, known in entry.get("quantities", {}).items():
-            row = held.get((label, name), {})
+def _quantities(found: Record) -> Iterator[Sequence[Any]]:
+    compared = {(row.method, row.quantity): row for row in found.comparisons}
+    for label, method in found.methods.items():
+        for name, known in method.quantities.items():
+            row = compared.get((label, name))
             yield (
                 label,
                 name,
-                bool(row.get("judged", False)),
-                *(
-                    known[field]
-                    for field in (
-                        "mean",
-                        "mean_mcse",
-                        "sd",
-                        "sd_mcse",
-                        "ess_bulk",
-                        "ess_tail",
-                        "r_hat",
-                    )
-                ),
-                *(
-                    row.get(field)
-                    for field in (
-                        "mean_difference",
-                        "mean_difference_se",
-                        "sd_ratio",
-                        "sd_ratio_se",
-                        "w1",
-                        "w1_se",
-                        "w1_floor",
-                    )
-                ),
+                row is not None and row.judged,
+                *(getattr(known, field) for field in SUMMARY),
+                *(getattr(row, field, None) for field in DIFFERENCE),
             )

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from vi_bench.errors import InputError, one_line
+from vi_bench.errors import InputError, SweepError, one_line
 from vi_bench.sweeps.crew import Answer, Crew, Job
 from vi_bench.sweeps.store import Store
 
@@ -46,7 +46,7 @@ class Scheduler:
             from distributed import Client
             from distributed.comm import get_address_host_port, parse_address
         except ImportError:
-            raise InputError(
+            raise SweepError(
                 f"--scheduler {address}: Dask is not installed: "
                 "pip install 'vi-bench[cluster]'"
             ) from None
@@ -60,7 +60,7 @@ class Scheduler:
             )
         # what it asserts is that its thread runs within 10 s
         except (OSError, ValueError, AssertionError) as error:
-            raise InputError(
+            raise SweepError(
                 f"--scheduler {address}: no Dask scheduler answers there; expected "
                 f"tcp://HOST:PORT ({type(error).__name__})"
             ) from None
@@ -81,12 +81,12 @@ class Scheduler:
         """
         where = f"--scheduler {self.address}"
         if not self.client.nthreads():
-            raise InputError(f"{where}: has no workers yet; expected at least one")
+            raise SweepError(f"{where}: has no workers yet; expected at least one")
         try:
             task = self.client.submit(ask, dict(question), pure=False)
             return dict(task.result())
         except Exception as error:
-            raise InputError(
+            raise SweepError(
                 f"{where}: its workers cannot run vi_bench: {one_line(error)}"
             ) from None
 

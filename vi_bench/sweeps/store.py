@@ -32,8 +32,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vi_bench.errors import InputError
-from vi_bench.folder import MANIFEST
+from vi_bench.errors import SweepError
+from vi_bench.runtime.folder import MANIFEST
 
 SCHEMA = 1
 
@@ -104,13 +104,13 @@ class Store:
         """
         self.folder = Path(folder)
         if not create and not (self.folder / STORE).is_file():
-            raise InputError(
+            raise SweepError(
                 f"{str(folder)!r} is not the folder of a sweep: it has no {STORE}"
             )
         try:
             self._begin()
         except OSError as error:
-            raise InputError(
+            raise SweepError(
                 f"folder {str(folder)!r} cannot be written: {error.strerror}"
             ) from None
         self._check()
@@ -120,7 +120,7 @@ class Store:
         mark = self.folder / STORE
         if not os.path.lexists(mark):
             if any(self.folder.iterdir()) and not self._half_begun():
-                raise InputError(
+                raise SweepError(
                     f"folder {str(self.folder)!r} holds something else (it has no "
                     f"{STORE}); give another --out"
                 )
@@ -144,15 +144,15 @@ class Store:
             known = json.loads(_read(self.folder / STORE))
             schema = known["schema"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{place!r}: {STORE} cannot be read") from None
+            raise SweepError(f"{place!r}: {STORE} cannot be read") from None
         if schema != SCHEMA:
-            raise InputError(
+            raise SweepError(
                 f"{place!r} has schema {schema!r}, this vi-bench reads {SCHEMA}: take "
                 "the version that wrote it, or another --out"
             )
         for name in FOLDERS:
             if not _real_folder(self.folder / name):
-                raise InputError(f"{place!r}: {name} is not a folder")
+                raise SweepError(f"{place!r}: {name} is not a folder")
 
     def path(self, key: str) -> Path:
         """Where a cell is, once it is finished."""

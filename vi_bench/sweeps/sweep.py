@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vi_bench import catalogue
-from vi_bench.data import load
-from vi_bench.errors import InputError
-from vi_bench.provenance import provenance
+from vi_bench.data.load import load
+from vi_bench.errors import InputError, SweepError
+from vi_bench.runtime.provenance import provenance
 from vi_bench.sweeps.crew import Answer, Crew, Job, Makers
 from vi_bench.sweeps.grid import Point, Sweep, key_of, points, said, versions
 from vi_bench.sweeps.index import refresh
@@ -186,7 +186,7 @@ def plan(sweep: Sweep, ask: Ask) -> list[Cell]:
         if spec.device not in kinds:
             answer = ask({"device": spec.device})
             if "refused" in answer:
-                raise InputError(answer["refused"])
+                raise SweepError(answer["refused"])
             kinds[spec.device] = str(answer["kind"])
         key = key_of(spec, data[at], kinds[spec.device], packages)
         found.setdefault(key, Cell(key, point, data[at], kinds[spec.device]))
@@ -210,7 +210,7 @@ def check_specs(sweep: Sweep, wanted: Sequence[Point], ask: Ask) -> None:
     found = ask({"specs": specs, "plugins": catalogue.files()})
     if "refused" in found:
         choice = said(some[found["index"]].choice)
-        raise InputError(f"sweep {sweep.name!r}, {choice}: {found['refused']}")
+        raise SweepError(f"sweep {sweep.name!r}, {choice}: {found['refused']}")
 
 
 def described(sweep: Sweep, cells: Sequence[Cell]) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def described(sweep: Sweep, cells: Sequence[Cell]) -> dict[str, Any]:
 def shard(cells: Sequence[Cell], index: int, of: int) -> list[Cell]:
     """Part `index`, from 1, of `of` parts."""
     if not 1 <= index <= of:
-        raise InputError(f"shard {index}/{of}: expected 1/{of} to {of}/{of}")
+        raise SweepError(f"shard {index}/{of}: expected 1/{of} to {of}/{of}")
     return list(cells[index - 1 :: of])
 
 
@@ -262,7 +262,7 @@ def run_sweep(
         Lost: the scheduler; likewise.
     """
     if timeout is not None and not timeout > 0:
-        raise InputError(f"cell timeout = {timeout}: expected seconds over 0")
+        raise SweepError(f"cell timeout = {timeout}: expected seconds over 0")
     makers = _makers(jobs, timed, scheduler)
     try:
         planned = plan(sweep, makers.ask)
@@ -328,11 +328,11 @@ def foresee(
 
 def _makers(jobs: int | None, timed: bool, scheduler: str | None) -> Makers:
     if jobs is not None and jobs < 1:
-        raise InputError(f"jobs = {jobs}: expected at least 1")
+        raise SweepError(f"jobs = {jobs}: expected at least 1")
     if scheduler is None:
         return Crew(1 if timed else jobs, timed)
     if jobs is not None:
-        raise InputError(f"jobs = {jobs}: a cluster's size is its own")
+        raise SweepError(f"jobs = {jobs}: a cluster's size is its own")
     return Scheduler(scheduler, timed)
 
 

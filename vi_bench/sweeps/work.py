@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vi_bench import catalogue
-from vi_bench.errors import InputError, one_line
+from vi_bench.errors import InputError, SweepError, one_line
 from vi_bench.spec import Spec
 from vi_bench.sweeps.grid import versions
 from vi_bench.sweeps.store import Full, Store
@@ -62,20 +62,20 @@ def cell(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
-    from vi_bench.api import launch
-    from vi_bench.data import load
-    from vi_bench.environment import split_processor
+    from vi_bench.data.load import load
+    from vi_bench.runner.launch import launch
+    from vi_bench.runtime.environment import split_processor
 
     catalogue.add_files(job["plugins"])
     spec = Spec(**job["spec"])
     table = load(spec.data, stream=spec.stream)
     if table.sha256 != job["sha256"]:
-        raise InputError(f"data {spec.data!r} changed since the sweep was begun")
+        raise SweepError(f"data {spec.data!r} changed since the sweep was begun")
     split_processor(spec.devices)
     for what, here in {**device_kind(spec.device), **versions()}.items():
         planned = job["planned"].get(what)
         if here != planned:
-            raise InputError(f"{what}: {here} here, {planned} where the sweep began")
+            raise SweepError(f"{what}: {here} here, {planned} where the sweep began")
     result = launch(spec, table)
     with store.write(key) as folder:
         result.save(folder, figures=False)
@@ -103,8 +103,8 @@ def answer(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def refusal(specs: Sequence[Mapping[str, Any]], plugins: Any) -> dict[str, Any]:
     """The first spec that cannot be run: its "index" and why it is "refused"."""
-    from vi_bench.data import load
-    from vi_bench.runner import check
+    from vi_bench.data.load import load
+    from vi_bench.runner.execute import check
 
     catalogue.add_files(plugins)
     known, table = None, None
@@ -126,7 +126,7 @@ def refusal(specs: Sequence[Mapping[str, Any]], plugins: Any) -> dict[str, Any]:
 
 def device_kind(name: str) -> dict[str, Any]:
     """What a spec's `device` is here."""
-    from vi_bench.environment import find_device
+    from vi_bench.runtime.environment import find_device
 
     try:
         return {"kind": find_device(name).device_kind}

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm, t
 
-from vi_bench.contract import Draws, Method, Parameters, Problem
-from vi_bench.environment import forget_programs
-from vi_bench.streams import stream
-from vi_bench.timing import call_until_done
+from vi_bench.contract import Draws, Method, Problem
+from vi_bench.mixture.types import Parameters
+from vi_bench.mixture.weights import STICK, log_volume, sticks_of
+from vi_bench.runner.timing import call_until_done
+from vi_bench.runtime.environment import forget_programs
+from vi_bench.runtime.keys import stream
 from vi_bench.verification.mixtures import MixtureProblem, accurately
 from vi_bench.verification.sandbox import Broken, array_of, guarded
-from vi_bench.weights import STICK, log_volume, sticks_of
 
 Full = Callable[[MixtureProblem], Any]
 """f(problem) -> an object with `sample(key, n)` and, where it has them, `log_prob`,

@@ -16,11 +16,11 @@ import numpy as np
 from jax.nn import log_sigmoid
 from jaxtyping import Array, Float
 
-from vi_bench.conjugate import Conjugate
-from vi_bench.contract import Parameters
-from vi_bench.mixture import Factors, Mixture
+from vi_bench.mixture.conjugate import Conjugate
+from vi_bench.mixture.mixture import Factors, Mixture
+from vi_bench.mixture.types import Parameters
+from vi_bench.mixture.weights import STICK, log_cosh
 from vi_bench.verification.answer import Answer
-from vi_bench.weights import STICK, log_cosh
 
 TIED = 1e-7
 """Relative differences between components that reading them off explains."""

@@ -15,18 +15,19 @@ from jax.scipy.stats import multivariate_normal
 from jaxtyping import Array, Float
 
 from vi_bench.comparison.quantities import by_component
-from vi_bench.conjugate import Conjugate, resolve
-from vi_bench.contract import Key, Parameters
-from vi_bench.invariants import Coordinates, columns_of, quantities
-from vi_bench.iterate import over_lanes
-from vi_bench.mixture import Factors, Mixture
-from vi_bench.numpyro_model import (
+from vi_bench.data.table import feature_names
+from vi_bench.mixture.compared import Coordinates, columns_of, quantities
+from vi_bench.mixture.conjugate import Conjugate, resolve
+from vi_bench.mixture.mixture import Factors, Mixture
+from vi_bench.mixture.numpyro_model import (
     constrain,
     log_joint_by_component,
     prior_factors,
     unconstrain,
 )
-from vi_bench.table import feature_names
+from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
 from vi_bench.verification.answer import Answer
 from vi_bench.verification.finding import HARD, ROUNDING, SWEEPS, Quality, hardness
 from vi_bench.verification.identify import Identified, identify

@@ -14,15 +14,16 @@ from jaxtyping import Array, Float
 
 from vi_bench import catalogue
 from vi_bench.calibration.priors import PRIORS, fixed_family
-from vi_bench.contract import Key, Parameters
+from vi_bench.data.table import Table, feature_names
 from vi_bench.enumeration.marginals import check
 from vi_bench.enumeration.single import conjugate_posterior
 from vi_bench.enumeration.subsets import enumerate_subsets
-from vi_bench.environment import computing, find_device
-from vi_bench.errors import NotApplicable, unknown
-from vi_bench.mixture import Mixture, bind, data_centre
+from vi_bench.errors import NotApplicable, VerificationError, unknown
+from vi_bench.mixture.mixture import Mixture, bind, data_centre
+from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.environment import computing, find_device
+from vi_bench.runtime.keys import Key
 from vi_bench.spec import Spec
-from vi_bench.table import Table, feature_names
 from vi_bench.verification.finding import literal
 
 ENUMERABLE = 8
@@ -209,7 +210,9 @@ def mixture_battery(
     for name in families or ():
         if name not in FAMILIES:
             catalogue.known("model", name)
-            raise unknown("family", name, FAMILIES, "the battery")
+            raise unknown(
+                "family", name, FAMILIES, "the battery", error=VerificationError
+            )
     random = np.random.default_rng([seed, 20170415, 1])
     found = []
     for family, about, n, d, K, weights, apart in PLACES:

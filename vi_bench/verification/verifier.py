@@ -14,8 +14,8 @@ from scipy.stats import norm
 
 from vi_bench import catalogue
 from vi_bench.contract import Method
-from vi_bench.environment import kept_programs
-from vi_bench.errors import InputError, NotApplicable, unknown
+from vi_bench.errors import NotApplicable, VerificationError, unknown
+from vi_bench.runtime.environment import kept_programs
 from vi_bench.verification import answer, mixture_checks, plain, plain_checks
 from vi_bench.verification.finding import Finding, Quality
 from vi_bench.verification.mixture_case import MixtureCase
@@ -154,9 +154,9 @@ def verify(
         InputError: there is no such method or family.
     """
     if seed < 0:
-        raise InputError(f"seed = {seed}: expected at least 0")
+        raise VerificationError(f"seed = {seed}: expected at least 0")
     if not 0 < limit < math.inf:
-        raise InputError(f"limit = {limit}: expected seconds over 0")
+        raise VerificationError(f"limit = {limit}: expected seconds over 0")
     function = find(method)
     findings: list[Finding] = []
     cases: list[Any] = []
@@ -168,7 +168,9 @@ def verify(
         tried: Any = mixture_battery(seed, families) if problems is None else problems
     else:
         if families is not None:
-            raise InputError("families: a function of four arguments has only one")
+            raise VerificationError(
+                "families: a function of four arguments has only one"
+            )
         call, Made, check = plain.call, Case, plain_checks.check
         tried = battery(seed) if problems is None else problems
     for problem in tried:
@@ -187,7 +189,9 @@ def verify(
         cases.append(case)
         findings.extend(check.examine(problem, case))
     if not findings:
-        raise InputError(f"method {method!r}: it applies to none of the problems")
+        raise VerificationError(
+            f"method {method!r}: it applies to none of the problems"
+        )
     findings.extend(_again(call, function, cases, limit))
     report = Report(tuple(findings), tuple(cases), left_out)
     most = report.random_threshold
@@ -206,13 +210,15 @@ def find(method: Any) -> Callable[..., Any]:
             method = catalogue.method(method)
         else:
             known = [*catalogue.names("method"), "path/to/file.py:function"]
-            raise unknown("method", method, known)
+            raise unknown("method", method, known, error=VerificationError)
     if isinstance(method, type) and isinstance(method, Method):
         method = method()
     if isinstance(method, Method):
         return answer.registered(method)
     if not callable(method):
-        raise InputError(f"method {method!r}: expected a function or a method's name")
+        raise VerificationError(
+            f"method {method!r}: expected a function or a method's name"
+        )
     return method  # type: ignore[no-any-return]
 
 
@@ -232,7 +238,7 @@ def is_full(function: Callable[..., Any]) -> bool:
         except TypeError:
             continue
         return arguments == 1
-    raise InputError(
+    raise VerificationError(
         f"method {getattr(function, '__name__', function)!s}{signature}: expected the "
         "arguments (data, K, sigma, seed), or (problem)"
     )

@@ -1,0 +1,82 @@
+"""`vi-bench compare`: posteriors that are there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vi_bench.cli.options import AsJson, split
+from vi_bench.cli.terminal import console, kept_for
+
+
+def compare(
+    draws: Annotated[
+        list[str],
+        typer.Argument(
+            help="Draws: .nc (ArviZ); posteriordb's .json, .json.zip or folder."
+        ),
+    ],
+    reference: Annotated[
+        str, typer.Option(help="The one of them that the others are held against.")
+    ],
+    margin: Annotated[float, typer.Option(help="Of means, in reference sds.")] = 0.1,
+    sd_margin: Annotated[float, typer.Option(help="Of sds, relative.")] = 0.1,
+    component_dim: Annotated[
+        str, typer.Option(help="The dimension whose labels may be permuted.")
+    ] = "component",
+    weight: Annotated[
+        str, typer.Option(help="The variable that holds the weights.")
+    ] = "weight",
+    variables: Annotated[
+        str | None, typer.Option(help="Comma-separated; by default all in common.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .json file for all that was found.")
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No notes; only the table.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare posteriors that are there already."""
+    from vi_bench.draws.compare import compare as held
+    from vi_bench.reports.comparison import print_comparison, write_comparison
+    from vi_bench.results.compared import comparison_record
+    from vi_bench.runtime.documents import document
+
+    with kept_for(as_json):
+        named = _named_draws(draws)
+        label = next((k for k, v in named.items() if v == reference), reference)
+        found = held(
+            named,
+            label,
+            margin=margin,
+            sd_margin=sd_margin,
+            component_dim=component_dim,
+            weight=weight,
+            variables=split(variables),
+        )
+        record = comparison_record(found)
+        if out is not None:
+            write_comparison(record, out)
+    if as_json:
+        print(document(record.values()), end="")
+    else:
+        print_comparison(record, console(), quiet)
+
+
+def _named_draws(paths: list[str]) -> dict[str, str]:
+    """Label -> path: the file's name without its ending where that is unambiguous."""
+    from vi_bench.errors import InputError
+
+    seen = set[Path]()
+    for path in paths:
+        if Path(path).resolve() in seen:
+            raise InputError(f"the same draws are named twice: {path!r}")
+        seen.add(Path(path).resolve())
+    stems = [Path(path).name.partition(".")[0] for path in paths]
+    if len(set(stems)) < len(stems):
+        stems = paths
+    return dict(zip(stems, paths, strict=True))

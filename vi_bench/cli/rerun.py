@@ -1,0 +1,43 @@
+"""`vi-bench rerun`: are the numbers of a run the same again?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vi_bench.cli.options import AsJson, load_plugins
+from vi_bench.cli.terminal import interruptible, kept_for
+
+
+def rerun(
+    folder: Annotated[
+        Path, typer.Argument(help="Of a run; or of a sweep's cell, cells/ab/KEY.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="The .py file of the run's own model.")
+    ] = None,
+    method: Annotated[
+        list[Path] | None, typer.Option(help="The .py file of a method of its own.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to keep the second run in.")
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress; only what was found.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Repeat a run from its folder: exit code 1 if numbers differ."""
+    from vi_bench.runner.rerun import rerun as repeated
+    from vi_bench.runtime.documents import document
+
+    with interruptible("interrupted; nothing was kept"), kept_for(as_json):
+        load_plugins(str(model) if model else None, None, method or [])
+        found = repeated(folder, out=out, progress=not quiet)
+    if as_json:
+        print(document(found.record()), end="")
+    else:
+        print(*found.lines(), sep="\n")
+    raise typer.Exit(int(not found.same))

@@ -1,0 +1,256 @@
+"""`vi-bench run`: one mixture by several methods."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vi_bench.cli import completion
+from vi_bench.cli.options import AsJson, Models, Weights, load_plugins, split
+from vi_bench.cli.terminal import console, interruptible, kept_for
+
+if TYPE_CHECKING:
+    from vi_bench.runner.views import Result
+    from vi_bench.runtime.cluster import Cluster
+    from vi_bench.spec import Spec
+
+
+def run(
+    spec: Annotated[
+        str,
+        typer.Argument(
+            help="A built-in experiment (vi-bench list experiments), or a .toml file.",
+            autocompletion=completion.experiment,
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Component family: a name, or a .py file that defines MODEL.",
+            autocompletion=completion.model,
+        ),
+    ] = None,
+    models: Models = None,
+    method: Annotated[
+        list[Path] | None,
+        typer.Option(help="A .py file that defines METHOD; its name joins --methods."),
+    ] = None,
+    weights: Weights = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Built-in data, simulate:K=5,d=2,N=1000,separation=4,seed=0, or a "
+            ".csv, .npy, .parquet or .zarr file.",
+            autocompletion=completion.data,
+        ),
+    ] = None,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream", help="Leave the rows in their file; for many of them."
+        ),
+    ] = None,
+    components: Annotated[int | None, typer.Option(help="K.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated labels: cavi,svi,nuts.",
+            autocompletion=completion.methods,
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="The method that others are held against; auto chooses.",
+            autocompletion=completion.reference,
+        ),
+    ] = None,
+    held_out: Annotated[
+        int | None, typer.Option(help="Rows set aside to score predictions on.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of everything that is drawn.")
+    ] = None,
+    precision: Annotated[
+        int | None,
+        typer.Option(help="64 or 32 bits.", autocompletion=completion.precision),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu, gpu, tpu.", autocompletion=completion.device),
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(help="That share the rows; a CPU's cores count as devices."),
+    ] = None,
+    hosts: Annotated[
+        int | None, typer.Option(help="Processes that share the rows; needs --out.")
+    ] = None,
+    coordinator: Annotated[
+        str | None, typer.Option(help="HOST:PORT where rank 0 is reached.")
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="Of this process among --hosts, from 0.")
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A checkpoint of q that cavi goes on from.")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Timed runs after the first.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; by default results/NAME-TIME.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run's folder.")
+    ] = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="Print all tables and notes, too.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress, no notes; only the table.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Infer a mixture by several methods; compare them, time them."""
+    overrides: dict[str, Any] = {
+        "data": data,
+        "stream": stream,
+        "weights": weights,
+        "components": components,
+        "reference": reference,
+        "held_out": held_out,
+        "seed": seed,
+        "precision": precision,
+        "device": device,
+        "devices": devices,
+        "repeats": repeats,
+    }
+    with interruptible("interrupted before any method finished"):
+        with kept_for(as_json):
+            overrides["model"], added = load_plugins(model, models, method or [])
+            overrides["methods"] = _with_files(spec, split(methods) or [], added)
+            cluster = _cluster(hosts, coordinator, rank, out)
+            asked = _asked(spec, overrides, start_from)
+        target = out or _default_folder(asked)
+        if cluster is not None:
+            _supervise(cluster, target)
+        with kept_for(as_json):
+            result = _launched(asked, target, overwrite, quiet, cluster)
+    if result is None:
+        return
+    if as_json:
+        print((target / "summary.json").read_text(encoding="utf-8"), end="")
+    else:
+        from vi_bench.reports.terminal import print_run
+
+        print_run(result.record, console(), details, quiet)
+    print(f"written to {target}", file=sys.stderr)
+    if result.interrupted:
+        raise typer.Exit(130)
+    if any(r.outcome.status == "failed" for r in result.runs.values()):
+        raise typer.Exit(1)
+
+
+def _with_files(what: str, chosen: list[str], added: list[str]) -> list[str] | None:
+    """The labels to run: those chosen, else the spec's; and what came by file."""
+    if not chosen and not added:
+        return None
+    from vi_bench.spec import read
+
+    labels = chosen or list(read(what, {}).methods)
+    return labels + [name for name in added if name not in labels]
+
+
+def _asked(what: str, overrides: dict[str, Any], start_from: Path | None) -> Spec:
+    from vi_bench.spec import read
+
+    spec = read(what, overrides)
+    return spec if start_from is None else spec.starting_from(start_from)
+
+
+def _default_folder(spec: Spec) -> Path:
+    from vi_bench.runtime.folder import default_folder
+
+    return default_folder(spec.name)
+
+
+def _supervise(cluster: Cluster, target: Path) -> None:
+    """Have a child compute, and end as it does; the child itself goes on."""
+    from vi_bench.runtime.cluster import is_child, supervise
+
+    if not is_child():
+        raise typer.Exit(supervise(cluster, _checkpoint(target)))
+
+
+def _checkpoint(target: Path) -> Path:
+    """Where several processes keep what they have so far."""
+    return target.with_name(f"{target.name}.checkpoint.npz")
+
+
+def _launched(
+    spec: Spec, target: Path, overwrite: bool, quiet: bool, cluster: Cluster | None
+) -> Result | None:
+    """The result; None where another process of several writes it."""
+    from vi_bench.runner.launch import launch
+    from vi_bench.runtime.cluster import PeerLost, farewell
+
+    if cluster is None:
+        return launch(spec, None, target, overwrite=overwrite, progress=not quiet)
+    checkpoint, writes = _checkpoint(target), cluster.rank == 0
+    try:
+        result = launch(
+            spec,
+            None,
+            target if writes else None,
+            overwrite=overwrite,
+            progress=writes and not quiet,
+            cluster=cluster,
+            checkpoint=checkpoint,
+        )
+    except PeerLost:
+        print(farewell(cluster.rank, checkpoint), file=sys.stderr, flush=True)
+        os._exit(1)  # a clean exit would wait for the peer
+    if not writes:
+        return None
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def _cluster(
+    hosts: int | None, coordinator: str | None, rank: int | None, out: Path | None
+) -> Cluster | None:
+    """Where this process stands among several, if there are several.
+
+    Raises:
+        ScalingError: part of what that takes is missing, or wrong.
+    """
+    from vi_bench.errors import ScalingError
+
+    given = {
+        "--hosts": hosts,
+        "--coordinator": coordinator,
+        "--rank": rank,
+        "--out": out,
+    }
+    if hosts is None and coordinator is None and rank is None:
+        return None
+    missing = [name for name, value in given.items() if value is None]
+    if missing:
+        raise ScalingError(
+            f"{', '.join(missing)} missing: several processes that share one run are "
+            "each given --hosts, --coordinator, --rank and --out"
+        )
+    from vi_bench.runtime.cluster import Cluster, is_child
+
+    assert hosts is not None
+    assert coordinator is not None
+    assert rank is not None
+    cluster = Cluster(hosts, coordinator, rank)
+    if not is_child():
+        cluster.check()
+    return cluster

@@ -1,0 +1,53 @@
+"""`vi-bench verify`: is an implementation right?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vi_bench.cli import completion
+from vi_bench.cli.options import AsJson, split
+from vi_bench.cli.terminal import console, kept_for
+
+
+def verify(
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="path/to/file.py:function, or a method's name.",
+            autocompletion=completion.method,
+        ),
+    ],
+    families: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated, of f(problem); by default all.",
+            autocompletion=completion.models,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the battery's data.")] = 0,
+    limit: Annotated[
+        float, typer.Option(help="Seconds that one fit may take.")
+    ] = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Look for faults in a method: exit code 1 if a check fails."""
+    from vi_bench.runtime.documents import document
+    from vi_bench.verification import verify as verified
+    from vi_bench.verification.report import (
+        verification_lines,
+        verification_record,
+        verification_table,
+    )
+
+    with kept_for(as_json):
+        report = verified(method, seed=seed, limit=limit, families=split(families))
+    if as_json:
+        print(document(verification_record(report)), end="")
+    else:
+        shown = console()
+        shown.print(verification_table(report))
+        for line in verification_lines(report):
+            shown.print(line, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(int(not report.passed))

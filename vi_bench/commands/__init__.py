@@ -1,1 +1,0 @@
-"""The command line's commands, a module each; what is heavy is imported late."""

@@ -1,0 +1,194 @@
+"""All draws relabelled to one pivot, and every quantity summarised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vi_bench.comparison.measures import Distance, Summary, distance, summarise
+from vi_bench.comparison.quantities import (
+    WEIGHT,
+    Quantity,
+    by_component,
+    constant,
+    invariants,
+    rare,
+)
+from vi_bench.comparison.relabel import Relabelling, find_pivot, points, relabel
+from vi_bench.comparison.sample import Sample
+from vi_bench.comparison.verdict import FRACTION, Margin
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of draws before anything is judged; fields as in `Comparison`.
+
+    Attributes:
+        reference: label of the reference.
+        scalars: label -> quantity -> (chain, draw), all that are compared.
+        certain: label -> differences that are beyond doubt, in words.
+        note: what is not compared, and why.
+    """
+
+    reference: str
+    relabelled: dict[str, dict[Quantity, np.ndarray]]
+    relabellings: dict[str, Relabelling]
+    invariants: dict[str, dict[Quantity, np.ndarray]]
+    scalars: dict[str, dict[Quantity, np.ndarray]]
+    summaries: dict[str, dict[Quantity, Summary]]
+    judged: tuple[Quantity, ...]
+    certain: dict[str, list[str]]
+    note: str
+
+    def distances(self, label: str) -> dict[Quantity, Distance]:
+        """Every quantity of a method against the reference's."""
+        theirs = self.reference
+        return distances_between(
+            self.scalars[label],
+            self.scalars[theirs],
+            self.summaries[theirs],
+            self.summaries[label],
+        )
+
+    def effort(self, label: str, margin: Margin) -> float:
+        """By what factor its draws have to grow until its errors are small enough.
+
+        Until the Monte-Carlo error of every judged mean and sd is under FRACTION of its
+        margin. Nothing of how far the method is from the reference enters: draws that
+        are decided by precision leave the verdict's error rates as they are.
+        """
+        trusted, own = self.summaries[self.reference], self.summaries[label]
+        allowed = FRACTION * margin.mean, FRACTION * margin.band("sd")
+        found = [0.0]
+        for name in self.judged:
+            if name not in own or not own[name].sd.value > 0:
+                continue
+            mean, sd = own[name].mean, own[name].sd
+            errors = mean.se / trusted[name].sd.value, sd.se / sd.value
+            found += [(e / a) ** 2 for e, a in zip(errors, allowed, strict=True)]
+        return float(np.nanmax(found))
+
+
+def measure(samples: Mapping[str, Sample], reference: str) -> Measured:
+    """Relabel all draws to one pivot and summarise every quantity.
+
+    Args:
+        samples: label -> draws, all of the same mixture.
+        reference: whose draws give the pivot and the units.
+    """
+    trusted = samples[reference]
+    pivot = find_pivot(
+        points(trusted.columns), trusted.log_joint, trusted.columns.get(WEIGHT)
+    )
+    relabellings, relabelled, invariant, scalars = {}, {}, {}, {}
+    for label, sample in samples.items():
+        how = relabel(points(sample.columns), pivot, sample.columns.get(WEIGHT))
+        moved = {name: how.apply(v) for name, v in sample.columns.items()}
+        found = invariants(sample.columns, sample.shared, sample.log_joint)
+        scalars[label] = found | by_component(moved)
+        relabellings[label], relabelled[label], invariant[label] = how, moved, found
+    identifiable = relabellings[reference].identifiable
+    looked_at = scalars if identifiable else invariant
+    certain = {
+        label: _certain(looked_at[label], looked_at[reference], reference)
+        for label in samples
+    }
+    empty = _drop_idle(scalars, invariant, reference)
+    summaries = {
+        label: {k: summarise(v) for k, v in known.items()}
+        for label, known in scalars.items()
+    }
+    names = tuple(summaries[reference] if identifiable else invariant[reference])
+    notes = [
+        "" if identifiable else _overlap(relabellings[reference]),
+        _left_out(names, scalars, empty),
+    ]
+    return Measured(
+        reference,
+        relabelled,
+        relabellings,
+        invariant,
+        scalars,
+        summaries,
+        names,
+        certain,
+        "; ".join(filter(None, notes)),
+    )
+
+
+def _certain(
+    mine: Mapping[Quantity, np.ndarray],
+    theirs: Mapping[Quantity, np.ndarray],
+    reference: str,
+) -> list[str]:
+    """Quantities that the reference holds fixed, and these draws elsewhere or not."""
+    found = []
+    for name, fixed in theirs.items():
+        if name not in mine or rare(name, fixed) or not constant(fixed):
+            continue
+        value, draws = float(fixed.flat[0]), mine[name]
+        if np.allclose(draws, value, rtol=1e-9, atol=0):
+            continue
+        low, high = float(draws.min()), float(draws.max())
+        own = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        found.append(f"{name} is {value:g} in every draw of {reference}, here {own}")
+    return found
+
+
+def _drop_idle(
+    scalars: dict[str, dict[Quantity, np.ndarray]],
+    invariant: dict[str, dict[Quantity, np.ndarray]],
+    reference: str,
+) -> list[str]:
+    """Drop what the reference gives no unit for; returns the weights among these."""
+    known = scalars[reference]
+    empty = {name for name, v in known.items() if rare(name, v)}
+    dropped = empty | {name for name, v in known.items() if constant(v)}
+    for label in scalars:
+        for group in (scalars[label], invariant[label]):
+            for name in dropped & set(group):
+                del group[name]
+    return sorted(empty)
+
+
+def _left_out(
+    names: Sequence[str],
+    scalars: Mapping[str, Mapping[Quantity, np.ndarray]],
+    empty: Sequence[str],
+) -> str:
+    """What no verdict rests on although the reference has it."""
+    said = []
+    if empty:
+        said.append(
+            f"not compared, weights of components that are almost always empty: "
+            f"{', '.join(empty)}"
+        )
+    for label, known in scalars.items():
+        missing = [n for n in names if n not in known]
+        if missing:
+            said.append(f"not compared, {label} does not have it: {', '.join(missing)}")
+    return "; ".join(said)
+
+
+def distances_between(
+    mine: Mapping[Quantity, np.ndarray],
+    theirs: Mapping[Quantity, np.ndarray],
+    trusted: Mapping[Quantity, Summary],
+    own: Mapping[Quantity, Summary],
+) -> dict[Quantity, Distance]:
+    """Distances of all quantities that both have, in sds of the second."""
+    return {
+        name: distance(draws, own[name], theirs[name], trusted[name])
+        for name, draws in mine.items()
+        if name in trusted
+    }
+
+
+def _overlap(how: Relabelling) -> str:
+    return (
+        f"components overlap: {100 * how.moved:.0f} % of the reference's draws were "
+        f"relabelled, {100 * how.ambiguous:.0f} % are near ties between two "
+        "labellings, so verdicts rest on label-invariant quantities only"
+    )

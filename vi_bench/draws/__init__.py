@@ -1,0 +1,1 @@
+"""Posterior draws as other programs write them."""

@@ -1,0 +1,48 @@
+"""The optima that several restarts of one fit ended in; arrays of NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+SAME_OPTIMUM = 1e-4
+"""Nats: bounds that are closer are of one optimum."""
+
+
+def distinct_optima(
+    bounds: np.ndarray, counts: np.ndarray
+) -> list[tuple[float, int, int]]:
+    """Distinct optima among the restarts, best first.
+
+    Neighbours in order less than SAME_OPTIMUM apart, or less than their precision
+    resolves, are one optimum; restarts whose bound is not finite count nowhere.
+
+    Args:
+        bounds: (restarts,).
+        counts: expected rows by component (restarts, K).
+
+    Returns:
+        For each optimum its bound, the restarts there, and in the best of them the
+        components that hold at least half a row.
+    """
+    finite = np.flatnonzero(np.isfinite(bounds))
+    if not len(finite):
+        return []
+    order = finite[np.argsort(-bounds[finite], kind="stable")]
+    ordered = bounds[order]
+    resolved = 16 * np.finfo(bounds.dtype).eps * np.abs(ordered).max()
+    apart = max(SAME_OPTIMUM, float(resolved))
+    cuts = np.flatnonzero(ordered[:-1] - ordered[1:] > apart) + 1
+    return [
+        (float(bounds[group[0]]), len(group), occupied(counts[group[0]]))
+        for group in np.split(order, cuts)
+    ]
+
+
+def all_apart(bounds: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether each of more than three restarts has an optimum of its own."""
+    return len(bounds) > 3 and len(distinct_optima(bounds, counts)) == len(bounds)
+
+
+def occupied(counts: np.ndarray) -> int:
+    """Components that hold at least half a row; the others are empty."""
+    return int(np.sum(counts >= 0.5))

@@ -1,0 +1,98 @@
+"""What posteriors are compared on, in one place for verdicts, figures and ranks.
+
+Of a component's parameters that are `Family.compared`, such as log variances, whose
+posteriors are closer to normal than those of variances or precisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float
+
+from vi_bench.comparison.quantities import (
+    WEIGHT,
+    Quantity,
+    flatten,
+    invariants,
+)
+from vi_bench.mixture.conjugate import namespace
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.types import Family, Parameters
+from vi_bench.mixture.weights import STICK, StickBreaking, log_volume
+
+LOG_LIKELIHOOD = Quantity("log likelihood")
+"""Depends on the data too, as does the log joint; without one of these a posterior that
+is the prior would pass (Modrak et al. 2023)."""
+
+Coordinates = Mapping[str, Sequence[object]]
+"""Dimension of a family's parameters -> its coordinates."""
+
+
+def compared(
+    family: Family,
+    theta: Mapping[str, Any],
+    coordinates: Coordinates,
+    log_weights: Any = None,
+) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
+    """What draws are compared on; arrays of NumPy or JAX.
+
+    Args:
+        family: whose parameters theta are.
+        theta: parameters (chain, draw, *dims) in the coordinates of the data.
+        coordinates: of the family's dimensions.
+        log_weights: of the components (chain, draw, K), where they are drawn.
+
+    Returns:
+        Columns (chain, draw, K) of what each component has, the weights among them, and
+        scalars (chain, draw) of what they share.
+    """
+    known = {name: v for name, v in theta.items() if name in family.dims}
+    columns, shared = flatten(family.compared(known), coordinates)
+    if log_weights is not None:
+        columns[WEIGHT] = namespace(log_weights).exp(log_weights)
+    return columns, shared
+
+
+def columns_of(
+    mixture: Mixture, theta: Parameters, coordinates: Coordinates
+) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
+    """The same of draws (draws, *dims), inside a trace; columns are (draws, K)."""
+    lifted = {name: v[None] for name, v in theta.items()}
+    log_weights = None
+    if STICK in theta:
+        log_weights = mixture.weights.log_weights(lifted, mixture.components)
+    columns, shared = compared(mixture.family, lifted, coordinates, log_weights)
+    return (
+        {quantity: v[0] for quantity, v in columns.items()},
+        {quantity: v[0] for quantity, v in shared.items()},
+    )
+
+
+def quantities(
+    mixture: Mixture, theta: Parameters, coordinates: Coordinates
+) -> dict[Quantity, Float[Array, " draws"]]:
+    """`vi_bench.comparison.quantities.invariants` of draws (draws, *dims), in a trace.
+
+    The log joint is a density with respect to the weights, not to the sticks: these
+    depend on the order of the components.
+    """
+
+    def densities(theta: Parameters) -> tuple[Array, Array]:
+        likelihood = mixture.log_likelihood(theta)
+        joint = mixture.log_prior(theta) + likelihood
+        if not isinstance(mixture.weights, StickBreaking):
+            joint -= log_volume(theta)
+        return joint, likelihood
+
+    joint, likelihood = jax.lax.map(densities, theta, batch_size=100)
+    columns, shared = columns_of(mixture, theta, coordinates)
+    named = invariants(
+        {quantity: v[None] for quantity, v in columns.items()},
+        {quantity: v[None] for quantity, v in shared.items()},
+        joint[None],
+    )
+    named[LOG_LIKELIHOOD] = likelihood[None]
+    return {quantity: v[0] for quantity, v in named.items()}

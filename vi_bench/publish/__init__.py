@@ -1,1 +1,0 @@
-"""What is made of stored results: pages, tables, papers; nothing is computed anew."""

@@ -1,0 +1,55 @@
+"""A comparison by itself, without a run: its table, and the sentences under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from vi_bench.errors import ReportError
+from vi_bench.reports import sentences, tables
+from vi_bench.reports.terminal import drawn
+from vi_bench.results.record import ComparisonRecord
+from vi_bench.runtime.documents import document
+
+
+def comparison_lines(found: ComparisonRecord) -> Iterator[str]:
+    """The reason of every verdict, and notes."""
+    for label, verdict in found.verdicts.items():
+        yield f"{label}: {verdict.word}: {verdict.reason}"
+    for sentence in sentences.sizes(found):
+        yield str(sentence)
+    judged = {row.quantity for row in found.comparisons if row.judged}
+    yield f"judged: {len(judged)} quantities"
+    if found.note:
+        yield found.note
+
+
+def print_comparison(
+    found: ComparisonRecord, console: Console, quiet: bool = False
+) -> None:
+    """The table and, unless quiet, what there is to know besides."""
+    console.print(drawn(tables.compared(found)))
+    if quiet:
+        return
+    for beside in (tables.joint(found), tables.predictions(found.posteriors)):
+        if beside.rows:
+            console.print(drawn(beside))
+    for line in comparison_lines(found):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def write_comparison(found: ComparisonRecord, path: Path) -> None:
+    """All that was found, as JSON.
+
+    Raises:
+        InputError: the file exists, or cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(document(found.values()))
+    except FileExistsError:
+        raise ReportError(f"{path} exists; name another file") from None
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,234 @@
+"""What a run has to say beside its tables, in sentences; made once, as the tables are.
+
+`first` are those that a reader of the verdicts has to know, a line a method; `further`
+explain single numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vi_bench.comparison.coverage import NEAR
+from vi_bench.results.record import Compared, Method, Optimum, Record, RestartOptimum
+from vi_bench.spec import AUTO
+
+SHOWN = 4
+"""Optima that are listed one by one."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence, what it is about, and a word before it.
+
+    Attributes:
+        text: the sentence.
+        label: the method, or empty.
+        word: a verdict, or how the method ended; empty if neither.
+    """
+
+    text: str
+    label: str = ""
+    word: str = ""
+
+    def __str__(self) -> str:
+        """In one line."""
+        return f"{self.label}: {self.text}" if self.label else self.text
+
+
+def first(run: Record) -> Iterator[Sentence]:
+    """Each method's verdict with its reason, and what else decides what to do next."""
+    for label in run.methods:
+        yield Sentence(_ending(run, label), label, run.word(label))
+    yield from violations(run)
+    if run.interrupted:
+        yield Sentence("The run was interrupted; methods that had finished are shown.")
+    if not run.verdicts:
+        wanted = run.reference or run.spec["reference"]
+        if wanted is None:
+            yield Sentence("No reference among the methods: nothing was compared.")
+        else:
+            yield Sentence(
+                f"The reference {wanted} has no draws: nothing was compared."
+            )
+    if run.note:
+        yield Sentence(run.note)
+
+
+def _ending(run: Record, label: str) -> str:
+    method = run.methods[label]
+    told = f"{method.outcome}, {method.outcome_sentence}"
+    verdict = run.verdicts.get(label)
+    return f"{told}; {verdict.reason}" if verdict else told
+
+
+def violations(run: Record) -> Iterator[Sentence]:
+    """Bounds and estimates of log p(X) that cannot all be right."""
+    for sentence in run.evidence.violations if run.evidence else ():
+        yield Sentence(
+            "the bounds violate their ordering: a bug, or a wrong evidence estimate: "
+            f"{sentence}",
+            "evidence",
+            "differs",
+        )
+
+
+def further(run: Record) -> Iterator[Sentence]:
+    """Restarts, optima, draws, importance weights, gaps, linear response, the prior."""
+    for label, method in run.methods.items():
+        yield from restarts(label, method)
+    yield from optima(run)
+    yield from draws(run)
+    yield from sizes(run)
+    yield from weights(run)
+    yield from gaps(run)
+    yield from responses(run)
+    if any(m.time.compile_cached for m in run.methods.values()):
+        yield Sentence(
+            "* compiled before: loaded from the persistent cache, or from this process"
+        )
+    yield Sentence(f"model and prior: {described(run.model)}")
+    yield Sentence(f"weights: {described(run.weights)}")
+    if run.data.note:
+        yield Sentence(f"data: {run.data.note}")
+
+
+def restarts(label: str, method: Method) -> Iterator[Sentence]:
+    """Where the restarts of a fit ended, and which components hold no rows."""
+    if method.restarts:
+        found = method.restarts.optima
+        shown = ", ".join(map(_restart_optimum, found[:SHOWN]))
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        word = "optimum" if len(found) == 1 else "distinct optima"
+        count = len(method.restarts.bound)
+        yield Sentence(f"{count} starts, {len(found)} {word}: {shown}{more}", label)
+    if method.counts:
+        full = sum(count is not None and count >= 0.5 for count in method.counts)
+        if full < len(method.counts):
+            yield Sentence(
+                f"{full} of {len(method.counts)} components hold rows, the others are "
+                "empty: their parameters follow the prior",
+                label,
+            )
+
+
+def _restart_optimum(found: RestartOptimum) -> str:
+    bound = "-" if found.bound is None else f"{found.bound:.3f}"
+    return f"{bound} x {found.restarts} ({found.occupied} components)"
+
+
+def optima(run: Record) -> Iterator[Sentence]:
+    """Which optima of the ELBO are known, and where samplers' draws lead."""
+    known = run.optima
+    if known is None or len(known.optima) < 2:
+        return
+    for i, optimum in enumerate(known.optima[:SHOWN]):
+        shares = ", ".join(
+            f"{label} {100 * (share[i] or 0.0):.0f} %"
+            for label, share in known.visits.items()
+        )
+        yield Sentence(f"{_optimum(optimum)}; draws that lead to it: {shares}")
+    more = len(known.optima) - SHOWN
+    if more > 0:
+        yield Sentence(f"{more} more optima within {NEAR:g} nats of the best one")
+
+
+def _optimum(found: Optimum) -> str:
+    below = found.below or 0.0
+    place = f", {below:.2f} nats below the best one" if below > 0 else ""
+    sources = ", ".join(found.sources)
+    return f"the optimum of ELBO {found.bound:.2f}{place} (known from {sources})"
+
+
+def draws(run: Record) -> Iterator[Sentence]:
+    """How many draws were made, where their errors decided that."""
+    if run.spec["draws"] != AUTO:
+        return
+    made = ", ".join(
+        f"{label} {m.draws[0]} x {m.draws[1]}{' (time limit)' if m.short else ''}"
+        for label, m in run.methods.items()
+        if m.draws
+    )
+    yield Sentence(f"draws by precision: {made}")
+
+
+def sizes(run: Compared) -> Iterator[Sentence]:
+    """Sample sizes of joint distances, where they limit these."""
+    for label, joint in run.joint.items():
+        if joint.sliced.value is None:
+            yield Sentence("too few effective draws for joint distances", label)
+    used = {joint.matched for joint in run.joint.values() if joint.matched}
+    if used:
+        counts = " to ".join(str(n) for n in sorted({min(used), max(used)}))
+        yield Sentence(f"W1 in all quantities at once rests on {counts} draws a side")
+
+
+def weights(run: Record) -> Iterator[Sentence]:
+    """What importance weights of q say."""
+    for label, method in run.methods.items():
+        if method.importance:
+            yield Sentence(method.importance.sentence, label)
+
+
+def gaps(run: Record) -> Iterator[Sentence]:
+    """Estimates of log p(X) that gaps are not measured from, and why."""
+    if run.evidence is None:
+        return
+    for label, why in run.evidence.withheld.items():
+        yield Sentence(f"nothing is measured from log p(X) by {label}: {why}")
+    if run.evidence.no_gaps:
+        given = "" if run.evidence.gaps else "gaps to log p(X) are not given: "
+        yield Sentence(f"{given}{run.evidence.no_gaps}")
+
+
+def responses(run: Record) -> Iterator[Sentence]:
+    """What linear response says of the fixed point, or why it was refused."""
+    for label, method in run.methods.items():
+        found = method.linear_response
+        if found is None:
+            continue
+        if found.refused:
+            yield Sentence(f"no linear response: {found.refused}", label)
+            continue
+        yield Sentence(f"the linear rate of convergence is {found.rate:.4f}", label)
+        if found.overlapping:
+            numbers = ", ".join(map(str, found.overlapping))
+            yield Sentence(
+                f"components {numbers} overlap: their own linear-response sds (!) are "
+                "unreliable, those of averages need not be",
+                label,
+            )
+
+
+def trust(run: Record) -> Iterator[Sentence]:
+    """Whether the reference's chains have converged, and to one mode."""
+    label = run.reference
+    method = run.methods.get(label or "")
+    if method is None or not method.quantities:
+        return
+    known = method.quantities.values()
+    largest = max((k.r_hat for k in known if k.r_hat is not None), default=None)
+    least = min((k.ess_bulk for k in known if k.ess_bulk is not None), default=0)
+    said = f"{label}: smallest bulk ESS {least:,.0f}"
+    if largest is not None:
+        said += f", largest R-hat {largest:.3f}"
+    count = len(method.modes)
+    yield Sentence(f"{said}, {count} mode{'s' * (count != 1)} visited by its chains.")
+    for mode in method.modes if count > 1 else ():
+        chains = ", ".join(map(str, mode.chains))
+        density = "unknown" if mode.log_joint is None else f"{mode.log_joint:.2f}"
+        yield Sentence(f"Chains {chains}: mean log joint {density}.")
+    how = method.relabelling
+    if how and not how.identifiable:
+        yield Sentence(
+            "Components cannot be told apart in its draws: only quantities that no "
+            "relabelling changes are judged."
+        )
+
+
+def described(settings: Mapping[str, Any]) -> str:
+    """A name and its settings, every value shown."""
+    values = ", ".join(f"{k} = {v}" for k, v in settings.items() if k != "name")
+    name = str(settings["name"])
+    return f"{name}, {values}" if values else name

@@ -1,0 +1,104 @@
+"""A run in the terminal: the verdicts first, all else when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vi_bench.reports import sentences
+from vi_bench.reports.style import NOTHING, bare_table
+from vi_bench.reports.tables import Cell, Number, ReportTable, tables, verdicts
+from vi_bench.results.record import Record
+
+STYLE = {
+    "agrees": "green",
+    "agrees in marginals": "yellow",
+    "differs": "red",
+    "at the margin": "yellow",
+    "inconclusive": "yellow",
+    "reference unreliable": "yellow",
+    "reference": "bold",
+    "failed": "red",
+    "not finite": "red",
+}
+"""Of words."""
+
+ROWS = 16
+"""Rows of a table that a terminal shows."""
+
+LINES = 12
+"""Sentences under the table of verdicts, at most."""
+
+
+def drawn(table: ReportTable, title: str | None = None) -> Table:
+    """A table for `rich.print`, its first rows."""
+    count = len(table.rows)
+    more = f", the first {ROWS} of {count}" if count > ROWS else ""
+    found = bare_table(escape(f"{title or table.title}{more}"), table.keys)
+    for at, name in enumerate(table.head):
+        right = table.numeric(at)
+        found.add_column(
+            escape(name).replace(" ", "\n", 1) if right else escape(name),
+            justify="right" if right else "left",
+            no_wrap=at < table.keys,
+        )
+    for row in table.rows[:ROWS]:
+        found.add_row(*(cell_text(cell) for cell in row))
+    return found
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell, words in their colours."""
+    text = str(cell)
+    if not text:
+        return NOTHING
+    style = STYLE.get(text) if not isinstance(cell, Number) else None
+    return f"[{style}]{text}[/]" if style else escape(text)
+
+
+def verdict_table(run: Record) -> Table:
+    """The table that a run ends with: a row per method."""
+    rows, features = run.data.shape
+    title = (
+        f"{run.name}: {rows} x {features}, K = {run.spec['components']}, "
+        f"{run.environment['precision']} bits, {run.environment['device']}"
+    )
+    return drawn(verdicts(run), title)
+
+
+def further_tables(run: Record) -> Iterator[Table]:
+    """All other tables that the run has something for."""
+    yield from (drawn(table) for table in tables(run) if table.name != "verdicts")
+
+
+def print_run(
+    run: Record, console: Console, details: bool = False, quiet: bool = False
+) -> None:
+    """The verdicts, and a line per method.
+
+    Args:
+        run: what to show.
+        console: where.
+        details: print all tables and all sentences.
+        quiet: print no sentence.
+    """
+    console.print(verdict_table(run))
+    lines = [str(sentence) for sentence in sentences.first(run)]
+    further = [str(sentence) for sentence in sentences.further(run)]
+    if details:
+        for table in further_tables(run):
+            console.print(table)
+        lines += further
+    elif len(lines) >= LINES:
+        left = len(lines) - LINES + 2
+        lines = [*lines[: LINES - 2], f"and {left} more lines: --details"]
+    if not details:
+        lines.append(
+            "--details prints all tables and notes; so does the page, vi-bench report "
+            "FOLDER"
+        )
+    for line in lines if not quiet else ():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,545 @@
+"""The record of a run: what summary.json holds, written and read by one schema.
+
+docs/summary.md describes every key. Times are seconds, bounds nats, memory bytes. A
+number that is not finite is None.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from vi_bench.errors import ResultsError
+from vi_bench.runtime.documents import plain
+
+SCHEMA = 3
+"""Version of summary.json; a key that is renamed or means something else raises it."""
+
+OLDEST = 2
+"""The oldest version that is still read."""
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Real = Annotated[float | None, BeforeValidator(_finite)]
+"""A number, or None where it is not finite or not known."""
+
+
+class Part(BaseModel):
+    """What all parts of a record share: they are frozen, and no key is unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Value(Part):
+    """A number and its standard error; an error of 0 means exact."""
+
+    value: Real
+    se: Real
+
+
+class Data(Part):
+    """The rows: their name, SHA-256 as float64, shape (N, d) and where they are from."""
+
+    name: str
+    sha256: str
+    shape: tuple[int, int]
+    features: tuple[str, ...]
+    note: str
+    source: str
+
+
+class Plugin(Part):
+    """A model or a method that does not ship, and the SHA-256 of its file."""
+
+    kind: str
+    name: str
+    origin: str
+    sha256: str
+
+
+class Git(Part):
+    """The commit of the repository that the working folder belongs to."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+class Provenance(Part):
+    """The command line, the repository, limits on threads and the machine's load."""
+
+    command: tuple[str, ...]
+    git: Git | None
+    threads: dict[str, str]
+    load: tuple[Real, ...] | None = None
+
+
+class Spread(Part):
+    """Seconds of the steady runs."""
+
+    median: float
+    min: float
+    max: float
+    repeats: int
+
+
+class StageTime(Part):
+    """Seconds, flops and bytes of one stage, see `vi_bench.runner.timing.StageTime`."""
+
+    trace_s: float
+    compile_s: float
+    compile_cached: bool
+    first_s: float
+    calls: int
+    flops: Real
+    temporary_bytes: int | None
+    output_bytes: int | None
+    part_of_inference: bool
+    batches: int = 1
+    run_s: Spread | None
+
+
+class Time(Part):
+    """Seconds by kind: of the inference's stages together, and of each stage."""
+
+    setup_s: float
+    trace_s: float
+    compile_s: float
+    compile_cached: bool
+    first_s: float
+    run_s: Spread | None
+    stages: dict[str, StageTime]
+
+
+class Sampler(Part):
+    """Sampler diagnostics of a Hamiltonian sampler, over the draws that were kept."""
+
+    divergences: int
+    mean_tree_depth: Real
+    mean_acceptance_rate: Real
+    step_size: tuple[Real, ...]
+    gradients: int
+
+
+class RestartOptimum(Part):
+    """An optimum that restarts ended in, and how many components hold rows there."""
+
+    bound: Real
+    restarts: int
+    occupied: int
+
+
+class Restarts(Part):
+    """Every restart, and the distinct optima that they ended in, best first."""
+
+    bound: tuple[Real, ...]
+    iterations: tuple[int, ...]
+    converged: tuple[bool, ...]
+    counts: tuple[tuple[Real, ...], ...]
+    optima: tuple[RestartOptimum, ...]
+    largest_relative_fall: Any
+
+
+class ResponseSd(Part):
+    """Posterior sds of one quantity, by linear response and by mean field."""
+
+    sd: Real
+    mean_field_sd: Real
+    unreliable: bool
+
+
+class Response(Part):
+    """Linear response at a fixed point of CAVI, or why there is none."""
+
+    refused: str
+    rate: Real
+    overlapping: tuple[int, ...]
+    quantities: dict[str, ResponseSd]
+
+
+class Relabelling(Part):
+    """How draws were relabelled: shares of draws moved, switching and ambiguous."""
+
+    moved: Real
+    switching: Real
+    ambiguous: Real
+    identifiable: bool
+
+
+class Mode(Part):
+    """Chains that sit in one mode."""
+
+    chains: tuple[int, ...]
+    log_joint: Real
+    share: Real = None
+
+
+class Elpd(Part):
+    """An expected log predictive density, nats; its error is over rows."""
+
+    elpd: Real
+    se: Real
+    mc_error: Real
+    rows: int
+    worst_khat: Real
+    p_loo: Real
+    minus_reference: Value | None = None
+
+
+class QuantitySummary(Part):
+    """Mean and sd of a quantity with Monte-Carlo errors, and chain diagnostics."""
+
+    mean: Real
+    mean_mcse: Real
+    sd: Real
+    sd_mcse: Real
+    ess_bulk: Real
+    ess_tail: Real
+    r_hat: Real
+
+
+class Correction(Part):
+    """Mean and sd of a quantity, raw and corrected by importance weights."""
+
+    raw_mean: Value
+    raw_sd: Value
+    mean: Value
+    sd: Value
+
+
+class Importance(Part):
+    """What importance weights say of a q."""
+
+    word: str
+    khat: Real
+    sd_log_weights: Real
+    relative_ess: Real
+    proposal: str
+    log_evidence: Value
+    corrected: dict[str, Correction]
+    sentence: str
+
+
+class Posterior(Part):
+    """What is known of one method's draws by themselves.
+
+    Of a method without draws all is None or empty. `draws` are chains, or runs, and
+    draws of each.
+    """
+
+    draws: tuple[int, int] | None = None
+    relabelling: Relabelling | None = None
+    modes: tuple[Mode, ...] = ()
+    elpd: dict[str, Elpd] = Field(default_factory=dict)
+    quantities: dict[str, QuantitySummary] = Field(default_factory=dict)
+
+
+class Method(Posterior):
+    """One method: its settings, how it ended, its bounds, times and draws."""
+
+    method: str
+    kind: str
+    references: tuple[str, ...] = ()
+    settings: dict[str, Any]
+    outcome: str
+    converged: bool | None
+    outcome_sentence: str
+    error: str
+    iterations: int | None
+    accepted_extrapolations: int | None
+    counts: tuple[Real, ...] | None
+    bound: Real
+    bound_se: Real
+    assignments_in_q: bool
+    marginal_elbo: Real
+    marginal_elbo_se: Real
+    log_evidence: Real
+    log_evidence_se: Real
+    log_evidence_df: Real
+    time: Time
+    memory_bytes: int | None
+    short: bool = False
+    ess_per_s: Real
+    sampler: Sampler | None = None
+    restarts: Restarts | None = None
+    linear_response: Response | None = None
+    importance: Importance | None = None
+
+    @property
+    def compared(self) -> bool:
+        """Whether its draws were compared with others'."""
+        return bool(self.quantities)
+
+    @property
+    def seconds(self) -> float | None:
+        """Median seconds of a steady run; None where it was not timed."""
+        return self.time.run_s.median if self.time.run_s else None
+
+
+class Difference(Part):
+    """One quantity of one method: how far from the reference, in its posterior sds."""
+
+    method: str
+    quantity: str
+    judged: bool
+    mean_difference: Real
+    mean_difference_se: Real
+    sd_ratio: Real
+    sd_ratio_se: Real
+    w1: Real
+    w1_se: Real
+    w1_floor: Real
+    q05_difference: Real = None
+    q05_difference_se: Real = None
+    q95_difference: Real = None
+    q95_difference_se: Real = None
+
+
+class Discrepancy(Part):
+    """One measure of two samples, and what the reference shows against itself."""
+
+    value: Real
+    floor: Real
+    p_value: Real = None
+    se: Real = None
+
+
+class Joint(Part):
+    """How far a method is from the reference in all quantities at once."""
+
+    sliced: Discrepancy
+    transport: Discrepancy
+    energy: Discrepancy
+    mmd: Discrepancy
+    classifier: Discrepancy
+    used: int
+    matched: int
+    dropped: tuple[int, ...]
+    tolerated: Real = None
+    columns: tuple[str, ...] = ()
+    similarity: Discrepancy | None = None
+
+
+class Bounds(Part):
+    """Bounds on log p(X) by one variational method, nats."""
+
+    elbo: Value | None
+    marginal_elbo: Value | None
+    symmetrised: Value | None
+    importance_weighted: Value | None
+    symmetry: Value | None
+
+
+class Gap(Part):
+    """log p(X) minus a method's lowest bound, and what it consists of, nats."""
+
+    total: Value
+    optimisation: Real
+    symmetry: Value | None
+    mean_field: Value | None
+
+
+class Evidence(Part):
+    """Bounds on log p(X), estimates of it, and the gaps between them."""
+
+    bounds: dict[str, Bounds]
+    evidence: dict[str, Value]
+    trusted: str | None
+    gaps: dict[str, Gap]
+    withheld: dict[str, str] = Field(default_factory=dict)
+    no_gaps: str = ""
+    violations: tuple[str, ...] = ()
+
+
+class Optimum(Part):
+    """An optimum of the ELBO, how far below the best one, and who found it."""
+
+    bound: Real
+    below: Real
+    sources: tuple[str, ...]
+
+
+class Coverage(Part):
+    """The optima that are known, and which sampler visits them."""
+
+    optima: tuple[Optimum, ...] = ()
+    visits: dict[str, tuple[Real, ...]] = Field(default_factory=dict)
+    missed: dict[str, Optimum] = Field(default_factory=dict)
+
+
+class Verdict(Part):
+    """The word on a method, the reason, and how many draws would decide it."""
+
+    word: str
+    reason: str
+    more_draws: int | None
+
+
+class Compared(Part):
+    """What a comparison found, with a run or without."""
+
+    schema_version: int = Field(SCHEMA, alias="schema")
+    reference: str | None
+    note: str
+    comparisons: tuple[Difference, ...]
+    joint: dict[str, Joint]
+    verdicts: dict[str, Verdict]
+
+    def of_method(self, label: str) -> list[Difference]:
+        """How far a method is from the reference, a row a quantity."""
+        return [row for row in self.comparisons if row.method == label]
+
+
+class ComparisonRecord(Compared):
+    """A comparison of draws that were there already."""
+
+    posteriors: dict[str, Posterior]
+
+    def word(self, label: str) -> str:
+        """The verdict on a posterior."""
+        return "reference" if label == self.reference else self.verdicts[label].word
+
+    def values(self) -> dict[str, Any]:
+        """As plain values, which `document` prints."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Record(Compared):
+    """A finished run."""
+
+    created: str
+    interrupted: bool
+    spec: dict[str, Any]
+    model: dict[str, Any]
+    weights: dict[str, Any]
+    plugins: tuple[Plugin, ...]
+    data: Data
+    environment: dict[str, Any]
+    provenance: Provenance
+    methods: dict[str, Method]
+    evidence: Evidence | None
+    optima: Coverage | None = None
+
+    @property
+    def name(self) -> str:
+        """The run's."""
+        return str(self.spec["name"])
+
+    def word(self, label: str) -> str:
+        """A method's verdict, or how it ended."""
+        if label in self.verdicts:
+            return self.verdicts[label].word
+        if label == self.reference and self.methods[label].compared:
+            return "reference"
+        return self.methods[label].outcome
+
+    def values(self) -> dict[str, Any]:
+        """As plain values, which `document` prints; what does not apply is left out."""
+        found = self.model_dump(mode="json", by_alias=True)
+        for method in found["methods"].values():
+            for key, default in OPTIONAL.items():
+                if method[key] == default:
+                    del method[key]
+        return found
+
+
+OPTIONAL: dict[str, Any] = {
+    "sampler": None,
+    "restarts": None,
+    "linear_response": None,
+    "importance": None,
+    "relabelling": None,
+    "modes": [],
+    "elpd": {},
+    "quantities": {},
+}
+"""Keys that a method has only where they mean something, with what stands for none."""
+
+
+def record_of(values: Mapping[str, Any]) -> Record:
+    """A record from values of this schema, which may hold arrays and NaN."""
+    return Record.model_validate(plain(values))
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a run's folder; older schemas are brought to this one.
+
+    Raises:
+        ResultsError: summary.json is not there, cannot be read, or is of another
+            schema.
+    """
+    where = f"run {str(folder)!r}"
+    try:
+        text = (folder / "summary.json").read_text(encoding="utf-8")
+    except OSError as error:
+        raise ResultsError(f"{where}: summary.json: {error.strerror}") from None
+    return parse(text, where)
+
+
+def parse(text: str | bytes, where: str) -> Record:
+    """The record that the text of a summary.json holds.
+
+    Args:
+        text: of the file.
+        where: whose it is, for messages.
+
+    Raises:
+        ResultsError: it is not JSON, or not of a schema that is read.
+    """
+    try:
+        known = json.loads(text)
+    except ValueError:
+        raise ResultsError(f"{where}: summary.json is not JSON") from None
+    schema = known.get("schema") if isinstance(known, dict) else None
+    if schema not in range(OLDEST, SCHEMA + 1):
+        raise ResultsError(
+            f"{where}: has schema {schema!r}, expected {OLDEST} to {SCHEMA}"
+        )
+    try:
+        return Record.model_validate(known if schema == SCHEMA else upgraded(known))
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise ResultsError(f"{where}: summary.json: {_first(error)}") from None
+
+
+def _first(error: Exception) -> str:
+    """The first thing that is wrong."""
+    if isinstance(error, ValidationError):
+        known = error.errors(include_url=False)[0]
+        place = ".".join(map(str, known["loc"]))
+        return f"{place}: {known['msg'][:1].lower()}{known['msg'][1:]}"
+    return f"is not as schema {OLDEST} has it ({type(error).__name__}: {error})"
+
+
+def upgraded(old: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of schema 2 as those of schema 3, which renamed some of them."""
+    methods = {
+        label: {_KEYS.get(key, key): value for key, value in method.items()}
+        | {"outcome": _WORDS.get(method["outcome"], method["outcome"])}
+        for label, method in old["methods"].items()
+    }
+    evidence = old["evidence"]
+    if evidence is not None:
+        bounds = {
+            label: {_RUNGS.get(key, key): value for key, value in known.items()}
+            for label, known in evidence["bounds"].items()
+        }
+        evidence = {**evidence, "bounds": bounds}
+    return {**old, "schema": SCHEMA, "methods": methods, "evidence": evidence}
+
+
+_KEYS = {
+    "leaps": "accepted_extrapolations",
+    "bound_keeps_labels": "assignments_in_q",
+    "marginal_bound": "marginal_elbo",
+    "marginal_bound_se": "marginal_elbo_se",
+}
+_RUNGS = {"labels_in_q": "elbo", "summed_out": "marginal_elbo"}
+_WORDS = {"budget spent": "iteration limit"}
+"""What schema 3 calls keys of a method, bounds, and outcomes of schema 2."""

@@ -1,0 +1,113 @@
+"""A run as its folder holds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from xarray import DataTree
+
+from vi_bench.comparison.quantities import WEIGHT, Quantity, by_component
+from vi_bench.draws.external import read_draws
+from vi_bench.results.record import Record, read_record
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run's folder, read.
+
+    Attributes:
+        folder: where it is.
+        record: the content of summary.json, docs/summary.md.
+        trees: label -> what LABEL.nc holds, of methods that gave draws.
+    """
+
+    folder: Path
+    record: Record
+    trees: Mapping[str, DataTree]
+    _draws: dict[str, dict[Quantity, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.record.name
+
+    @property
+    def reference(self) -> str | None:
+        """The reference, if its draws are here."""
+        found = self.record.reference
+        return found if found in self.trees else None
+
+    @property
+    def rows(self) -> np.ndarray | None:
+        """The data (N, d), as they were used; None where no method gave draws."""
+        for tree in self.trees.values():
+            return np.asarray(tree["observed_data"]["x"])
+        return None
+
+    @property
+    def features(self) -> list[str]:
+        """Their names."""
+        return list(self.record.data.features)
+
+    def draws(self, label: str) -> dict[Quantity, np.ndarray]:
+        """Quantity -> draws (chain, draw), invariant ones first, then by component.
+
+        They are those that are compared.
+        """
+        if label not in self._draws:
+            self._draws[label] = _quantities(self.trees[label])
+        return self._draws[label]
+
+    def location(self, label: str) -> np.ndarray | None:
+        """Relabelled means of the components (chain, draw, K, d), where there are any.
+
+        Those of components that hold a row on average; the others' are the prior's.
+        """
+        tree = self.trees[label]
+        posterior = tree["posterior"]
+        parameter = json.loads(tree.attrs.get("vi_bench", "{}")).get("location")
+        if parameter is not None:
+            means = np.asarray(posterior[parameter])
+        elif "location" in tree:
+            means = np.asarray(tree["location"]["location"])
+        else:
+            return None
+        if WEIGHT in posterior:
+            share = np.asarray(posterior[WEIGHT]).mean(axis=(0, 1))
+            means = means[:, :, share * self.record.data.shape[0] >= 1]
+        return means
+
+    def trace(self, label: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Seconds and bounds, by iteration, of what was optimised."""
+        if "optimisation" not in self.trees[label]:
+            return None
+        found = self.trees[label]["optimisation"]
+        return np.asarray(found["seconds"]), np.asarray(found["bound"])
+
+
+def open_run(folder: Path | str) -> StoredRun:
+    """Read a run.
+
+    Raises:
+        InputError: it is not there, cannot be read, or is of another schema.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    known = {label: folder / f"{label}.nc" for label in record.methods}
+    trees = {label: read_draws(p) for label, p in known.items() if p.is_file()}
+    return StoredRun(folder, record, trees)
+
+
+def _quantities(tree: DataTree) -> dict[Quantity, np.ndarray]:
+    """Label-invariant scalars, then those of each component."""
+    found: dict[Quantity, np.ndarray] = {}
+    if "invariants" in tree:
+        found |= {Quantity(str(k)): np.asarray(v) for k, v in tree["invariants"].items()}
+    if "compared" in tree:
+        columns = {Quantity(str(k)): np.asarray(v) for k, v in tree["compared"].items()}
+        found |= by_component(columns)
+    return found

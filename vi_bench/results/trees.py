@@ -1,0 +1,82 @@
+"""Draws as an ArviZ DataTree, every method alike: (chain, draw) first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from arviz_base import from_dict
+from xarray import Dataset, DataTree
+
+from vi_bench.comparison.quantities import Quantity
+from vi_bench.data.table import Table
+
+
+def to_tree(
+    posterior: Mapping[str, np.ndarray],
+    dims: Mapping[str, tuple[str, ...]],
+    coordinates: Mapping[str, list[str]],
+    table: Table,
+    *,
+    order: np.ndarray,
+    sample_stats: Mapping[str, np.ndarray],
+    invariants: Mapping[Quantity, np.ndarray],
+    compared: Mapping[Quantity, np.ndarray],
+    location: np.ndarray | None,
+    variational: Mapping[str, np.ndarray],
+    optimisation: Mapping[str, np.ndarray],
+    attributes: Mapping[str, Any],
+) -> DataTree:
+    """One method's draws.
+
+    Groups: `posterior`, relabelled to the run's pivot; `sample_stats`; `invariants`,
+    label-invariant scalars of each draw; `compared`, what each component is compared on
+    (chain, draw, component), relabelled; `location`, E[x | component] (chain, draw,
+    component, feature), where the family has one that is no parameter, which else the
+    attributes name; `relabelling`, where `order` (chain,
+    draw, component) tells which component of the raw draw became component k;
+    `variational`, q's own parameters; `optimisation`, the bound by iteration;
+    `observed_data`.
+    """
+    coords: dict[str, Any] = {
+        "component": np.arange(order.shape[-1]),
+        "feature": list(table.features),
+        "row": table.numbers,
+    } | dict(coordinates)
+    tree = from_dict(
+        {
+            "posterior": dict(posterior),
+            "sample_stats": dict(sample_stats),
+            "observed_data": {"x": table.values},
+        },
+        coords=coords,
+        dims={name: list(d) for name, d in dims.items() if name in posterior}
+        | {"x": ["row", "feature"]},
+    )
+    draws = ("chain", "draw")
+    of_components = (*draws, "component")
+    extra = {
+        "invariants": Dataset({k: (draws, v) for k, v in invariants.items()}),
+        "compared": Dataset({k: (of_components, v) for k, v in compared.items()}),
+        "location": Dataset(
+            {}
+            if location is None
+            else {"location": ((*of_components, "feature"), location)}
+        ),
+        "relabelling": Dataset({"order": (of_components, order)}),
+        "variational": Dataset(
+            {
+                name: (tuple(f"{name}_dim_{i}" for i in range(value.ndim)), value)
+                for name, value in variational.items()
+            }
+        ),
+        "optimisation": Dataset({k: (("step",), v) for k, v in optimisation.items()}),
+    }
+    for name, dataset in extra.items():
+        if len(dataset.data_vars):
+            tree[name] = DataTree(dataset)
+    tree.attrs.update({"vi_bench": json.dumps(dict(attributes))})
+    tree["posterior"].attrs["inference_library"] = str(attributes["inference_library"])
+    return tree

@@ -1,0 +1,1 @@
+"""One run: methods are prepared, timed, evaluated and compared."""

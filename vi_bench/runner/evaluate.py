@@ -1,0 +1,144 @@
+"""What a comparison needs to know of draws, and only the mixture can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vi_bench.contract import Draws
+from vi_bench.data.table import spaced
+from vi_bench.mixture.blocks import everywhere, pick
+from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.symmetry import log_symmetric, symmetric
+from vi_bench.mixture.types import Parameters
+
+ROWS = 300
+"""Rows, evenly spaced, whose log densities and co-clustering are held for all draws."""
+
+TOGETHER = 64
+"""Draws at once whose log densities of those rows are found."""
+
+WORK = 2e10
+"""Terms log p(x_i, c_i = k | theta), over all draws, beyond which their log joints are
+left out: some minute on one core."""
+
+
+class Variational(Protocol):
+    """A method that knows the density of the q that its draws come from."""
+
+    def log_q(
+        self, mixture: Mixture, draws: Draws, theta: Parameters
+    ) -> Float[Array, ""]:
+        """Log q at any theta."""
+
+
+class Evaluation(NamedTuple):
+    """What is known of draws beside their values; leading axes (chain, draw).
+
+    Attributes:
+        log_joint: log p(X, theta); None where that would be over WORK terms.
+        log_likelihood: log p(x_i | theta) of `rows` (chain, draw, n).
+        similarity: P(c_i = c_j) by chain, of `rows` (chain, n, n); None where K = 1.
+        rows: which rows those are (n,).
+        held_out: log p(x | theta) of rows that were set aside (chain, draw, m).
+        log_q_symmetric: log of q averaged over label permutations, where that is known.
+    """
+
+    log_joint: np.ndarray | None
+    log_likelihood: np.ndarray
+    similarity: np.ndarray | None
+    rows: np.ndarray
+    held_out: np.ndarray
+    log_q_symmetric: np.ndarray | None
+
+
+def evaluate(
+    mixture: Mixture, draws: Draws, held_out: np.ndarray, method: Variational | None
+) -> Evaluation:
+    """Evaluate draws.
+
+    Args:
+        mixture: the mixture.
+        draws: of it, centred as the data are.
+        held_out: rows that were set aside (m, d), centred likewise.
+        method: whose draws they are, where it knows its q; compared by value, so that
+            equal settings share a program.
+    """
+    shape = next(iter(draws.parameters.values())).shape[:2]
+    jointly = shape[0] * shape[1] * mixture.rows * mixture.components <= WORK
+    averaged = method if symmetric(mixture) else None
+    held = jnp.asarray(held_out, mixture.log_base.dtype)
+    found = _evaluated(mixture, draws, held, averaged, jointly)
+    log_joint, densities, similarity, *rest = (np.asarray(v, float) for v in found)
+    rows = spaced(mixture.rows, ROWS)
+    n = len(rows)
+    return Evaluation(
+        log_joint if jointly else None,
+        densities[..., :n],
+        similarity if mixture.components > 1 else None,
+        rows,
+        densities[..., n:],
+        rest[0] if rest else None,
+    )
+
+
+@partial(jax.jit, static_argnames=("method", "jointly"))
+def _evaluated(
+    mixture: Mixture,
+    draws: Draws,
+    held: Array,
+    method: Variational | None,
+    jointly: bool,
+) -> tuple[Array, ...]:
+    """Log joints, log densities, similarity and, given a method, log of q averaged."""
+    theta = draws.parameters
+    shape = next(iter(theta.values())).shape[:2]
+    chosen = pick(mixture.blocks, spaced(mixture.rows, ROWS))
+    points = jnp.concatenate([chosen, held.T], axis=1)
+    statistics, base = (
+        mixture.family.statistics(points),
+        mixture.family.log_base(points),
+    )
+
+    def of_points(theta: Parameters) -> tuple[Array, Array]:
+        terms = mixture.natural(theta) @ statistics
+        most = jnp.max(terms, axis=0)
+        shares = jnp.exp(terms - most)
+        total = jnp.sum(shares, axis=0)
+        members = (shares / total)[:, : chosen.shape[1]]
+        # what is averaged over draws needs no more digits
+        return base + most + jnp.log(total), members.astype(jnp.float32)
+
+    def of_all(theta: Parameters) -> tuple[Array, ...]:
+        joint = mixture.log_joint(theta) if jointly else jnp.zeros(())
+        if method is None:
+            return (joint,)
+        own = partial(method.log_q, mixture, draws)
+        return joint, log_symmetric(mixture, own, theta)
+
+    flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
+    densities, members = jax.lax.map(of_points, flat, batch_size=TOGETHER)
+    log_joint, *rest = jax.lax.map(of_all, flat)
+    members = members.reshape(shape[0], -1, chosen.shape[1])
+    similarity = jnp.einsum("csi,csj->cij", members, members) / shape[1]
+    per_draw = [v.reshape(*shape, *v.shape[1:]) for v in (log_joint, densities)]
+    found = (*per_draw, similarity, *(v.reshape(shape) for v in rest))
+    if (mesh := mixture.blocks.mesh) is not None:
+        found = jax.lax.with_sharding_constraint(found, everywhere(mesh))
+    return found
+
+
+def best_draw(
+    theta: Parameters, log_joint: np.ndarray, chains: Sequence[int]
+) -> Parameters:
+    """The theta of the highest log joint among some chains."""
+    chosen = log_joint[list(chains)]
+    chain, draw = np.unravel_index(np.argmax(chosen), chosen.shape)
+    at = list(chains)[int(chain)]
+    return {name: v[at, int(draw)] for name, v in theta.items()}

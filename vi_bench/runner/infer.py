@@ -1,0 +1,246 @@
+"""One method of a run: its stages, timed, what the mixture tells of its draws; more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vi_bench.comparison.quantities import WEIGHT
+from vi_bench.contract import Combines, Draws, Outcome, Problem, Stage
+from vi_bench.inference.linear_response import linear_response
+from vi_bench.mixture.weights import STICK
+from vi_bench.runner.evaluate import Evaluation, evaluate
+from vi_bench.runner.result import MethodRun, Resumption
+from vi_bench.runner.timing import call_until_done, run_stage
+from vi_bench.runtime import checkpoint as kept
+from vi_bench.runtime.environment import forget_programs
+from vi_bench.runtime.keys import Key, stream
+from vi_bench.runtime.progress import Watcher
+
+FURTHER = "further draws"
+"""What a progress bar says while they are made."""
+
+PATIENCE = 120.0
+"""Seconds that further draws of one method may take."""
+
+MOST = {"mcmc": 20, "particles": 12, "variational": 100, "exact": 100}
+"""Batches of draws at most, by the kind of a method."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all methods of a run share.
+
+    Attributes:
+        problem: the mixture, chains, and draws of one batch.
+        centre: of the data, subtracted before inference.
+        coordinates: of the family's dimensions.
+        held_out: rows that were set aside, centred (m, d).
+        key: of the run; a method's own depends on its label.
+        repeats: timed runs of every stage, or None.
+        watcher: told of the progress.
+        checkpoint: file for the best q so far, or None.
+    """
+
+    problem: Problem
+    centre: np.ndarray
+    coordinates: Mapping[str, Sequence[object]]
+    held_out: np.ndarray
+    key: Key
+    repeats: int | None
+    watcher: Watcher
+    checkpoint: Path | None = None
+
+
+def infer(place: Place, label: str, run: MethodRun) -> None:
+    """Prepare a method, run its stages, timed, and evaluate its draws."""
+    forget_programs()  # of earlier runs, where there are very many
+    key = stream(place.key, label)
+    keep = None
+    if place.checkpoint is not None and jax.process_index() == 0:
+        keep = partial(write_checkpoint, place.checkpoint, label)
+    begun = time.perf_counter()
+    stages = run.method.prepare(place.problem, stream(key, "prepare"))
+    run.setup_s = time.perf_counter() - begun
+    carry: Any = None
+    resumption: Resumption | None = None
+    programs: list[tuple[Stage, Any]] = []
+    for index, stage in enumerate(stages):
+        place.watcher.stage(label, stage.name, index, len(stages))
+        before = carry
+        carry, run.stages[stage.name], program = run_stage(
+            stage,
+            stream(key, stage.name),
+            place.problem.mixture,
+            carry,
+            place.repeats,
+            place.watcher.tick,
+            keep,
+        )
+        if stage.again:
+            resumption = Resumption(
+                programs, before if stage.again == "same" else carry
+            )
+        if resumption is not None:
+            programs.append((stage, program))
+    run.resumption = resumption or Resumption((), None)
+    take(place, run, carry)
+    settle(place, run)
+    if carry.factors is not None and run.outcome.converged:
+        run.response = linear_response(
+            place.problem.mixture, carry.factors, place.centre, place.coordinates
+        )
+
+
+def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
+    """Draw until a method has so many batches, or PATIENCE or MOST ends it.
+
+    The programs are those of the first batch; nothing is compiled. What is drawn before
+    an interrupt stays.
+    """
+    resumption = run.resumption
+    if resumption is None or not resumption.stages:
+        return
+    most = min(batches, MOST[run.method.kind])
+    begun = time.perf_counter() - resumption.spent
+    try:
+        while len(resumption.batches) < most:
+            place.watcher.stage(label, FURTHER, len(resumption.batches), most)
+            raw = _further(place, label, resumption)
+            ended = run.method.outcome(jax.tree.map(np.asarray, raw))
+            if ended.status in ("failed", "not finite"):
+                break  # the batches before it stay as they are
+            take(place, run, raw)
+            # processes that share the rows draw alike, whatever their clocks say
+            alone = jax.process_count() == 1
+            if alone and time.perf_counter() - begun > PATIENCE:
+                break
+    finally:
+        resumption.spent = time.perf_counter() - begun
+        settle(place, run)
+        for stage, _ in resumption.stages:
+            run.stages[stage.name].batches = len(resumption.batches)
+    place.watcher.end(label, run.outcome.status)
+
+
+def _further(place: Place, label: str, resumption: Resumption) -> Draws:
+    """One more batch."""
+    key = stream(stream(place.key, label), FURTHER)
+    key = jax.random.fold_in(key, len(resumption.batches))
+    carry = resumption.carry
+    for index, (stage, program) in enumerate(resumption.stages):
+        keys = jax.random.split(stream(key, stage.name), stage.calls)
+        carry, _ = call_until_done(
+            stage, program, keys, place.problem.mixture, carry, place.watcher.tick
+        )
+        if index == 0 and stage.again == "onward":
+            resumption.carry = carry
+    found: Draws = carry
+    return found
+
+
+def take(place: Place, run: MethodRun, raw: Draws) -> None:
+    """Keep a batch of draws, and what the mixture tells of them."""
+    assert run.resumption is not None
+    method: Any = run.method if hasattr(run.method, "log_q") else None
+    found = evaluate(place.problem.mixture, raw, place.held_out, method)
+    run.resumption.batches.append((jax.tree.map(np.asarray, raw), found))
+
+
+def settle(place: Place, run: MethodRun) -> None:
+    """All batches as one: draws in the data's coordinates, the outcome."""
+    assert run.resumption is not None
+    mixture, batches = place.problem.mixture, run.resumption.batches
+    axis = 0 if run.method.kind == "particles" else 1
+    draws = _joined([d for d, _ in batches], run.method, axis)
+    run.evaluation = _evaluated([e for _, e in batches], axis)
+    run.outcome = run.method.outcome(draws)
+    family = mixture.family
+    moved: dict[str, Any] = {
+        name: {
+            k: np.asarray(v) for k, v in family.uncentre(values, place.centre).items()
+        }
+        for name, values in (
+            ("parameters", draws.parameters),
+            ("variational", draws.variational),
+        )
+    }
+    run.draws = draws._replace(**moved)
+    run.posterior = posterior_of(mixture, run.draws.parameters)
+    finite = all(np.all(np.isfinite(v)) for v in draws.parameters.values())
+    if not finite and run.outcome.status != "not finite":
+        run.outcome = Outcome("not finite", "some draws are not finite")
+
+
+def posterior_of(mixture: Any, theta: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Parameters for the reader, what is derived from them, and weights if drawn."""
+    family = mixture.family
+    known = {name: theta[name] for name in family.dims if name in theta}
+    found = {name: np.asarray(v) for name, v in (known | family.derived(known)).items()}
+    if STICK in theta:
+        log_weights = mixture.weights.log_weights(theta, mixture.components)
+        found[WEIGHT] = np.exp(np.asarray(log_weights, float))
+    return found
+
+
+def _joined(batches: Sequence[Draws], method: Any, axis: int) -> Draws:
+    """Batches along one axis, chains or draws; their reports combined."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    reports = [b.report for b in batches]
+    combined = method.combine(reports) if isinstance(method, Combines) else first.report
+
+    def along(*parts: np.ndarray) -> np.ndarray:
+        return np.concatenate(parts, axis=axis)
+
+    return first._replace(
+        parameters=jax.tree.map(along, *(b.parameters for b in batches)),
+        sample_stats=jax.tree.map(along, *(b.sample_stats for b in batches)),
+        log_q=None if first.log_q is None else along(*(b.log_q for b in batches)),  # type: ignore[arg-type]
+        report=combined,
+    )
+
+
+def _evaluated(batches: Sequence[Evaluation], axis: int) -> Evaluation:
+    """Evaluations of batches as one.
+
+    Log densities by row, which leave-one-out needs, stay those of the first batch:
+    their errors are those of rows, not of draws.
+    """
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+
+    def along(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+        known = [p for p in parts if p is not None]
+        return np.concatenate(known, axis=axis) if known else None
+
+    similar = [b.similarity for b in batches if b.similarity is not None]
+    similarity = None
+    if similar:
+        joined = np.concatenate(similar) if axis == 0 else np.mean(similar, axis=0)
+        similarity = np.asarray(joined)
+    held_out = along([b.held_out for b in batches])
+    assert held_out is not None
+    return first._replace(
+        log_joint=along([b.log_joint for b in batches]),
+        similarity=similarity,
+        held_out=held_out,
+        log_q_symmetric=along([b.log_q_symmetric for b in batches]),
+    )
+
+
+def write_checkpoint(path: Path, label: str, values: Mapping[str, Any]) -> None:
+    """Keep what a method has so far."""
+    kept.write(
+        path,
+        {"method": np.asarray(label)} | {k: np.asarray(v) for k, v in values.items()},
+    )

@@ -1,0 +1,78 @@
+"""A spec to a result and a folder, whole or not at all; imports late."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vi_bench.data.load import load
+from vi_bench.data.rows import SOURCES
+from vi_bench.data.table import Table
+from vi_bench.errors import ScalingError
+from vi_bench.runtime.folder import RunFolder
+from vi_bench.runtime.progress import Silent, bars
+from vi_bench.spec import Spec
+
+if TYPE_CHECKING:
+    from vi_bench.runner.views import Result
+    from vi_bench.runtime.cluster import Cluster
+
+
+def launch(
+    spec: Spec,
+    table: Table | None = None,
+    out: Path | str | None = None,
+    *,
+    overwrite: bool = False,
+    progress: bool = False,
+    cluster: Cluster | None = None,
+    checkpoint: Path | None = None,
+) -> Result:
+    """Execute a spec and write its folder, whole or not at all.
+
+    An interrupt keeps the methods that had finished; with none it goes on, as
+    KeyboardInterrupt, and nothing is written.
+
+    What can be refused without computing is refused before JAX is loaded. Compiled
+    programs are kept in the user's cache folder (`environment.kept_programs`).
+
+    Args:
+        spec: what to run.
+        table: the data, if they are not to be loaded.
+        out: folder to write to; of the processes of a cluster, that of rank 0 writes.
+        overwrite: replace an earlier run's folder.
+        progress: show bars on stderr.
+        cluster: where this process stands among several that share the rows.
+        checkpoint: file for the best q so far, while a method runs.
+
+    Raises:
+        InputError: something asked for cannot be used; one line says what.
+        KeyboardInterrupt: no method had finished.
+    """
+    if spec.stream and (cluster is not None or spec.devices > 1):
+        raise ScalingError("stream: streamed rows cannot be shared by devices or hosts")
+    if table is None:
+        # of a file that can be read piece by piece a host holds its own rows only
+        split = cluster is not None and Path(spec.data).suffix.lower() in SOURCES
+        table = load(spec.data, stream=spec.stream or split)
+    spec.check_names()
+    labels = list(spec.methods)
+    place = nullcontext(None) if out is None else RunFolder(Path(out), overwrite)
+    with place as staged:
+        from vi_bench.runtime.environment import kept_programs, split_processor
+
+        split_processor(spec.devices)  # before an import that computes something
+        if cluster is not None:
+            cluster.join()
+        from vi_bench.runner.execute import execute
+
+        shown = bars(labels) if progress else nullcontext(Silent())
+        with kept_programs(), shown as watcher:
+            result = execute(spec, table, watcher, checkpoint)
+        if result.interrupted and not any(r.usable for r in result.runs.values()):
+            raise KeyboardInterrupt
+        if staged is not None:
+            result.save(staged)
+    result.folder = None if out is None else Path(out)
+    return result

@@ -1,0 +1,322 @@
+"""Repeat a run from its folder, and tell whether its numbers are the same.
+
+A number of the first run and the same one of the second are two estimates, each with
+its Monte-Carlo error: that they differ by no more than both errors explain is all that
+another machine or version promises. Where nothing changed all bits are the same.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy.stats import norm
+from xarray import DataTree
+
+from vi_bench import catalogue
+from vi_bench.comparison import Comparison
+from vi_bench.comparison.measures import Estimate
+from vi_bench.comparison.verdict import ESS, R_HAT
+from vi_bench.data.table import Table
+from vi_bench.draws.compare import compare
+from vi_bench.draws.external import read_draws
+from vi_bench.errors import InputError, ResultsError
+from vi_bench.inference.optima import SAME_OPTIMUM
+from vi_bench.results.record import Method, Record, read_record
+from vi_bench.runner.launch import launch
+from vi_bench.spec import make
+
+ALARM = 1e-3
+"""How often a repeated run is called different that differs by chance alone."""
+
+ROUNDING = 1e-6
+"""Posterior sds that another order of the same arithmetic may move a number by."""
+
+RUNS = ("the first run", "the second")
+
+EPSILON = 16 * float(np.finfo(float).eps)
+
+Word = Literal[
+    "bitwise the same",
+    "the same within Monte-Carlo error",
+    "different",
+    "cannot tell",
+]
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of a run, its standard error, and whether that can be trusted."""
+
+    value: float
+    se: float
+    sound: bool = True
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One method, run again.
+
+    Attributes:
+        word: what its numbers are.
+        sentence: which of them is the farthest off, or why nothing can be said.
+    """
+
+    word: Word
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A run and its repetition.
+
+    Attributes:
+        methods: label -> what became of its numbers.
+        changes: what is not as it was -> (then, now): versions, machine, data, code.
+        note: where the rows came from, if not from the folder.
+        before: the record of the first run.
+        after: of the second.
+    """
+
+    methods: dict[str, Repeat]
+    changes: dict[str, tuple[Any, Any]]
+    note: str
+    before: Record
+    after: Record
+
+    @property
+    def same(self) -> bool:
+        """Whether no method's numbers are different."""
+        return all(found.word != "different" for found in self.methods.values())
+
+    def lines(self) -> Iterator[str]:
+        """What was found, for a reader."""
+        width = max(map(len, self.methods), default=0)
+        for label, found in self.methods.items():
+            yield f"{label:<{width}}  {found.word}{found.sentence and ': '}" + (
+                found.sentence
+            )
+        if not self.changes:
+            yield "data, code, versions and machine are as they were"
+        for what, (then, now) in self.changes.items():
+            yield f"{what}: was {then}, is {now}"
+        if self.note:
+            yield self.note
+
+    def record(self) -> dict[str, Any]:
+        """What was found, as plain values; see docs/cli.md."""
+        return {
+            "same": self.same,
+            "methods": {label: asdict(found) for label, found in self.methods.items()},
+            "changes": [
+                {"what": what, "was": then, "is": now}
+                for what, (then, now) in self.changes.items()
+            ],
+            "note": self.note,
+        }
+
+
+def rerun(
+    folder: Path | str, *, out: Path | str | None = None, progress: bool = False
+) -> Rerun:
+    """Repeat a run, or a sweep's cell, from its folder alone.
+
+    Args:
+        folder: of the run.
+        out: folder for the second run; by default nothing is kept of it.
+        progress: show bars on stderr.
+
+    Raises:
+        InputError: the folder cannot be read, or its code or data are not there.
+        KeyboardInterrupt: before all methods had run again.
+    """
+    first = Path(folder)
+    before = read_record(first)
+    check_code(before)
+    spec = make(before.spec, f"run {str(first)!r}")
+    table, note = rows_of(first, before)
+    if table is not None:
+        spec = spec.model_copy(update={"standardise": False, "held_out": 0})
+    with tempfile.TemporaryDirectory(prefix="vi-bench-") as scratch:
+        second = Path(scratch) if out is None else Path(out)
+        found = launch(spec, table, out, progress=progress)
+        if found.interrupted:
+            raise KeyboardInterrupt
+        if out is None:
+            found.save(second, figures=False)
+        after = read_record(second)
+        methods = repeats(first, before, second, after)
+    return Rerun(methods, changes(before, after), note, before, after)
+
+
+def check_code(run: Record) -> None:
+    """Refuse a run whose own code is not named: what came by file comes so again."""
+    for plugin in run.plugins:
+        kind: Any = plugin.kind
+        if plugin.name not in catalogue.names(kind):
+            option = "--method" if kind == "method" else "--model"
+            raise ResultsError(
+                f"{kind} {plugin.name!r} of this run came from {plugin.origin}: name "
+                f"it again, {option} FILE"
+            )
+
+
+def rows_of(folder: Path, run: Record) -> tuple[Table | None, str]:
+    """The rows that a run's folder holds, if it holds all; and a note."""
+    data, spec = run.data, run.spec
+    source = f"data {spec['data']!r} were read again"
+    if spec["held_out"]:
+        return None, f"{source}: held-out rows are not in the folder"
+    draws = sorted(folder.glob("*.nc"))
+    if not draws:
+        return None, f"{source}: no method of the run has draws"
+    rows = read_draws(draws[0])["observed_data"]["x"].to_numpy()
+    if rows.shape != data.shape:
+        return None, f"{source}: streamed rows are not in the folder"
+    return Table(data.name, rows, data.features, data.note, data.source), ""
+
+
+def changes(before: Record, after: Record) -> dict[str, tuple[Any, Any]]:
+    """What numbers depend on and is not as it was."""
+    then, now = circumstances(before), circumstances(after)
+    return {
+        what: (then.get(what), now.get(what))
+        for what in then | now
+        if then.get(what) != now.get(what)
+    }
+
+
+def circumstances(run: Record) -> dict[str, Any]:
+    """Environment, code and data of a run, flat."""
+    known = dict(run.environment)
+    packages = known.pop("packages", {})
+    known.pop("compilation_cache", None)  # where programs lie does not change them
+    git, limits = run.provenance.git, run.provenance.threads
+    return {
+        "data": run.data.sha256,
+        **{f"{p.kind} {p.name}": p.sha256 for p in run.plugins},
+        **packages,
+        **known,
+        "commit": git.commit if git else None,
+        "uncommitted changes": git.dirty if git else None,
+        "limits on threads": " ".join(f"{k}={v}" for k, v in limits.items()) or None,
+    }
+
+
+def repeats(
+    first: Path, before: Record, second: Path, after: Record
+) -> dict[str, Repeat]:
+    """Every method of both runs, compared with itself."""
+    pairs = {}
+    found: dict[str, Repeat] = {}
+    for label, was in before.methods.items():
+        now = after.methods[label]
+        places = [folder / f"{label}.nc" for folder in (first, second)]
+        there = [place.is_file() for place in places]
+        if not any(there):
+            same = was.outcome == now.outcome
+            word: Word = "bitwise the same" if same else "different"
+            found[label] = Repeat(word, f"{now.outcome}, no draws")
+        elif not all(there):
+            found[label] = Repeat("different", f"was {was.outcome}, is {now.outcome}")
+        else:
+            trees = [read_draws(place) for place in places]
+            if identical(*trees) and values(was) == values(now):
+                found[label] = Repeat("bitwise the same")
+            else:
+                pairs[label] = (scalars(was), scalars(now))
+                with suppress(InputError):  # draws that are not finite
+                    both = compare(dict(zip(RUNS, trees, strict=True)), RUNS[0])
+                    for known, run in zip(pairs[label], RUNS, strict=True):
+                        known |= moments(both, run)
+                found[label] = Repeat("cannot tell")  # keeps its place
+    count = sum(len(set(a) & set(b)) for a, b in pairs.values())
+    limit = float(norm.isf(ALARM / 2 / max(count, 1)))
+    return found | {k: judged(a, b, limit) for k, (a, b) in pairs.items()}
+
+
+def identical(one: DataTree, other: DataTree) -> bool:
+    """Whether all draws and what is known of each have the same bits."""
+    for group in ("posterior", "sample_stats", "variational"):
+        ours, theirs = (
+            tree[group].to_dataset() if group in tree else None for tree in (one, other)
+        )
+        if (ours is None) != (theirs is None):
+            return False
+        if ours is not None and theirs is not None and not ours.equals(theirs):
+            return False
+    return True
+
+
+SCALARS = ("bound", "marginal_elbo", "log_evidence")
+"""Of a method's row, each with its error: nats."""
+
+
+def values(row: Method) -> list[Any]:
+    """A row's own numbers."""
+    return [getattr(row, name) for name in (*SCALARS, "iterations", "outcome")]
+
+
+def scalars(row: Method) -> dict[str, Number]:
+    """A method's bounds and evidence."""
+    found = {}
+    for name in SCALARS:
+        value = getattr(row, name)
+        if value is not None:
+            # an optimiser stops where the bound rises by less than that
+            se = np.hypot(getattr(row, f"{name}_se") or 0.0, SAME_OPTIMUM / 3)
+            found[name] = Number(value, float(se))
+    return found
+
+
+def moments(found: Comparison, label: str) -> dict[str, Number]:
+    """Means and sds, components named alike in both runs."""
+    known = {}
+    for name in found.judged:
+        summary = found.summaries[label][name]
+        sound = not summary.r_hat > R_HAT and summary.ess_bulk >= ESS
+        for part in ("mean", "sd"):
+            one: Estimate = getattr(summary, part)
+            floor = ROUNDING * summary.sd.value + EPSILON * abs(one.value)
+            se = float(np.hypot(one.se, floor))
+            known[f"{part} of {name}"] = Number(one.value, se, sound)
+    return known
+
+
+def judged(
+    then: Mapping[str, Number], now: Mapping[str, Number], limit: float
+) -> Repeat:
+    """What two runs of a method are to each other.
+
+    Args:
+        then: numbers of the first.
+        now: of the second.
+        limit: standard errors beyond which one of them is different.
+    """
+    scores = {}
+    for name in set(then) & set(now):
+        a, b = then[name], now[name]
+        if a.sound and b.sound:
+            apart = abs(a.value - b.value)
+            scores[name] = float(apart / np.hypot(a.se, b.se)) if apart else 0.0
+    unsound = len(set(then) & set(now)) - len(scores)
+    if not scores:
+        return Repeat(
+            "cannot tell",
+            f"of {unsound} numbers none has an R-hat of at most {R_HAT} and an ESS "
+            f"of at least {ESS:.0f} in both runs",
+        )
+    farthest = max(scores, key=lambda name: (scores[name], name))
+    sentence = (
+        f"of {len(scores)} numbers the farthest is {scores[farthest]:.1f} standard "
+        f"errors off, {farthest}; different beyond {limit:.1f}"
+    )
+    if unsound:
+        sentence += f"; {unsound} more have too few effective draws to tell"
+    word: Word = "the same within Monte-Carlo error"
+    return Repeat("different" if scores[farthest] > limit else word, sentence)

@@ -1,0 +1,250 @@
+"""A run as what is stored: the record of a run, and a DataTree per method."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vi_bench.comparison.quantities import WEIGHT
+from vi_bench.inference.linear_response import LinearResponse
+from vi_bench.inference.optima import distinct_optima
+from vi_bench.mixture.compared import compared
+from vi_bench.mixture.mixture import centre_at
+from vi_bench.results.compared import comparisons, evidence, joint, posterior
+from vi_bench.results.record import SCHEMA, Record, record_of
+from vi_bench.results.trees import to_tree
+from vi_bench.runner.result import MethodRun, RunResult
+from vi_bench.runtime.documents import plain
+from vi_bench.runtime.provenance import provenance
+from vi_bench.spec import values_of
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+
+def trees(result: RunResult) -> dict[str, DataTree]:
+    """Label -> DataTree of every method that gave draws, relabelled if compared."""
+    return {
+        label: _tree(result, label, run)
+        for label, run in result.runs.items()
+        if run.usable
+    }
+
+
+def _tree(result: RunResult, label: str, run: MethodRun) -> DataTree:
+    assert run.draws is not None
+    found = result.comparison  # every usable run is in it, if there is one
+    coordinates = result.family.coordinates(result.table_data.features)
+    dims = dict(result.family.dims) | {WEIGHT: ("component",)}
+    own = {name for name, d in dims.items() if d[:1] == ("component",)}
+    first = next(v for name, v in run.posterior.items() if name in own)
+    order = np.broadcast_to(np.arange(first.shape[2]), first.shape[:3])
+    how = found.relabellings[label] if found else None
+    posterior = {
+        name: how.apply(v) if how and name in own else v
+        for name, v in run.posterior.items()
+    }
+    location = result.family.location(posterior)
+    place = next((n for n, v in posterior.items() if v is location), None)
+    columns = (
+        found.relabelled[label]
+        if found
+        else compared(result.family, posterior, coordinates)[0]
+    )
+    stats: dict[str, Any] = dict(run.draws.sample_stats)
+    if run.log_joint is not None:
+        stats.setdefault("lp", run.log_joint)
+        stats["log_joint"] = run.log_joint
+    if run.draws.log_q is not None:
+        stats["log_q"] = run.draws.log_q
+    steady = run.steady()
+    attributes = {
+        "label": label,
+        "method": type(run.method).__name__,
+        "settings": values_of(run.method),
+        "spec": result.spec.model_dump(mode="json"),
+        "data_sha256": result.table_data.sha256,
+        "centre": centre_at(result.family, result.table_data.mean),
+        "location": place,
+        "outcome": dataclasses.asdict(run.outcome),
+        "sampling_time": steady["median"] if steady else None,
+        "environment": result.environment,
+        "inference_library": "vi_bench",
+    }
+    return to_tree(
+        posterior,
+        dims,
+        coordinates,
+        result.table_data,
+        order=how.order if how else order,
+        sample_stats=stats,
+        invariants=found.invariants[label] if found else {},
+        compared=columns,
+        location=None if place or location is None else np.asarray(location),
+        variational={k: np.asarray(v) for k, v in run.draws.variational.items()},
+        optimisation=trace(run),
+        attributes=plain(attributes),
+    )
+
+
+def trace(run: MethodRun) -> dict[str, np.ndarray]:
+    """The bound by iteration, and seconds; of the best of several restarts.
+
+    Each iteration takes an equal share of the fit's time.
+    """
+    report = run.draws.report if run.draws is not None else {}
+    values = np.asarray(report.get("trace", np.nan), float).ravel()
+    known = np.flatnonzero(np.isfinite(values))
+    if not known.size:
+        return {}
+    spent = float(np.median(run.stages["fit"].runs_s))
+    total = int(report.get("total_iterations", len(values)))
+    return {
+        "iteration": known + 1,
+        "bound": values[known],
+        "seconds": spent / total * (known + 1),
+    }
+
+
+def record(result: RunResult) -> Record:
+    """The record of a run, which summary.json holds."""
+    table, found = result.table_data, result.comparison
+    return record_of(
+        {
+            "schema": SCHEMA,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "interrupted": result.interrupted,
+            "spec": result.spec.model_dump(mode="json"),
+            "model": {"name": result.spec.model.get("name", "gaussian")}
+            | values_of(result.family),
+            "weights": {"name": result.spec.weights.get("name", "uniform")}
+            | values_of(result.weights),
+            "plugins": result.plugins,
+            "data": {
+                "name": table.name,
+                "sha256": table.sha256,
+                "shape": (len(table), len(table.features)),
+                "features": table.features,
+                "note": table.note,
+                "source": table.source,
+            },
+            "environment": result.environment,
+            "provenance": provenance(),
+            "methods": {
+                label: _method(result, label, run) for label, run in result.runs.items()
+            },
+            "reference": found.reference if found else result.spec.held_against,
+            "note": found.note if found else "",
+            "evidence": evidence(found),
+            "comparisons": comparisons(found),
+            "joint": joint(found),
+            "optima": dataclasses.asdict(found.coverage) if found else None,
+            "verdicts": {
+                label: dataclasses.asdict(verdict)
+                for label, verdict in (found.verdicts if found else {}).items()
+            },
+        }
+    )
+
+
+def _method(result: RunResult, label: str, run: MethodRun) -> dict[str, Any]:
+    bound, bound_se = run.bound()
+    marginal, marginal_se = run.marginal_bound()
+    report = run.draws.report if run.draws is not None else {}
+    found = result.comparison
+    variational = run.method.kind == "variational"
+    entry: dict[str, Any] = {
+        "method": type(run.method).__name__,
+        "kind": run.method.kind,
+        "references": getattr(run.method, "references", ()),
+        "settings": values_of(run.method),
+        "outcome": run.outcome.status,
+        "converged": run.outcome.converged if variational else None,
+        "outcome_sentence": run.outcome.sentence,
+        "error": run.error,
+        "iterations": report.get("iterations"),
+        "accepted_extrapolations": report.get("accepted_extrapolations"),
+        "counts": report.get("counts"),
+        "bound": bound,
+        "bound_se": bound_se,
+        "assignments_in_q": run.method.bound_keeps_labels,
+        "marginal_elbo": marginal,
+        "marginal_elbo_se": marginal_se,
+        "log_evidence": report.get("log_evidence"),
+        "log_evidence_se": report.get("log_evidence_se"),
+        "log_evidence_df": report.get("log_evidence_df"),
+        "time": run.time(),
+        "memory_bytes": run.memory_bytes(),
+        "draws": run.shape(),
+        "short": run.short,
+        "ess_per_s": ess_per_second(result, label),
+    }
+    if run.draws is not None and "n_steps" in run.draws.sample_stats:
+        entry["sampler"] = sampler(run.draws.sample_stats)
+    if "restart_bound" in report:
+        entry["restarts"] = restarts(report)
+    if run.response is not None:
+        entry["linear_response"] = response(run.response)
+    if found and label in found.summaries:
+        entry |= posterior(found, label)
+        if label in found.importance:
+            entry["importance"] = dataclasses.asdict(found.importance[label])
+    return entry
+
+
+def sampler(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """How a Hamiltonian sampler moved, over the draws that were kept."""
+    return {
+        "divergences": np.sum(stats["diverging"]),
+        "mean_tree_depth": np.mean(stats["tree_depth"]),
+        "mean_acceptance_rate": np.mean(stats["acceptance_rate"]),
+        "step_size": np.asarray(stats["step_size"])[:, 0],
+        "gradients": np.sum(stats["n_steps"]),
+    }
+
+
+def restarts(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of restarts and the distinct optima they ended in, best first."""
+    bounds = np.asarray(report["restart_bound"])
+    return {
+        "bound": bounds,
+        "iterations": report["restart_iterations"],
+        "converged": np.asarray(report["restart_status"]) == 1,
+        "counts": report["restart_counts"],
+        "optima": [
+            {"bound": value, "restarts": count, "occupied": full}
+            for value, count, full in distinct_optima(bounds, report["restart_counts"])
+        ],
+        "largest_relative_fall": report["fall"],
+    }
+
+
+def response(found: LinearResponse) -> dict[str, Any]:
+    """Standard deviations by mean field and by linear response, and how it went."""
+    own = found.mean_field_sd
+    return {
+        "refused": found.refused,
+        "rate": found.rate,
+        "overlapping": found.overlapping,
+        "quantities": {
+            name: {
+                "sd": sd,
+                "mean_field_sd": own[name],
+                "unreliable": found.unreliable(name),
+            }
+            for name, sd in found.sd.items()
+        },
+    }
+
+
+def ess_per_second(result: RunResult, label: str) -> float | None:
+    """Smallest ESS over the judged quantities per second of a steady run."""
+    run, found = result.runs[label], result.comparison
+    if found is None or label not in found.summaries:
+        return None
+    steady = run.steady()
+    return found.min_ess(label) / steady["median"] if steady else None

@@ -1,0 +1,107 @@
+"""A finished run as users hold it: its data, and the ways to look at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vi_bench.data.table import Table
+from vi_bench.results.record import Record
+from vi_bench.results.stored import StoredRun
+from vi_bench.runner.result import RunResult
+from vi_bench.runner.summary import record, trees
+from vi_bench.runtime.documents import document
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+    from xarray import DataTree
+
+
+@dataclass
+class Result(RunResult):
+    """A finished run; see `vi_bench.runner.result.RunResult` for its attributes."""
+
+    _trees: dict[str, DataTree] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: RunResult) -> Result:
+        """The same run."""
+        return cls(**{f.name: getattr(run, f.name) for f in fields(RunResult)})
+
+    @property
+    def posterior(self) -> dict[str, DataTree]:
+        """Label -> ArviZ DataTree, relabelled, of every method that gave draws."""
+        if not self._trees:
+            self._trees = trees(self)
+        return self._trees
+
+    @cached_property
+    def record(self) -> Record:
+        """What summary.json holds."""
+        return record(self)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json as plain values."""
+        return self.record.values()
+
+    def predict(self, label: str, rows: int, seed: int = 0) -> Table:
+        """Rows of the posterior predictive of a method.
+
+        Args:
+            label: of the method.
+            rows: how many; each is from a draw chosen at random.
+            seed: of these choices and of the rows.
+
+        Raises:
+            InputError: the method has no draws.
+        """
+        from vi_bench.runner.predictive import posterior_predictive
+
+        return posterior_predictive(self, label, rows, seed)
+
+    def log_density(self, label: str, points: Any) -> np.ndarray:
+        """Log posterior predictive density of a method, nats.
+
+        Args:
+            label: of the method.
+            points: (n, d), in the unit of the run's data.
+
+        Returns:
+            The log of E[p(x | theta)] over its draws (n,).
+
+        Raises:
+            InputError: the method has no draws, or points are of another shape.
+        """
+        from vi_bench.runner.predictive import log_predictive_density
+
+        return log_predictive_density(self, label, points)
+
+    def table(self) -> RichTable:
+        """The table that the command line prints; `rich.print` shows it."""
+        from vi_bench.reports.terminal import verdict_table
+
+        return verdict_table(self.record)
+
+    def figures(self, folder: Path | str) -> list[Path]:
+        """Draw the figures into a folder, PNG and PDF; returns their paths."""
+        from vi_bench.reports.figures import draw_all
+
+        stored = StoredRun(self.folder or Path(), self.record, self.posterior)
+        return draw_all(stored, Path(folder))
+
+    def save(self, folder: Path | str, figures: bool = True) -> None:
+        """Write summary.json, a DataTree per method and the figures into a folder."""
+        target = Path(folder)
+        for label, tree in self.posterior.items():
+            # into memory first: the library reports a full disk as any other error
+            content = tree.to_netcdf(None, engine="netcdf4")
+            (target / f"{label}.nc").write_bytes(content)
+        if figures:
+            self.figures(target)
+        text = document(self.summary)
+        (target / "summary.json").write_text(text, encoding="utf-8")

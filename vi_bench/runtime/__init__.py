@@ -1,0 +1,1 @@
+"""What the harness needs of the machine: JAX, caches, keys, files, processes."""

@@ -1,0 +1,181 @@
+"""Where a run takes place: device, precision, versions; and the compilation cache."""
+
+from __future__ import annotations
+
+import os
+import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from vi_bench.errors import ScalingError
+from vi_bench.runtime.provenance import cores, processor, version_of
+
+PACKAGES = (
+    "vi-bench", "jax", "jaxlib", "numpyro", "blackjax", "optax",
+    "arviz", "arviz-base", "arviz-stats", "numpy", "scipy", "xarray",
+)  # fmt: skip
+
+
+def find_device(name: str) -> jax.Device:
+    """The first device of a kind; "auto" is JAX's own choice.
+
+    Raises:
+        InputError: there is none of that kind, and what there is.
+    """
+    try:
+        return jax.local_devices(backend=None if name == "auto" else name)[0]
+    except RuntimeError:
+        there = ", ".join(sorted({d.platform for d in jax.devices()}))
+        raise ScalingError(
+            f"device {name!r} is not here; JAX sees: {there} (for NVIDIA GPUs: "
+            "pip install 'vi-bench[cuda]')"
+        ) from None
+
+
+def backend() -> str:
+    """Of the device chosen by `jax.default_device`, or of JAX's own choice."""
+    device = jax.config.jax_default_device
+    return str(getattr(device, "platform", device or jax.default_backend()))
+
+
+def split_processor(number: int) -> None:
+    """Let a CPU be as many devices, if JAX does not have its devices yet."""
+    if number > 1:
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", number)
+
+
+def find_mesh(kind: str, number: int) -> Mesh | None:
+    """`number` devices of a kind and process along one axis; None for one device.
+
+    Raises:
+        InputError: there are not as many, and how many there are.
+    """
+    number *= jax.process_count()
+    if number == 1:
+        return None
+    found = find_device(kind).platform
+    there = jax.devices(found)
+    if len(there) < number:
+        early = "; a CPU is split only before anything is computed"
+        raise ScalingError(
+            f"devices = {number}: JAX sees {len(there)} of kind {found}"
+            + (early if found == "cpu" else "")
+        )
+    return Mesh(np.array(there[:number]), ("rows",))
+
+
+def forget_programs(most: int = 20_000) -> None:
+    """Drop compiled programs where their memory maps come near the system's 65,530.
+
+    Beyond that JAX's compiler ends the process by a segmentation fault.
+    """
+    maps = Path("/proc/self/maps")
+    if maps.is_file() and len(maps.read_bytes().splitlines()) > most:
+        jax.clear_caches()
+
+
+@cache
+def products_are_right() -> bool:
+    """Whether XLA's CPU multiplies a batch of matrices with a broadcast number right.
+
+    In jaxlib 0.12.0 its result is off by its own size, unless `vi_bench` was imported
+    before JAX computed anything: see `compiler.avoid_wrong_products`.
+    """
+    values = np.arange(64 * 9 * 9, dtype=np.float32).reshape(64, 9, 9) % 7
+
+    @jax.jit
+    def program(values: jax.Array, number: jax.Array) -> jax.Array:
+        return jnp.sum((values @ jnp.full_like(values, number)) * values, axis=-1)
+
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        found = np.asarray(program(values, np.float32(2.0)))
+    return bool(np.allclose(found, 2.0 * values.sum(axis=-1) ** 2, rtol=1e-4))
+
+
+@contextmanager
+def computing(device: jax.Device, precision: int) -> Iterator[None]:
+    """Compute on a device in 64 or 32 bits; JAX's settings are restored after.
+
+    Warns where the device's compiler is known to make wrong programs, and does.
+    """
+    if device.platform == "cpu" and not products_are_right():
+        warnings.warn(
+            "JAX computed something before vi_bench was imported, and this jaxlib's "
+            "CPU programs can be wrong: import vi_bench first (docs/verifying)",
+            stacklevel=3,
+        )
+    with (
+        jax.enable_x64(precision == 64),
+        jax.default_device(device),
+        jax.default_matmul_precision("highest"),  # a GPU's default has 10 bits
+    ):
+        yield
+
+
+def describe(device: jax.Device, precision: int) -> dict[str, Any]:
+    """What the numbers of a run depend on, as plain values."""
+    return {
+        "device": f"{device.platform}: {device.device_kind}",
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "precision": precision,
+        "processor": processor(),
+        "cores": cores(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version_of(name) for name in PACKAGES},
+        "jax_default_prng_impl": jax.config.jax_default_prng_impl,
+        "jax_threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
+        "products_are_right": device.platform != "cpu" or products_are_right(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "compilation_cache": bool(jax.config.jax_compilation_cache_dir),
+    }
+
+
+def programs_folder() -> Path:
+    """Where compiled programs are kept: JAX's setting, or the user's cache folder."""
+    import platformdirs
+
+    given = jax.config.jax_compilation_cache_dir
+    return Path(given or Path(platformdirs.user_cache_dir("vi_bench")) / "jax")
+
+
+@contextmanager
+def kept_programs() -> Iterator[None]:
+    """Keep compiled programs in the user's cache folder, so a second start is quick.
+
+    A folder that JAX was given already, as by JAX_COMPILATION_CACHE_DIR, is left to
+    decide; JAX_ENABLE_COMPILATION_CACHE=false turns all of it off. JAX's settings are
+    restored after.
+    """
+    from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+    settings: dict[str, Any] = {
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    own = not jax.config.jax_compilation_cache_dir
+    if own:
+        settings["jax_compilation_cache_dir"] = str(programs_folder())
+    before = {name: getattr(jax.config, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        if own:
+            reset_cache()  # JAX may have settled on having none
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        if own:
+            reset_cache()

@@ -1,0 +1,369 @@
+"""A sweep as its folder holds it: a row for each cell and method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vi_bench.data.load import simulation
+from vi_bench.errors import ReportError
+from vi_bench.results.record import Record, parse
+from vi_bench.sweeps.index import query
+from vi_bench.sweeps.status import Failure, status
+from vi_bench.sweeps.store import Damaged, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FACTORS = (
+    "sweep",
+    "data",
+    "separation",
+    "components",
+    "rows",
+    "features",
+    "clusters",
+    "model",
+    "weights",
+    "precision",
+    "chains",
+    "draws",
+    "device",
+)
+"""What may vary beside the fields that a grid names; seeds make repetitions."""
+
+SIZES = ("rows", "features", "components")
+
+FEWEST = 3
+"""Levels of a size that a slope is fitted to, at least."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How far a method is from its cell's reference, in one number.
+
+    Attributes:
+        name: a column; its error's is NAME_se.
+        title: in figures.
+        exact: its value of a method that is right.
+        head: in tables.
+        note: what it means there.
+    """
+
+    name: str
+    title: str
+    exact: float
+    head: str
+    note: str
+
+
+MEASURES = (
+    Measure(
+        "sd_ratio",
+        "sd ratio, geometric mean",
+        1.0,
+        "sd ratio",
+        "to the reference's, geometric mean over the quantities judged",
+    ),
+    Measure(
+        "worst_sd",
+        "factor between sds, largest",
+        1.0,
+        "worst sd",
+        "the largest factor between sds, either way",
+    ),
+    Measure(
+        "worst_mean",
+        "|difference of means| / sd, largest",
+        0.0,
+        "worst mean",
+        "difference of means over the reference's sd, the largest",
+    ),
+    Measure(
+        "w1",
+        "W1 / sd, mean",
+        0.0,
+        "W1",
+        "Wasserstein distance over the reference's sd, mean over the quantities",
+    ),
+)
+"""Over the quantities that verdicts rest on; sds are the reference's."""
+
+
+@dataclass(frozen=True)
+class StoredSweep:
+    """A sweep's folder, read.
+
+    Attributes:
+        folder: where it is.
+        table: a row for each finished cell and method: `key`, a column for each
+            factor, `method`, `kind`, `outcome`, `verdict`, the measures with their
+            errors (nan where the method was not compared), seconds, diagnostics.
+        factors: factor -> its levels in order; those that vary, seeds apart.
+        plans: what was asked for.
+        failures: cells that failed and are not finished.
+        waiting: cells that are not there yet.
+        example: the record of one cell.
+    """
+
+    folder: Path
+    table: pd.DataFrame
+    factors: Mapping[str, list[Any]]
+    plans: Sequence[Mapping[str, Any]]
+    failures: Sequence[Failure]
+    waiting: int
+    example: Record
+
+    @property
+    def name(self) -> str:
+        """Of the sweep; of all, where the folder has several."""
+        return ", ".join(dict.fromkeys(str(plan["name"]) for plan in self.plans))
+
+    def ordered(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows by the levels of the factors, then by method, then by seed."""
+        levels = {**self.factors, "method": self.methods}
+        places = {
+            name: rows[name].map({level: i for i, level in enumerate(known)})
+            for name, known in levels.items()
+        }
+        if "seed" in rows:
+            places["seed"] = rows["seed"]
+        return rows.loc[pd.DataFrame(places).sort_values(list(places)).index]
+
+    @property
+    def methods(self) -> list[str]:
+        """Labels."""
+        return list(dict.fromkeys(self.table["method"]))
+
+    @cached_property
+    def compared(self) -> pd.DataFrame:
+        """The rows of methods that were held against a reference that could be used.
+
+        Distances to one that is unreliable say nothing of the method.
+        """
+        unfit = self.table["verdict"] == "reference unreliable"
+        return self.table[self.table["w1"].notna() & ~unfit]
+
+    @property
+    def sizes(self) -> list[str]:
+        """Sizes with levels enough to see growth."""
+        return [s for s in SIZES if len(self.factors.get(s, ())) >= FEWEST]
+
+    def place(self, row: Mapping[str, Any]) -> str:
+        """A row's levels of all factors, in words."""
+        return ", ".join(f"{name} = {row[name]}" for name in self.factors)
+
+    def numeric(self) -> list[str]:
+        """Factors that can be an axis, in the order of FACTORS."""
+        return [name for name, levels in self.factors.items() if _numbers(levels)]
+
+    def slices(self, without: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Rows that were compared, for each combination of the other factors."""
+        rest = [name for name in self.factors if name not in without]
+        if not rest:
+            yield "", self.compared
+            return
+        places = {
+            name: {level: i for i, level in enumerate(self.factors[name])}
+            for name in rest
+        }
+
+        def place(group: tuple[tuple[Any, ...], pd.DataFrame]) -> list[int]:
+            return [places[n].get(v, -1) for n, v in zip(rest, group[0], strict=True)]
+
+        groups = self.compared.groupby(rest, sort=False, dropna=False)
+        for levels, part in sorted(groups, key=place):
+            named = zip(rest, levels, strict=True)
+            yield ", ".join(f"{k} = {v}" for k, v in named if _known(v)), part
+
+
+def wide(levels: Sequence[float]) -> bool:
+    """Whether levels span so much that only a logarithmic axis shows them."""
+    return min(levels) > 0 and max(levels) > 10 * min(levels)
+
+
+def few(levels: Sequence[float]) -> bool:
+    """Whether an axis has room for a tick at every level."""
+    return len(levels) < 10
+
+
+def averaged(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Means over repetitions with their standard errors, a row for each group.
+
+    The error is between repetitions, which have their Monte-Carlo errors in them; of
+    a single one it is its Monte-Carlo error.
+
+    Returns:
+        Columns: `by`, `cells`, each measure and its error, `differs` (cells), `run_s`
+        and `ess_per_s` (medians).
+    """
+    found = []
+    for levels, part in rows.groupby(list(by), sort=False, dropna=False):
+        row: dict[str, Any] = dict(zip(by, levels, strict=True))
+        row["cells"] = len(part)
+        for measure in MEASURES:
+            values = part[measure.name].to_numpy()
+            row[measure.name] = float(values.mean())
+            row[f"{measure.name}_se"] = (
+                float(values.std(ddof=1) / np.sqrt(len(values)))
+                if len(values) > 1
+                else float(part[f"{measure.name}_se"].iloc[0])
+            )
+        row["differs"] = int((part["verdict"] == "differs").sum())
+        for name in ("run_s", "ess_per_s"):
+            row[name] = float(part[name].median())
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def open_sweep(folder: Path | str) -> StoredSweep:
+    """Read a sweep.
+
+    Raises:
+        InputError: it is not there, or no cell of it is finished.
+    """
+    store = Store(folder, create=False)
+    cells = _asked(store, "SELECT * FROM cells ORDER BY rowid")
+    if cells.empty:
+        raise ReportError(f"sweep {str(folder)!r}: no cell is finished yet")
+    cells = cells.rename(columns={"name": "sweep"})
+    chosen = _chosen(cells)
+    cells = pd.concat([cells, _simulated(cells), chosen], axis=1)
+    factors = _factors(cells, [*FACTORS, *chosen.columns])
+    methods = _asked(store, "SELECT * FROM methods ORDER BY rowid")
+    errors = _errors(_asked(store, "SELECT * FROM quantities WHERE judged"))
+    trust = _trust(_asked(store, "SELECT key, method, r_hat, ess_bulk FROM quantities"))
+    known = [*factors, *SIZES, "data", "reference", "shared", "seed"]
+    table = (
+        cells[["key", *dict.fromkeys(known)]]
+        .merge(methods, on="key")
+        .merge(errors, how="left", on=["key", "method"])
+        .merge(trust, how="left", on=["key", "method"])
+    )
+    states = status(store)
+    return StoredSweep(
+        Path(folder),
+        table,
+        factors,
+        list(store.plans()),
+        [failure for one in states for failure in one.failures],
+        sum(one.waiting for one in states),
+        _example(store, str(cells["key"].iloc[0])),
+    )
+
+
+def _asked(store: Store, sql: str) -> pd.DataFrame:
+    names, rows = query(store, sql)
+    return pd.DataFrame(rows, columns=names)
+
+
+def _example(store: Store, key: str) -> Record:
+    try:
+        text = store.read(key, "summary.json")
+    except Damaged as error:
+        raise ReportError(f"sweep {str(store.folder)!r}: {error}") from None
+    return parse(text, f"sweep {str(store.folder)!r}, cell {key}")
+
+
+def _simulated(cells: pd.DataFrame) -> pd.DataFrame:
+    """What simulated data were drawn with; the data's name without it."""
+    found = [simulation(str(name)) or {} for name in cells["data"]]
+    cells["data"] = [
+        "simulated" if made else name
+        for made, name in zip(found, cells["data"], strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "separation": [made.get("separation") for made in found],
+            "clusters": [made.get("K") for made in found],
+        }
+    )
+
+
+def _chosen(cells: pd.DataFrame) -> pd.DataFrame:
+    """Fields that a grid names and that are no column yet."""
+    chosen = [json.loads(text) for text in cells["choice"]]
+    names = dict.fromkeys(name for choice in chosen for name in choice)
+    return pd.DataFrame(
+        {
+            name: [_level(choice.get(name)) for choice in chosen]
+            for name in names
+            if name not in cells.columns and name != "name"
+        }
+    )
+
+
+def _level(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
+def _factors(cells: pd.DataFrame, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Those that vary, and are not settled by the ones before them."""
+    found: dict[str, list[Any]] = {}
+    for name in names:
+        settled = (
+            cells.groupby(list(found), dropna=False)[name].nunique(dropna=False).max()
+            if found
+            else cells[name].nunique(dropna=False)
+        )
+        if settled > 1:
+            levels = [v for v in cells[name].drop_duplicates() if _known(v)]
+            found[name] = sorted(levels) if _numbers(levels) else levels
+    return found
+
+
+def _known(value: Any) -> bool:
+    return value is not None and value == value
+
+
+def _numbers(levels: Sequence[Any]) -> bool:
+    kinds = (int, float, np.integer, np.floating)
+    return len(levels) > 1 and all(
+        isinstance(v, kinds) and not isinstance(v, bool) for v in levels
+    )
+
+
+def _errors(judged: pd.DataFrame) -> pd.DataFrame:
+    """The measures of every cell and method that was compared.
+
+    Errors of averages are averages of the errors: an upper bound, as quantities of one
+    cell share their draws.
+    """
+    judged = judged[judged["w1"].notna() & judged["sd_ratio"].notna()]
+    rows = []
+    for (key, method), part in judged.groupby(["key", "method"], sort=False):
+        of_mean, of_sd = part["mean_difference"].abs(), part["sd_ratio"]
+        logs = np.log(of_sd.clip(lower=1e-300))
+        mean, sd = of_mean.idxmax(), logs.abs().idxmax()
+        ratio, factor = (float(np.exp(v)) for v in (logs.mean(), abs(logs[sd])))
+        relative = part["sd_ratio_se"] / of_sd.clip(lower=1e-300)
+        rows.append(
+            {
+                "key": key,
+                "method": method,
+                "sd_ratio": ratio,
+                "sd_ratio_se": ratio * float(relative.mean()),
+                "worst_sd": factor,
+                "worst_sd_se": factor * float(relative[sd]),
+                "worst_mean": of_mean[mean],
+                "worst_mean_se": part["mean_difference_se"][mean],
+                "w1": float(part["w1"].mean()),
+                "w1_se": float(part["w1_se"].mean()),
+            }
+        )
+    names = [n for m in MEASURES for n in (m.name, f"{m.name}_se")]
+    return pd.DataFrame(rows, columns=["key", "method", *names])
+
+
+def _trust(quantities: pd.DataFrame) -> pd.DataFrame:
+    grouped = quantities.groupby(["key", "method"], sort=False)
+    return grouped.agg(
+        r_hat=("r_hat", "max"), ess_bulk=("ess_bulk", "min")
+    ).reset_index()
