@@ -104,27 +104,29 @@ def test_a_run_as_a_user_does_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "page"),
+    ("command", "page"),
     [
-        ("commands.run", "docs/spec.md"),
-        ("sweeps.grid", "docs/sweeps.md"),
-        ("catalogue", "docs/extending.md"),
-        ("nothing.like.it", "docs/cli.md"),
+        ("run nothing", "docs/spec.md"),
+        ("run faithful --nothing", "docs/cli.md"),
+        ("run faithful --components 0", "docs/spec.md"),
+        ("run faithful --hosts 2", "docs/scaling.md"),
+        ("run faithful --model nothing", "docs/spec.md"),
+        ("run faithful --model mine.py", "docs/extending.md"),
+        ("calibrate nothing", "docs/calibration.md"),
+        ("verify nothing", "docs/verifying.md"),
+        ("report nothing", "docs/summary.md"),
+        ("status nothing", "docs/sweeps.md"),
+        ("compare a.nc b.nc --reference b.nc", "docs/cli.md"),
     ],
 )
-def test_the_innermost_place_that_has_a_page_gives_it(place, page):
-    """What is passed on, a caller's or nobody's, does not count."""
-    from vi_bench.cli import pages
-    from vi_bench.spec import validated
+def test_an_error_carries_its_page_or_is_the_commands(command, page):
+    from typer.testing import CliRunner
 
-    code = "def refused(): validated(int, {'a': float('nan')}, 'it')"
-    names = {"__name__": f"vi_bench.{place}", "validated": validated}
-    exec(code, names)
-    with pytest.raises(
-        ValueError, match=r"it: a = nan: expected a finite number$"
-    ) as e:
-        names["refused"]()
-    assert pages.page(e.value) == page
+    from vi_bench.cli.app import app
+
+    done = CliRunner().invoke(app, command.split())
+    assert done.exit_code == 2
+    assert done.stderr.rstrip().endswith(f"({page})")
 
 
 def test_help_names_the_exit_codes():

@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 import vi_bench as vb
 from vi_bench.cli.app import app
-from vi_bench.reports.comparison import comparison_lines, comparison_table
+from vi_bench.reports.comparison import comparison_lines
+from vi_bench.reports.tables import compared
+from vi_bench.results.compared import comparison_record
 
 MEANS = np.array([[-6.0, 0.0], [6.0, 1.0], [0.0, 8.0]])
 
@@ -33,10 +35,11 @@ def test_trees_of_others_are_compared(random):
     found = vb.compare(draws, "ours", component_dim="cluster")
     assert found.verdicts["theirs"].word == "agrees"
     assert "centers[east] of component 1" in found.judged
-    told = "\n".join(comparison_lines(found))
+    record = comparison_record(found)
+    told = "\n".join(comparison_lines(record))
     assert "theirs: agrees" in told
     assert "judged: " in told
-    assert comparison_table(found).row_count == 2
+    assert len(compared(record).rows) == 2
 
 
 def test_a_shift_is_seen_whatever_the_labels(random):

@@ -18,10 +18,10 @@ import pytest
 from typer.testing import CliRunner
 
 import vi_bench as vb
+from tests.records import record
 from vi_bench import catalogue
 from vi_bench.cli.app import app
 from vi_bench.errors import InputError
-from vi_bench.results.record import KEYS, SCHEMA
 from vi_bench.sweeps.index import refresh
 from vi_bench.sweeps.store import Store
 
@@ -565,7 +565,10 @@ RERUN = [
     ("old/broken", r"run 'old/broken': summary.json is not JSON"),
     ("old/list", r"run 'old/list': has schema None, expected 2"),
     ("old/newer", r"run 'old/newer': has schema 999, expected 2"),
-    ("old/partial", r"summary.json lacks comparisons, created, data, environment, "),
+    (
+        "old/partial",
+        r"summary.json lacks reference, note, comparisons, joint, verdicts, ",
+    ),
     ("old/plugged", r"method 'mine' of this run came from mine.py: .*--method FILE"),
     ("old/partial --method nowhere.py", r"method 'nowhere.py': cannot be read"),
 ]
@@ -575,10 +578,14 @@ REPORT = [
     ("file.txt", r"run 'file.txt': summary.json: Not a directory"),
     ("old/broken", r"run 'old/broken': summary.json is not JSON"),
     ("old/newer", r"run 'old/newer': has schema 999, expected 2"),
-    ("old/partial", r"summary.json lacks comparisons, created, data, environment, "),
-    ("old/hollow", r"'old/hollow': its files are not as schema 2 has them"),
+    (
+        "old/partial",
+        r"summary.json lacks reference, note, comparisons, joint, verdicts, ",
+    ),
+    ("old/two", r"summary.json: is not as schema 2 has it .KeyError: 'methods'"),
+    ("old/hollow", r"'old/hollow': its files are not as schema 3 has them"),
     ("old/hollow --latex table.txt", r"'table.txt' is a file; expected a folder"),
-    ("old/hollow --tables made", r"'old/hollow': its files are not as schema 2"),
+    ("old/hollow --tables made", r"'old/hollow': its files are not as schema 3"),
     ("old/hollow --out old", r"--out 'old' is a folder; expected a file's name"),
     ("", r"Missing argument 'folder'"),
 ]
@@ -621,8 +628,8 @@ ROWS = [
 
 
 def summary(**known):
-    """A summary.json of every key, with nothing behind most of them."""
-    return json.dumps({"schema": SCHEMA} | {key: {} for key in KEYS} | known)
+    """A summary.json, parts of it replaced."""
+    return json.dumps(record(**known))
 
 
 TEXTS = {
@@ -669,8 +676,9 @@ TEXTS = {
     "old/broken/summary.json": "{",
     "old/list/summary.json": "[]",
     "old/newer/summary.json": '{"schema": 999}',
-    "old/partial/summary.json": '{"schema": 2, "spec": {}}',
-    "old/hollow/summary.json": summary(),
+    "old/partial/summary.json": '{"schema": 3, "spec": {}}',
+    "old/two/summary.json": '{"schema": 2, "spec": {}}',
+    "old/hollow/summary.json": summary(model={}, environment={}),
     "old/plugged/summary.json": summary(
         plugins=[{"kind": "method", "name": "mine", "origin": "mine.py", "sha256": ""}]
     ),

@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from tests.contract.cases import CASES, WEIGHTS
 from tests.marks import slow
+from vi_bench.comparison.quantities import Quantity
 from vi_bench.inference import linear_response as response
 from vi_bench.inference.linear_response import linear_response
 from vi_bench.inference.squarem import RUNNING, begin, coordinate_ascent
@@ -94,8 +95,9 @@ def test_the_notebooks_sum_of_means_is_right_and_its_components_are_flagged():
         assert abs(5 * found.sd[label] / truth - 1) < 0.02
         assert 5 * found.mean_field_sd[label] < 0.85 * truth
     assert len(found.overlapping) >= 2
-    assert found.unreliable(f"mu[x0] of component {found.overlapping[0]}")
-    assert not found.unreliable("mean mu[x0]")
+    mu = Quantity("mu", ("x0",))
+    assert found.unreliable(mu.of(component=found.overlapping[0]))
+    assert not found.unreliable(mu.of(statistic="mean"))
 
 
 @pytest.mark.slow

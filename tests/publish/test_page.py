@@ -75,22 +75,21 @@ def test_the_questions_come_in_order_and_nothing_is_fetched(page_file):
 
 def test_a_page_shows_the_numbers_of_the_summary(run, page_file):
     text = page_file.read_text()
-    summary = run.summary
-    for label, verdict in summary["verdicts"].items():
-        assert f"{label}: {verdict['word']}" in text
-        assert str(escape(verdict["reason"])) in text
-    for method in summary["methods"].values():
-        for name, known in method["quantities"].items():
+    for label, verdict in run.record.verdicts.items():
+        assert f"{label}: {verdict.word}" in text
+        assert str(escape(verdict.reason)) in text
+    for method in run.record.methods.values():
+        for name, known in method.quantities.items():
             assert f"<td>{name}</td>" in text
-            assert rounded(known["sd"], known["sd_mcse"]) in text
+            assert rounded(known.sd, known.sd_mcse) in text
 
 
 def test_draws_by_quantity_are_those_that_were_summarised(run):
-    for label, method in run.summary["methods"].items():
+    for label, method in run.record.methods.items():
         draws = run.draws(label)
-        assert set(draws) == set(method["quantities"])
-        for name, known in method["quantities"].items():
-            np.testing.assert_allclose(draws[name].mean(), known["mean"], rtol=1e-12)
+        assert set(draws) == set(method.quantities)
+        for name, known in method.quantities.items():
+            np.testing.assert_allclose(draws[name].mean(), known.mean, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +111,8 @@ def test_numbers_have_two_digits_of_their_error(value, se, said):
     assert str(Number(value, se)) == said
 
 
-def test_every_grid_has_a_cell_for_every_column(run):
-    found = tables(run.summary)
+def test_every_table_has_a_cell_for_every_column(run):
+    found = tables(run.record)
     assert {g.name for g in found} >= {"verdicts", "parameters", "costs", "convergence"}
     for grid in found:
         assert {len(row) for row in grid.rows} == {len(grid.head)}

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.records import method, record
 from vi_bench.errors import InputError
 from vi_bench.sweeps.index import FILE, frame, query, refresh
 from vi_bench.sweeps.store import Store
@@ -12,38 +13,22 @@ KEYS = [f"{i:032x}" for i in range(5)]
 
 
 def summary(seed, verdict="agrees"):
-    """As much of a summary.json as the table takes."""
-    none = dict.fromkeys(
-        [
-            *("iterations", "bound_se", "marginal_bound", "marginal_bound_se"),
-            *("log_evidence", "log_evidence_se", "ess_per_s", "memory_bytes"),
-        ]
-    )
+    """A summary.json whose numbers depend on the seed."""
     known = dict.fromkeys(("mean_mcse", "sd", "sd_mcse", "ess_bulk", "ess_tail"), 0.5)
-    entry = {
-        **none,
-        "kind": "variational",
-        "outcome": "converged",
-        "outcome_sentence": "after 3 iterations",
-        "bound": -10.0 - seed,
-        "time": {"setup_s": 0.1, "run_s": {"median": 0.2, "min": 0.1, "max": 0.3}},
-        "quantities": {"mean mu": known | {"mean": 1.0 + seed, "r_hat": None}},
-    }
-    row = {"method": "cavi", "quantity": "mean mu", "judged": True, "w1": 0.25}
-    return {
-        "spec": {"name": "s", "components": 2, "seed": seed, "precision": 64}
-        | {"chains": 4, "draws": 100},
-        "data": {"name": "it's", "shape": [10, 2]},
-        "model": {"name": "gaussian"},
-        "weights": {"name": "uniform"},
-        "environment": {"device": "cpu"},
-        "reference": "nuts",
-        "note": "",
-        "created": "2026-01-01T00:00:00+00:00",
-        "methods": {"cavi": entry},
-        "verdicts": {"cavi": {"word": verdict, "reason": "because"}},
-        "comparisons": [row],
-    }
+    quantities = {"mean mu": known | {"mean": 1.0 + seed, "r_hat": None}}
+    row = dict.fromkeys(
+        ("mean_difference", "mean_difference_se", "sd_ratio", "sd_ratio_se", "w1_se"),
+        None,
+    ) | {"method": "cavi", "quantity": "mean mu", "judged": True, "w1": 0.25}
+    found = record(
+        methods={"cavi": method(bound=-10.0 - seed, quantities=quantities)},
+        verdicts={"cavi": {"word": verdict, "reason": "because"}},
+        comparisons=[row | {"w1_floor": None}],
+        reference="nuts",
+    )
+    found["spec"]["seed"] = seed
+    found["data"]["name"] = "it's"
+    return found
 
 
 def put(store, index, content=None):

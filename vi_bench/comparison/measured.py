@@ -55,19 +55,23 @@ class Measured:
     def effort(self, label: str, margin: Margin) -> float:
         """By what factor its draws have to grow until its errors are small enough.
 
-        Until the Monte-Carlo error of every judged mean and sd is under FRACTION of its
-        margin. Nothing of how far the method is from the reference enters: draws that
-        are decided by precision leave the verdict's error rates as they are.
+        Until the Monte-Carlo error of every judged mean, sd and 5 and 95 % quantile is
+        under FRACTION of its margin. Nothing of how far the method is from the
+        reference enters: draws that are decided by precision leave the verdict's error
+        rates as they are.
         """
         trusted, own = self.summaries[self.reference], self.summaries[label]
-        allowed = FRACTION * margin.mean, FRACTION * margin.band("sd")
+        of_tails = FRACTION * margin.band("5 % quantile")
         found = [0.0]
         for name in self.judged:
             if name not in own or not own[name].sd.value > 0:
                 continue
-            mean, sd = own[name].mean, own[name].sd
-            errors = mean.se / trusted[name].sd.value, sd.se / sd.value
-            found += [(e / a) ** 2 for e, a in zip(errors, allowed, strict=True)]
+            mean, sd, unit = own[name].mean, own[name].sd, trusted[name].sd.value
+            found += [
+                (mean.se / unit / (FRACTION * margin.mean)) ** 2,
+                (sd.se / sd.value / (FRACTION * margin.band("sd"))) ** 2,
+                *((e.se / unit / of_tails) ** 2 for e in own[name].tails or ()),
+            ]
         return float(np.nanmax(found))
 
 

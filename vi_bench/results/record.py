@@ -68,8 +68,8 @@ class Plugin(Part):
 class Git(Part):
     """The commit of the repository that the working folder belongs to."""
 
-    commit: str | None
-    dirty: bool | None
+    commit: str | None = None
+    dirty: bool | None = None
 
 
 class Provenance(Part):
@@ -379,7 +379,7 @@ class Verdict(Part):
 
     word: str
     reason: str
-    more_draws: int | None
+    more_draws: int | None = None
 
 
 class Compared(Part):
@@ -505,16 +505,20 @@ def parse(text: str | bytes, where: str) -> Record:
     try:
         return Record.model_validate(known if schema == SCHEMA else upgraded(known))
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
-        raise ResultsError(f"{where}: summary.json: {_first(error)}") from None
+        raise ResultsError(f"{where}: summary.json{_wrong(error)}") from None
 
 
-def _first(error: Exception) -> str:
-    """The first thing that is wrong."""
-    if isinstance(error, ValidationError):
-        known = error.errors(include_url=False)[0]
-        place = ".".join(map(str, known["loc"]))
-        return f"{place}: {known['msg'][:1].lower()}{known['msg'][1:]}"
-    return f"is not as schema {OLDEST} has it ({type(error).__name__}: {error})"
+def _wrong(error: Exception) -> str:
+    """What is missing, or else the first thing that is wrong."""
+    if not isinstance(error, ValidationError):
+        return f": is not as schema {OLDEST} has it ({type(error).__name__}: {error})"
+    known = error.errors(include_url=False)
+    missing = [e["loc"] for e in known if e["type"] == "missing"]
+    if missing:
+        return f" lacks {', '.join('.'.join(map(str, loc)) for loc in missing)}"
+    place = ".".join(map(str, known[0]["loc"]))
+    message = known[0]["msg"]
+    return f": {place}: {message[:1].lower()}{message[1:]}"
 
 
 def upgraded(old: Mapping[str, Any]) -> dict[str, Any]:
