@@ -19,7 +19,7 @@ PACKAGE = ROOT / "vi_bench"
 TOP = {
     "errors": set(),
     "catalogue": {"errors", "mixture"},
-    "spec": {"catalogue", "errors"},
+    "spec": {"catalogue", "data", "errors"},
     "contract": {"mixture", "runtime"},
     "conjugate": {"mixture"},
     "numpyro_model": {"mixture"},

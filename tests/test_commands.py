@@ -65,10 +65,10 @@ RUN = {
     "run faithful --reference auto": Run(
         r"gibbs .* agrees", also="--methods cavi --repeats 1"
     ),
-    "run faithful --data mine.csv --components 3": Run(
-        r"150 x 2, K = 3", "results/faithful-*/summary.json", also="--methods cavi"
+    "run mine.csv --components 3": Run(
+        r"150 x 2, K = 3", "results/mine-*/summary.json", also="--methods cavi"
     ),
-    "run faithful --data mine.csv --components 3 --out results/first": Run(
+    "run mine.csv --components 3 --out results/first": Run(
         CAVI, "results/first/components.pdf", also="--methods cavi"
     ),
     "run mine.toml --out results/mine": Run(

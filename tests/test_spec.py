@@ -5,7 +5,7 @@ from vi_bench.errors import InputError
 from vi_bench.methods.svi import SVI
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.runner.specify import specify
-from vi_bench.spec import build, make, read
+from vi_bench.spec import assumed, build, make, read
 
 
 def toml(folder, text):
@@ -104,3 +104,28 @@ def test_a_spec_survives_a_round_trip():
 
 def test_build_keeps_defaults():
     assert build(SVI, {}, "x") == SVI()
+
+
+def test_a_file_of_data_is_a_spec_with_usual_settings():
+    found = read("some/where/mine.csv", {"components": 3})
+    assert (found.data, found.name, found.components) == (
+        "some/where/mine.csv",
+        "mine",
+        3,
+    )
+    assert found.standardise
+    assert found.model == {"name": "gaussian-full"}
+    assert list(found.methods) == ["cavi", "svi", "nuts"]
+    told = assumed("mine.csv", {"components": 3})
+    assert told.startswith("assumed for mine.csv: model gaussian-full; weights")
+    assert "components = 2" in assumed("mine.csv", {})
+
+
+def test_what_was_asked_for_of_a_file_of_data_is_not_assumed():
+    asked = {"components": 2, "model": "poisson", "weights": "uniform"}
+    found = read("mine.npy", asked | {"methods": ["gibbs"]})
+    assert not found.standardise  # counts stay what they are
+    assert found.model == {"name": "poisson"}
+    assert assumed("mine.npy", asked | {"methods": ["gibbs"]}) == ""
+    with pytest.raises(InputError, match=r"'mine\.csv' is a file of data; --data"):
+        read("mine.csv", {"data": "other.csv"})

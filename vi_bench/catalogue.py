@@ -224,7 +224,7 @@ def datasets() -> list[str]:
 
 def experiments() -> list[str]:
     """Names of the built-in experiments."""
-    return sorted(f.stem for f in (PACKAGE / "experiments").glob("*.toml"))
+    return sorted(f.stem for f in (PACKAGE / "experiments").glob("[!_]*.toml"))
 
 
 def described_experiments() -> list[tuple[str, str]]:

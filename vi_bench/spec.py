@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vi_bench import catalogue
+from vi_bench.data.load import READERS
 from vi_bench.errors import InputError, SpecError, unknown
 
 DEFAULT_METHODS = ("cavi", "svi", "nuts")
@@ -281,10 +282,11 @@ def make(values: Mapping[str, Any], where: str) -> Spec:
 
 
 def read(what: str, overrides: Mapping[str, Any]) -> Spec:
-    """The spec of a built-in experiment or a TOML file, with overrides on top.
+    """The spec of a built-in experiment or a file, with overrides on top.
 
     Args:
-        what: an experiment's name or the path of a .toml file.
+        what: an experiment's name, the path of a .toml file, or that of a file of data,
+            for which `assumed` tells the other settings.
         overrides: Spec fields; as in the file, "methods" may be an iterable of labels,
             "model" and "weights" a name. Settings that the file has are kept.
 
@@ -292,15 +294,48 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
         InputError: there is no such experiment or file, or something in it cannot be
             used.
     """
-    if what in catalogue.experiments():
-        path = catalogue.experiment(what)
-    elif what.endswith(".toml"):
-        path = Path(what)
-    else:
-        known = [*catalogue.experiments(), "a .toml file"]
-        raise unknown("experiment", what, known, error=SpecError)
     where = f"spec {what!r}"
-    return make(_merged(read_toml(path, where), overrides), where)
+    if what in catalogue.experiments():
+        values = read_toml(catalogue.experiment(what), where)
+    elif what.endswith(".toml"):
+        values = read_toml(Path(what), where)
+    elif is_data(what):
+        if overrides.get("data") is not None:
+            raise SpecError(f"{where} is a file of data; --data names others")
+        values = _usual(what) | {"data": what}
+        if overrides.get("model") is not None:
+            values["standardise"] = False  # counts and such stay what they are
+    else:
+        known = [*catalogue.experiments(), "a .toml file", "a file of data"]
+        raise unknown("experiment", what, known, error=SpecError)
+    return make(_merged(values, overrides), where)
+
+
+def is_data(what: str) -> bool:
+    """Whether a spec's name is that of a file of rows."""
+    return Path(what).suffix.lower() in READERS
+
+
+def _usual(what: str) -> dict[str, Any]:
+    """What is assumed of a file of data."""
+    values = read_toml(catalogue.experiment("_file"), "the usual settings")
+    stem = Path(what).stem
+    return values | {"name": stem if _is_plain(stem) else "run"}
+
+
+def assumed(what: str, overrides: Mapping[str, Any]) -> str:
+    """The settings of a file of data that nobody asked for, in a sentence."""
+    usual, told = _usual(what), []
+    if overrides.get("components") is None:
+        told.append(f"components = {Spec.model_fields['components'].default}")
+    for part in ("model", "weights"):
+        if overrides.get(part) is None:
+            told.append(f"{part} {usual[part]['name']}")
+    if overrides.get("model") is None:
+        told.append("each feature standardised")
+    if overrides.get("methods") is None:
+        told.append(f"methods {', '.join(usual['methods'])}")
+    return f"assumed for {what}: {'; '.join(told)}" if told else ""
 
 
 def read_toml(path: Path, where: str) -> dict[str, Any]:

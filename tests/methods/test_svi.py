@@ -145,6 +145,23 @@ def test_too_few_steps_are_budget_spent(problem):
     assert result.runs["svi"].outcome.status == "iteration limit"
 
 
+@pytest.mark.parametrize("steps", [50, 130])
+def test_it_takes_as_many_steps_as_it_says(problem, steps):
+    """Not a whole number of windows: the last rate is the final one, and no more."""
+    x, _ = problem
+    mixture = bind(Gaussian(sigma=2.0, mean=0.0), x, 3, jnp.float64)
+    method = SVI(steps=steps, bound_draws=50)
+    start, fit, *_ = method.prepare(Problem(mixture, 1, 4), jax.random.key(0))
+    state = start.run(jax.random.key(1), mixture, None)
+    for _ in range(fit.calls):
+        state = fit.run(jax.random.key(2), mixture, state)
+    counts = [v for v in jax.tree.leaves(state.optimiser) if v.dtype == jnp.int32]
+    assert {int(c) for c in counts if c.ndim == 0} >= {steps}
+    assert max(int(c) for c in counts if c.ndim == 0) == steps
+    assert np.all(np.isfinite(state.bound))
+    assert np.all(np.isfinite(state.bound_se))
+
+
 def test_late_rise_by_hand():
     trace = np.r_[np.zeros(8), 1.0, 3.0]
     rise, error = late_rise(trace, np.full(10, 0.3))

@@ -23,7 +23,8 @@ def run(
     spec: Annotated[
         str,
         typer.Argument(
-            help="A built-in experiment (vi-bench list experiments), or a .toml file.",
+            help="A built-in experiment (vi-bench list experiments), a .toml file, or "
+            "a .csv, .npy, .parquet or .zarr file of data.",
             autocompletion=completion.experiment,
         ),
     ],
@@ -136,6 +137,8 @@ def run(
             overrides["methods"] = _with_files(spec, split(methods) or [], added)
             cluster = _cluster(hosts, coordinator, rank, out)
             asked = _asked(spec, overrides, start_from)
+            if not quiet:
+                _tell_what_is_assumed(spec, overrides)
         target = out or _default_folder(asked)
         if cluster is not None:
             _supervise(cluster, target)
@@ -171,6 +174,15 @@ def _asked(what: str, overrides: dict[str, Any], start_from: Path | None) -> Spe
 
     spec = read(what, overrides)
     return spec if start_from is None else spec.starting_from(start_from)
+
+
+def _tell_what_is_assumed(what: str, overrides: dict[str, Any]) -> None:
+    """One line on stderr about settings that a file of data does not have."""
+    from vi_bench.spec import assumed, is_data
+
+    told = assumed(what, overrides) if is_data(what) else ""
+    if told:
+        print(told, file=sys.stderr)
 
 
 def _default_folder(spec: Spec) -> Path:

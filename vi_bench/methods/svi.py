@@ -111,7 +111,7 @@ class SVI:
 
     @remembered
     def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
-        windows = -(-self.steps // WINDOW)
+        windows, rest = -(-self.steps // WINDOW), self.steps % WINDOW
 
         def start(key: Key, mixture: Mixture, _: Any) -> Fit:
             place, own = jax.random.split(key)
@@ -126,13 +126,23 @@ class SVI:
             def update(optimiser: Any, _: None) -> tuple[Any, Array]:
                 return svi.update(optimiser, mixture)  # type: ignore[no-any-return]
 
-            optimiser, loss = lax.scan(update, state.optimiser, None, length=WINDOW)
+            def window(optimiser: Any, steps: int) -> tuple[Any, ...]:
+                optimiser, loss = lax.scan(update, optimiser, None, length=steps)
+                # of a single step the spread is not known, and taken for none
+                spread = jnp.std(loss, ddof=min(1, steps - 1))
+                bad = jnp.sum(~jnp.isfinite(loss)).astype(jnp.int32)
+                return optimiser, jnp.mean(loss), spread / steps**0.5, bad
+
             at = state.windows
-            error = jnp.std(loss, ddof=1) / jnp.sqrt(float(WINDOW))
-            bad = jnp.sum(~jnp.isfinite(loss)).astype(jnp.int32)
+            whole, last = partial(window, steps=WINDOW), partial(window, steps=rest)
+            if rest:
+                found = lax.cond(at == windows - 1, last, whole, state.optimiser)
+            else:
+                found = whole(state.optimiser)
+            optimiser, loss, error, bad = found
             return Fit(
                 optimiser=optimiser,
-                bound=state.bound.at[at].set(-jnp.mean(loss)),
+                bound=state.bound.at[at].set(-loss),
                 bound_se=state.bound_se.at[at].set(error),
                 not_finite=state.not_finite + bad,
                 windows=at + 1,
@@ -147,7 +157,7 @@ class SVI:
 
             theta, log_q = jax.vmap(jax.vmap(one))(jax.random.split(key, shape))
             report = {
-                "iterations": state.windows * WINDOW,
+                "iterations": jnp.minimum(state.windows * WINDOW, self.steps),
                 "trace": state.bound,
                 "trace_se": state.bound_se,
                 "not_finite": state.not_finite,

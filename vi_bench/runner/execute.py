@@ -113,7 +113,7 @@ def execute(
         )
         reference = Reference(spec.held_against)
         if spec.reference == AUTO:
-            reference = choose(mixture, methods)
+            reference, methods = choose(mixture, methods)
         place = Place(
             Problem(mixture, spec.chains, spec.batch),
             centre,

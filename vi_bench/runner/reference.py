@@ -33,16 +33,20 @@ class Reference:
     check: str | None = None
 
 
-def choose(mixture: Mixture, methods: dict[str, Any]) -> Reference:
+def choose(
+    mixture: Mixture, methods: Mapping[str, Any]
+) -> tuple[Reference, dict[str, Any]]:
     """`exact` where it reaches in a minute, else `nuts` checked by `gibbs` or `smc`.
 
-    Methods that are missing are added, with their usual settings.
+    Returns:
+        The reference, and the methods with those that were missing, in their usual
+        settings.
     """
-    cost = seconds(mixture)
+    known, cost = dict(methods), seconds(mixture)
     if cost is not None and cost <= PATIENCE:
-        return Reference(_labelled("exact", methods))
+        return Reference(_labelled("exact", known)), known
     check = "gibbs" if isinstance(mixture.family, GibbsStep) else "smc"
-    return Reference(_labelled("nuts", methods), _labelled(check, methods))
+    return Reference(_labelled("nuts", known), _labelled(check, known)), known
 
 
 def stand_in(problem: Problem, runs: dict[str, MethodRun]) -> tuple[str, str]:

@@ -17,7 +17,6 @@ users are never paths: a key is 32 hexadecimal digits. Symbolic links are not fo
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -172,6 +171,8 @@ class Store:
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
         """Work on a cell alone: False where another process does already."""
+        import fcntl  # POSIX alone has it; to read what is stored takes no lock
+
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         handle = os.open(self.folder / "locks" / f"{_valid(key)}.lock", flags, 0o644)
         try:
