@@ -13,6 +13,8 @@ import numpy as np
 from arviz_stats.base import array_stats
 from scipy.stats import wasserstein_distance
 
+from vi_bench.comparison.remembered import remembered
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -77,6 +79,7 @@ def _stat(name: str, draws: np.ndarray, **options: Any) -> float:
         return float(function(draws, chain_axis=0, draw_axis=1, **options))
 
 
+@remembered
 def summarise(draws: np.ndarray) -> Summary:
     """Mean, sd, their Monte-Carlo errors, ESS and R-hat of (chain, draw) draws."""
     # a constant, but for its last digits, is known exactly and has not mixed
@@ -136,6 +139,7 @@ def _at_least_spread(error: float, influence: np.ndarray) -> float:
     return max(error, float(spread))
 
 
+@remembered
 def distance(
     draws: np.ndarray, own: Summary, reference: np.ndarray, theirs: Summary
 ) -> Distance:
