@@ -23,6 +23,6 @@ class RealRows:
         """-(d/2) log(2 pi): the precision belongs to the parameters."""
         return jnp.full(x.shape[1:], -0.5 * x.shape[0] * LOG_2PI, x.dtype)
 
-    def location(self, theta: Parameters) -> Array:
+    def location(self, theta: Parameters) -> Any:
         """Mu."""
         return theta["mu"]

@@ -125,7 +125,7 @@ class Bernoulli(Conjugate):
 
         return dist.Bernoulli(theta["probability"]).to_event(1)
 
-    def location(self, theta: Parameters) -> Array:
+    def location(self, theta: Parameters) -> Any:
         """The probabilities."""
         return theta["probability"]
 

@@ -136,7 +136,7 @@ class Exponential(Conjugate):
         xp = namespace(theta["rate"])
         return {"log rate": (xp.log(theta["rate"]), self.dims["rate"])}
 
-    def location(self, theta: Parameters) -> Array:
+    def location(self, theta: Parameters) -> Any:
         """One over the rates."""
         return 1 / theta["rate"]
 

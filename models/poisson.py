@@ -143,7 +143,7 @@ class Poisson(Conjugate):
         xp = namespace(theta["rate"])
         return {"log rate": (xp.log(theta["rate"]), self.dims["rate"])}
 
-    def location(self, theta: Parameters) -> Array:
+    def location(self, theta: Parameters) -> Any:
         """The rates."""
         return theta["rate"]
 

@@ -13,8 +13,12 @@ os.environ.pop("COLUMNS", None)  # of whatever terminal the tests were called fr
 
 from jaxtyping import install_import_hook
 
-CHECKED = ["mixture_pass", "iterate", "starts"]
-hook = install_import_hook([f"vi_bench.{m}" for m in CHECKED], "beartype.beartype")
+import tests.typechecker  # noqa: F401 - named below
+
+CHECKED = ["comparison", "enumeration", "inference", "methods", "mixture"]
+hook = install_import_hook(
+    [f"vi_bench.{m}" for m in CHECKED], "tests.typechecker.functions"
+)
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

@@ -3,6 +3,7 @@ import pytest
 
 from vi_bench.comparison import Margin, Sample, compare
 from vi_bench.comparison.measures import Distance, Estimate, Summary
+from vi_bench.comparison.quantities import Quantity
 from vi_bench.comparison.verdict import case_of, holm, judge
 
 MEANS = np.array([[-6.0, 0.0], [6.0, 1.0], [0.0, 8.0]])
@@ -106,7 +107,7 @@ def test_one_component_and_one_dimension(random):
 
 def distances(*pairs):
     return {
-        f"q{i}": Distance(
+        Quantity(f"q{i}"): Distance(
             Estimate(value, error), Estimate(1.0, 0.001), Estimate(0, 0), 0.0
         )
         for i, (value, error) in enumerate(pairs)

@@ -9,6 +9,7 @@ from vi_bench.comparison.importance import (
     pareto_smooth,
     weigh,
 )
+from vi_bench.comparison.quantities import Quantity
 
 LOG_P = -1234.5
 """log p(X) of every case below."""
@@ -26,7 +27,7 @@ def test_a_wider_posterior_is_recovered_from_a_narrower_q(random):
     The ratio of the two Gaussians has the tail index 1 - 1 / sd^2 = 0.24.
     """
     theta, log_joint, log_q = case(random, 0.2, 1.15)
-    found = weigh(log_joint, log_q, {"theta": theta})
+    found = weigh(log_joint, log_q, {Quantity("theta"): theta})
     assert found.word == "good"
     assert 0 < found.khat < 0.5
     assert f"k-hat {found.khat:.2f}" in found.sentence
@@ -51,7 +52,7 @@ def test_errors_are_the_spread_over_repetitions(random):
     rows = []
     for _ in range(200):
         theta, log_joint, log_q = case(random, 0.3, 0.9, (1, 500))
-        found = weigh(log_joint, log_q, {"theta": theta})
+        found = weigh(log_joint, log_q, {Quantity("theta"): theta})
         one = found.corrected["theta"]
         rows.append([found.log_evidence, one.raw_mean, one.raw_sd, one.mean, one.sd])
     value = np.array([[e.value for e in row] for row in rows])
@@ -110,7 +111,7 @@ def test_smoothing_changes_the_largest_weights_only(random):
 def test_constant_weights_have_no_khat(random):
     theta, _, log_q = case(random)
     log_joint = log_q + LOG_P + 1e-8 * random.normal(size=log_q.shape)
-    found = weigh(log_joint, log_q, {"theta": theta})
+    found = weigh(log_joint, log_q, {Quantity("theta"): theta})
     assert found.word == "constant"
     assert np.isnan(found.khat)
     assert found.relative_ess == pytest.approx(1)
@@ -125,7 +126,7 @@ def test_weights_that_are_not_finite_are_refused_in_words(random):
     theta, log_joint, log_q = case(random)
     log_joint[0, :3] = np.nan
     log_joint[1, 0] = np.inf
-    found = weigh(log_joint, log_q, {"theta": theta})
+    found = weigh(log_joint, log_q, {Quantity("theta"): theta})
     assert found.word == "unknown"
     assert found.sentence == "4 of 10000 log weights are not finite."
     assert np.isnan([found.khat, found.relative_ess, found.log_evidence.value]).all()
@@ -138,7 +139,7 @@ def test_draws_outside_the_posterior_have_no_weight(random):
     """A half-normal posterior: log p(X) is unchanged, half of q's draws are lost."""
     theta, _, log_q = case(random)
     log_joint = np.where(theta > 0, LOG_P + np.log(2) + log_q, -np.inf)
-    found = weigh(log_joint, log_q, {"theta": theta})
+    found = weigh(log_joint, log_q, {Quantity("theta"): theta})
     assert found.relative_ess == pytest.approx(0.5, abs=4.5 * 0.5 / 100)
     assert abs(found.log_evidence.value - LOG_P) < 4.5 * found.log_evidence.se
     one = found.corrected["theta"]
@@ -147,7 +148,7 @@ def test_draws_outside_the_posterior_have_no_weight(random):
 
 def test_few_draws_are_said_to_be_few(random):
     theta, log_joint, log_q = case(random, 0.2, 1.15, (1, LEAST - 1))
-    found = weigh(log_joint, log_q, {"theta": theta})
+    found = weigh(log_joint, log_q, {Quantity("theta"): theta})
     assert found.word == "unknown"
     assert np.isnan(found.khat)
     assert f"needs {LEAST} draws" in found.sentence
@@ -160,7 +161,7 @@ def test_few_draws_are_said_to_be_few(random):
 
 def test_a_q_that_is_too_narrow_is_unreliable(random):
     theta, log_joint, log_q = case(random, 0.0, 3.0)
-    found = weigh(log_joint, log_q, {"theta": theta})
+    found = weigh(log_joint, log_q, {Quantity("theta"): theta})
     assert found.khat > 0.7
     assert found.word == "unreliable"
     far = weigh(*case(random, 60.0, 1.0)[1:], {})
@@ -180,12 +181,12 @@ def test_khat_does_not_see_the_other_labelling_but_the_symmetrised_q_counts_it(r
     )
     log_q = norm.logpdf(theta, at, scale)
     average = np.logaddexp(log_q, norm.logpdf(theta, -at, scale)) - np.log(2)
-    one = weigh(log_joint, log_q, {"theta": theta})
+    one = weigh(log_joint, log_q, {Quantity("theta"): theta})
     assert one.word == "good"
     error = one.log_evidence
     assert error.se < 0.02
     assert abs(error.value - (LOG_P - np.log(2))) < 4.5 * error.se
-    both = weigh(log_joint, log_q, {"theta": theta}, average)
+    both = weigh(log_joint, log_q, {Quantity("theta"): theta}, average)
     assert both.proposal == "symmetrised q"
     assert abs(both.log_evidence.value - LOG_P) < 4.5 * both.log_evidence.se
     assert "label permutations" not in both.sentence

@@ -4,6 +4,7 @@ import pytest
 from tests.comparison.test_comparison import columns, permuted, sample
 from vi_bench.comparison import Sample, compare
 from vi_bench.comparison.modes import find_modes, weighted
+from vi_bench.comparison.quantities import Quantity
 
 
 def stuck(random, chains, means):
@@ -65,18 +66,18 @@ def test_a_method_in_two_modes_is_not_averaged(random):
 def test_modes_by_hand():
     steady = np.linspace(0, 1, 100)
     draws = np.stack([steady, steady + 0.5, steady + 0.9, steady + 9])
-    found = find_modes({"q": draws}, None)
+    found = find_modes({Quantity("q"): draws}, None)
     # 0 and 2 are apart, and both overlap 1: a chain of overlaps is one mode
     assert sorted(m.chains for m in found) == [(0, 1, 2), (3,)]
     assert all(np.isnan(m.log_joint) for m in found)
     same = np.ones((2, 30))
-    assert len(find_modes({"q": same}, None)) == 1
-    assert len(find_modes({"q": same * [[1], [2]]}, None)) == 2
+    assert len(find_modes({Quantity("q"): same}, None)) == 1
+    assert len(find_modes({Quantity("q"): same * [[1], [2]]}, None)) == 2
 
 
 def test_shares_need_the_evidence_of_every_mode():
     steady = np.linspace(0, 1, 100)
-    modes = find_modes({"q": np.stack([steady, steady + 9])}, None)
+    modes = find_modes({Quantity("q"): np.stack([steady, steady + 9])}, None)
     assert all(np.isnan(m.share) for m in weighted(modes, {0: -1.0}))
     shares = [m.share for m in weighted(modes, {0: -1000.0, 1: -1000.0 - np.log(3)})]
     np.testing.assert_allclose(shares, [0.75, 0.25])
@@ -85,17 +86,17 @@ def test_shares_need_the_evidence_of_every_mode():
 def test_independent_chains_are_not_torn_apart(random):
     """30 samples of 4 chains: an overlap under 1 % in 50 draws is no chance."""
     for _ in range(30):
-        assert len(find_modes({"q": random.normal(size=(4, 50))}, None)) == 1
+        assert len(find_modes({Quantity("q"): random.normal(size=(4, 50))}, None)) == 1
 
 
 def test_four_draws_of_a_chain_sit_nowhere(random):
-    assert len(find_modes({"q": random.normal(size=(4, 4))}, None)) == 1
+    assert len(find_modes({Quantity("q"): random.normal(size=(4, 4))}, None)) == 1
 
 
 def test_many_chains_are_held_to_a_few(random):
     draws = random.normal(size=(64, 60))
     draws[40:] += 9
-    found = find_modes({"q": draws}, None)
+    found = find_modes({Quantity("q"): draws}, None)
     assert sorted(len(m.chains) for m in found) == [24, 40]
 
 

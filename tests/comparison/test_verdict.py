@@ -9,6 +9,7 @@ from tests.marks import slow
 from vi_bench.comparison import Margin, Sample, compare
 from vi_bench.comparison.correlation import correlations
 from vi_bench.comparison.measures import Summary, summarise
+from vi_bench.comparison.quantities import Quantity
 from vi_bench.comparison.verdict import (
     ALPHA,
     FRACTION,
@@ -135,12 +136,12 @@ def summary(**changes):
 
 
 def test_tail_ess_and_the_energy_gate_the_reference():
-    assert unreliable({"a": summary()}, 0.0, e_bfmi=0.9) == ""
-    tail = unreliable({"a": summary(ess_tail=120.0)}, 0.0)
+    assert unreliable({Quantity("a"): summary()}, 0.0, e_bfmi=0.9) == ""
+    tail = unreliable({Quantity("a"): summary(ess_tail=120.0)}, 0.0)
     assert tail.startswith("tail ESS of a is 120, under 400")
-    slow_energy = unreliable({"a": summary()}, 0.0, e_bfmi=0.12)
+    slow_energy = unreliable({Quantity("a"): summary()}, 0.0, e_bfmi=0.12)
     assert slow_energy.startswith("E-BFMI is 0.12, under 0.3")
-    assert unreliable({"a": summary()}, 0.0, e_bfmi=np.nan)
+    assert unreliable({Quantity("a"): summary()}, 0.0, e_bfmi=np.nan)
 
 
 def test_the_p_value_is_that_of_the_mixture_by_quadrature():

@@ -1,5 +1,6 @@
 """The method `exact`: where it applies, what it reports, and that draws follow it."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -143,5 +144,9 @@ def test_one_component_is_conjugate_whatever_the_rows():
     np.testing.assert_allclose(
         found.moments().mean, mixture.family.moments(q.components)[0], rtol=1e-12
     )
-    assert found.drawn_statistics(None, 3).shape == (3, 1, q.components.shape[1])
+    assert found.drawn_statistics(jax.random.key(0), 3).shape == (
+        3,
+        1,
+        q.components.shape[1],
+    )
     np.testing.assert_array_equal(found.occupancy, [0, 1])

@@ -1,7 +1,7 @@
 """Gibbs against enumeration, its parts against formulas and simulation."""
 
+from dataclasses import replace
 from itertools import permutations
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +116,7 @@ def test_the_full_conditional_is_averaged_over_orders_of_the_rows(prior):
     terms = []
     for order in permutations(range(3)):
         moved = expected[jnp.asarray(order)]
-        q = mixture.family.update(None, moved)
+        q = mixture.family.update(mixture.prior().components, moved)
         sticks = mixture.weights.update(moved[:, -1])
         of_sticks = weights.log_density(theta, sticks)
         terms.append(float(mixture.family.log_q(theta, q) + of_sticks))
@@ -129,7 +129,7 @@ def test_sticks_are_not_exchangeable_and_the_full_conditional_is_not_averaged():
     mixture = mixture_of("poisson", 20, 3, "stick-breaking")
     theta = mixture.draw(jax.random.key(1), mixture.prior(), ())
     expected = assigned_statistics(jax.random.key(2), mixture, mixture.natural(theta))
-    q = mixture.family.update(None, expected)
+    q = mixture.family.update(mixture.prior().components, expected)
     sticks = weights.log_density(theta, mixture.weights.update(expected[:, -1]))
     found = log_full_conditional(mixture, theta, expected)
     assert found == pytest.approx(float(mixture.family.log_q(theta, q) + sticks))
@@ -279,7 +279,7 @@ def test_evidences_of_batches_are_pooled():
 
 
 def test_what_has_no_gibbs_step_says_so():
-    mixture = SimpleNamespace(family=object())
+    mixture = replace(mixture_of("gaussian", 12, 2), family=object())
     with pytest.raises(NotApplicable, match="resample"):
         Gibbs().prepare(Problem(mixture, 1, 10), jax.random.key(0))
 

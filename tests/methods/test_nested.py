@@ -12,7 +12,7 @@ import vi_bench as vb
 from tests.contract.cases import CASES, WEIGHTS, log_evidence
 from vi_bench.contract import Combines, Draws, Problem
 from vi_bench.methods._particles import of_runs
-from vi_bench.methods.nested import Nested, together
+from vi_bench.methods.nested import Nested, Run, together
 from vi_bench.mixture.mixture import bind
 
 
@@ -87,11 +87,13 @@ def some_run(method, batches, log_likelihood):
     dead[:used] = log_likelihood[:used]
     live = jnp.asarray(log_likelihood[used:])
     particles = SimpleNamespace(loglikelihood=live, position={"v": live})
-    return SimpleNamespace(
+    return Run(
         state=SimpleNamespace(particles=particles),
         position={"v": jnp.asarray(dead)},
         log_likelihood=jnp.asarray(dead),
         batches=jnp.asarray(batches),
+        moved=jnp.zeros(()),
+        done=jnp.zeros((), bool),
     )
 
 

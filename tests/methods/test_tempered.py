@@ -8,8 +8,8 @@ assignments. With S_k and n_k sums over rows that count w_i times each has the m
 m_j the counts after j, or K^{-sum_i w_i} for the second product where weights are 1/K.
 """
 
+from dataclasses import replace
 from itertools import product
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -542,7 +542,7 @@ def test_too_few_round_trips_are_suspect():
 
 
 def test_what_has_no_gibbs_step_says_so():
-    mixture = SimpleNamespace(family=object())
+    mixture = replace(mixture_of("gaussian", 12, 2), family=object())
     with pytest.raises(NotApplicable, match="resample"):
         Tempered().prepare(Problem(mixture, 1, 10), jax.random.key(0))
     with pytest.raises(NotApplicable, match="resample"):

@@ -186,7 +186,7 @@ def constant(values: np.ndarray) -> bool:
     return float(np.ptp(values)) <= 1e-12 * float(np.max(np.abs(values)))
 
 
-def by_component(columns: Mapping[Quantity, np.ndarray]) -> dict[Quantity, np.ndarray]:
+def by_component(columns: Mapping[Quantity, Any]) -> dict[Quantity, Any]:
     """Every scalar parameter of relabelled draws, each (chain, draw)."""
     return {
         label.of(component=k): values[..., k]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ PIECE = 2**23
 """Bytes that are read at once, about."""
 
 
+@runtime_checkable
 class Rows(Protocol):
     """What an (N, d) array gives, whether it is in memory or not."""
 

@@ -108,7 +108,7 @@ class LinearResponse:
 def linear_response(
     mixture: Mixture,
     q: Factors,
-    centre: np.ndarray,
+    centre: Any,
     coordinates: Mapping[str, Sequence[object]],
 ) -> LinearResponse:
     """Linear response at a fixed point of CAVI.
@@ -174,7 +174,7 @@ class Linearisation(NamedTuple):
 def linearise(
     mixture: Mixture,
     q: Factors,
-    centre: np.ndarray,
+    centre: Any,
     coordinates: Mapping[str, Sequence[object]],
 ) -> Linearisation:
     """One step of CAVI, and `quantities`, to first order around q; can be traced."""
@@ -280,7 +280,7 @@ def _step(mixture: Mixture, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
 def quantities(
     mixture: Mixture,
     q: Factors,
-    centre: np.ndarray,
+    centre: Any,
     coordinates: Mapping[str, Sequence[object]],
 ) -> dict[Quantity, Array]:
     """What posteriors are compared on, at the central theta under q."""

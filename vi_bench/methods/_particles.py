@@ -80,7 +80,7 @@ def log_mean_evidence(
     return top + jnp.log(mean), error
 
 
-def widened(error: Float[Array, ""], freedom: int) -> Float[Array, ""]:
+def widened(error: Any, freedom: Any) -> Any:
     """A standard error from a few runs, so that 1.96 of it either side hold 95 %.
 
     The spread of n runs is itself an estimate, with n - 1 degrees of freedom: the

@@ -296,7 +296,7 @@ def settled(search: Search) -> Ascent:
     """The climbs; where a trial has gained nothing, the climb before it."""
     lost = search.tried & ~gained(search)
 
-    def keep(before: Array, lane: Array) -> Array:
+    def keep(before: Any, lane: Any) -> Array:
         where = lost.reshape(-1, *[1] * (lane.ndim - 1))
         return jnp.where(where, before, lane)
 

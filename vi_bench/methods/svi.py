@@ -352,7 +352,7 @@ def numpyro_density(
     return log_density(model, (mixture,), {}, values)[0]  # type: ignore[no-any-return]
 
 
-def late_rise(trace: Array, error: Array) -> tuple[float, float]:
+def late_rise(trace: Any, error: Any) -> tuple[float, float]:
     """How much the bound rose from the second last to the last tenth, and its error."""
     bounds, errors = np.asarray(trace), np.asarray(error)
     tenth = max(1, len(bounds) // 10)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -114,11 +114,11 @@ class Family(ABC):
     def check(self, table: Table) -> None:  # noqa: B027 - a default, not a gap
         """Nothing to refuse."""
 
-    def complete(self, values: np.ndarray, components: int) -> Self:
+    def complete[F: Family](self: F, values: np.ndarray, components: int) -> F:
         """The family itself: it has no defaults from the data's scale."""
         return self
 
-    def bind(self, centre: np.ndarray, dtype: Any) -> Self:
+    def bind[F: Family](self: F, centre: np.ndarray, dtype: Any) -> F:
         """The same family for data from which `centre` (d,) was subtracted."""
         arrays = {}
         for f in fields(self):  # type: ignore[arg-type]

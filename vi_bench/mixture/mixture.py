@@ -271,7 +271,8 @@ class Mixture:
         log_weights = self.weights.log_weights(theta, self.components)
         labels = jax.random.categorical(second, log_weights, shape=(n,))
         every = self.family.component(theta).sample(third, (n,))
-        return jnp.take_along_axis(every, labels[:, None, None], axis=1)[:, 0], labels
+        rows = jnp.take_along_axis(every, labels[:, None, None], axis=1)[:, 0]
+        return rows.astype(self.log_base.dtype), labels
 
     def describe(self, q: Factors) -> Standard:
         """The usual parameters of q; of the sticks their Betas' a and b."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from vi_bench.data.table import Table
 
-Parameters = dict[str, Array]
-"""Parameters by name; the component axis comes first, or after draws."""
+Parameters = dict[str, Any]
+"""Arrays of parameters by name; the component axis comes first, or after draws. NumPy's
+after a run, JAX's before."""
 
 
 Standard = dict[str, Array]
@@ -52,10 +53,10 @@ class Family(Protocol):
     def check(self, table: Table) -> None:
         """Raise InputError when hyperparameters or rows are not of the right kind."""
 
-    def complete(self, values: np.ndarray, components: int) -> Self:
+    def complete[F](self: F, values: np.ndarray, components: int) -> F:
         """The family with every hyperparameter set, defaults from the data's scale."""
 
-    def bind(self, centre: np.ndarray, dtype: Any) -> Self:
+    def bind[F](self: F, centre: np.ndarray, dtype: Any) -> F:
         """The same family for data from which `centre` (d,) was subtracted."""
 
     @property
