@@ -321,9 +321,8 @@ def write_files(place):
 def scratch(tmp_path, monkeypatch):
     write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    for added in catalogue._added.values():
-        added.clear()
+    with catalogue.scope():
+        yield tmp_path
 
 
 def cases():

@@ -48,9 +48,8 @@ def place(tmp_path):
 
 @pytest.fixture(autouse=True)
 def forget():
-    yield
-    for added in catalogue._added.values():
-        added.clear()
+    with catalogue.scope():
+        yield
 
 
 @pytest.mark.slow

@@ -64,13 +64,12 @@ def run(tmp_path_factory):
     )
     loud = ("--method", folder / "loud.py")
     out = folder / "done"
-    told, done = ask(
-        *("run", folder / "mine.toml", "--out", out, "--methods", "loud,cavi"),
-        *("--repeats", 1, "--quiet", *loud),
-    )
-    yield folder, told, done
-    catalogue._added["method"].pop("loud")
-    catalogue._files.clear()
+    with catalogue.scope():
+        told, done = ask(
+            *("run", folder / "mine.toml", "--out", out, "--methods", "loud,cavi"),
+            *("--repeats", 1, "--quiet", *loud),
+        )
+        yield folder, told, done
 
 
 def test_a_run_is_the_summary_that_is_stored(run):

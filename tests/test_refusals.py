@@ -819,10 +819,8 @@ def place(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def forget():
-    yield
-    for added in catalogue._added.values():
-        added.clear()
-    catalogue._files.clear()
+    with catalogue.scope():
+        yield
 
 
 def snapshot(folder):

@@ -137,24 +137,23 @@ def test_held_out_rows_are_read_again(tmp_path):
     )
 
 
-def test_code_is_named_again_or_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue, "_added", {"model": {}, "method": {}})
-    monkeypatch.setattr(catalogue, "_files", {})
+def test_code_is_named_again_or_refused(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
         '"""CAVI again."""\nfrom vi_bench.methods.cavi import CAVI\n\n\n'
         "class METHOD(CAVI):\n    pass\n"
     )
     run, command = tmp_path / "r", CliRunner()
-    catalogue.add_file("method", file)
-    vb.run("gaussian", "galaxies", {"mine": {"restarts": 1}}, out=run, draws=20)
-    catalogue._added["method"].clear()
-    catalogue._files.clear()
+    with catalogue.scope():
+        catalogue.add_file("method", file)
+        vb.run("gaussian", "galaxies", {"mine": {"restarts": 1}}, out=run, draws=20)
     refused = command.invoke(app, ["rerun", str(run)])
     assert refused.exit_code == 2
     assert "method 'mine' of this run came from mine.py: name it" in refused.stderr
     assert "--method FILE" in refused.stderr
     file.write_text(file.read_text() + "# changed\n")
-    done = command.invoke(app, ["rerun", str(run), "--method", str(file), "--quiet"])
+    again = ["rerun", str(run), "--method", str(file), "--quiet"]
+    with catalogue.scope():
+        done = command.invoke(app, again)
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("mine  bitwise the same\nmethod mine: was ")

@@ -13,7 +13,8 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -66,6 +67,31 @@ _added: dict[str, dict[str, Entry]] = {"model": {}, "method": {}}
 
 _files: dict[tuple[Plugin, str], str] = {}
 """Kind and path -> SHA-256 of what was added by file."""
+
+
+@contextmanager
+def scope(empty: bool = False) -> Iterator[None]:
+    """Forget at the end what was added within.
+
+    Args:
+        empty: begin as if nothing had been added before.
+    """
+    before = {kind: dict(known) for kind, known in _added.items()}, dict(_files)
+    try:
+        if empty:
+            _restore({kind: {} for kind in _added}, {})
+        yield
+    finally:
+        _restore(*before)
+
+
+def _restore(
+    added: Mapping[str, dict[str, Entry]], files: Mapping[tuple[Plugin, str], str]
+) -> None:
+    _added.clear()
+    _added.update(added)
+    _files.clear()
+    _files.update(files)
 
 
 def entries(kind: Plugin) -> dict[str, Entry]:

@@ -220,6 +220,7 @@ def test_tables_say_what_there_is_and_what_failed(sweep):
     assert reference[:3] == ("my_gibbs", Number(36), Number(0))
 
 
+@pytest.mark.browser
 def test_a_page_of_a_sweep_opens_without_a_word(sweep_folder, browser, tmp_path):
     path = tmp_path / "sweep.html"
     done = CliRunner().invoke(app, ["report", str(sweep_folder), "--out", str(path)])
@@ -249,6 +250,7 @@ def test_a_page_of_a_sweep_opens_without_a_word(sweep_folder, browser, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.latex
 def test_a_paper_of_a_sweep_compiles(sweep_folder, tmp_path):
     places = dict.fromkeys(("tables", "figures"), tmp_path / "both")
     places["latex"] = tmp_path / "latex"

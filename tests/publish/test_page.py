@@ -119,6 +119,7 @@ def test_every_table_has_a_cell_for_every_column(run):
         assert set(grid.notes) <= set(grid.head)
 
 
+@pytest.mark.browser
 def test_a_page_opens_without_a_word_and_fits(opened, browser, page_file):
     page, _ = opened
     for name in QUESTIONS:
@@ -132,6 +133,7 @@ def test_a_page_opens_without_a_word_and_fits(opened, browser, page_file):
     narrow.close()
 
 
+@pytest.mark.browser
 def test_a_column_sorts_by_number_up_and_down(opened):
     page, _ = opened
     table = page.locator(".grid[data-name=differences]")
@@ -148,6 +150,7 @@ def test_a_column_sorts_by_number_up_and_down(opened):
     assert cells.evaluate_all(values) == sorted(before, reverse=True)
 
 
+@pytest.mark.browser
 def test_words_filter_rows(opened, run):
     page, _ = opened
     table = page.locator(".grid[data-name=parameters]")
@@ -162,6 +165,7 @@ def test_words_filter_rows(opened, run):
     assert names.count() == count
 
 
+@pytest.mark.browser
 def test_a_chosen_quantity_is_drawn(opened, run):
     page, _ = opened
     figure = page.locator("figure[data-name=marginals]")
@@ -176,6 +180,7 @@ def test_a_chosen_quantity_is_drawn(opened, run):
     assert pairs == ["x0, x1", "x0, x2", "x1, x2"]
 
 
+@pytest.mark.browser
 def test_light_and_dark(browser, page_file):
     background = "getComputedStyle(document.body).backgroundColor"
     for scheme in ("light", "dark"):
@@ -189,6 +194,7 @@ def test_light_and_dark(browser, page_file):
         page.close()
 
 
+@pytest.mark.browser
 def test_names_from_outside_are_text(stored_run, tmp_path, browser):
     """In the summary and in the draws: markup in them is shown, not obeyed."""
     copy = shutil.copytree(stored_run, tmp_path / "copy")

@@ -52,6 +52,7 @@ def compiled(folder, name="main.tex"):
     return (folder / f"{stem}.log").read_text(errors="replace")
 
 
+@pytest.mark.latex
 def test_the_paper_compiles_without_a_warning(made, tmp_path):
     paper = shutil.copytree(made / "latex", tmp_path / "paper")
     log = compiled(paper)
@@ -74,6 +75,7 @@ def test_its_fonts_are_embedded_and_whole(made):
         assert b"/Type3" not in content, path.name
 
 
+@pytest.mark.latex
 def test_any_text_is_printed_as_it_is(tmp_path):
     grid = ReportTable(
         "g", NASTY, ("name", NASTY), ((NASTY, Number(1.5, 0.1, mark="%")),)
