@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # before NumPy is loaded: threads of two workers wait for one another's cores
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -105,3 +106,16 @@ def stored_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place.mkdir()
     vb.run("gaussian", rows, methods, **given).save(place, figures=False)
     return place
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, to look at pages."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        found = player.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        yield found
+        found.close()

@@ -195,6 +195,12 @@ def test_the_top_holds_what_users_import_and_nothing_else():
     assert folders == set(FOLDERS)
 
 
+def test_the_tests_have_the_folders_of_the_code():
+    folders = {p.parent.name for p in (ROOT / "tests").glob("*/__init__.py")}
+    assert set(FOLDERS) <= folders
+    assert folders - set(FOLDERS) == {"contract", "statistical", "zoo"}
+
+
 @pytest.mark.parametrize("file", ["docs/design.md", "CONTRIBUTING.md"])
 def test_pages_that_tell_where_things_are_know_every_folder(file):
     text = (ROOT / file).read_text()

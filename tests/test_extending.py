@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
-from tests.test_cli import vi_bench
+from tests.cli.test_cli import vi_bench
 from tests.test_docs import blocks
 from vi_bench import catalogue
 from vi_bench.errors import InputError

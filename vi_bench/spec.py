@@ -39,7 +39,7 @@ class Spec(BaseModel):
         model: {"name": ..., settings of the family}.
         weights: {"name": "uniform", "dirichlet" or "stick-breaking", settings}.
         methods: label -> {"method": registered name, by default the label; settings}.
-        reference: label of the method that the others are held against; by default
+        reference: label of the method that the others are compared with; by default
             "nuts" where it is among them, else nothing is compared. "auto" takes
             `exact` where it reaches, else `nuts` checked against `gibbs` or `smc`, and
             `tempered` where these do not move between modes; what is missing is added

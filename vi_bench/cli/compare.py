@@ -19,7 +19,7 @@ def compare(
         ),
     ],
     reference: Annotated[
-        str, typer.Option(help="The one of them that the others are held against.")
+        str, typer.Option(help="The one that the others are compared with.")
     ],
     margin: Annotated[float, typer.Option(help="Of means, in reference sds.")] = 0.1,
     sd_margin: Annotated[float, typer.Option(help="Of sds, relative.")] = 0.1,

@@ -66,7 +66,7 @@ def run(
     reference: Annotated[
         str | None,
         typer.Option(
-            help="The method that others are held against; auto chooses.",
+            help="The method that others are compared with; auto chooses.",
             autocompletion=completion.reference,
         ),
     ] = None,

@@ -267,7 +267,7 @@ def _mean(values: np.ndarray) -> Estimate:
 
 
 def _best(terms: Mapping[str, Terms], label: str) -> float | None:
-    """The best bound with the labels in q, over restarts and methods of that kind."""
+    """The best ELBO with the assignments in q, over restarts and methods."""
     if terms[label].bound is None:
         return None
     bounds = [

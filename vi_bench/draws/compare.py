@@ -22,12 +22,12 @@ def compare(
     weight: str = "weight",
     variables: Iterable[str] | None = None,
 ) -> Comparison:
-    """Hold posteriors against one of them; they may come from anywhere.
+    """Compare posteriors with one of them; they may come from anywhere.
 
     Args:
         draws: label -> an ArviZ DataTree with draws, or what `vi_bench.read_draws`
             takes: a .nc file, or posteriordb's reference draws.
-        reference: the label that the others are held against.
+        reference: the label that the others are compared with.
         margin: of means, in reference sds, that still counts as agreement.
         sd_margin: of sds, relative, likewise.
         component_dim: the dimension that a permutation of labels acts on.

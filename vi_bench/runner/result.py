@@ -103,7 +103,7 @@ class MethodRun:
         """E_q [log p(X, theta) - log q(theta)] from the draws, and its error.
 
         The assignments are summed out, for every variational method alike, so these
-        can be held against each other; CAVI's own bound lies below its marginal one.
+        can be compared; CAVI's own bound lies below its marginal ELBO.
         Of draws that are no longer q's, such as resampled ones, it is the method's own.
         """
         if self.draws is None or self.log_joint is None:

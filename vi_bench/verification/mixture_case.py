@@ -35,7 +35,7 @@ from vi_bench.verification.levels import among
 from vi_bench.verification.mixtures import EXACT, MixtureProblem, accurately
 
 STARTS = 10
-"""Starts of the ascent that q's optimum is held against."""
+"""Starts of the ascent that q's optimum is compared with."""
 
 LONG = 300
 """Sweeps of each of these."""
@@ -87,7 +87,7 @@ class MixtureCase:
 
     @cached_property
     def estimates(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """E_q[log p - log q] by NumPyro: labels in q, and summed out; with errors."""
+        """E_q[log p - log q] by NumPyro: assignments in q, and marginalised; with errors."""
         answer = self.answer
         with accurately():
             found = _estimates(
@@ -253,9 +253,9 @@ def _ascent(mixture: Mixture, q: Factors, key: Key) -> tuple[Array, ...]:
 def _estimates(
     mixture: Mixture, theta: Parameters, log_q: Float[Array, " draws"]
 ) -> Float[Array, "2 2"]:
-    """Means and errors of E_q[log p - log q], labels in q and summed out; by NumPyro.
+    """Means and errors of E_q[log p - log q], assignments in q or marginalised; NumPyro's.
 
-    With the labels in q the assignments are optimal: sum_i log sum_k exp E_q[log p(x_i,
+    With assignments in q these are optimal: sum_i log sum_k exp E_q[log p(x_i,
     c_i = k | theta)], a function of means, to second order in their errors.
     """
     draws, rows = log_q.shape[0], mixture.rows

@@ -144,7 +144,7 @@ class StoredSweep:
 
     @cached_property
     def compared(self) -> pd.DataFrame:
-        """The rows of methods that were held against a reference that could be used.
+        """The rows of methods that were compared with a reference that could be used.
 
         Distances to one that is unreliable say nothing of the method.
         """

@@ -25,7 +25,7 @@ from vi_bench.errors import InputError
 from vi_bench.sweeps.index import refresh
 from vi_bench.sweeps.store import Store
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 DATA = [
     # a table of comma-separated numbers

@@ -18,7 +18,7 @@ from vi_bench.errors import InputError
 from vi_bench.runtime.checkpoint import read_leaves, write
 from vi_bench.runtime.cluster import Cluster, _pass_on, farewell, lost
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,6 @@ def test_the_corners_have_two_modes_of_known_probability():
     settings = {"model": spec.model, "components": spec.components}
     assert settings == design.settings
     assert round(design.mass, 4) == 0.6005
-    page = Path(__file__).parent.parent.joinpath("docs/spec.md").read_text()
+    page = Path(__file__).parents[2].joinpath("docs/spec.md").read_text()
     assert f"{design.mass:.4f} that the two means" in page
     assert f"{1 - design.mass:.4f} that they are not" in page

@@ -39,7 +39,7 @@ def test_help_imports_nothing_heavy(tmp_path):
     ],
 )
 def test_a_process_refuses_as_the_table_of_refusals_says(tmp_path, arguments, message):
-    """tests/test_refusals.py has all others, in this process."""
+    """tests/cli/test_refusals.py has all others, in this process."""
     (tmp_path / "bad.csv").write_text("a\n1\nnan\n3\n")
     (tmp_path / "taken").mkdir()
     before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))

@@ -28,7 +28,7 @@ from vi_bench.sweeps.store import Store
 
 pytestmark = pytest.mark.optimised  # runs of the size that users have
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 
@@ -146,17 +146,17 @@ RUN = {
 NOT_HERE = {
     "vi-bench run faithful --device gpu": "a GPU",
     "vi-bench run spec.toml --hosts 2 --coordinator 10.0.0.5:21001 --rank 0 "
-    "--out results/big": "two machines; tests/test_cluster.py has two processes",
+    "--out results/big": "two machines; runtime/test_cluster.py has two processes",
     "vi-bench run spec.toml --hosts 2 --coordinator 10.0.0.5:21001 --rank 1 "
-    "--out results/big": "two machines; tests/test_cluster.py has two processes",
+    "--out results/big": "two machines; runtime/test_cluster.py has two processes",
     "vi-bench sweep grid.toml --out /shared/paper --shard '$SLURM_ARRAY_TASK_ID/8'": (
         "SLURM; tests/sweeps/test_sweep.py has shards"
     ),
     "python -m benchmarks.zoo --out results/published/zoo.json --page docs/zoo.md": (
         "an hour; tests/test_benchmarks.py has it at toy size"
     ),
-    "vi-bench --install-completion": "it writes: tests/test_completion.py",
-    "vi-bench --show-completion": "it asks which shell: tests/test_completion.py",
+    "vi-bench --install-completion": "it writes: tests/cli/test_completion.py",
+    "vi-bench --show-completion": "it asks which shell: tests/cli/test_completion.py",
     "pip install uv": "it installs",
     "pytest -m slow": "this suite",
     "uv pip compile pyproject.toml --group dev --extra parquet --universal "

@@ -16,7 +16,7 @@ from vi_bench.cli.app import app
 from vi_bench.runtime.documents import document, plain
 from vi_bench.sweeps import pool
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 PAGE = "".join(
     (ROOT / "docs" / page).read_text(encoding="utf-8")
