@@ -60,10 +60,10 @@ def drawn(folder: Path) -> None:
     import numpy as np
 
     import vi_bench as vb
-    from vi_bench.calibration.priors import PRIORS
+    from vi_bench.calibration.priors import usual_prior
 
     for family, features in FEATURES.items():
-        model = {"name": family} | PRIORS[family]
+        model = {"name": family} | usual_prior(family)
         rows = vb.simulate(model, 300, 3, features=features, seed=1)
         path = folder / f"{family}.csv"
         np.savetxt(path, rows.values, delimiter=",", fmt="%.9g")

@@ -5,6 +5,7 @@ probability_kj ~ Beta(a, b),   x_ij | c_i = k ~ Bernoulli(probability_kj)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -42,6 +43,7 @@ class Bernoulli(Conjugate):
     b: Positive = 1.0
 
     summary: ClassVar[str] = "binary vectors, Bernoulli; Beta prior on each probability"
+    calibration: ClassVar[Mapping[str, Any]] = {"a": 1.0, "b": 1.0}
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ Dirichlet(concentration), x_i | c_i = k ~ Multinomial(sum_j x_ij, probability_k)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -55,6 +55,7 @@ class Categorical(Conjugate):
     summary: ClassVar[str] = (
         "categorical columns or multinomial counts; Dirichlet prior"
     )
+    calibration: ClassVar[Mapping[str, Any]] = {"concentration": 1.0, "levels": 3}
 
     @property
     def sizes(self) -> tuple[int, ...]:

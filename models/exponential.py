@@ -5,6 +5,7 @@ rate_kj ~ Gamma(shape, rate_j),   x_ij | c_i = k ~ Exponential(rate_kj)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -48,6 +49,7 @@ class Exponential(Conjugate):
     rate: Positive | tuple[Positive, ...] | None = None
 
     summary: ClassVar[str] = "positive values, exponential; Gamma prior on the rates"
+    calibration: ClassVar[Mapping[str, Any]] = {"shape": 2.0, "rate": 2.0}
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

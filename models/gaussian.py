@@ -7,6 +7,7 @@ The mixture of Blei, Kucukelbir and McAuliffe (2017), section 3, in d dimensions
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -45,6 +46,11 @@ class Gaussian(RealRows, Conjugate):
     mean: float | tuple[float, ...] | None = None
 
     summary: ClassVar[str] = "Gaussian, known variance; Normal prior on the mean"
+    calibration: ClassVar[Mapping[str, Any]] = {
+        "mean": 0.0,
+        "sigma": 2.0,
+        "variance": 1.0,
+    }
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

@@ -7,6 +7,7 @@ x_ij | c_i = k ~ N(mu_kj, 1 / precision_kj)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -54,6 +55,12 @@ class GaussianDiagonal(RealRows, Conjugate):
     rate: Annotated[float, Gt(0)] | tuple[Annotated[float, Gt(0)], ...] | None = None
 
     summary: ClassVar[str] = "Gaussian, unknown diagonal precision; Normal-Gamma prior"
+    calibration: ClassVar[Mapping[str, Any]] = {
+        "mean": 0.0,
+        "kappa": 0.3,
+        "shape": 4.0,
+        "rate": 4.0,
+    }
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

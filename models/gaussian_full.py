@@ -10,6 +10,7 @@ the precision.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -67,6 +68,12 @@ class GaussianFull(RealRows, Conjugate):
     summary: ClassVar[str] = (
         "Gaussian, unknown covariance; Normal-inverse-Wishart prior"
     )
+    calibration: ClassVar[Mapping[str, Any]] = {
+        "mean": 0.0,
+        "kappa": 0.3,
+        "degrees_of_freedom": 8.0,
+        "scale": 6.0,
+    }
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

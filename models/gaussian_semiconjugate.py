@@ -11,6 +11,7 @@ and mean field is not exact even for one component.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -63,6 +64,12 @@ class GaussianSemiconjugate(RealRows, Family):
     shared: bool = field(default=False, metadata={"static": True})
 
     summary: ClassVar[str] = "Gaussian; independent Normal and inverse-Gamma priors"
+    calibration: ClassVar[Mapping[str, Any]] = {
+        "mean": 0.0,
+        "sd": 2.0,
+        "shape": 4.0,
+        "scale": 3.0,
+    }
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

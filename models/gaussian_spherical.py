@@ -7,6 +7,7 @@ x_i | c_i = k ~ N(mu_k, I / precision_k)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -53,6 +54,12 @@ class GaussianSpherical(RealRows, Conjugate):
     rate: Annotated[float, Gt(0)] | None = None
 
     summary: ClassVar[str] = "Gaussian, one unknown precision; Normal-Gamma prior"
+    calibration: ClassVar[Mapping[str, Any]] = {
+        "mean": 0.0,
+        "kappa": 0.3,
+        "shape": 4.0,
+        "rate": 4.0,
+    }
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

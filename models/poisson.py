@@ -5,6 +5,7 @@ rate_kj ~ Gamma(shape_j, rate),   x_ij | c_i = k ~ Poisson(rate_kj)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -49,6 +50,7 @@ class Poisson(Conjugate):
     rate: Positive | None = None
 
     summary: ClassVar[str] = "counts, Poisson; Gamma prior on the rates"
+    calibration: ClassVar[Mapping[str, Any]] = {"shape": 2.0, "rate": 0.5}
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

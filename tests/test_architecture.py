@@ -8,10 +8,13 @@ import types
 import zipfile
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import vi_bench
+from vi_bench import catalogue
+from vi_bench.contract import Kind, Role
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vi_bench"
@@ -24,7 +27,7 @@ TOP = {
     "conjugate": {"mixture"},
     "numpyro_model": {"mixture"},
     "starts": {"inference"},
-    "api": {"calibration", "data", "errors", "runner", "runtime"},
+    "api": {"calibration", "data", "errors", "runner", "runtime", "spec"},
     "testing": {"verification"},
     "__main__": {"cli"},
 }
@@ -66,6 +69,7 @@ FOLDERS = {
         "spec",
     },
     "calibration": {
+        "catalogue",
         "comparison",
         "contract",
         "data",
@@ -219,6 +223,27 @@ def test_the_harness_never_names_a_model():
         # vb.cavi is the notebook's, by contract
         if place(name) != "models" and name != "vi_bench.runner.kernel":
             assert "models" not in set(map(place, others)), name
+
+
+NAMED = {
+    "vi_bench": "the package's own names",
+    "vi_bench.runner.kernel": "vb.cavi is the notebook's, by contract",
+    "vi_bench.verification.mixtures": "the battery's families",
+    "vi_bench.cli.calibrate": "the default of an option's help",
+}
+"""Files that may name a method or a model, and why."""
+
+
+def test_generic_code_names_no_method_and_no_model():
+    """As strings: names come from files, which the catalogue lists."""
+    kinds = set(get_args(Kind)) | set(get_args(Role))
+    names = {*catalogue.names("method"), *catalogue.names("model")} - kinds
+    for name, path in FILES.items():
+        if place(name) in ("methods", "models") or name in NAMED:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in names, f"{name}, line {node.lineno}"
 
 
 def test_reading_a_stored_run_loads_no_jax():

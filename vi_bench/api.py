@@ -12,6 +12,7 @@ from vi_bench.errors import InputError
 from vi_bench.runner.launch import launch
 from vi_bench.runner.specify import specify
 from vi_bench.runtime.progress import Silent, bars
+from vi_bench.spec import USUAL
 
 if TYPE_CHECKING:
     from vi_bench.calibration import Calibration
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    model: Any = "gaussian",
+    model: Any = None,
     data: Any = "notebook",
     methods: Iterable[Any] | Mapping[str, Any] | None = None,
     *,
@@ -32,7 +33,7 @@ def run(
 
     Args:
         model: a model's name, {"name": ..., settings}, or a family such as
-            ``Gaussian(sigma=3.0)``.
+            ``Gaussian(sigma=3.0)``; by default "gaussian".
         data: (N, d) array, or anything that `vi_bench.load` takes.
         methods: names, settings such as ``SVI(guide="full-rank")``, or a mapping from
             labels to settings; by default cavi, svi and nuts.
@@ -49,7 +50,7 @@ def run(
 
 
 def calibrate(
-    model: Any = "gaussian",
+    model: Any = None,
     methods: Iterable[str] | Mapping[str, Any] | None = None,
     *,
     out: Path | str | None = None,
@@ -66,7 +67,8 @@ def calibrate(
 
     Args:
         model: a model's name, a .toml spec, {"name": ..., hyperparameters}, or a family
-            such as ``Gaussian(sigma=3.0)``; what is not set has fixed defaults.
+            such as ``Gaussian(sigma=3.0)``, by default "gaussian"; what is not set has
+            fixed defaults.
         methods: names, or a mapping from labels to settings; by default cavi, nuts and
             exact.
         out: folder to write to, chunk by chunk; the same call goes on where an
@@ -84,6 +86,8 @@ def calibrate(
     from vi_bench.calibration.store import Store
     from vi_bench.runner.specify import named
 
+    if model is None:
+        model = USUAL["model"]
     if not isinstance(model, str):
         model = {k: v for k, v in named("model", model).items() if v is not None}
     settings = settle(model, fields, methods, given)

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -260,6 +261,25 @@ def described_experiments() -> list[tuple[str, str]]:
         first = experiment(name).read_text(encoding="utf-8").partition("\n")[0]
         found.append((name, first.removeprefix("# ")))
     return found
+
+
+@cache
+def usual() -> dict[str, Any]:
+    """What is taken where nothing is asked for: names, by what they are names of."""
+    return tomllib.loads(experiment("_usual").read_text(encoding="utf-8"))
+
+
+def with_role(role: str) -> list[str]:
+    """Names of the methods that `reference = "auto"` may take for a role, best first.
+
+    Their classes are loaded.
+    """
+    ranks = {
+        name: getattr(entry.load(), "roles", {}).get(role)
+        for name, entry in entries("method").items()
+    }
+    found = {name: rank for name, rank in ranks.items() if rank is not None}
+    return sorted(found, key=lambda name: (found[name], name))
 
 
 def experiment(name: str) -> Path:

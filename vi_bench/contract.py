@@ -31,6 +31,7 @@ __all__ = [
     "ExponentialFactors",
     "Factor",
     "Family",
+    "Foreseen",
     "GibbsStep",
     "Key",
     "Kind",
@@ -38,6 +39,7 @@ __all__ = [
     "Outcome",
     "Parameters",
     "Problem",
+    "Role",
     "Stage",
     "Standard",
     "Status",
@@ -150,6 +152,25 @@ class Problem:
     mixture: Mixture
     chains: int
     draws: int
+
+
+Role = Literal["exact", "sampler", "check", "between modes"]
+"""What `reference = "auto"` takes a method for: the posterior itself; draws to compare
+with; a second opinion on these; draws where chains do not move between modes. A method
+that can be taken has `roles: ClassVar[Mapping[Role, int]]`, its rank in each, 1 the
+best."""
+
+
+@runtime_checkable
+class Foreseen(Protocol):
+    """A method that tells beforehand about how long its first draws take."""
+
+    def seconds(self, problem: Problem) -> float:
+        """About how many seconds, on one core and compiled.
+
+        Raises:
+            NotApplicable: the method cannot work on this problem.
+        """
 
 
 @runtime_checkable

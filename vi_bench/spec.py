@@ -16,7 +16,8 @@ from vi_bench import catalogue
 from vi_bench.data.load import READERS
 from vi_bench.errors import InputError, SpecError, unknown
 
-DEFAULT_METHODS = ("cavi", "svi", "nuts")
+USUAL = catalogue.usual()
+"""Names of what is taken where nothing is asked for."""
 
 AUTO: Literal["auto"] = "auto"
 """The reference that is chosen by the problem; draws that are, by their errors."""
@@ -66,11 +67,11 @@ class Spec(BaseModel):
     standardise: bool = False
     held_out: Annotated[int, Ge(0)] = 0
     components: Annotated[int, Ge(1)] = 2
-    model: dict[str, Any] = Field(default_factory=lambda: {"name": "gaussian"})
-    weights: dict[str, Any] = Field(default_factory=lambda: {"name": "uniform"})
+    model: dict[str, Any] = Field(default_factory=lambda: {"name": USUAL["model"]})
+    weights: dict[str, Any] = Field(default_factory=lambda: {"name": USUAL["weights"]})
     methods: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: dict[str, dict[str, Any]](
-            (label, {}) for label in DEFAULT_METHODS
+            (label, {}) for label in USUAL["methods"]
         )
     )
     reference: str | None = None
@@ -90,8 +91,8 @@ class Spec(BaseModel):
         Raises:
             InputError: a model, method or reference is unknown, or a label is unfit.
         """
-        catalogue.known("model", self.model.get("name", "gaussian"))
-        catalogue.known("weights", self.weights.get("name", "uniform"))
+        catalogue.known("model", self.model.get("name", USUAL["model"]))
+        catalogue.known("weights", self.weights.get("name", USUAL["weights"]))
         for label, settings in self.methods.items():
             catalogue.known("method", settings.get("method", label))
             _check_label(label)
@@ -104,13 +105,13 @@ class Spec(BaseModel):
     def family(self) -> Any:
         """The component family with its settings, validated."""
         settings = dict(self.model)
-        name = settings.pop("name", "gaussian")
+        name = settings.pop("name", USUAL["model"])
         return build(catalogue.model(name), settings, f"model {name}")
 
     def mixing(self) -> Any:
         """The prior on the weights with its settings, validated."""
         settings = dict(self.weights)
-        name = settings.pop("name", "uniform")
+        name = settings.pop("name", USUAL["weights"])
         return build(catalogue.weights(name), settings, f"weights {name}")
 
     def inference(self) -> dict[str, Any]:
@@ -124,22 +125,23 @@ class Spec(BaseModel):
         return found
 
     def starting_from(self, checkpoint: Path) -> Spec:
-        """The same, every cavi starting from a checkpoint of q.
+        """The same, every method that has a `start` starting from a checkpoint of q.
 
         Raises:
-            InputError: no method is cavi.
+            InputError: no method has one.
         """
-        if not any(
-            s.get("method", label) == "cavi" for label, s in self.methods.items()
-        ):
+        able = {
+            label
+            for label, settings in self.methods.items()
+            if hasattr(catalogue.method(settings.get("method", label)), "start")
+        }
+        if not able:
             raise SpecError(
                 f"start from {str(checkpoint)!r}: none of the methods "
-                f"{', '.join(self.methods)} is cavi"
+                f"{', '.join(self.methods)} starts from a checkpoint"
             )
         methods = {
-            label: settings | {"start": str(checkpoint)}
-            if settings.get("method", label) == "cavi"
-            else settings
+            label: settings | {"start": str(checkpoint)} if label in able else settings
             for label, settings in self.methods.items()
         }
         return self.model_copy(update={"methods": methods})
@@ -147,7 +149,7 @@ class Spec(BaseModel):
     def plugins(self) -> list[dict[str, str]]:
         """Where a model or method that does not ship comes from, by its SHA-256."""
         methods = {s.get("method", label) for label, s in self.methods.items()}
-        model = self.model.get("name", "gaussian")
+        model = self.model.get("name", USUAL["model"])
         return catalogue.provenance(
             [("model", model), *(("method", name) for name in sorted(methods))]
         )
@@ -162,7 +164,8 @@ class Spec(BaseModel):
         """The label of the reference, if there is one and it is not to be chosen."""
         if self.reference == AUTO:
             return None
-        return self.reference or ("nuts" if "nuts" in self.methods else None)
+        first = USUAL["reference"]
+        return self.reference or (first if first in self.methods else None)
 
 
 def _check_label(label: str) -> None:
@@ -372,7 +375,7 @@ def _is_plain(name: str) -> bool:
 
 def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     merged = values | {k: v for k, v in overrides.items() if v is not None}
-    for key, usual in (("model", "gaussian"), ("weights", "uniform")):
+    for key, usual in (("model", USUAL["model"]), ("weights", USUAL["weights"])):
         if isinstance(name := merged.get(key), str):
             kept = values.get(key, {})
             same = isinstance(kept, Mapping) and kept.get("name", usual) == name

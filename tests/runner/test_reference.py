@@ -10,6 +10,7 @@ from rich.console import Console
 
 import vi_bench as vb
 from tests.oracles import log_evidence
+from vi_bench.contract import Problem
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.reports import sentences
@@ -134,7 +135,7 @@ def test_what_is_chosen_where_exact_does_not_reach(random):
     rows = random.normal(size=(60, 2))
     mixture = bind(Gaussian(sigma=2.0, mean=0.0), rows, 3, jnp.float64)
     methods = {"cavi": object()}
-    chosen, known = choose(mixture, methods)
+    chosen, known = choose(Problem(mixture, 4, 1000), methods)
     assert chosen == Reference("nuts", "gibbs")
     assert list(known) == ["cavi", "nuts", "gibbs"]
     assert list(methods) == ["cavi"]

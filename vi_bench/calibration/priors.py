@@ -1,7 +1,7 @@
 """Prior hyperparameters for problems that have no data yet.
 
 Most families take defaults from the data's scale. Here the data are drawn from the
-prior, so there is nothing to take them from: each family has fixed ones, under which
+prior, so there is nothing to take them from: each family brings fixed ones, under which
 two components of few rows overlap, and mean field has something to hide.
 """
 
@@ -13,33 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from vi_bench import catalogue
 from vi_bench.data.table import Table, feature_names
 from vi_bench.errors import CalibrationError
-from vi_bench.spec import Spec
+from vi_bench.spec import USUAL, Spec
 
-PRIORS: dict[str, dict[str, Any]] = {
-    "gaussian": {"mean": 0.0, "sigma": 2.0, "variance": 1.0},
-    "gaussian-spherical": {"mean": 0.0, "kappa": 0.3, "shape": 4.0, "rate": 4.0},
-    "gaussian-diagonal": {"mean": 0.0, "kappa": 0.3, "shape": 4.0, "rate": 4.0},
-    "gaussian-full": {
-        "mean": 0.0,
-        "kappa": 0.3,
-        "degrees_of_freedom": 8.0,
-        "scale": 6.0,
-    },
-    "gaussian-semiconjugate": {"mean": 0.0, "sd": 2.0, "shape": 4.0, "scale": 3.0},
-    "poisson": {"shape": 2.0, "rate": 0.5},
-    "exponential": {"shape": 2.0, "rate": 2.0},
-    "bernoulli": {"a": 1.0, "b": 1.0},
-    "categorical": {"concentration": 1.0, "levels": 3},
-}
-"""By model; what the user gives goes before."""
+
+def usual_prior(name: str) -> dict[str, Any]:
+    """What a family's class says of itself as `calibration`; nothing where it does not.
+
+    The class is loaded.
+    """
+    return dict(getattr(catalogue.model(name), "calibration", {}))
 
 
 def model_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """A spec's model section with this module's hyperparameters where it has none."""
     values = dict(given)
-    usual = dict(PRIORS.get(values.get("name", "gaussian"), {}))
+    usual = usual_prior(values.get("name", USUAL["model"]))
     if values.get("counts"):  # of multinomial counts the levels are the columns
         usual.pop("levels", None)
         usual["total"] = 5

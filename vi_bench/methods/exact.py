@@ -8,13 +8,14 @@ hundreds where these lie on a lattice, as counts do.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Role, Stage, remembered
 from vi_bench.enumeration import lattice, marginals, single, subsets
 from vi_bench.enumeration.posterior import Posterior
 from vi_bench.errors import NotApplicable
@@ -28,6 +29,7 @@ class Exact:
 
     kind: ClassVar[Kind] = "exact"
     summary: ClassVar[str] = "all assignments summed, independent draws; few rows"
+    roles: ClassVar[Mapping[Role, int]] = {"exact": 1}
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
@@ -68,6 +70,14 @@ class Exact:
             Stage("draw", draw, again="same"),
         )
 
+    def seconds(self, problem: Problem) -> float:
+        """For the sums over assignments.
+
+        Raises:
+            NotApplicable: they are not in reach.
+        """
+        return cost(problem.mixture)[1]
+
     def outcome(self, draws: Draws) -> Outcome:
         """How many states were summed over."""
         report = draws.report
@@ -105,14 +115,6 @@ def cost(mixture: Mixture) -> tuple[str, float]:
         return "subsets", math.exp(subsets.log_seconds(rows, components))
     grid = lattice_of(mixture)
     return "lattice", lattice.seconds(rows, grid)
-
-
-def seconds(mixture: Mixture) -> float | None:
-    """About how long the exact posterior takes; None where it is not in reach."""
-    try:
-        return cost(mixture)[1]
-    except NotApplicable:
-        return None
 
 
 def lattice_of(mixture: Mixture) -> lattice.Grid:

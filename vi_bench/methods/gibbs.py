@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Role, Stage, remembered
 from vi_bench.errors import NotApplicable
 from vi_bench.inference import starts
 from vi_bench.methods._assignments import (
@@ -73,8 +73,18 @@ class Gibbs:
 
     kind: ClassVar[Kind] = "mcmc"
     summary: ClassVar[str] = "blocked Gibbs, labels permuted, Chib's evidence"
+    roles: ClassVar[Mapping[Role, int]] = {"check": 1}
     references: ClassVar[tuple[str, ...]] = ("diebolt1994",)
     bound_keeps_labels: ClassVar[bool] = False
+
+    def seconds(self, problem: Problem) -> float:
+        """Not foreseen: a sweep is as quick as a gradient.
+
+        Raises:
+            NotApplicable: the family has no Gibbs step.
+        """
+        check_resample(problem.mixture)
+        return 0.0
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """Start, warm up, sample (in parts), estimate the evidence where that is known.

@@ -6,7 +6,7 @@ Hoffman and Gelman (2014); window adaptation as in Stan.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Lt
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Role, Stage, remembered
 from vi_bench.inference import starts
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.numpyro_model import constrain, unconstrain
@@ -62,6 +62,7 @@ class NUTS:
 
     kind: ClassVar[Kind] = "mcmc"
     summary: ClassVar[str] = "BlackJAX NUTS, window adaptation, assignments summed out"
+    roles: ClassVar[Mapping[Role, int]] = {"sampler": 1}
     references: ClassVar[tuple[str, ...]] = ("hoffman2014", "cabezas2024")
     bound_keeps_labels: ClassVar[bool] = False
 

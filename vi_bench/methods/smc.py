@@ -23,7 +23,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Role, Stage, remembered
 from vi_bench.methods._particles import (
     constrained,
     densities,
@@ -108,6 +108,7 @@ class SMC:
 
     kind: ClassVar[Kind] = "particles"
     summary: ClassVar[str] = "BlackJAX tempered SMC from the prior, with the evidence"
+    roles: ClassVar[Mapping[Role, int]] = {"check": 2, "between modes": 2}
     references: ClassVar[tuple[str, ...]] = ("delmoral2006", "cabezas2024")
     bound_keeps_labels: ClassVar[bool] = False
 

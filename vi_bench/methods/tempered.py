@@ -39,7 +39,7 @@ from annotated_types import Gt
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import Draws, Kind, Outcome, Problem, Role, Stage, remembered
 from vi_bench.errors import NotApplicable
 from vi_bench.methods._assignments import assigned_statistics, new_order
 from vi_bench.methods._particles import widened
@@ -72,6 +72,9 @@ SHORTEST = 8
 
 FEW = 5
 """Round trips of a chain below which its draws rest on too few visits to the prior."""
+
+SPEED = 3e8
+"""Multiply-adds a second of all replicas' sweeps, as measured on one core."""
 
 REFUSED = 0.8
 """The rejection rate of a pair beyond which round trips become rare."""
@@ -178,6 +181,7 @@ class Tempered:
 
     kind: ClassVar[Kind] = "mcmc"
     summary: ClassVar[str] = "parallel tempering of Gibbs from the prior, the evidence"
+    roles: ClassVar[Mapping[Role, int]] = {"between modes": 1}
     references: ClassVar[tuple[str, ...]] = ("diebolt1994", "syed2022")
     bound_keeps_labels: ClassVar[bool] = False
     weighs_modes: ClassVar[bool] = True
@@ -191,14 +195,20 @@ class Tempered:
         check(problem.mixture)
         return self._stages(problem.chains, problem.draws)
 
-    def work(self, problem: Problem) -> float:
-        """Multiply-adds of warm-up and draws, all temperatures of all chains."""
+    def seconds(self, problem: Problem) -> float:
+        """For warm-up and draws, all temperatures of all chains.
+
+        Raises:
+            NotApplicable: the family has no Gibbs step, or rows are not in memory.
+        """
         mixture = problem.mixture
+        check(mixture)
         row = jax.ShapeDtypeStruct((mixture.features, 1), mixture.log_base.dtype)
         terms = jax.eval_shape(mixture.family.statistics, row).shape[0]
         sweeps = self.warmup + self.thin * problem.draws
         replicas = self.temperatures * problem.chains
-        return float(sweeps * replicas * mixture.rows * mixture.components * terms)
+        work = sweeps * replicas * mixture.rows * mixture.components * terms
+        return float(work / SPEED)
 
     @remembered
     def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:

@@ -111,11 +111,12 @@ def execute(
             centre=centre,
             stream=spec.stream,
         )
+        problem = Problem(mixture, spec.chains, spec.batch)
         reference = Reference(spec.held_against)
         if spec.reference == AUTO:
-            reference, methods = choose(mixture, methods)
+            reference, methods = choose(problem, methods)
         place = Place(
-            Problem(mixture, spec.chains, spec.batch),
+            problem,
             centre,
             family.coordinates(data.features),
             held_out - centre,

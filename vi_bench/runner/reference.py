@@ -11,18 +11,15 @@ from vi_bench.comparison import Comparison, Margin, Sample, compare
 from vi_bench.comparison.comparison import ModeEvidence
 from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.reference import compare_checked
-from vi_bench.contract import Problem
-from vi_bench.methods.exact import seconds
-from vi_bench.mixture.mixture import Mixture
-from vi_bench.mixture.types import GibbsStep
+from vi_bench.contract import Foreseen, Problem, Role
+from vi_bench.errors import NotApplicable
 from vi_bench.runner.result import MethodRun
 
 PATIENCE = 60.0
 """Seconds that exact summation may take to be chosen as the reference."""
 
-WORK = 5e10
-"""Multiply-adds of a sampler's first draws up to which it is tried without being asked
-for: some minutes on one core."""
+LONGEST = 180.0
+"""Seconds that the first draws of a sampler may take that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,45 +31,63 @@ class Reference:
 
 
 def choose(
-    mixture: Mixture, methods: Mapping[str, Any]
+    problem: Problem, methods: Mapping[str, Any]
 ) -> tuple[Reference, dict[str, Any]]:
-    """`exact` where it reaches in a minute, else `nuts` checked by `gibbs` or `smc`.
+    """The exact posterior where it takes under a minute, else a sampler and its check.
 
     Returns:
         The reference, and the methods with those that were missing, in their usual
         settings.
     """
-    known, cost = dict(methods), seconds(mixture)
-    if cost is not None and cost <= PATIENCE:
-        return Reference(_labelled("exact", known)), known
-    check = "gibbs" if isinstance(mixture.family, GibbsStep) else "smc"
-    return Reference(_labelled("nuts", known), _labelled(check, known)), known
+    known = dict(methods)
+    exact = able("exact", problem)
+    if exact is not None and exact[1] <= PATIENCE:
+        return Reference(_labelled(exact[0], known)), known
+    sampler, check = able("sampler", problem), able("check", problem)
+    return (
+        Reference(
+            None if sampler is None else _labelled(sampler[0], known),
+            None if check is None else _labelled(check[0], known),
+        ),
+        known,
+    )
+
+
+def able(role: Role, problem: Problem) -> tuple[str, float] | None:
+    """The best method for a role that can work on a problem, and its seconds."""
+    for name in catalogue.with_role(role):
+        method = catalogue.method(name)()
+        try:
+            spent = method.seconds(problem) if isinstance(method, Foreseen) else 0.0
+        except NotApplicable:
+            continue
+        return name, spent
+    return None
 
 
 def stand_in(problem: Problem, runs: dict[str, MethodRun]) -> tuple[str, str]:
-    """The sampler that moves between modes where NUTS and Gibbs sampling do not.
+    """A sampler that moves between modes where others do not.
 
-    `tempered`; of families without a Gibbs step `smc`. It is added to the runs where it
-    is not among them, unless it would take long.
+    It is added to the runs where it is not among them, unless it would take long.
 
     Returns:
         Its label, and why it is not tried; one of them is empty.
     """
-    gibbs = isinstance(problem.mixture.family, GibbsStep)
-    name = "tempered" if gibbs else "smc"
+    found = able("between modes", problem)
+    if found is None:
+        return "", "no method could stand in as the reference"
+    name, spent = found
     kind = catalogue.method(name)
     for label, run in runs.items():
         if type(run.method) is kind:
             return label, ""
-    method = kind()
-    work = method.work(problem) if hasattr(method, "work") else 0.0
-    if work > WORK:
+    if spent > LONGEST:
         return "", (
-            f"{name}, which could stand in as the reference, is not tried: it needs "
-            f"about {work:.0e} multiply-adds, over {WORK:.0e}; to try it, add it to "
-            "the methods"
+            f"{name}, which could stand in as the reference, is not tried: it would "
+            f"take about {spent / 60:.0f} minutes, over {LONGEST / 60:.0f}; to try it, "
+            "add it to the methods"
         )
-    runs[name] = MethodRun(method)
+    runs[name] = MethodRun(kind())
     return name, ""
 
 

@@ -20,7 +20,7 @@ from vi_bench.results.trees import to_tree
 from vi_bench.runner.result import MethodRun, RunResult
 from vi_bench.runtime.documents import plain
 from vi_bench.runtime.provenance import provenance
-from vi_bench.spec import values_of
+from vi_bench.spec import USUAL, values_of
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -119,9 +119,9 @@ def record(result: RunResult) -> Record:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "interrupted": result.interrupted,
             "spec": result.spec.model_dump(mode="json"),
-            "model": {"name": result.spec.model.get("name", "gaussian")}
+            "model": {"name": result.spec.model.get("name", USUAL["model"])}
             | values_of(result.family),
-            "weights": {"name": result.spec.weights.get("name", "uniform")}
+            "weights": {"name": result.spec.weights.get("name", USUAL["weights"])}
             | values_of(result.weights),
             "plugins": result.plugins,
             "data": {

@@ -87,7 +87,7 @@ class MixtureCase:
 
     @cached_property
     def estimates(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """E_q[log p - log q] by NumPyro: assignments in q, and marginalised; with errors."""
+        """E_q[log p - log q] by NumPyro, assignments in q and marginalised; errors."""
         answer = self.answer
         with accurately():
             found = _estimates(
@@ -253,7 +253,9 @@ def _ascent(mixture: Mixture, q: Factors, key: Key) -> tuple[Array, ...]:
 def _estimates(
     mixture: Mixture, theta: Parameters, log_q: Float[Array, " draws"]
 ) -> Float[Array, "2 2"]:
-    """Means and errors of E_q[log p - log q], assignments in q or marginalised; NumPyro's.
+    """Means and errors of E_q[log p - log q], assignments in q or marginalised.
+
+    By NumPyro.
 
     With assignments in q these are optimal: sum_i log sum_k exp E_q[log p(x_i,
     c_i = k | theta)], a function of means, to second order in their errors.

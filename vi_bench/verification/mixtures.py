@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vi_bench import catalogue
-from vi_bench.calibration.priors import PRIORS, fixed_family
+from vi_bench.calibration.priors import fixed_family, usual_prior
 from vi_bench.data.table import Table, feature_names
 from vi_bench.enumeration.marginals import check
 from vi_bench.enumeration.single import conjugate_posterior
@@ -225,7 +225,7 @@ def mixture_battery(
         )
         seeded = int(random.integers(2**31))
         if families is None or family in families:
-            model = {"name": family} | PRIORS[family]
+            model = {"name": family} | usual_prior(family)
             found.append(MixtureProblem(about, model, rows, K, weights, seeded))
     return sorted(found, key=lambda p: p.size)
 
