@@ -159,6 +159,7 @@ NOT_HERE = {
     "vi-bench --show-completion": "it asks which shell: tests/cli/test_completion.py",
     "pip install uv": "it installs",
     "pytest -m slow": "this suite",
+    "pytest -m 'browser or latex'": "this suite",
     "uv pip compile pyproject.toml --group dev --extra parquet --universal "
     "--generate-hashes --no-emit-index-url --no-annotate --no-header -q "
     "-o requirements.lock": "it asks a package registry",

@@ -286,7 +286,7 @@ RUN = [
     ("faithful --start-from spec.txt", r"start = 'spec.txt'"),
     (
         "faithful --methods svi --start-from noise.npz",
-        r"start from 'noise.npz': none of the methods svi is cavi",
+        r"start from 'noise.npz': none of the methods svi starts",
     ),
     # where it goes
     ("faithful --out taken", r"'taken' exists; .*--overwrite"),
