@@ -1,6 +1,6 @@
 """What an inference method has to offer, and a component family: types only.
 
-Those of families are defined in `vi_bench.mixture.types`, and are here as well.
+Those of families are defined beside the mixture, and are here as well.
 """
 
 from __future__ import annotations

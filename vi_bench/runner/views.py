@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Result(RunResult):
-    """A finished run; see `vi_bench.runner.result.RunResult` for its attributes."""
+    """A finished run, see `vi_bench.runner.result.RunResult` for its attributes."""
 
     _trees: dict[str, DataTree] = field(default_factory=dict)
 
