@@ -272,13 +272,18 @@ def usual() -> dict[str, Any]:
 def with_role(role: str) -> list[str]:
     """Names of the methods that `reference = "auto"` may take for a role, best first.
 
-    Their classes are loaded.
+    Their classes are loaded; one that does not ship and cannot be loaded has no role.
     """
-    ranks = {
-        name: getattr(entry.load(), "roles", {}).get(role)
-        for name, entry in entries("method").items()
-    }
-    found = {name: rank for name, rank in ranks.items() if rank is not None}
+    found = {}
+    for name, entry in entries("method").items():
+        try:
+            rank = dict(getattr(entry.load(), "roles", {})).get(role)
+        except Exception:
+            if entry.origin == "shipped":
+                raise
+            continue
+        if rank is not None:
+            found[name] = rank
     return sorted(found, key=lambda name: (found[name], name))
 
 

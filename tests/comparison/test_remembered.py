@@ -1,5 +1,6 @@
 """Results that are remembered by what arrays hold."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from vi_bench.comparison import remembered as module
@@ -37,3 +38,30 @@ def test_the_oldest_results_are_forgotten(monkeypatch):
     for value in (1, 2, 3, 4, 2, 3, 4, 1):
         assert same(value) == value
     assert calls == [1, 2, 3, 4, 1]
+
+
+def test_large_arrays_of_jax_are_told_apart():
+    """Their text leaves out the middle."""
+    calls = []
+
+    @remembered
+    def total(values):
+        calls.append(values)
+        return float(values.sum())
+
+    x = np.zeros((4, 500))
+    y = x.copy()
+    y[2, 250] = 1.0
+    assert total(jnp.asarray(x)) == 0
+    assert total(jnp.asarray(y)) == 1
+    assert total(y) == 1  # the same contents
+    assert len(calls) == 2
+
+
+def test_values_are_told_apart_where_their_texts_run_together():
+    @remembered
+    def pair(a, b):
+        return a, b
+
+    assert pair(1, 23) == (1, 23)
+    assert pair(12, 3) == (12, 3)

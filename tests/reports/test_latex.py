@@ -21,6 +21,7 @@ from vi_bench.reports.latex import (
     document,
     escaped,
     number,
+    paragraph,
     tabular,
 )
 from vi_bench.reports.tables import Number, ReportTable, tables
@@ -96,6 +97,16 @@ def test_every_entry_that_can_be_cited_is_there(stored_run):
     entries = bibliography(sorted(keys | known))
     assert entries.count("@") == len(set(re.findall(r"@\w+\{(\w+),", entries)))
     assert {"blei2017", "diebolt1994", "giordano2018"} <= known
+
+
+def test_a_users_own_keys_are_left_to_the_user(stored_run):
+    known = json.loads((stored_run / "summary.json").read_text())
+    known["methods"]["cavi"]["references"] = ["mykey2025", "blei2017"]
+    run = parse(json.dumps(known), "the run")
+    assert "mykey2025" not in cited(run)
+    assert "blei2017" in cited(run)
+    assert "mykey2025" not in paragraph(run)
+    assert "@" in bibliography(cited(run))
 
 
 @pytest.mark.parametrize(

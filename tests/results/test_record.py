@@ -1,6 +1,7 @@
 """summary.json: one schema, written and read; older ones are brought to it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,10 @@ import pytest
 
 from tests.records import method, record
 from vi_bench.errors import ResultsError
+from vi_bench.reports.figures import marginals
 from vi_bench.results.record import SCHEMA, Record, parse, read_record, record_of
+from vi_bench.results.stored import open_run
+from vi_bench.runner.summary import by_component, keys_of, whole
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "study"
 
@@ -87,3 +91,38 @@ def test_what_is_no_record_is_refused_in_one_line(text, said):
         parse(text, "it")
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, None),
+        (7, 7),
+        (np.int32(7), 7),
+        (np.array(7.0), 7),
+        (np.nan, None),
+        (np.array([1, 2]), None),
+        ("seven", None),
+    ],
+)
+def test_a_count_that_a_method_reports_may_be_anything(given, expected):
+    assert whole(given) == expected
+
+
+def test_other_reports_may_be_anything_too():
+    assert by_component(np.array([1.0, 2.0])) == [1.0, 2.0]
+    assert by_component(np.ones((2, 2))) is None
+    assert by_component(None) is None
+    assert keys_of("blei2017") == ("blei2017",)
+    assert keys_of(["a", "b"]) == ("a", "b")
+
+
+def test_a_folder_without_the_compared_quantities_is_read(stored_run, tmp_path):
+    """As older versions wrote it: parameters are shown as they are."""
+    folder = shutil.copytree(stored_run, tmp_path / "old")
+    run = open_run(folder)
+    for tree in run.trees.values():
+        del tree["compared"]
+    found = run.draws("cavi")
+    assert any(q.component == 1 and q.name == "mu" for q in found)
+    assert marginals(run) is not None

@@ -2,6 +2,8 @@
 
 import io
 import json
+from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +12,14 @@ from rich.console import Console
 
 import vi_bench as vb
 from tests.oracles import log_evidence
+from vi_bench import catalogue
 from vi_bench.contract import Problem
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.reports import sentences
 from vi_bench.reports.tables import Number, parameters
 from vi_bench.reports.terminal import print_run
-from vi_bench.runner.reference import Reference, choose
+from vi_bench.runner.reference import Reference, able, choose
 
 X = np.array([-2.1, -1.4, -1.9, 0.3, 1.2, 1.8, 2.4, 2.0, 0.1, -0.5, 0.4])[:, None]
 METHODS = {
@@ -156,3 +159,25 @@ def test_a_split_keeps_rows_and_labels_together(random):
             assert table.truth["labels"][at] == label
     again, _ = table.split(7, seed=3)
     np.testing.assert_array_equal(again.values, train.values)
+
+
+def test_a_plugin_that_cannot_be_loaded_or_made_has_no_role(monkeypatch):
+    """Whoever asks for a reference to be chosen has not asked for it."""
+
+    @dataclass(frozen=True)
+    class Needy:
+        setting: float
+        roles: ClassVar = {"exact": 0}
+
+    def broken():
+        raise ImportError("no module named torch")
+
+    with catalogue.scope():
+        known = catalogue.entries("method") | {
+            "broken": catalogue.Entry("broken", "elsewhere", "", broken),
+            "needy": catalogue.Entry("needy", "elsewhere", "", lambda: Needy),
+        }
+        monkeypatch.setattr(catalogue, "entries", lambda kind: known)
+        assert catalogue.with_role("exact") == ["needy", "exact"]
+        mixture = bind(Gaussian(sigma=2.0, mean=0.0), X, 2, jnp.float64)
+        assert able("exact", Problem(mixture, 4, 10))[0] == "exact"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import wraps
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,20 @@ def remembered[**P, T](function: Callable[P, T]) -> Callable[P, T]:
     Results must not be changed by those who get them.
     """
     known: dict[bytes, T] = {}
+    lock = Lock()
 
     @wraps(function)
     def recall(*args: P.args, **options: P.kwargs) -> T:
         key = _digest((*args, *sorted(options.items())))
-        if key not in known:
-            result = function(*args, **options)
+        with lock:
+            if key in known:
+                return known[key]
+        result = function(*args, **options)
+        with lock:
             while len(known) >= MOST:
-                known.pop(next(iter(known)), None)
+                known.pop(next(iter(known)))
             known[key] = result
-        return known[key]
+        return result
 
     return recall
 
@@ -42,9 +47,12 @@ def _digest(values: tuple[Any, ...]) -> bytes:
     """A digest of arrays by their contents, and of other values by their text."""
     made = hashlib.blake2b(digest_size=16)
     for value in values:
+        if hasattr(value, "__array__"):  # of NumPy, or of JAX, whose text is cut
+            value = np.asarray(value)
         if isinstance(value, np.ndarray):
             made.update(f"{value.shape}{value.dtype.str}".encode())
             made.update(np.ascontiguousarray(value).data)
         else:
             made.update(repr(value).encode())
+        made.update(b"\0")
     return made.digest()

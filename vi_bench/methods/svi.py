@@ -111,7 +111,8 @@ class SVI:
 
     @remembered
     def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
-        windows, rest = -(-self.steps // WINDOW), self.steps % WINDOW
+        windows = max(1, self.steps // WINDOW)
+        rest = self.steps - (windows - 1) * WINDOW  # of the last one: all that is left
 
         def start(key: Key, mixture: Mixture, _: Any) -> Fit:
             place, own = jax.random.split(key)
@@ -135,10 +136,10 @@ class SVI:
 
             at = state.windows
             whole, last = partial(window, steps=WINDOW), partial(window, steps=rest)
-            if rest:
-                found = lax.cond(at == windows - 1, last, whole, state.optimiser)
-            else:
+            if rest == WINDOW:
                 found = whole(state.optimiser)
+            else:
+                found = lax.cond(at == windows - 1, last, whole, state.optimiser)
             optimiser, loss, error, bad = found
             return Fit(
                 optimiser=optimiser,
@@ -157,7 +158,9 @@ class SVI:
 
             theta, log_q = jax.vmap(jax.vmap(one))(jax.random.split(key, shape))
             report = {
-                "iterations": jnp.minimum(state.windows * WINDOW, self.steps),
+                "iterations": jnp.where(
+                    state.windows < windows, state.windows * WINDOW, self.steps
+                ),
                 "trace": state.bound,
                 "trace_se": state.bound_se,
                 "not_finite": state.not_finite,

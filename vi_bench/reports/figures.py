@@ -227,6 +227,8 @@ def marginals(run: StoredRun) -> Figure | None:
         for label in run.trees
     }
     names = list(scalars[run.reference])[:MARGINALS]
+    if not names:
+        return None
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(3.1 * columns, 2.2 * rows + 0.7), layout="constrained")

@@ -144,13 +144,19 @@ def _error(table: ReportTable, row: int, cell: Number) -> float:
 ALWAYS = ("bradbury2018", "kumar2019", "vehtari2021", "vehtari2017", "vehtari2024")
 
 
+def known_here(keys: Sequence[str]) -> list[str]:
+    """Those of references.bib: a user's method may name entries of the user's own."""
+    known = entries()
+    return [key for key in keys if key in known]
+
+
 def cited(record: Record) -> list[str]:
     """Keys of what a run rests on, in order."""
     found = dict.fromkeys(ALWAYS)
     if record.optima:
         found["howard2021"] = None
     for method in record.methods.values():
-        found |= dict.fromkeys(method.references)
+        found |= dict.fromkeys(known_here(method.references))
         if method.linear_response is not None:
             found["giordano2018"] = None
         if method.settings.get("accelerate"):
@@ -158,14 +164,19 @@ def cited(record: Record) -> list[str]:
     return sorted(found)
 
 
-def bibliography(keys: Sequence[str]) -> str:
-    """The entries of those keys."""
+def entries() -> dict[str, str]:
+    """Key -> entry of references.bib."""
     text = (files(__package__) / "references.bib").read_text(encoding="utf-8")
-    entries = {
+    return {
         entry.partition("{")[2].partition(",")[0]: entry.strip()
         for entry in text.split("\n\n")
     }
-    return "\n\n".join(entries[key] for key in keys) + "\n"
+
+
+def bibliography(keys: Sequence[str]) -> str:
+    """The entries of those keys, each once."""
+    known = entries()
+    return "\n\n".join(known[key] for key in dict.fromkeys(keys)) + "\n"
 
 
 def paragraph(record: Record) -> str:
@@ -183,7 +194,7 @@ def paragraph(record: Record) -> str:
         f"arithmetic on {escaped(environment['device'])}."
     ]
     for label, method in record.methods.items():
-        keys = method.references
+        keys = known_here(method.references)
         cites = rf"~\citep{{{','.join(keys)}}}" if keys else ""
         told.append(
             rf"{_typed(label)} is {escaped(method.method)}{cites} "

@@ -39,12 +39,25 @@ class Sentence:
 
 def first(run: Record) -> Iterator[Sentence]:
     """Each method's verdict with its reason, and what else decides what to do next."""
+    yield from endings(run)
+    yield from notes(run)
+
+
+def endings(run: Record) -> Iterator[Sentence]:
+    """How each method ended, and its verdict with the reason."""
     for label in run.methods:
         yield Sentence(_ending(run, label), label, run.word(label))
+
+
+def notes(run: Record) -> Iterator[Sentence]:
+    """What a reader of the verdicts has to know besides."""
     yield from violations(run)
     if run.interrupted:
         yield Sentence("The run was interrupted; methods that had finished are shown.")
-    if not run.verdicts:
+    own = run.methods.get(run.reference or "")
+    if own is not None and own.compared and not run.verdicts:
+        yield Sentence("Nothing was compared: no other method has draws.")
+    elif not run.verdicts:
         wanted = run.reference or run.spec["reference"]
         if wanted is None:
             yield Sentence("No reference among the methods: nothing was compared.")

@@ -56,6 +56,7 @@ class ReportTable:
         rows: cells, as many as columns.
         notes: column -> what it means, where the name does not tell.
         keys: how many of the first columns say what a row is.
+        long: whether it has a row for each quantity; terminals show the first ones.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ReportTable:
     rows: tuple[tuple[Cell, ...], ...]
     notes: Mapping[str, str] = field(default_factory=dict)
     keys: int = 1
+    long: bool = False
 
     def numeric(self, column: int) -> bool:
         """Whether a column holds numbers."""
@@ -117,7 +119,7 @@ def verdicts(run: Record) -> ReportTable:
                 _nats(method.bound, method.bound_se) if own else "",
                 _nats(method.marginal_elbo, method.marginal_elbo_se),
                 _compiled(method),
-                Number(method.seconds),
+                Number(method.seconds if method.usable else None),
                 Number(method.ess_per_s),
             )
         )
@@ -262,6 +264,7 @@ def parameters(run: Record) -> ReportTable:
             for name in head
             if name.endswith("linear response")
         },
+        long=True,
     )
 
 
@@ -297,6 +300,7 @@ def differences(run: Record) -> ReportTable:
             "W1 floor": "of the reference's own halves, scaled to all of its draws",
         },
         keys=2,
+        long=True,
     )
 
 
@@ -413,6 +417,7 @@ def predictions(posteriors: Mapping[str, Posterior]) -> ReportTable:
                     Number(known.elpd, known.se),
                     Number(known.mc_error),
                     Number(apart.value, apart.se) if apart else "",
+                    Number(known.minus_reference_mc_error),
                     Number(known.rows),
                     Number(known.worst_khat),
                     Number(known.p_loo),
@@ -427,6 +432,7 @@ def predictions(posteriors: Mapping[str, Posterior]) -> ReportTable:
             "elpd",
             "Monte-Carlo error",
             "minus reference's",
+            "its Monte-Carlo error",
             "rows",
             "worst k-hat",
             "p_loo",
@@ -508,6 +514,7 @@ def convergence(run: Record) -> ReportTable:
         ("method", "quantity", "R-hat", "ESS bulk", "ESS tail"),
         tuple(rows),
         keys=2,
+        long=True,
     )
 
 

@@ -27,16 +27,17 @@ STYLE = {
 """Of words."""
 
 ROWS = 16
-"""Rows of a table that a terminal shows."""
+"""Rows of a long table that a terminal shows."""
 
 LINES = 12
 """Sentences under the table of verdicts, at most."""
 
 
 def drawn(table: ReportTable, title: str | None = None) -> Table:
-    """A table for `rich.print`, its first rows."""
+    """A table for `rich.print`; of one that has a row a quantity its first rows."""
     count = len(table.rows)
-    more = f", the first {ROWS} of {count}" if count > ROWS else ""
+    most = ROWS if table.long else count
+    more = f", the first {most} of {count}" if count > most else ""
     found = bare_table(escape(f"{title or table.title}{more}"), table.keys)
     for at, name in enumerate(table.head):
         right = table.numeric(at)
@@ -45,7 +46,7 @@ def drawn(table: ReportTable, title: str | None = None) -> Table:
             justify="right" if right else "left",
             no_wrap=at < table.keys,
         )
-    for row in table.rows[:ROWS]:
+    for row in table.rows[:most]:
         found.add_row(*(cell_text(cell) for cell in row))
     return found
 
@@ -86,19 +87,23 @@ def print_run(
         quiet: print no sentence.
     """
     console.print(verdict_table(run))
-    lines = [str(sentence) for sentence in sentences.first(run)]
-    further = [str(sentence) for sentence in sentences.further(run)]
     if details:
         for table in further_tables(run):
             console.print(table)
-        lines += further
-    elif len(lines) >= LINES:
-        left = len(lines) - LINES + 2
-        lines = [*lines[: LINES - 2], f"and {left} more lines: --details"]
-    if not details:
+    if quiet:
+        return
+    lines = [str(sentence) for sentence in sentences.endings(run)]
+    notes = [str(sentence) for sentence in sentences.notes(run)]
+    room = max(LINES - len(notes) - 2, 1)
+    if not details and len(lines) > room + 1:
+        lines = [*lines[:room], f"and {len(lines) - room} more methods: --details"]
+    lines += notes
+    if details:
+        lines += [str(sentence) for sentence in sentences.further(run)]
+    else:
         lines.append(
             "--details prints all tables and notes; so does the page, vi-bench report "
             "FOLDER"
         )
-    for line in lines if not quiet else ():
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from vi_bench.comparison import Comparison
@@ -103,6 +104,9 @@ def elpd(found: Comparison, label: str) -> dict[str, Any]:
                 "p_loo": known.p_loo,
                 "minus_reference": (
                     dataclasses.asdict(difference(known, reference)) if apart else None
+                ),
+                "minus_reference_mc_error": (
+                    math.hypot(known.mc_error, reference.mc_error) if apart else None
                 ),
             }
     return entry

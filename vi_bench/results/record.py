@@ -191,6 +191,7 @@ class Elpd(Part):
     worst_khat: Real
     p_loo: Real
     minus_reference: Value | None = None
+    minus_reference_mc_error: Real = None
 
 
 class QuantitySummary(Part):
@@ -276,6 +277,11 @@ class Method(Posterior):
     def compared(self) -> bool:
         """Whether its draws were compared with others'."""
         return bool(self.quantities)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it ended with finite draws."""
+        return self.outcome not in ("failed", "not finite")
 
     @property
     def seconds(self) -> float | None:
@@ -526,6 +532,7 @@ def upgraded(old: Mapping[str, Any]) -> dict[str, Any]:
     methods = {
         label: {_KEYS.get(key, key): value for key, value in method.items()}
         | {"outcome": _WORDS.get(method["outcome"], method["outcome"])}
+        | {"references": _REFERENCES.get(method["method"], ())}
         for label, method in old["methods"].items()
     }
     evidence = old["evidence"]
@@ -547,3 +554,16 @@ _KEYS = {
 _RUNGS = {"labels_in_q": "elbo", "summed_out": "marginal_elbo"}
 _WORDS = {"budget spent": "iteration limit"}
 """What schema 3 calls keys of a method, bounds, and outcomes of schema 2."""
+
+_REFERENCES = {
+    "CAVI": ("blei2017",),
+    "StochasticCAVI": ("hoffman2013",),
+    "SVI": ("kingma2014", "phan2019"),
+    "NUTS": ("hoffman2014", "cabezas2024"),
+    "SMC": ("delmoral2006", "cabezas2024"),
+    "Nested": ("skilling2006", "cabezas2024"),
+    "Pathfinder": ("zhang2022", "cabezas2024"),
+    "Gibbs": ("diebolt1994",),
+    "Tempered": ("diebolt1994", "syed2022"),
+}
+"""What methods are cited by, which schema 2 did not store; by their classes."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from xarray import DataTree
 
-from vi_bench.comparison.quantities import WEIGHT, Quantity, by_component
+from vi_bench.comparison.quantities import WEIGHT, Quantity, by_component, flatten
 from vi_bench.draws.external import read_draws
 from vi_bench.results.record import Record, read_record
 
@@ -109,5 +109,15 @@ def _quantities(tree: DataTree) -> dict[Quantity, np.ndarray]:
         found |= {Quantity(str(k)): np.asarray(v) for k, v in tree["invariants"].items()}
     if "compared" in tree:
         columns = {Quantity(str(k)): np.asarray(v) for k, v in tree["compared"].items()}
-        found |= by_component(columns)
-    return found
+        return found | by_component(columns)
+    # of an older folder: the parameters as they are
+    posterior = tree["posterior"].to_dataset()
+    named = {
+        str(name): (np.asarray(v), tuple(map(str, v.dims[2:])))
+        for name, v in posterior.items()
+    }
+    coordinates = {
+        str(dim): np.asarray(known).tolist() for dim, known in posterior.coords.items()
+    }
+    columns, shared = flatten(named, coordinates)
+    return found | shared | by_component(columns)

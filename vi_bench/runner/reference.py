@@ -56,12 +56,15 @@ def choose(
 def able(role: Role, problem: Problem) -> tuple[str, float] | None:
     """The best method for a role that can work on a problem, and its seconds."""
     for name in catalogue.with_role(role):
-        method = catalogue.method(name)()
         try:
-            spent = method.seconds(problem) if isinstance(method, Foreseen) else 0.0
+            method = catalogue.method(name)()
+        except TypeError:  # it has settings that only a user can give
+            continue
+        foreseen = isinstance(method, Foreseen) and callable(method.seconds)
+        try:
+            return name, method.seconds(problem) if foreseen else 0.0
         except NotApplicable:
             continue
-        return name, spent
     return None
 
 

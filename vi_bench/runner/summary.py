@@ -50,11 +50,12 @@ def _tree(result: RunResult, label: str, run: MethodRun) -> DataTree:
     }
     location = result.family.location(posterior)
     place = next((n for n, v in posterior.items() if v is location), None)
-    columns = (
-        found.relabelled[label]
-        if found
-        else compared(result.family, posterior, coordinates)[0]
-    )
+    if found:
+        columns, scalars = found.relabelled[label], found.invariants[label]
+    else:
+        columns, scalars = compared(result.family, posterior, coordinates)
+        if WEIGHT in posterior:
+            columns[WEIGHT] = posterior[WEIGHT]
     stats: dict[str, Any] = dict(run.draws.sample_stats)
     if run.log_joint is not None:
         stats.setdefault("lp", run.log_joint)
@@ -82,7 +83,7 @@ def _tree(result: RunResult, label: str, run: MethodRun) -> DataTree:
         result.table_data,
         order=how.order if how else order,
         sample_stats=stats,
-        invariants=found.invariants[label] if found else {},
+        invariants=scalars,
         compared=columns,
         location=None if place or location is None else np.asarray(location),
         variational={k: np.asarray(v) for k, v in run.draws.variational.items()},
@@ -151,6 +152,29 @@ def record(result: RunResult) -> Record:
     )
 
 
+def whole(value: Any) -> int | None:
+    """A count that a method reports; None where it is no single finite number.
+
+    A method of a user's may report anything, and a run is not lost for it.
+    """
+    found = np.asarray(np.nan if value is None else value)
+    known = found.ndim == 0 and found.dtype.kind in "iuf" and np.isfinite(found)
+    return int(found) if known else None
+
+
+def by_component(value: Any) -> list[float] | None:
+    """Numbers by component (K,); None where they are something else."""
+    found = np.asarray(np.nan if value is None else value)
+    known = found.ndim == 1 and found.dtype.kind in "iuf"
+    return found.tolist() if known else None
+
+
+def keys_of(references: Any) -> tuple[str, ...]:
+    """Keys of what is to be cited; one by itself is taken for one."""
+    found = (references,) if isinstance(references, str) else tuple(references)
+    return tuple(map(str, found))
+
+
 def _method(result: RunResult, label: str, run: MethodRun) -> dict[str, Any]:
     bound, bound_se = run.bound()
     marginal, marginal_se = run.marginal_bound()
@@ -160,15 +184,15 @@ def _method(result: RunResult, label: str, run: MethodRun) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "method": type(run.method).__name__,
         "kind": run.method.kind,
-        "references": getattr(run.method, "references", ()),
+        "references": keys_of(getattr(run.method, "references", ())),
         "settings": values_of(run.method),
         "outcome": run.outcome.status,
         "converged": run.outcome.converged if variational else None,
         "outcome_sentence": run.outcome.sentence,
         "error": run.error,
-        "iterations": report.get("iterations"),
-        "accepted_extrapolations": report.get("accepted_extrapolations"),
-        "counts": report.get("counts"),
+        "iterations": whole(report.get("iterations")),
+        "accepted_extrapolations": whole(report.get("accepted_extrapolations")),
+        "counts": by_component(report.get("counts")),
         "bound": bound,
         "bound_se": bound_se,
         "assignments_in_q": run.method.bound_keeps_labels,

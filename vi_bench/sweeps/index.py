@@ -213,7 +213,8 @@ def _rows(key: str, store: Store) -> dict[str, list[tuple[Any, ...]]]:
             "quantities": [(key, *row) for row in _quantities(found)],
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise Damaged(key, CELL, f"is not understood: {error!r}") from None
+        where = f"{CELL} or summary.json"
+        raise Damaged(key, where, f"is not understood: {error!r}") from None
 
 
 def _cell(own: Mapping[str, Any], found: Record) -> Sequence[Any]:
