@@ -1,4 +1,7 @@
-"""The bases of component families, for a family of your own: docs/extending.md."""
+"""The bases of component families, for a family of your own: docs/extending.md.
+
+Names only: the code is in `vi_bench.mixture.conjugate`.
+"""
 
 from vi_bench.mixture.conjugate import (
     Conjugate,

@@ -1,4 +1,7 @@
-"""NumPyro's view of a mixture, for a method of your own: docs/extending.md."""
+"""NumPyro's view of a mixture, for a method of your own: docs/extending.md.
+
+Names only: the code is in `vi_bench.mixture.numpyro_model`.
+"""
 
 from vi_bench.mixture.numpyro_model import (
     StickBeta,

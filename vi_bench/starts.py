@@ -1,4 +1,7 @@
-"""Where fits and chains start, for a method of your own: docs/extending.md."""
+"""Where fits and chains start, for a method of your own: docs/extending.md.
+
+Names only: the code is in `vi_bench.inference.starts`.
+"""
 
 from vi_bench.inference.starts import (
     Optima,

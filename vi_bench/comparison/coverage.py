@@ -53,7 +53,7 @@ class End:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The optima that are known to a run, best first.
+    """The optima that are known to a run, best first, relabellings of each counted.
 
     Attributes:
         optima: those within NEAR of the best one.

@@ -1,4 +1,7 @@
-"""A run in the terminal: the verdicts first, all else when it is asked for."""
+"""A run in the terminal: the verdicts first, all else when it is asked for.
+
+Columns are those of `tables`, sentences those of `sentences`.
+"""
 
 from __future__ import annotations
 

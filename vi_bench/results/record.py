@@ -365,7 +365,10 @@ class Evidence(Part):
 
 
 class Optimum(Part):
-    """An optimum of the ELBO, how far below the best one, and who found it."""
+    """An optimum of the ELBO, how far below the best one, and who found it.
+
+    `below` counts the relabellings of both, so it is not a difference of `bound`s.
+    """
 
     bound: Real
     below: Real

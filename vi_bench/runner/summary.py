@@ -1,4 +1,7 @@
-"""A run as what is stored: the record of a run, and a DataTree per method."""
+"""A run as what is stored: the record of a run, and a DataTree per method.
+
+Keys are declared in `vi_bench.results.record`; here are their values.
+"""
 
 from __future__ import annotations
 
