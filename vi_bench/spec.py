@@ -13,7 +13,6 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vi_bench import catalogue
-from vi_bench.data.load import READERS
 from vi_bench.errors import InputError, SpecError, unknown
 
 USUAL = catalogue.usual()
@@ -316,6 +315,8 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
 
 def is_data(what: str) -> bool:
     """Whether a spec's name is that of a file of rows."""
+    from vi_bench.data.load import READERS  # late: it takes NumPy
+
     return Path(what).suffix.lower() in READERS
 
 
@@ -337,7 +338,7 @@ def assumed(what: str, overrides: Mapping[str, Any]) -> str:
     if overrides.get("model") is None:
         told.append("each feature standardised")
     if overrides.get("methods") is None:
-        told.append(f"methods {', '.join(usual['methods'])}")
+        told.append(f"methods {', '.join(USUAL['methods'])}")
     return f"assumed for {what}: {'; '.join(told)}" if told else ""
 
 

@@ -12,7 +12,7 @@ from vi_bench.errors import ResultsError
 from vi_bench.reports.figures import marginals
 from vi_bench.results.record import SCHEMA, Record, parse, read_record, record_of
 from vi_bench.results.stored import open_run
-from vi_bench.runner.summary import by_component, keys_of, whole
+from vi_bench.runner.summary import keys_of, numbers_of, whole
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "study"
 
@@ -110,9 +110,9 @@ def test_a_count_that_a_method_reports_may_be_anything(given, expected):
 
 
 def test_other_reports_may_be_anything_too():
-    assert by_component(np.array([1.0, 2.0])) == [1.0, 2.0]
-    assert by_component(np.ones((2, 2))) is None
-    assert by_component(None) is None
+    assert numbers_of(np.array([1.0, 2.0])) == [1.0, 2.0]
+    assert numbers_of(np.ones((2, 2))) is None
+    assert numbers_of(None) is None
     assert keys_of("blei2017") == ("blei2017",)
     assert keys_of(["a", "b"]) == ("a", "b")
 

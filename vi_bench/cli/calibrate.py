@@ -117,9 +117,9 @@ def calibrate(
 
 def _show(found: Calibration, quiet: bool) -> None:
     from vi_bench.calibration.report import calibration_lines, calibration_table
+    from vi_bench.reports.style import print_lines
 
     shown = console()
     shown.print(calibration_table(found))
     if not quiet:
-        for line in calibration_lines(found):
-            shown.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_lines(shown, calibration_lines(found))

@@ -33,6 +33,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Look for faults in a method: exit code 1 if a check fails."""
+    from vi_bench.reports.style import print_lines
     from vi_bench.runtime.documents import document
     from vi_bench.verification import verify as verified
     from vi_bench.verification.report import (
@@ -48,6 +49,5 @@ def verify(
     else:
         shown = console()
         shown.print(verification_table(report))
-        for line in verification_lines(report):
-            shown.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_lines(shown, verification_lines(report))
     raise typer.Exit(int(not report.passed))

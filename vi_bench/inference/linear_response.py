@@ -22,11 +22,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from vi_bench.comparison.quantities import WEIGHT, Quantity, averages, by_component
-from vi_bench.mixture.compared import compared
+from vi_bench.mixture.compared import columns_of
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.mixture_pass import mixture_pass
 from vi_bench.mixture.types import ExponentialFactors
-from vi_bench.mixture.weights import STICK, expected_logs
+from vi_bench.mixture.weights import expected_logs
 
 LARGEST = 2000
 """Natural parameters beyond which a dense Jacobian is not formed."""
@@ -285,14 +285,11 @@ def quantities(
 ) -> dict[Quantity, Array]:
     """What posteriors are compared on, at the central theta under q."""
     theta = mixture.centre(q)
-    lifted = {name: value[None, None] for name, value in theta.items()}
+    lifted = {name: value[None] for name, value in theta.items()}
     moved = mixture.family.uncentre(lifted, centre)
-    log_weights = None
-    if STICK in theta:
-        log_weights = mixture.weights.log_weights(lifted, mixture.components)
-    columns, shared = compared(mixture.family, moved, coordinates, log_weights)
+    columns, shared = columns_of(mixture, moved, coordinates)
     named = by_component(columns) | shared | averages(columns)
-    return {name: value[0, 0] for name, value in named.items()}
+    return {name: value[0] for name, value in named.items()}
 
 
 def _respond(labels: tuple[Quantity, ...], linear: Linearisation) -> LinearResponse:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vi_bench.comparison.quantities import (
@@ -18,7 +19,6 @@ from vi_bench.comparison.quantities import (
     flatten,
     invariants,
 )
-from vi_bench.mixture.conjugate import namespace
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import Family, Parameters
 from vi_bench.mixture.weights import STICK, StickBreaking, log_volume
@@ -35,7 +35,7 @@ def compared(
     family: Family,
     theta: Mapping[str, Any],
     coordinates: Coordinates,
-    log_weights: Any = None,
+    weights: Any = None,
 ) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
     """What draws are compared on; arrays of NumPy or JAX.
 
@@ -43,7 +43,7 @@ def compared(
         family: whose parameters theta are.
         theta: parameters (chain, draw, *dims) in the coordinates of the data.
         coordinates: of the family's dimensions.
-        log_weights: of the components (chain, draw, K), where they are drawn.
+        weights: of the components (chain, draw, K), where they are drawn.
 
     Returns:
         Columns (chain, draw, K) of what each component has, the weights among them, and
@@ -51,8 +51,8 @@ def compared(
     """
     known = {name: v for name, v in theta.items() if name in family.dims}
     columns, shared = flatten(family.compared(known), coordinates)
-    if log_weights is not None:
-        columns[WEIGHT] = namespace(log_weights).exp(log_weights)
+    if weights is not None:
+        columns[WEIGHT] = weights
     return columns, shared
 
 
@@ -61,10 +61,10 @@ def columns_of(
 ) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
     """The same of draws (draws, *dims), inside a trace; columns are (draws, K)."""
     lifted = {name: v[None] for name, v in theta.items()}
-    log_weights = None
+    weights = None
     if STICK in theta:
-        log_weights = mixture.weights.log_weights(lifted, mixture.components)
-    columns, shared = compared(mixture.family, lifted, coordinates, log_weights)
+        weights = jnp.exp(mixture.weights.log_weights(lifted, mixture.components))
+    columns, shared = compared(mixture.family, lifted, coordinates, weights)
     return (
         {quantity: v[0] for quantity, v in columns.items()},
         {quantity: v[0] for quantity, v in shared.items()},

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from vi_bench.errors import ReportError
 from vi_bench.reports import sentences, tables
+from vi_bench.reports.style import print_lines
 from vi_bench.reports.terminal import drawn
 from vi_bench.results.record import ComparisonRecord
 from vi_bench.runtime.documents import document
@@ -36,8 +37,7 @@ def print_comparison(
     for beside in (tables.joint(found), tables.predictions(found.posteriors)):
         if beside.rows:
             console.print(drawn(beside))
-    for line in comparison_lines(found):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, comparison_lines(found))
 
 
 def write_comparison(found: ComparisonRecord, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Grids as files: CSV, Parquet, Markdown."""
+"""Tables as files: CSV, Parquet, Markdown."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _plain(cell: str) -> str:
 
 
 def write_tables(tables: list[ReportTable], folder: Path) -> list[Path]:
-    """Every grid as .csv, .md and, where pyarrow is there, .parquet."""
+    """Every table as .csv, .md and, where pyarrow is there, .parquet."""
     from importlib.util import find_spec
 
     paths = []

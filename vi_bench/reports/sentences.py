@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
+from vi_bench.comparison import modes
 from vi_bench.comparison.coverage import NEAR
-from vi_bench.results.record import Compared, Method, Optimum, Record, RestartOptimum
+from vi_bench.results.record import Compared, Method, Record, RestartOptimum
 from vi_bench.spec import AUTO
 
 SHOWN = 4
@@ -141,17 +143,15 @@ def optima(run: Record) -> Iterator[Sentence]:
             f"{label} {100 * (share[i] or 0.0):.0f} %"
             for label, share in known.visits.items()
         )
-        yield Sentence(f"{_optimum(optimum)}; draws that lead to it: {shares}")
+        known_from = modes.Optimum(
+            nan if optimum.bound is None else optimum.bound,
+            optimum.below or 0.0,
+            optimum.sources,
+        )
+        yield Sentence(f"{known_from.say()}; draws that lead to it: {shares}")
     more = len(known.optima) - SHOWN
     if more > 0:
         yield Sentence(f"{more} more optima within {NEAR:g} nats of the best one")
-
-
-def _optimum(found: Optimum) -> str:
-    below = found.below or 0.0
-    place = f", {below:.2f} nats below the best one" if below > 0 else ""
-    sources = ", ".join(found.sources)
-    return f"the optimum of ELBO {found.bound:.2f}{place} (known from {sources})"
 
 
 def draws(run: Record) -> Iterator[Sentence]:

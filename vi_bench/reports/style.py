@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 
@@ -93,3 +94,9 @@ def bare_table(title: str | None = None, keys: int = 1) -> Whole:
     )
     table.keys = keys
     return table
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Sentences as they are: nothing in them is markup, and none is cut."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

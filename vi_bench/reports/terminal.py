@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vi_bench.reports import sentences
-from vi_bench.reports.style import NOTHING, bare_table
+from vi_bench.reports.style import NOTHING, bare_table, print_lines
 from vi_bench.reports.tables import Cell, Number, ReportTable, tables, verdicts
 from vi_bench.results.record import Record
 
@@ -108,5 +108,4 @@ def print_run(
             "--details prints all tables and notes; so does the page, vi-bench report "
             "FOLDER"
         )
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, lines)

@@ -405,9 +405,8 @@ def sample_of(run: MethodRun, place: Place) -> Sample:
     assert run.draws is not None
     assert run.evaluation is not None
     known = {k: np.asarray(v, float) for k, v in run.posterior.items()}
-    columns, shared = compared(place.problem.mixture.family, known, place.coordinates)
-    if WEIGHT in known:
-        columns[WEIGHT] = known[WEIGHT]
+    family = place.problem.mixture.family
+    columns, shared = compared(family, known, place.coordinates, known.get(WEIGHT))
     found, draws = run.evaluation, run.draws
     if found.held_out.shape[-1]:
         shared[HELD_OUT] = found.held_out.sum(axis=-1)

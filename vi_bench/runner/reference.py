@@ -80,17 +80,16 @@ def stand_in(problem: Problem, runs: dict[str, MethodRun]) -> tuple[str, str]:
     if found is None:
         return "", "no method could stand in as the reference"
     name, spent = found
-    kind = catalogue.method(name)
-    for label, run in runs.items():
-        if type(run.method) is kind:
-            return label, ""
+    label = label_of(name, {label: run.method for label, run in runs.items()})
+    if label is not None:
+        return label, ""
     if spent > LONGEST:
         return "", (
             f"{name}, which could stand in as the reference, is not tried: it would "
             f"take about {spent / 60:.0f} minutes, over {LONGEST / 60:.0f}; to try it, "
             "add it to the methods"
         )
-    runs[name] = MethodRun(kind())
+    runs[name] = MethodRun(catalogue.method(name)())
     return name, ""
 
 
@@ -109,12 +108,17 @@ def hopeless(found: Comparison) -> bool:
 
 def _labelled(name: str, methods: dict[str, Any]) -> str:
     """The label of a method of this name, which is added where there is none."""
+    label = label_of(name, methods)
+    if label is None:
+        label, methods[name] = name, catalogue.method(name)()
+    return label
+
+
+def label_of(name: str, methods: Mapping[str, Any]) -> str | None:
+    """The first label of a method of this name; None where there is none."""
     kind = catalogue.method(name)
-    for label, method in methods.items():
-        if type(method) is kind:
-            return label
-    methods[name] = kind()
-    return name
+    found = (label for label, method in methods.items() if type(method) is kind)
+    return next(found, None)
 
 
 def hold_against(

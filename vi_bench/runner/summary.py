@@ -56,9 +56,8 @@ def _tree(result: RunResult, label: str, run: MethodRun) -> DataTree:
     if found:
         columns, scalars = found.relabelled[label], found.invariants[label]
     else:
-        columns, scalars = compared(result.family, posterior, coordinates)
-        if WEIGHT in posterior:
-            columns[WEIGHT] = posterior[WEIGHT]
+        weights = posterior.get(WEIGHT)
+        columns, scalars = compared(result.family, posterior, coordinates, weights)
     stats: dict[str, Any] = dict(run.draws.sample_stats)
     if run.log_joint is not None:
         stats.setdefault("lp", run.log_joint)
@@ -165,7 +164,7 @@ def whole(value: Any) -> int | None:
     return int(found) if known else None
 
 
-def by_component(value: Any) -> list[float] | None:
+def numbers_of(value: Any) -> list[float] | None:
     """Numbers by component (K,); None where they are something else."""
     found = np.asarray(np.nan if value is None else value)
     known = found.ndim == 1 and found.dtype.kind in "iuf"
@@ -195,7 +194,7 @@ def _method(result: RunResult, label: str, run: MethodRun) -> dict[str, Any]:
         "error": run.error,
         "iterations": whole(report.get("iterations")),
         "accepted_extrapolations": whole(report.get("accepted_extrapolations")),
-        "counts": by_component(report.get("counts")),
+        "counts": numbers_of(report.get("counts")),
         "bound": bound,
         "bound_se": bound_se,
         "assignments_in_q": run.method.bound_keeps_labels,

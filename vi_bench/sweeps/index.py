@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,15 +197,18 @@ def _rows(key: str, store: Store) -> dict[str, list[tuple[Any, ...]]]:
     """
     try:
         own = json.loads(store.read(key, CELL))
+        made = json.dumps(own["choice"]), own["shared"], own["seconds"]
     except ValueError:
         raise Damaged(key, CELL, "is not JSON") from None
+    except (KeyError, TypeError) as error:
+        raise Damaged(key, CELL, f"is not understood: {error!r}") from None
     try:
         found = parse(store.read(key, "summary.json"), f"cell {key}")
     except ResultsError as error:
         raise Damaged(key, "summary.json", f"is not understood: {error}") from None
     try:
         return {
-            "cells": [(key, *_cell(own, found))],
+            "cells": [(key, *_cell(made, found))],
             "methods": [
                 (key, *_method(label, method, found))
                 for label, method in found.methods.items()
@@ -213,11 +216,10 @@ def _rows(key: str, store: Store) -> dict[str, list[tuple[Any, ...]]]:
             "quantities": [(key, *row) for row in _quantities(found)],
         }
     except (KeyError, TypeError, AttributeError) as error:
-        where = f"{CELL} or summary.json"
-        raise Damaged(key, where, f"is not understood: {error!r}") from None
+        raise Damaged(key, "summary.json", f"is not understood: {error!r}") from None
 
 
-def _cell(own: Mapping[str, Any], found: Record) -> Sequence[Any]:
+def _cell(made: Sequence[Any], found: Record) -> Sequence[Any]:
     spec = found.spec
     return (
         found.name,
@@ -230,9 +232,7 @@ def _cell(own: Mapping[str, Any], found: Record) -> Sequence[Any]:
         *found.data.shape,
         found.reference,
         found.note,
-        json.dumps(own["choice"]),
-        own["shared"],
-        own["seconds"],
+        *made,
         found.created,
     )
 
