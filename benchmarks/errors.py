@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.measure import write
+from benchmarks.measure import write_cases
 from vi_bench.comparison.measures import TAILS, summarise, wasserstein
 from vi_bench.comparison.quantities import WEIGHT, flatten, invariants
 from vi_bench.contract import Draws, Method, Problem, Stage, Weights
@@ -282,10 +282,9 @@ def rms(z: np.ndarray) -> list[float]:
 
 def study(
     methods: Sequence[str], problems: Sequence[str], seeds: int
-) -> list[dict[str, Any]]:
-    """A row per method, problem and kind of quantity, printed as it is found."""
+) -> Iterator[dict[str, Any]]:
+    """A case per problem and method, printed as it is found."""
     jax.config.update("jax_enable_x64", True)
-    rows = []
     for name in problems:
         case = cases()[name]
         x = case.rows[:, None]
@@ -295,12 +294,17 @@ def study(
             if case.modes > 1 and label in ONE_MODE:
                 continue
             found = scored(METHODS[label], mixture, truth, seeds)
-            for kind, z in found.items():
-                row = {"problem": name, "method": label, "kind": kind}
-                rows.append(row | {"quantities": z.shape[1], "rms": rms(z)})
-            told = {r["kind"]: r["rms"] for r in rows[-len(found) :]}
+            told = {kind: rms(z) for kind, z in found.items()}
             print(f"{name:12} {label:11} {said(told)}", flush=True)
-    return rows
+            columns = {kind: z.shape[1] for kind, z in found.items()}
+            yield {
+                "name": f"{name}: {label}",
+                "problem": name,
+                "method": label,
+                "seeds": seeds,
+                "quantities": columns,
+                "rms": told,
+            }
 
 
 def said(told: dict[str, list[float]]) -> str:
@@ -310,7 +314,7 @@ def said(told: dict[str, list[float]]) -> str:
 
 
 def main() -> None:
-    """Run all, print a table, write what was found."""
+    """Run, print, write; what errors.json holds of other cases is kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=60)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
@@ -318,8 +322,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for errors.json")
     given = parser.parse_args()
     print("root mean square of z-scores, and its 95 % interval")
-    rows = study(given.methods, given.problems, given.seeds)
-    write({"seeds": given.seeds, "shape": SHAPE, "rows": rows}, given.out, "errors")
+    for case in study(given.methods, given.problems, given.seeds):
+        write_cases([case], given.out, "errors")
 
 
 if __name__ == "__main__":

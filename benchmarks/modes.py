@@ -26,7 +26,7 @@ import numpy as np
 
 import vi_bench as vb
 from benchmarks.designs import DESIGNS, Modes
-from benchmarks.measure import write
+from benchmarks.measure import Case, write_cases
 from vi_bench.comparison.measures import Estimate, summarise
 from vi_bench.methods.exact import Exact
 
@@ -81,14 +81,12 @@ def page(found: Mapping[str, Any]) -> str:
         "| its mass off by over 3 errors | CAVI `agrees` | SMC `differs` |"
     )
     lines = [head, "|---" * 7 + "|"]
-    for name, own in found.items():
-        if not isinstance(own, dict) or "runs" not in own:
-            continue
+    for own in found["cases"]:
         runs = own["runs"]
         who = Counter(run["reference"] for run in runs)
         words = [run["words"] for run in runs]
         cells = (
-            name,
+            own["name"],
             f"{own['mass']:.4f}",
             ", ".join(f"{label} {n}" for label, n in who.items()),
             f"{sum(run['one_mode'] for run in runs)} of {len(runs)}",
@@ -100,31 +98,34 @@ def page(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def counted(name: str, seeds: int) -> Case:
+    """All runs of a design; what they found is printed."""
+    design = DESIGNS[name]()
+    runs = [one(design, seed) for seed in range(seeds)]
+    references = Counter(run["reference"] for run in runs)
+    trusted = [run for run in runs if run["reference"] != "unreliable"]
+    z = [(run["mass"] - design.mass) / run["mass_se"] for run in trusted]
+    print(f"{name}: mass of the first mode {design.mass:.4f}")
+    print(f"    references: {dict(references)}")
+    if z:
+        print(f"    z of its mass: rms {np.sqrt(np.mean(np.square(z))):.2f}")
+    for what in ("one_mode", "wrong_mass"):
+        print(f"    {what}: {sum(run[what] for run in runs)} of {len(runs)}")
+    for label in METHODS:
+        words = Counter(run["words"].get(label, "reference") for run in runs)
+        print(f"    {label}: {dict(words)}", flush=True)
+    return {"name": name, "mass": design.mass, "runs": runs}
+
+
 def main() -> None:
-    """Run, print a row a design, keep the runs."""
+    """Run, print a row a design; what modes.json holds of the others is kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--designs", nargs="*", default=list(DESIGNS))
+    parser.add_argument("--designs", nargs="*", choices=DESIGNS, default=list(DESIGNS))
     parser.add_argument("--out", type=Path, help="folder for the counts")
     given = parser.parse_args()
-    kept: dict[str, Any] = {"seeds": given.seeds}
     for name in given.designs:
-        design = DESIGNS[name]()
-        runs = [one(design, seed) for seed in range(given.seeds)]
-        references = Counter(run["reference"] for run in runs)
-        trusted = [run for run in runs if run["reference"] != "unreliable"]
-        z = [(run["mass"] - design.mass) / run["mass_se"] for run in trusted]
-        print(f"{name}: mass of the first mode {design.mass:.4f}")
-        print(f"    references: {dict(references)}")
-        if z:
-            print(f"    z of its mass: rms {np.sqrt(np.mean(np.square(z))):.2f}")
-        for what in ("one_mode", "wrong_mass"):
-            print(f"    {what}: {sum(run[what] for run in runs)} of {len(runs)}")
-        for label in METHODS:
-            words = Counter(run["words"].get(label, "reference") for run in runs)
-            print(f"    {label}: {dict(words)}", flush=True)
-        kept[name] = {"mass": design.mass, "runs": runs}
-    write(kept, given.out, "modes")
+        write_cases([counted(name, given.seeds)], given.out, "modes")
 
 
 if __name__ == "__main__":
