@@ -6,7 +6,7 @@ The same rows, prior and starts, four chains, the same warm-up and draws, one co
 one thread, each compiled and warm. NumPyro's side is its kernel in one compiled program
 a phase, chains one after the other: quicker than its `MCMC` class, whose overhead is
 not counted. It is there twice: compiled as everything here is, and as XLA comes, with
-the fusions that `vi_bench.runtime.compiler` turns off. The score is the smallest bulk
+the fusions that `vi_bench.runtime.xla_flags` turns off. The score is the smallest bulk
 ESS over quantities that permuting labels leaves alone, per second of warm-up and
 sampling.
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from vi_bench.contract import Factor, Parameters, Standard
 from vi_bench.mixture.conjugate import Conjugate, per_feature
-from vi_bench.mixture.special import log_beta
+from vi_bench.mixture.log_beta import log_beta
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vi_bench.runtime.compiler import avoid_wrong_products
+from vi_bench.runtime.xla_flags import avoid_wrong_products
 
 if TYPE_CHECKING:
     from vi_bench.api import calibrate, run, simulate

@@ -12,7 +12,7 @@ from vi_bench.errors import InputError
 from vi_bench.runner.launch import launch
 from vi_bench.runner.specify import specify
 from vi_bench.runtime.progress import Silent, bars
-from vi_bench.spec import USUAL
+from vi_bench.spec import DEFAULTS
 
 if TYPE_CHECKING:
     from vi_bench.calibration import Calibration
@@ -87,7 +87,7 @@ def calibrate(
     from vi_bench.runner.specify import named
 
     if model is None:
-        model = USUAL["model"]
+        model = DEFAULTS["model"]
     if not isinstance(model, str):
         model = {k: v for k, v in named("model", model).items() if v is not None}
     settings = settle(model, fields, methods, given)

@@ -264,9 +264,9 @@ def described_experiments() -> list[tuple[str, str]]:
 
 
 @cache
-def usual() -> dict[str, Any]:
+def defaults() -> dict[str, Any]:
     """What is taken where nothing is asked for: names, by what they are names of."""
-    return tomllib.loads(experiment("_usual").read_text(encoding="utf-8"))
+    return tomllib.loads(experiment("_defaults").read_text(encoding="utf-8"))
 
 
 def with_role(role: str) -> list[str]:

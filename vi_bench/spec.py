@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from vi_bench import catalogue
 from vi_bench.errors import InputError, SpecError, unknown
 
-USUAL = catalogue.usual()
+DEFAULTS = catalogue.defaults()
 """Names of what is taken where nothing is asked for."""
 
 AUTO: Literal["auto"] = "auto"
@@ -66,11 +66,13 @@ class Spec(BaseModel):
     standardise: bool = False
     held_out: Annotated[int, Ge(0)] = 0
     components: Annotated[int, Ge(1)] = 2
-    model: dict[str, Any] = Field(default_factory=lambda: {"name": USUAL["model"]})
-    weights: dict[str, Any] = Field(default_factory=lambda: {"name": USUAL["weights"]})
+    model: dict[str, Any] = Field(default_factory=lambda: {"name": DEFAULTS["model"]})
+    weights: dict[str, Any] = Field(
+        default_factory=lambda: {"name": DEFAULTS["weights"]}
+    )
     methods: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: dict[str, dict[str, Any]](
-            (label, {}) for label in USUAL["methods"]
+            (label, {}) for label in DEFAULTS["methods"]
         )
     )
     reference: str | None = None
@@ -90,8 +92,8 @@ class Spec(BaseModel):
         Raises:
             InputError: a model, method or reference is unknown, or a label is unfit.
         """
-        catalogue.known("model", self.model.get("name", USUAL["model"]))
-        catalogue.known("weights", self.weights.get("name", USUAL["weights"]))
+        catalogue.known("model", self.model.get("name", DEFAULTS["model"]))
+        catalogue.known("weights", self.weights.get("name", DEFAULTS["weights"]))
         for label, settings in self.methods.items():
             catalogue.known("method", settings.get("method", label))
             _check_label(label)
@@ -104,13 +106,13 @@ class Spec(BaseModel):
     def family(self) -> Any:
         """The component family with its settings, validated."""
         settings = dict(self.model)
-        name = settings.pop("name", USUAL["model"])
+        name = settings.pop("name", DEFAULTS["model"])
         return build(catalogue.model(name), settings, f"model {name}")
 
     def mixing(self) -> Any:
         """The prior on the weights with its settings, validated."""
         settings = dict(self.weights)
-        name = settings.pop("name", USUAL["weights"])
+        name = settings.pop("name", DEFAULTS["weights"])
         return build(catalogue.weights(name), settings, f"weights {name}")
 
     def inference(self) -> dict[str, Any]:
@@ -148,7 +150,7 @@ class Spec(BaseModel):
     def plugins(self) -> list[dict[str, str]]:
         """Where a model or method that does not ship comes from, by its SHA-256."""
         methods = {s.get("method", label) for label, s in self.methods.items()}
-        model = self.model.get("name", USUAL["model"])
+        model = self.model.get("name", DEFAULTS["model"])
         return catalogue.provenance(
             [("model", model), *(("method", name) for name in sorted(methods))]
         )
@@ -163,7 +165,7 @@ class Spec(BaseModel):
         """The label of the reference, if there is one and it is not to be chosen."""
         if self.reference == AUTO:
             return None
-        first = USUAL["reference"]
+        first = DEFAULTS["reference"]
         return self.reference or (first if first in self.methods else None)
 
 
@@ -338,7 +340,7 @@ def assumed(what: str, overrides: Mapping[str, Any]) -> str:
     if overrides.get("model") is None:
         told.append("each feature standardised")
     if overrides.get("methods") is None:
-        told.append(f"methods {', '.join(USUAL['methods'])}")
+        told.append(f"methods {', '.join(DEFAULTS['methods'])}")
     return f"assumed for {what}: {'; '.join(told)}" if told else ""
 
 
@@ -376,7 +378,7 @@ def _is_plain(name: str) -> bool:
 
 def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     merged = values | {k: v for k, v in overrides.items() if v is not None}
-    for key, usual in (("model", USUAL["model"]), ("weights", USUAL["weights"])):
+    for key, usual in (("model", DEFAULTS["model"]), ("weights", DEFAULTS["weights"])):
         if isinstance(name := merged.get(key), str):
             kept = values.get(key, {})
             same = isinstance(kept, Mapping) and kept.get("name", usual) == name

@@ -18,7 +18,7 @@ from vi_bench.errors import InputError
 from vi_bench.inference.linear_response import linear_response, sds
 from vi_bench.inference.linear_response import quantities as responding
 from vi_bench.methods.cavi import CAVI
-from vi_bench.mixture.compared import quantities
+from vi_bench.mixture.compared_quantities import quantities
 from vi_bench.mixture.mixture import bind
 from vi_bench.mixture.symmetry import permute
 from vi_bench.spec import Spec

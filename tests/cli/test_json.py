@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tests.sweeps.stand_in import COMMAND
 from vi_bench import catalogue
 from vi_bench.cli.app import app
-from vi_bench.runtime.documents import document, plain
+from vi_bench.runtime.strict_json import document, plain
 from vi_bench.sweeps import pool
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import vi_bench as vb
 from vi_bench.cli.app import app
 from vi_bench.reports.comparison import comparison_lines
 from vi_bench.reports.tables import compared
-from vi_bench.results.compared import comparison_record
+from vi_bench.results.stored_comparison import comparison_record
 
 MEANS = np.array([[-6.0, 0.0], [6.0, 1.0], [0.0, 8.0]])
 

@@ -7,7 +7,7 @@ import pytest
 
 from vi_bench.contract import Problem
 from vi_bench.inference import starts
-from vi_bench.inference.optima import SAME_OPTIMUM
+from vi_bench.inference.restarts import SAME_OPTIMUM
 from vi_bench.methods.gibbs import Gibbs
 from vi_bench.methods.nuts import NUTS
 from vi_bench.mixture.mixture import bind

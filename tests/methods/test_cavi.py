@@ -7,7 +7,7 @@ import vi_bench as vb
 from tests.marks import slow
 from tests.oracles import factors, log_block, log_evidence, textbook_elbo
 from vi_bench.contract import Draws
-from vi_bench.inference.optima import all_apart, distinct_optima
+from vi_bench.inference.restarts import all_apart, distinct_optima
 from vi_bench.inference.squarem import begin, coordinate_ascent
 from vi_bench.methods.cavi import (
     CAVI,

@@ -7,7 +7,7 @@ import pytest
 
 import vi_bench as vb
 from benchmarks.designs import corners
-from vi_bench.inference.optima import occupied
+from vi_bench.inference.restarts import occupied
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from vi_bench.contract import Draws, Method
 from vi_bench.inference.linear_response import quantities as responding
 from vi_bench.inference.linear_response import sds
 from vi_bench.inference.squarem import CONVERGED
-from vi_bench.mixture.compared import Coordinates, quantities
+from vi_bench.mixture.compared_quantities import Coordinates, quantities
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.types import ExponentialFactors, Parameters
 from vi_bench.runtime.keys import Key

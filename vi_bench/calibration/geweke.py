@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from vi_bench.calibration.programs import Truth, simulate
 from vi_bench.contract import Transition
-from vi_bench.mixture.compared import Coordinates, quantities
+from vi_bench.mixture.compared_quantities import Coordinates, quantities
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.runtime.keys import Key
 

@@ -16,7 +16,7 @@ import numpy as np
 from vi_bench import catalogue
 from vi_bench.data.table import Table, feature_names
 from vi_bench.errors import CalibrationError
-from vi_bench.spec import USUAL, Spec
+from vi_bench.spec import DEFAULTS, Spec
 
 
 def usual_prior(name: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def usual_prior(name: str) -> dict[str, Any]:
 def model_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """A spec's model section with this module's hyperparameters where it has none."""
     values = dict(given)
-    usual = usual_prior(values.get("name", USUAL["model"]))
+    usual = usual_prior(values.get("name", DEFAULTS["model"]))
     if values.get("counts"):  # of multinomial counts the levels are the columns
         usual.pop("levels", None)
         usual["total"] = 5

@@ -16,7 +16,7 @@ from vi_bench.calibration.band import band, ecdf, grid
 from vi_bench.calibration.calibration import RESPONSE, SAME, Calibration
 from vi_bench.calibration.uniformity import INTERVALS, Row
 from vi_bench.reports.style import COLOURS, DASHES, bare_table
-from vi_bench.runtime.documents import document
+from vi_bench.runtime.strict_json import document
 
 SCHEMA = 1
 """Of summary.json; docs/calibration.md describes it."""

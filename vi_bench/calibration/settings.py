@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vi_bench.calibration.priors import fixed_family, model_of
 from vi_bench.errors import CalibrationError, unknown
-from vi_bench.spec import USUAL, Spec, choose, read, validated
+from vi_bench.spec import DEFAULTS, Spec, choose, read, validated
 
-METHODS = tuple(USUAL["calibrate"]["methods"])
+METHODS = tuple(DEFAULTS["calibrate"]["methods"])
 """By default: an approximation, a sampler, and the posterior itself."""
 
 
@@ -40,8 +40,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: dict[str, Any] = Field(default_factory=lambda: {"name": USUAL["model"]})
-    weights: dict[str, Any] = Field(default_factory=lambda: {"name": USUAL["weights"]})
+    model: dict[str, Any] = Field(default_factory=lambda: {"name": DEFAULTS["model"]})
+    weights: dict[str, Any] = Field(
+        default_factory=lambda: {"name": DEFAULTS["weights"]}
+    )
     methods: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: dict[str, dict[str, Any]]((m, {}) for m in METHODS)
     )
@@ -95,7 +97,7 @@ def settle(
             if name in spec.model_fields_set:
                 values[name] = getattr(spec, name)
         known = dict(values.get("methods", {}))
-        model = values.get("model", {"name": USUAL["model"]})
+        model = values.get("model", {"name": DEFAULTS["model"]})
     model = {"name": model} if isinstance(model, str) else dict(model)
     values |= {name: value for name, value in fields.items() if value is not None}
     values["model"] = model_of(model | dict(given or {}))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from vi_bench.comparison.quantities import WEIGHT, flatten
 from vi_bench.enumeration.posterior import univariate
 from vi_bench.errors import NotApplicable
-from vi_bench.mixture.compared import Coordinates, columns_of
+from vi_bench.mixture.compared_quantities import Coordinates, columns_of
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.types import Parameters
 

@@ -14,8 +14,8 @@ from vi_bench.cli.listing import list_
 from vi_bench.cli.report import report
 from vi_bench.cli.rerun import rerun
 from vi_bench.cli.run import run
-from vi_bench.cli.store import query, reindex, status
 from vi_bench.cli.sweep import sweep
+from vi_bench.cli.sweep_folder import query, reindex, status
 from vi_bench.cli.terminal import Commands
 from vi_bench.cli.verify import verify
 

@@ -43,8 +43,8 @@ def compare(
     """Compare posteriors that are there already."""
     from vi_bench.draws.compare import compare as held
     from vi_bench.reports.comparison import print_comparison, write_comparison
-    from vi_bench.results.compared import comparison_record
-    from vi_bench.runtime.documents import document
+    from vi_bench.results.stored_comparison import comparison_record
+    from vi_bench.runtime.strict_json import document
 
     with kept_for(as_json):
         named = _named_draws(draws)

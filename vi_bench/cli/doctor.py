@@ -20,7 +20,7 @@ WIDTH = 88
 def doctor(as_json: AsJson = False) -> None:
     """Look for what does not work on this machine, and say what to do."""
     from vi_bench.runtime.doctor import examine
-    from vi_bench.runtime.documents import document
+    from vi_bench.runtime.strict_json import document
 
     with kept_for(as_json):
         found = examine()

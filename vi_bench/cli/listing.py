@@ -26,7 +26,7 @@ def list_(
 ) -> None:
     """What there is, one line each; nothing of it is loaded."""
     from vi_bench.errors import unknown
-    from vi_bench.runtime.documents import document
+    from vi_bench.runtime.strict_json import document
 
     load_plugins(None, models, [])
     if what not in completion.KINDS:

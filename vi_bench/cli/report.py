@@ -33,7 +33,7 @@ def report(
     The page is made if nothing else is asked for, or --out is given.
     """
     from vi_bench.reports.write import write
-    from vi_bench.runtime.documents import document
+    from vi_bench.runtime.strict_json import document
     from vi_bench.sweeps.overview.publication import publication
 
     written = []

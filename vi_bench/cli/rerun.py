@@ -31,7 +31,7 @@ def rerun(
 ) -> None:
     """Repeat a run from its folder: exit code 1 if numbers differ."""
     from vi_bench.runner.rerun import rerun as repeated
-    from vi_bench.runtime.documents import document
+    from vi_bench.runtime.strict_json import document
 
     with interruptible("interrupted; nothing was kept"), kept_for(as_json):
         load_plugins(str(model) if model else None, None, method or [])

@@ -68,7 +68,7 @@ def sweep(
 ) -> None:
     """Run a grid of specs; the same command goes on where it was."""
     from vi_bench.errors import InputError
-    from vi_bench.runtime.documents import document
+    from vi_bench.runtime.strict_json import document
     from vi_bench.sweeps.grid import read_sweep
     from vi_bench.sweeps.scheduler import Lost
     from vi_bench.sweeps.store import Full

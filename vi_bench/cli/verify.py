@@ -34,7 +34,7 @@ def verify(
 ) -> None:
     """Look for faults in a method: exit code 1 if a check fails."""
     from vi_bench.reports.style import print_lines
-    from vi_bench.runtime.documents import document
+    from vi_bench.runtime.strict_json import document
     from vi_bench.verification import verify as verified
     from vi_bench.verification.report import (
         verification_lines,

@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from vi_bench.comparison.quantities import WEIGHT, Quantity, averages, by_component
-from vi_bench.mixture.compared import columns_of
+from vi_bench.mixture.compared_quantities import columns_of
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.mixture_pass import mixture_pass
 from vi_bench.mixture.types import ExponentialFactors

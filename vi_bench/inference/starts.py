@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from vi_bench.contract import Stage, remembered
-from vi_bench.inference.optima import SAME_OPTIMUM
+from vi_bench.inference.restarts import SAME_OPTIMUM
 from vi_bench.inference.squarem import Ascent, begin, coordinate_ascent, resolvable
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.types import Parameters

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from vi_bench.mixture.log_beta import log_beta
 from vi_bench.mixture.mixture import Mixture
-from vi_bench.mixture.special import log_beta
 from vi_bench.mixture.weights import StickBreaking
 from vi_bench.runtime.keys import Key
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Int
 from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
 from vi_bench.errors import InputError, SpecError
 from vi_bench.inference import starts
-from vi_bench.inference.optima import SAME_OPTIMUM, all_apart
+from vi_bench.inference.restarts import SAME_OPTIMUM, all_apart
 from vi_bench.inference.squarem import (
     CONVERGED,
     NOT_FINITE,

@@ -18,8 +18,8 @@ from jaxtyping import Array, Float
 from numpyro.distributions import biject_to, constraints
 
 from vi_bench.mixture.conjugate import resolve
+from vi_bench.mixture.log_beta import log_beta
 from vi_bench.mixture.mixture import Mixture
-from vi_bench.mixture.special import log_beta
 from vi_bench.mixture.types import Factor, Parameters
 from vi_bench.mixture.weights import STICK
 

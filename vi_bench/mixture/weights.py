@@ -24,7 +24,7 @@ from jax.nn import log_sigmoid
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float, Int
 
-from vi_bench.mixture.special import log_beta
+from vi_bench.mixture.log_beta import log_beta
 from vi_bench.mixture.types import Parameters, Weights
 from vi_bench.runtime.keys import Key
 

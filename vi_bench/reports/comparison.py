@@ -12,7 +12,7 @@ from vi_bench.reports import sentences, tables
 from vi_bench.reports.style import print_lines
 from vi_bench.reports.terminal import drawn
 from vi_bench.results.record import ComparisonRecord
-from vi_bench.runtime.documents import document
+from vi_bench.runtime.strict_json import document
 
 
 def comparison_lines(found: ComparisonRecord) -> Iterator[str]:

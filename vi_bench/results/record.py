@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from vi_bench.errors import ResultsError
-from vi_bench.runtime.documents import plain
+from vi_bench.runtime.strict_json import plain
 
 SCHEMA = 3
 """Version of summary.json; a key that is renamed or means something else raises it."""

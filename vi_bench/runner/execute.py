@@ -22,11 +22,10 @@ from vi_bench.contract import Outcome, Problem
 from vi_bench.data.load import load
 from vi_bench.data.table import Table
 from vi_bench.errors import InputError, NotApplicable, SpecError, one_line
-from vi_bench.mixture.compared import compared
+from vi_bench.mixture.compared_quantities import compared
 from vi_bench.mixture.mixture import bind, centre_at
 from vi_bench.runner.evaluate import WORK, best_draw
 from vi_bench.runner.infer import Place, infer, prolong
-from vi_bench.runner.optima import climbs, coverage, log_copies
 from vi_bench.runner.reference import (
     Reference,
     choose,
@@ -37,6 +36,7 @@ from vi_bench.runner.reference import (
 )
 from vi_bench.runner.result import MethodRun
 from vi_bench.runner.views import Result
+from vi_bench.runner.visited_optima import climbs, coverage, log_copies
 from vi_bench.runtime.cluster import PeerLost, lost
 from vi_bench.runtime.environment import computing, describe, find_device, find_mesh
 from vi_bench.runtime.keys import stream

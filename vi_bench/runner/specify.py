@@ -11,7 +11,7 @@ from vi_bench import catalogue
 from vi_bench.data.load import load
 from vi_bench.data.table import Table
 from vi_bench.errors import InputError
-from vi_bench.spec import USUAL, Spec, choose, make, values_of
+from vi_bench.spec import DEFAULTS, Spec, choose, make, values_of
 
 
 def specify(
@@ -22,7 +22,7 @@ def specify(
 ) -> tuple[Spec, Table | None]:
     """A Spec, and the table where the data were not given by name."""
     values = dict(fields)
-    values["model"] = named("model", USUAL["model"] if model is None else model)
+    values["model"] = named("model", DEFAULTS["model"] if model is None else model)
     if "weights" in values:
         values["weights"] = named("weights", values["weights"])
     values["methods"] = _methods(methods)
@@ -46,7 +46,7 @@ def named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
 
 def _methods(methods: Iterable[Any] | Mapping[str, Any] | None) -> dict[str, Any]:
     if methods is None:
-        return choose(USUAL["methods"], {})
+        return choose(DEFAULTS["methods"], {})
     if isinstance(methods, str):
         raise InputError(f"methods = {methods!r}: expected a list of methods")
     if isinstance(methods, Mapping):

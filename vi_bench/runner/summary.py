@@ -14,16 +14,16 @@ import numpy as np
 
 from vi_bench.comparison.quantities import WEIGHT
 from vi_bench.inference.linear_response import LinearResponse
-from vi_bench.inference.optima import distinct_optima
-from vi_bench.mixture.compared import compared
+from vi_bench.inference.restarts import distinct_optima
+from vi_bench.mixture.compared_quantities import compared
 from vi_bench.mixture.mixture import centre_at
-from vi_bench.results.compared import comparisons, evidence, joint, posterior
 from vi_bench.results.record import SCHEMA, Record, record_of
+from vi_bench.results.stored_comparison import comparisons, evidence, joint, posterior
 from vi_bench.results.trees import to_tree
 from vi_bench.runner.result import MethodRun, RunResult
-from vi_bench.runtime.documents import plain
 from vi_bench.runtime.provenance import provenance
-from vi_bench.spec import USUAL, values_of
+from vi_bench.runtime.strict_json import plain
+from vi_bench.spec import DEFAULTS, values_of
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -122,9 +122,9 @@ def record(result: RunResult) -> Record:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "interrupted": result.interrupted,
             "spec": result.spec.model_dump(mode="json"),
-            "model": {"name": result.spec.model.get("name", USUAL["model"])}
+            "model": {"name": result.spec.model.get("name", DEFAULTS["model"])}
             | values_of(result.family),
-            "weights": {"name": result.spec.weights.get("name", USUAL["weights"])}
+            "weights": {"name": result.spec.weights.get("name", DEFAULTS["weights"])}
             | values_of(result.weights),
             "plugins": result.plugins,
             "data": {

@@ -14,7 +14,7 @@ from vi_bench.results.record import Record
 from vi_bench.results.stored import StoredRun
 from vi_bench.runner.result import RunResult
 from vi_bench.runner.summary import record, trees
-from vi_bench.runtime.documents import document
+from vi_bench.runtime.strict_json import document
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable

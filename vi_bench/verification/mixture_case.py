@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from vi_bench.comparison.quantities import by_component
 from vi_bench.data.table import feature_names
-from vi_bench.mixture.compared import Coordinates, columns_of, quantities
+from vi_bench.mixture.compared_quantities import Coordinates, columns_of, quantities
 from vi_bench.mixture.conjugate import Conjugate, resolve
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.numpyro_model import (

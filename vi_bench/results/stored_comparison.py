@@ -10,7 +10,7 @@ from vi_bench.comparison import Comparison
 from vi_bench.comparison.elpd import difference
 from vi_bench.comparison.measures import Distance, Summary
 from vi_bench.results.record import SCHEMA, ComparisonRecord
-from vi_bench.runtime.documents import plain
+from vi_bench.runtime.strict_json import plain
 
 
 def evidence(found: Comparison | None) -> dict[str, Any] | None:

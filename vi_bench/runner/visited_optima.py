@@ -17,7 +17,7 @@ from vi_bench.comparison.quantities import WEIGHT, Quantity, invariants
 from vi_bench.inference.squarem import CONVERGED, begin, coordinate_ascent, resolvable
 from vi_bench.inference.starts import find_optima
 from vi_bench.methods._assignments import exchangeable
-from vi_bench.mixture.compared import compared
+from vi_bench.mixture.compared_quantities import compared
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.types import Parameters
 from vi_bench.runner.infer import posterior_of

@@ -127,7 +127,7 @@ def reindex(
 
 
 def _print_json(**values: Any) -> None:
-    from vi_bench.runtime.documents import document
+    from vi_bench.runtime.strict_json import document
 
     print(document(values), end="")
 

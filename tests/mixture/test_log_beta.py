@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from vi_bench.mixture.special import LARGE, log_beta
+from vi_bench.mixture.log_beta import LARGE, log_beta
 
 EDGES = np.array([7.9999999, 8.0, 8.0000001, LARGE, np.nextafter(LARGE, 0), 10.0001])
 
