@@ -5,15 +5,15 @@ import os
 import jax
 import pytest
 
-from vi_bench.runtime import compiler, environment
+from vi_bench.runtime import environment, xla_flags
 
 
 @pytest.mark.parametrize(
     ("jaxlib", "before", "after"),
     [
-        ("0.12.0.1", None, f"{compiler.FUSIONS}="),
-        ("0.10.2", "--other=1", f"--other=1 {compiler.FUSIONS}="),
-        ("0.12.0", f"{compiler.FUSIONS}=dot", f"{compiler.FUSIONS}=dot"),
+        ("0.12.0.1", None, f"{xla_flags.FUSIONS}="),
+        ("0.10.2", "--other=1", f"--other=1 {xla_flags.FUSIONS}="),
+        ("0.12.0", f"{xla_flags.FUSIONS}=dot", f"{xla_flags.FUSIONS}=dot"),
         ("0.10.1", "--other=1", "--other=1"),
         ("0.13.0", None, None),
     ],
@@ -25,7 +25,7 @@ def test_an_option_is_set_where_it_is_known_and_not_decided(
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     if before is not None:
         monkeypatch.setenv("XLA_FLAGS", before)
-    compiler.avoid_wrong_products()
+    xla_flags.avoid_wrong_products()
     assert os.environ.get("XLA_FLAGS") == after
 
 
