@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,8 +35,9 @@ import numpy as np
 from benchmarks.measure import write_cases
 from vi_bench.comparison.measures import TAILS, summarise, wasserstein
 from vi_bench.comparison.quantities import WEIGHT, flatten, invariants
-from vi_bench.contract import Draws, Method, Problem, Stage, Weights
+from vi_bench.contract import Draws, Method, Problem, Weights
 from vi_bench.enumeration.subsets import enumerate_subsets
+from vi_bench.inference.stages import calling, compiled, drive, prepare
 from vi_bench.methods.cavi import CAVI
 from vi_bench.methods.exact import Exact
 from vi_bench.methods.gibbs import Gibbs
@@ -50,8 +51,6 @@ from vi_bench.mixture.mixture import Mixture, bind
 from vi_bench.mixture.weights import STICK, Dirichlet, Uniform
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_diagonal import GaussianDiagonal
-from vi_bench.runner.timing import call_until_done
-from vi_bench.runtime.keys import stream
 
 SHAPE = (4, 1000)
 """Chains and draws, as a run has them by default."""
@@ -158,32 +157,19 @@ def repeated(
 
     What a variational method does before it draws is done once, with the first seed.
     """
-    prepared = method.prepare(Problem(mixture, *SHAPE), jax.random.key(0))
-    stages = [(stage, jax.jit(stage.run)) for stage in prepared]
+    keys = [jax.random.key(seed) for seed in seeds]
+    stages = prepare(method, Problem(mixture, *SHAPE), keys[0])
+    each = calling(compiled(stages))
     first: Any = None
     if method.kind == "variational":
-        at = [stage.name for stage in prepared].index("draw")
-        first = through(stages[:at], mixture, None, seeds[0])
+        at = [stage.name for stage in stages].index("draw")
+        first = drive(stages[:at], keys[0], mixture, each)
         stages = stages[at : at + 1]
     found = []
-    for seed in seeds:
-        draws: Draws = through(stages, mixture, first, seed)
+    for key in keys:
+        draws: Draws = drive(stages, key, mixture, each, first)
         found.append((quantities(mixture, draws.parameters), draws))
     return found
-
-
-def through(
-    stages: Sequence[tuple[Stage, Callable[..., Any]]],
-    mixture: Mixture,
-    carry: Any,
-    seed: int,
-) -> Any:
-    """All calls of compiled stages, one after the other."""
-    for stage, program in stages:
-        key = stream(jax.random.key(seed), stage.name)
-        keys = jax.random.split(key, stage.calls)
-        carry, _ = call_until_done(stage, program, keys, mixture, carry)
-    return carry
 
 
 class Target(NamedTuple):

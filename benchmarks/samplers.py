@@ -95,8 +95,8 @@ def ours(mixture: Any, starts: np.ndarray, draws: int, settings: Any) -> Contend
     import jax
 
     from vi_bench.contract import Problem
+    from vi_bench.inference.stages import call_until_done
     from vi_bench.methods.nuts import NUTS
-    from vi_bench.runner.timing import call_until_done
 
     method = NUTS(warmup=draws, **settings)
     problem = Problem(mixture, CHAINS, draws)

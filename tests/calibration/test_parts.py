@@ -140,12 +140,11 @@ def test_marginal_distribution_functions_are_those_of_the_draws(name, exact):
 @pytest.mark.slow
 def test_linear_response_in_a_trace_is_that_on_the_host():
     mixture, coordinates, q = optimum()
-    centre = np.zeros(FEATURES)
-    host = linear_response(mixture, q, centre, coordinates)
+    host = linear_response(mixture, q, coordinates)
     assert not host.refused
     found = jax.jit(lambda q: sds(mixture, q, coordinates))(q)
     assert bool(found.strict)
-    assert tuple(responding(mixture, q, centre, coordinates)) == host.labels
+    assert tuple(responding(mixture, q, coordinates)) == host.labels
     np.testing.assert_allclose(found.corrected, list(host.sd.values()), rtol=1e-6)
     np.testing.assert_allclose(
         found.mean_field, list(host.mean_field_sd.values()), rtol=1e-6

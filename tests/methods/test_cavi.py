@@ -158,6 +158,26 @@ def test_separated_clusters_give_the_conjugate_answer(separated):
         np.testing.assert_allclose(fit.m[nearest], expected, atol=1e-7)
 
 
+def test_the_kernel_alone_and_a_run_start_from_the_same_seed(overlapping):
+    few = {"max_iterations": 3}  # bounds still tell from where each start went
+    fit = vb.cavi(overlapping, 3, 2.0, seed=5, **few)
+    run = vb.run(
+        data=overlapping,
+        model={"name": "gaussian", "mean": 0.0, "sigma": 2.0, "variance": 1.0},
+        components=3,
+        methods={"cavi": few},
+        draws=10,
+        repeats=1,
+        seed=5,
+    )
+    found = run.runs["cavi"].draws.report
+    np.testing.assert_allclose(
+        np.sort(fit.restart_elbo), np.sort(found["restart_bound"]), rtol=1e-12
+    )
+    elsewhere = vb.cavi(overlapping, 3, 2.0, seed=6, **few).restart_elbo
+    assert not np.allclose(np.sort(elsewhere), np.sort(fit.restart_elbo), rtol=1e-12)
+
+
 def test_the_same_seed_gives_the_same_numbers(overlapping):
     a, b = (vb.cavi(overlapping, 3, 2.0, seed=5) for _ in range(2))
     for left, right in zip(a, b, strict=True):

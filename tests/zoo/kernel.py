@@ -47,7 +47,7 @@ class KernelOfFamilies:
             theta = {name: v[0] for name, v in carry.parameters.items()}
             log_q = carry.log_q[0] - log_volume(theta)
             moved = {name: v for name, v in theta.items() if name != STICK}
-            draws = mixture.family.uncentre(moved, jnp.asarray(problem.centre))
+            draws = mixture.uncentred(moved)
             if STICK in theta:
                 log_w = mixture.weights.log_weights(theta, problem.K)
                 draws["weight"] = jnp.exp(log_w)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
@@ -134,8 +133,8 @@ class Examiner:
         mean, by the inverse factor, among the draws themselves. Quantities that linear
         response does not know are NaN.
         """
-        q, centre = raw.factors, np.zeros(mixture.features)
-        named = list(responding(mixture, q, centre, self.coordinates))
+        q = raw.factors
+        named = list(responding(mixture, q, self.coordinates))
         found = sds(mixture, q, self.coordinates)
         place = [named.index(label) if label in named else -1 for label in labels]
         ratio = (found.corrected / found.mean_field)[jnp.asarray(place)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Draws, Method, Problem, Stage
+from vi_bench.contract import Draws, Method, Problem
+from vi_bench.inference.stages import drive, prepare, traced
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key, stream
@@ -37,22 +37,9 @@ def through(method: Method, mixture: Mixture, key: Key, draws: int) -> Draws:
         NotApplicable: the method cannot work on this problem.
         jax.errors.JAXTypeError: it needs the data on the host.
     """
-    stages = method.prepare(Problem(mixture, 1, draws), stream(key, "prepare"))
-    carry: Any = None
-    for stage in stages:
-        carry = repeated(stage, stream(key, stage.name), mixture, carry)
-    found: Draws = carry
+    stages = prepare(method, Problem(mixture, 1, draws), key)
+    found: Draws = drive(stages, key, mixture, traced)
     return found
-
-
-def repeated(stage: Stage, key: Key, mixture: Mixture, carry: Any) -> Any:
-    """All calls of a stage; one whose work is done leaves its carry as it is."""
-    keys = jax.random.split(key, stage.calls)
-    if stage.calls == 1:
-        return stage.run(keys[0], mixture, carry)
-    return lax.fori_loop(
-        0, stage.calls, lambda i, carry: stage.run(keys[i], mixture, carry), carry
-    )
 
 
 def keys_of(seed: int, name: str, indices: Array) -> Key:

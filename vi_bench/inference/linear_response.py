@@ -108,7 +108,6 @@ class LinearResponse:
 def linear_response(
     mixture: Mixture,
     q: Factors,
-    centre: Any,
     coordinates: Mapping[str, Sequence[object]],
 ) -> LinearResponse:
     """Linear response at a fixed point of CAVI.
@@ -119,7 +118,6 @@ def linear_response(
     Args:
         mixture: the mixture that q approximates.
         q: a fixed point.
-        centre: what was subtracted from the data (d,).
         coordinates: of the family's dimensions.
 
     Returns:
@@ -132,9 +130,9 @@ def linear_response(
         return _refusal(f"{eta.size} natural parameters, the most are {LARGEST}")
     if eta.dtype != jnp.float64:
         return _refusal("it needs 64 bits")
-    labels = tuple(quantities(mixture, q, centre, coordinates))
+    labels = tuple(quantities(mixture, q, coordinates))
     named = tuple((dim, tuple(known)) for dim, known in coordinates.items())
-    found = jax.tree.map(np.asarray, _linearised(mixture, q, centre, named))
+    found = jax.tree.map(np.asarray, _linearised(mixture, q, named))
     if not found.gap <= FIXED:
         return _refusal(
             f"one more step moves q by {found.gap:.1e}: not at a fixed point"
@@ -146,11 +144,10 @@ def linear_response(
 def _linearised(
     mixture: Mixture,
     q: Factors,
-    centre: Any,
     coordinates: tuple[tuple[str, tuple[object, ...]], ...],
 ) -> Linearisation:
     """`linearise`, compiled once for mixtures of one shape."""
-    return linearise(mixture, q, centre, dict(coordinates))
+    return linearise(mixture, q, dict(coordinates))
 
 
 class Linearisation(NamedTuple):
@@ -174,7 +171,6 @@ class Linearisation(NamedTuple):
 def linearise(
     mixture: Mixture,
     q: Factors,
-    centre: Any,
     coordinates: Mapping[str, Sequence[object]],
 ) -> Linearisation:
     """One step of CAVI, and `quantities`, to first order around q; can be traced."""
@@ -185,7 +181,7 @@ def linearise(
     def maps(eta: Array) -> tuple[Array, Array, Array]:
         components, sticks = unravel(eta)
         q = Factors(family.from_natural_parameters(components), sticks)
-        named = quantities(mixture, q, centre, coordinates)
+        named = quantities(mixture, q, coordinates)
         return (
             ravel_pytree(_step(mixture, q))[0],
             ravel_pytree(_expected(family, q))[0],
@@ -232,11 +228,8 @@ class Sds(NamedTuple):
 def sds(
     mixture: Mixture, q: Factors, coordinates: Mapping[str, Sequence[object]]
 ) -> Sds:
-    """`linear_response` in a trace: what that refuses has `strict` False.
-
-    For data that are not centred; the quantities are those of `quantities`.
-    """
-    linear = linearise(mixture, q, np.zeros(mixture.features), coordinates)
+    """`linear_response` in a trace: what that refuses has `strict` False."""
+    linear = linearise(mixture, q, coordinates)
     slowest = jnp.max(jnp.real(jnp.linalg.eigvals(linear.jacobian)))
     covariance, own = covariances(linear)
     size = jnp.max(jnp.abs(covariance))
@@ -280,14 +273,12 @@ def _step(mixture: Mixture, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
 def quantities(
     mixture: Mixture,
     q: Factors,
-    centre: Any,
     coordinates: Mapping[str, Sequence[object]],
 ) -> dict[Quantity, Array]:
     """What posteriors are compared on, at the central theta under q."""
     theta = mixture.centre(q)
     lifted = {name: value[None] for name, value in theta.items()}
-    moved = mixture.family.uncentre(lifted, centre)
-    columns, shared = columns_of(mixture, moved, coordinates)
+    columns, shared = columns_of(mixture, mixture.uncentred(lifted), coordinates)
     named = by_component(columns) | shared | averages(columns)
     return {name: value[0] for name, value in named.items()}
 

@@ -70,6 +70,7 @@ class Mixture:
         weights: the prior on the weights.
         blocks: the data, minus their centre where the family allows it.
         log_base: sum_i log h(x_i).
+        data_centre: what was subtracted from the data; on the host in 64 bits.
         components: K.
     """
 
@@ -77,6 +78,7 @@ class Mixture:
     weights: Weights
     blocks: Blocks
     log_base: Float[Array, ""]
+    data_centre: Float[Array, " d"] | Float[np.ndarray, " d"]
     components: int = field(metadata={"static": True})
 
     @property
@@ -88,6 +90,17 @@ class Mixture:
     def features(self) -> int:
         """The number of features, d."""
         return int(self.blocks.tail.shape[0])
+
+    def uncentred(self, theta: Parameters) -> Parameters:
+        """Parameters, or what `describe` gives, in the coordinates of the user's data.
+
+        Draws may have leading axes; what is given on the host stays there.
+        """
+        return self.family.uncentre(theta, self.data_centre)
+
+    def recentred(self, theta: Parameters) -> Parameters:
+        """Parameters in the coordinates of the user's data, in the mixture's own."""
+        return self.family.uncentre(theta, -self.data_centre)
 
     def data(self) -> Float[Array, "N d"]:
         """The data as rows, centred where the family's are."""
@@ -324,11 +337,11 @@ def bind(
     bound = family.bind(centre, dtype)
     log_base = sum_log_base(bound, blocks)
     chosen = weights.bind(prior or weights.Uniform(), dtype)
-    mixture = Mixture(bound, chosen, blocks, log_base, components)
+    mixture = Mixture(bound, chosen, blocks, log_base, centre, components)
     if mesh is None:
         return mixture
     small = jax.device_put((bound, chosen, log_base), everywhere(mesh))
-    return Mixture(small[0], small[1], blocks, small[2], components)
+    return replace(mixture, family=small[0], weights=small[1], log_base=small[2])
 
 
 def block_size(family: Family, components: int, features: int, dtype: Any) -> int:

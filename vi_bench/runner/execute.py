@@ -100,7 +100,6 @@ def execute(
     device = find_device(spec.device)
     with computing(device, spec.precision):
         dtype = jnp.float64 if spec.precision == 64 else jnp.float32
-        centre = centre_at(family, data.mean)
         mixture = bind(
             family,
             data.values if data.whole is None else data.whole.rows,
@@ -108,7 +107,7 @@ def execute(
             dtype,
             weights,
             mesh,
-            centre=centre,
+            centre=centre_at(family, data.mean),
             stream=spec.stream,
         )
         problem = Problem(mixture, spec.chains, spec.batch)
@@ -117,9 +116,8 @@ def execute(
             reference, methods = choose(problem, methods)
         place = Place(
             problem,
-            centre,
             family.coordinates(data.features),
-            held_out - centre,
+            held_out - mixture.data_centre,
             jax.random.key(spec.seed),
             spec.repeats,
             watcher,
@@ -137,6 +135,7 @@ def execute(
         family,
         weights,
         data,
+        np.asarray(mixture.data_centre),
         runs,
         found,
         environment,
@@ -306,7 +305,6 @@ class Inquiry:
                 self.seen = coverage(
                     place.problem.mixture,
                     self.runs,
-                    place.centre,
                     place.coordinates,
                     weighing,
                     stream(place.key, "optima"),
@@ -462,7 +460,7 @@ def mode_bounds(
     assert run.draws is not None
     if run.log_joint is None:
         return {}
-    theta = mixture.family.uncentre(run.draws.parameters, -place.centre)
+    theta = mixture.recentred(run.draws.parameters)
     best = [best_draw(theta, run.log_joint, mode.chains) for mode in modes]
     stacked = {
         name: jnp.asarray(np.stack([b[name] for b in best]), mixture.log_base.dtype)

@@ -15,10 +15,12 @@ import numpy as np
 from vi_bench.comparison.quantities import WEIGHT
 from vi_bench.contract import Combines, Draws, Outcome, Problem, Stage
 from vi_bench.inference.linear_response import linear_response
+from vi_bench.inference.stages import call_until_done, drive, prepare
+from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.weights import STICK
 from vi_bench.runner.evaluate import Evaluation, evaluate
 from vi_bench.runner.result import MethodRun, Resumption
-from vi_bench.runner.timing import call_until_done, run_stage
+from vi_bench.runner.timing import run_stage
 from vi_bench.runtime import checkpoint as kept
 from vi_bench.runtime.environment import forget_programs
 from vi_bench.runtime.keys import Key, stream
@@ -40,7 +42,6 @@ class Place:
 
     Attributes:
         problem: the mixture, chains, and draws of one batch.
-        centre: of the data, subtracted before inference.
         coordinates: of the family's dimensions.
         held_out: rows that were set aside, centred (m, d).
         key: of the run; a method's own depends on its label.
@@ -50,7 +51,6 @@ class Place:
     """
 
     problem: Problem
-    centre: np.ndarray
     coordinates: Mapping[str, Sequence[object]]
     held_out: np.ndarray
     key: Key
@@ -67,35 +67,27 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
     if place.checkpoint is not None and jax.process_index() == 0:
         keep = partial(write_checkpoint, place.checkpoint, label)
     begun = time.perf_counter()
-    stages = run.method.prepare(place.problem, stream(key, "prepare"))
+    stages = prepare(run.method, place.problem, key)
     run.setup_s = time.perf_counter() - begun
-    carry: Any = None
-    resumption: Resumption | None = None
-    programs: list[tuple[Stage, Any]] = []
-    for index, stage in enumerate(stages):
-        place.watcher.stage(label, stage.name, index, len(stages))
-        before = carry
-        carry, run.stages[stage.name], program = run_stage(
-            stage,
-            stream(key, stage.name),
-            place.problem.mixture,
-            carry,
-            place.repeats,
-            place.watcher.tick,
-            keep,
+    run.resumption = resumption = Resumption()
+
+    def timed(stage: Stage, keys: Key, mixture: Mixture, carry: Any) -> Any:
+        place.watcher.stage(label, stage.name, stages.index(stage), len(stages))
+        found, run.stages[stage.name], program = run_stage(
+            stage, keys, mixture, carry, place.repeats, place.watcher.tick, keep
         )
         if stage.again:
-            resumption = Resumption(
-                programs, before if stage.again == "same" else carry
-            )
-        if resumption is not None:
-            programs.append((stage, program))
-    run.resumption = resumption or Resumption((), None)
-    take(place, run, carry)
+            resumption.carry = carry if stage.again == "same" else found
+        if stage.again or resumption.stages:
+            resumption.stages.append((stage, program))
+        return found
+
+    raw: Draws = drive(stages, key, place.problem.mixture, timed)
+    take(place, run, raw)
     settle(place, run)
-    if carry.factors is not None and run.outcome.converged:
+    if raw.factors is not None and run.outcome.converged:
         run.response = linear_response(
-            place.problem.mixture, carry.factors, place.centre, place.coordinates
+            place.problem.mixture, raw.factors, place.coordinates
         )
 
 
@@ -134,46 +126,50 @@ def _further(place: Place, label: str, resumption: Resumption) -> Draws:
     """One more batch."""
     key = stream(stream(place.key, label), FURTHER)
     key = jax.random.fold_in(key, len(resumption.batches))
-    carry = resumption.carry
-    for index, (stage, program) in enumerate(resumption.stages):
-        keys = jax.random.split(stream(key, stage.name), stage.calls)
+    programs = {stage.name: program for stage, program in resumption.stages}
+    first = resumption.stages[0][0]
+
+    def again(stage: Stage, keys: Key, mixture: Mixture, carry: Any) -> Any:
+        program = programs[stage.name]
         carry, _ = call_until_done(
-            stage, program, keys, place.problem.mixture, carry, place.watcher.tick
+            stage, program, keys, mixture, carry, place.watcher.tick
         )
-        if index == 0 and stage.again == "onward":
+        if stage is first and stage.again == "onward":
             resumption.carry = carry
-    found: Draws = carry
+        return carry
+
+    stages = [stage for stage, _ in resumption.stages]
+    found: Draws = drive(stages, key, place.problem.mixture, again, resumption.carry)
     return found
 
 
 def take(place: Place, run: MethodRun, raw: Draws) -> None:
-    """Keep a batch of draws, and what the mixture tells of them."""
+    """Keep a batch of draws, in the coordinates of the data, and its evaluation.
+
+    The mixture evaluates draws in its own coordinates, so that comes first.
+    """
     assert run.resumption is not None
+    mixture = place.problem.mixture
     method: Any = run.method if hasattr(run.method, "log_q") else None
-    found = evaluate(place.problem.mixture, raw, place.held_out, method)
-    run.resumption.batches.append((jax.tree.map(np.asarray, raw), found))
+    evaluation = evaluate(mixture, raw, place.held_out, method)
+    host = jax.tree.map(np.asarray, raw)
+    moved = host._replace(
+        parameters=jax.tree.map(np.asarray, mixture.uncentred(host.parameters)),
+        variational=jax.tree.map(np.asarray, mixture.uncentred(host.variational)),
+    )
+    run.resumption.batches.append((moved, evaluation))
 
 
 def settle(place: Place, run: MethodRun) -> None:
-    """All batches as one: draws in the data's coordinates, the outcome."""
+    """All batches as one, and the outcome."""
     assert run.resumption is not None
     mixture, batches = place.problem.mixture, run.resumption.batches
     axis = 0 if run.method.kind == "particles" else 1
     draws = _joined([d for d, _ in batches], run.method, axis)
-    run.evaluation = _evaluated([e for _, e in batches], axis)
-    run.outcome = run.method.outcome(draws)
-    family = mixture.family
-    moved: dict[str, Any] = {
-        name: {
-            k: np.asarray(v) for k, v in family.uncentre(values, place.centre).items()
-        }
-        for name, values in (
-            ("parameters", draws.parameters),
-            ("variational", draws.variational),
-        )
-    }
-    run.draws = draws._replace(**moved)
-    run.posterior = posterior_of(mixture, run.draws.parameters)
+    evaluation = _evaluated([e for _, e in batches], axis)
+    outcome = run.method.outcome(draws)
+    run.draws, run.evaluation, run.outcome = draws, evaluation, outcome
+    run.posterior = posterior_of(mixture, draws.parameters)
     finite = all(np.all(np.isfinite(v)) for v in draws.parameters.values())
     if not finite and run.outcome.status != "not finite":
         run.outcome = Outcome("not finite", "some draws are not finite")

@@ -9,15 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vi_bench.contract import Outcome, Stage
+from vi_bench.contract import Draws, Outcome, Stage
 from vi_bench.data.load import load
 from vi_bench.data.table import Table, feature_names
 from vi_bench.errors import InputError
+from vi_bench.inference.stages import calling, compiled, drive
 from vi_bench.methods.cavi import CAVI
-from vi_bench.mixture.mixture import Factors, bind, data_centre
+from vi_bench.mixture.mixture import Factors, bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.runtime.environment import computing, find_device
+from vi_bench.runtime.keys import stream
 from vi_bench.spec import build
+
+LABEL = "cavi"
+"""Of the method in a run: with one seed both fit from the same starts."""
 
 
 class CAVIFit(NamedTuple):
@@ -63,7 +68,7 @@ def cavi(
         sigma: prior standard deviation of a mean.
         variance: of a row around its component's mean.
         mean: prior mean.
-        seed: of the restarts.
+        seed: of the restarts, which are those of `vi-bench run --seed`.
         precision: 64 or 32 bits.
         **settings: of `vi_bench.methods.cavi.CAVI`: restarts, max_iterations, tol,
             accelerate.
@@ -86,33 +91,29 @@ def cavi(
     with computing(find_device("auto"), precision):
         dtype = jnp.float64 if precision == 64 else jnp.float32
         mixture = bind(family, values, int(K), dtype)
-        carry: Any = None
-        key = jax.random.key(seed)
-        for index, (stage, program) in enumerate(_programs(method)):
-            for call in range(stage.calls):
-                use = jax.random.fold_in(jax.random.fold_in(key, index), call)
-                carry = program(use, mixture, carry)
-                if stage.done and stage.done(carry):
-                    break
-        q = mixture.family.uncentre(carry.variational, data_centre(family, values))
+        key = stream(jax.random.key(seed), LABEL)
+        stages, programs = _programs(method)
+        found: Draws = drive(stages, key, mixture, calling(programs))
+        q = mixture.uncentred(found.variational)
         phi = mixture.responsibilities(
-            Factors(carry.variational["lam"], mixture.prior_sticks())
+            Factors(found.variational["lam"], mixture.prior_sticks())
         )
-        trace = np.asarray(carry.report["trace"])
+        trace = np.asarray(found.report["trace"])
         return CAVIFit(
             m=np.asarray(q["m"]),
             s2=np.asarray(q["s2"]),
             phi=np.asarray(phi),
-            elbo=trace[: int(carry.report["iterations"])],
-            outcome=method.outcome(carry),
-            restart_elbo=np.asarray(carry.report["restart_bound"]),
+            elbo=trace[: int(found.report["iterations"])],
+            outcome=method.outcome(found),
+            restart_elbo=np.asarray(found.report["restart_bound"]),
         )
 
 
 @cache
-def _programs(method: CAVI) -> tuple[tuple[Stage, Any], ...]:
-    """Jitted stages by settings: a second call of one shape compiles nothing."""
-    return tuple((stage, jax.jit(stage.run)) for stage in method.stages((1, 1)))
+def _programs(method: CAVI) -> tuple[tuple[Stage, ...], dict[str, Any]]:
+    """Stages and programs by settings: a second call of one shape compiles nothing."""
+    stages = method.stages((1, 1))
+    return stages, compiled(stages)
 
 
 def _table(data: Any) -> Table:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vi_bench.data.table import Table, feature_names, from_array
 from vi_bench.errors import InputError
-from vi_bench.mixture.mixture import Mixture, bind, centre_at
+from vi_bench.mixture.mixture import Mixture, bind
 from vi_bench.mixture.types import Family, Parameters, Weights
 from vi_bench.runtime.environment import computing, find_device
 
@@ -47,7 +47,7 @@ def prior_predictive(
 def posterior_predictive(result: RunResult, label: str, rows: int, seed: int) -> Table:
     """Rows (n, d), each from a draw of a method's posterior chosen at random."""
     with computing(find_device("auto"), 64):
-        mixture, theta, centre = _posterior(result, label)
+        mixture, theta = _posterior(result, label)
         choose, use = jax.random.split(jax.random.key(seed))
         size = len(next(iter(theta.values())))
         chosen = jax.random.randint(choose, (rows,), 0, size)
@@ -62,7 +62,7 @@ def posterior_predictive(result: RunResult, label: str, rows: int, seed: int) ->
             return jax.lax.map(one, (keys, some))
 
         found = simulate(mixture, some, jax.random.split(use, rows))
-        values = np.asarray(found, float) + centre
+        values = np.asarray(found, float) + mixture.data_centre
     name = f"posterior predictive of {label}"
     return from_array(values, name, result.table_data.features)
 
@@ -75,7 +75,7 @@ def log_predictive_density(result: RunResult, label: str, points: Any) -> np.nda
         raise InputError(f"points: shape {x.shape}, expected (n, {features})")
     result.family.check(Table("points", x, result.table_data.features))
     with computing(find_device("auto"), 64):
-        mixture, theta, centre = _posterior(result, label)
+        mixture, theta = _posterior(result, label)
 
         @jax.jit
         def average(mixture: Mixture, theta: Parameters, x: Any) -> Any:
@@ -85,24 +85,27 @@ def log_predictive_density(result: RunResult, label: str, points: Any) -> np.nda
             nothing = jnp.full(len(x), -jnp.inf)
             return jax.lax.scan(add, nothing, theta)[0]
 
-        total = average(mixture, theta, jnp.asarray(x - centre))
+        total = average(mixture, theta, jnp.asarray(x - mixture.data_centre))
         draws = len(next(iter(theta.values())))
         return np.asarray(np.asarray(total) - np.log(draws))
 
 
-def _posterior(result: RunResult, label: str) -> tuple[Mixture, Parameters, np.ndarray]:
+def _posterior(result: RunResult, label: str) -> tuple[Mixture, Parameters]:
     """The mixture, and a method's draws, flat and centred as its data are."""
     run = result.runs.get(label)
     if run is None or run.draws is None:
         raise InputError(f"method {label!r} has no draws; of {list(result.runs)}")
     table = result.table_data
-    family, components = result.family, result.spec.components
-    centre = centre_at(family, table.mean)
     mixture = bind(
-        family, table.values, components, jnp.float64, result.weights, centre=centre
+        result.family,
+        table.values,
+        result.spec.components,
+        jnp.float64,
+        result.weights,
+        centre=result.data_centre,
     )
     theta = {
         name: jnp.asarray(v.reshape(-1, *v.shape[2:]), jnp.float64)
-        for name, v in family.uncentre(run.draws.parameters, -centre).items()
+        for name, v in mixture.recentred(run.draws.parameters).items()
     }
-    return mixture, theta, centre
+    return mixture, theta

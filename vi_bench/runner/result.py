@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,8 @@ class Resumption:
         spent: seconds that further draws have taken.
     """
 
-    stages: Sequence[tuple[Stage, Any]]
-    carry: Any
+    stages: list[tuple[Stage, Any]] = field(default_factory=list)
+    carry: Any = None
     batches: list[tuple[Draws, Evaluation]] = field(default_factory=list)
     spent: float = 0.0
 
@@ -150,6 +149,7 @@ class RunResult:
         family: the component family, every hyperparameter set.
         weights: the prior on the weights.
         table_data: the rows.
+        data_centre: what was subtracted from them before inference (d,).
         runs: label -> what the method gave.
         comparison: against the reference; None where it has no draws.
         environment: device, versions, precision.
@@ -162,6 +162,7 @@ class RunResult:
     family: Any
     weights: Any
     table_data: Table
+    data_centre: np.ndarray
     runs: dict[str, MethodRun]
     comparison: Comparison | None
     environment: dict[str, Any]

@@ -16,7 +16,6 @@ from vi_bench.comparison.quantities import WEIGHT
 from vi_bench.inference.linear_response import LinearResponse
 from vi_bench.inference.restarts import distinct_optima
 from vi_bench.mixture.compared_quantities import compared
-from vi_bench.mixture.mixture import centre_at
 from vi_bench.results.record import SCHEMA, Record, record_of
 from vi_bench.results.stored_comparison import comparisons, evidence, joint, posterior
 from vi_bench.results.trees import to_tree
@@ -71,7 +70,7 @@ def _tree(result: RunResult, label: str, run: MethodRun) -> DataTree:
         "settings": values_of(run.method),
         "spec": result.spec.model_dump(mode="json"),
         "data_sha256": result.table_data.sha256,
-        "centre": centre_at(result.family, result.table_data.mean),
+        "centre": result.data_centre,
         "location": place,
         "outcome": dataclasses.asdict(run.outcome),
         "sampling_time": steady["median"] if steady else None,

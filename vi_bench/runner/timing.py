@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from vi_bench.contract import Stage
+from vi_bench.inference.stages import Keep, Tick, call_until_done
 from vi_bench.mixture.blocks import everywhere
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.runtime.keys import Key
@@ -82,32 +83,27 @@ PATIENCE = 0.5
 fewer once its repeats have taken this long. Stages that only make numbers for the
 report are run once more."""
 
-Tick = Callable[[int, int], None]
-"""Called with (calls done, calls at most) between calls of a stage's program."""
-
-Keep = Callable[[Mapping[str, Any]], None]
-"""Called between calls with what of the carry is worth keeping."""
-
 
 def run_stage(
     stage: Stage,
-    key: Key,
+    keys: Key,
     mixture: Mixture,
     carry: Any,
     repeats: int | None,
     tick: Tick,
     keep: Keep | None = None,
 ) -> tuple[Any, StageTime, Any]:
-    """Compile and run a stage, then run it again with the same key, timed.
+    """Compile and run a stage, then run it again with the same keys, timed.
 
     Returns:
         What the stage made, its times, and its program.
     """
     mesh = mixture.blocks.mesh
+    keys = jax.block_until_ready(keys)
     # all that a stage hands on is on every device: its next call takes it as it is
     jitted = jax.jit(stage.run, out_shardings=mesh and everywhere(mesh))
     begun = time.perf_counter()
-    lowered = jitted.lower(key, mixture, carry)
+    lowered = jitted.lower(keys[0], mixture, carry)
     traced = time.perf_counter()
     with _compilations() as made:
         program = lowered.compile()
@@ -117,12 +113,12 @@ def run_stage(
     _describe(program, timed)
 
     result, timed.first_s, timed.calls = _run(
-        stage, program, key, mixture, carry, tick, keep
+        stage, program, keys, mixture, carry, tick, keep
     )
     tick(stage.calls, stage.calls)
     wanted = (repeats or REPEATS) if stage.part_of_inference else 1
     for _ in range(wanted):
-        _, seconds, _ = _run(stage, program, key, mixture, carry, None)
+        _, seconds, _ = _run(stage, program, keys, mixture, carry, None)
         timed.runs_s.append(seconds)
         # processes that share the work make the same calls, whatever their clocks say
         alone = jax.process_count() == 1
@@ -131,38 +127,16 @@ def run_stage(
     return result, timed, program
 
 
-def call_until_done(
-    stage: Stage,
-    program: Any,
-    keys: Any,
-    mixture: Mixture,
-    carry: Any,
-    tick: Tick | None = None,
-    keep: Keep | None = None,
-) -> tuple[Any, int]:
-    """All calls of a stage's program: what they made, and how many there were."""
-    for call in range(stage.calls):
-        carry = jax.block_until_ready(program(keys[call], mixture, carry))
-        if tick:
-            tick(call + 1, stage.calls)
-        if keep and stage.keep:
-            keep(stage.keep(carry))
-        if stage.done and stage.done(carry):
-            break
-    return carry, call + 1
-
-
 def _run(
     stage: Stage,
     program: Any,
-    key: Key,
+    keys: Key,
     mixture: Mixture,
     carry: Any,
     tick: Tick | None,
     keep: Keep | None = None,
 ) -> tuple[Any, float, int]:
-    """The same against the clock, no garbage collected meanwhile."""
-    keys = jax.block_until_ready(jax.random.split(key, stage.calls))
+    """All calls against the clock, no garbage collected meanwhile."""
     collecting = gc.isenabled()
     gc.disable()
     try:

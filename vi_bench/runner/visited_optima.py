@@ -44,7 +44,6 @@ SPREAD = 200
 def coverage(
     mixture: Mixture,
     runs: Mapping[str, MethodRun],
-    centre: np.ndarray,
     coordinates: Mapping[str, Sequence[object]],
     weighing: frozenset[str],
     key: Key,
@@ -57,7 +56,6 @@ def coverage(
     Args:
         mixture: whose posterior.
         runs: label -> what the method gave.
-        centre: of the data, which draws have back.
         coordinates: of the family's dimensions.
         weighing: labels of the methods that weigh modes.
         key: of the search and of the draws.
@@ -70,12 +68,12 @@ def coverage(
     if mixture.components == 1 or mixture.rows == 0 or not samplers:
         return Coverage()
     of_search, of_draws = jax.random.split(key)
-    seen = Sight(mixture, centre, coordinates, of_draws)
+    seen = Sight(mixture, coordinates, of_draws)
     ends = []
     for source, points in _searched(of_search, mixture, runs):
         ends += seen.ends(coefficients_of(mixture, points), source, visited=False)
     for label, run in samplers.items():
-        from_draws = _natural(mixture, _chosen(run, mixture, centre))
+        from_draws = _natural(mixture, _chosen(run, mixture))
         ends += seen.ends(from_draws, label, visited=True)
     chains = {label: seen.chains(run) for label, run in samplers.items()}
     exact = [label for label, run in samplers.items() if run.method.kind == "exact"]
@@ -88,14 +86,12 @@ class Sight:
 
     Attributes:
         mixture: whose parameters.
-        centre: of the data.
         coordinates: of the family's dimensions.
         key: of the draws of each q.
         units: column -> its spread over the first places seen.
     """
 
     mixture: Mixture
-    centre: np.ndarray
     coordinates: Mapping[str, Sequence[object]]
     key: Key
     units: dict[Quantity, float] = field(default_factory=dict)
@@ -115,7 +111,7 @@ class Sight:
     def _of_points(self, points: Factors) -> np.ndarray:
         """Quantities of draws of each q (point, quantity, draw)."""
         theta = jax.tree.map(np.asarray, _drawn(self.key, self.mixture, points))
-        moved = self.mixture.family.uncentre(theta, self.centre)
+        moved = self.mixture.uncentred(theta)
         return self._quantities(posterior_of(self.mixture, moved))
 
     def chains(self, run: MethodRun) -> np.ndarray:
@@ -167,11 +163,11 @@ def _searched(
     ]
 
 
-def _chosen(run: MethodRun, mixture: Mixture, centre: np.ndarray) -> Parameters:
+def _chosen(run: MethodRun, mixture: Mixture) -> Parameters:
     """Draws of a method, evenly spaced over all chains, centred as the data are."""
     assert run.draws is not None
     number = int(np.clip(TERMS / _terms(mixture, SWEEPS), LEAST, CLIMBED))
-    theta = mixture.family.uncentre(run.draws.parameters, -centre)
+    theta = mixture.recentred(run.draws.parameters)
     size = int(np.prod(next(iter(theta.values())).shape[:2]))
     at = np.linspace(0, size - 1, number).round().astype(int)
     dtype = mixture.log_base.dtype

@@ -12,11 +12,10 @@ import numpy as np
 from scipy.stats import norm, t
 
 from vi_bench.contract import Draws, Method, Problem
+from vi_bench.inference.stages import calling, compiled, drive, prepare
 from vi_bench.mixture.types import Parameters
 from vi_bench.mixture.weights import STICK, log_volume, sticks_of
-from vi_bench.runner.timing import call_until_done
 from vi_bench.runtime.environment import forget_programs
-from vi_bench.runtime.keys import stream
 from vi_bench.verification.mixtures import MixtureProblem, accurately
 from vi_bench.verification.sandbox import Broken, array_of, guarded
 
@@ -174,8 +173,7 @@ def _own_coordinates(
     with accurately():
         theta: Parameters = {n: jnp.asarray(v) for n, v in values.items()}
         weight = theta.pop("weight", None)
-        family = problem.mixture.family
-        theta = family.uncentre(theta, -jnp.asarray(problem.centre))
+        theta = problem.mixture.recentred(theta)
         if weight is None:
             return theta, log_q
         off = float(np.abs(values["weight"].sum(axis=1) - 1).max())
@@ -235,9 +233,7 @@ def through(method: Method, mixture: Any, key: Any, chains: int) -> Draws:
     """All stages of a method, each compiled, called until it is done."""
     forget_programs()  # of the battery's other problems
     problem = Problem(mixture, chains, DRAWS // chains)
-    carry: Any = None
-    for stage in method.prepare(problem, stream(key, "prepare")):
-        keys = jax.random.split(stream(key, stage.name), stage.calls)
-        carry, _ = call_until_done(stage, jax.jit(stage.run), keys, mixture, carry)
-    found: Draws = jax.tree.map(np.asarray, carry)
+    stages = prepare(method, problem, key)
+    raw = drive(stages, key, mixture, calling(compiled(stages)))
+    found: Draws = jax.tree.map(np.asarray, raw)
     return found

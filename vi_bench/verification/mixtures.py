@@ -19,7 +19,7 @@ from vi_bench.enumeration.marginals import check
 from vi_bench.enumeration.single import conjugate_posterior
 from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.errors import NotApplicable, VerificationError, unknown
-from vi_bench.mixture.mixture import Mixture, bind, data_centre
+from vi_bench.mixture.mixture import Mixture, bind
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.environment import computing, find_device
 from vi_bench.runtime.keys import Key
@@ -103,11 +103,6 @@ class MixtureProblem:
     def features(self) -> tuple[str, ...]:
         """Their names."""
         return feature_names(self.data.shape[1])
-
-    @cached_property
-    def centre(self) -> np.ndarray:
-        """What was subtracted from the data (d,)."""
-        return data_centre(self.mixture.family, self.data)
 
     @cached_property
     def dims(self) -> dict[str, tuple[int, ...]]:
