@@ -19,6 +19,11 @@ class RealRows:
     centred: ClassVar[bool] = True
     located: ClassVar[tuple[str, ...]] = ("mean", "mu", "m")
 
+    @staticmethod
+    def rows_around(random: np.random.Generator, level: np.ndarray) -> np.ndarray:
+        """Rows at the levels, with standard normal noise."""
+        return np.asarray((level + random.normal(size=level.shape)).round(2))
+
     def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
         """-(d/2) log(2 pi): the precision belongs to the parameters."""
         return jnp.full(x.shape[1:], -0.5 * x.shape[0] * LOG_2PI, x.dtype)

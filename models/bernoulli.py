@@ -16,9 +16,10 @@ from annotated_types import Gt
 from jax.scipy.special import digamma
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
 from vi_bench.mixture.conjugate import Conjugate, per_feature
 from vi_bench.mixture.log_beta import log_beta
+from vi_bench.models._small import chosen
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table
@@ -44,6 +45,15 @@ class Bernoulli(Conjugate):
 
     summary: ClassVar[str] = "binary vectors, Bernoulli; Beta prior on each probability"
     calibration: ClassVar[Mapping[str, Any]] = {"a": 1.0, "b": 1.0}
+    verification: ClassVar[tuple[SmallProblem, ...]] = (
+        SmallProblem("one component", 6, 3, 1),
+        SmallProblem("overlapping", 8, 3, 2, 1.5),
+    )
+
+    @staticmethod
+    def rows_around(random: np.random.Generator, level: np.ndarray) -> np.ndarray:
+        """0 or 1, with the level as the logit of 1."""
+        return chosen(2, random, level)
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

@@ -19,9 +19,10 @@ from annotated_types import Ge, Gt
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
 from vi_bench.errors import SpecError
 from vi_bench.mixture.conjugate import Conjugate, check_length
+from vi_bench.models._small import DIRICHLET, chosen
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table
@@ -56,6 +57,15 @@ class Categorical(Conjugate):
         "categorical columns or multinomial counts; Dirichlet prior"
     )
     calibration: ClassVar[Mapping[str, Any]] = {"concentration": 1.0, "levels": 3}
+    verification: ClassVar[tuple[SmallProblem, ...]] = (
+        SmallProblem("one component", 6, 2, 1),
+        SmallProblem("overlapping, weights drawn", 8, 2, 2, 1.0, DIRICHLET),
+    )
+
+    @staticmethod
+    def rows_around(random: np.random.Generator, level: np.ndarray) -> np.ndarray:
+        """0, 1 or 2, the larger the likelier as the level rises."""
+        return chosen(3, random, level)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from annotated_types import Gt
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
 from vi_bench.mixture.conjugate import (
     Conjugate,
     check_length,
@@ -50,6 +50,15 @@ class Exponential(Conjugate):
 
     summary: ClassVar[str] = "positive values, exponential; Gamma prior on the rates"
     calibration: ClassVar[Mapping[str, Any]] = {"shape": 2.0, "rate": 2.0}
+    verification: ClassVar[tuple[SmallProblem, ...]] = (
+        SmallProblem("one component", 6, 1, 1),
+        SmallProblem("overlapping", 8, 1, 2, 1.0),
+    )
+
+    @staticmethod
+    def rows_around(random: np.random.Generator, level: np.ndarray) -> np.ndarray:
+        """Positive numbers whose log mean is the level."""
+        return np.asarray(random.exponential(np.exp(level)).round(3) + 1e-3)
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

@@ -17,9 +17,10 @@ import numpy as np
 from annotated_types import Gt
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
 from vi_bench.mixture.conjugate import Conjugate, check_length, rounded, rounded_centre
 from vi_bench.models._real import LOG_2PI, RealRows
+from vi_bench.models._small import DIRICHLET, STICKS
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table
@@ -51,6 +52,16 @@ class Gaussian(RealRows, Conjugate):
         "sigma": 2.0,
         "variance": 1.0,
     }
+    verification: ClassVar[tuple[SmallProblem, ...]] = (
+        SmallProblem("no rows", 0, 2, 3),
+        SmallProblem("one component", 6, 3, 1),
+        SmallProblem("overlapping", 8, 1, 2, 1.0),
+        SmallProblem("overlapping", 7, 2, 3, 1.0),
+        SmallProblem("few rows, weights drawn", 8, 2, 2, 1.0, DIRICHLET),
+        SmallProblem("weights by stick-breaking", 7, 1, 3, 1.0, STICKS),
+        SmallProblem("separated", 24, 2, 3, 25.0),
+        SmallProblem("overlapping, more rows", 40, 3, 4, 1.0),
+    )
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

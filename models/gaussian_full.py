@@ -21,7 +21,7 @@ from annotated_types import Gt
 from jax.scipy.special import digamma, multigammaln
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
 from vi_bench.errors import SpecError
 from vi_bench.mixture.conjugate import (
     Conjugate,
@@ -31,6 +31,7 @@ from vi_bench.mixture.conjugate import (
     rounded_centre,
 )
 from vi_bench.models._real import LOG_2PI, RealRows
+from vi_bench.models._small import DIRICHLET
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table
@@ -74,6 +75,11 @@ class GaussianFull(RealRows, Conjugate):
         "degrees_of_freedom": 8.0,
         "scale": 6.0,
     }
+    verification: ClassVar[tuple[SmallProblem, ...]] = (
+        SmallProblem("one component", 6, 2, 1),
+        SmallProblem("overlapping", 8, 2, 2, 1.0),
+        SmallProblem("overlapping, more rows", 30, 2, 3, 1.0, DIRICHLET),
+    )
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

@@ -22,7 +22,7 @@ from annotated_types import Gt
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Factor, Key, Parameters, Standard
+from vi_bench.contract import Factor, Key, Parameters, SmallProblem, Standard
 from vi_bench.mixture.conjugate import (
     Family,
     check_length,
@@ -70,6 +70,10 @@ class GaussianSemiconjugate(RealRows, Family):
         "shape": 4.0,
         "scale": 3.0,
     }
+    verification: ClassVar[tuple[SmallProblem, ...]] = (
+        SmallProblem("one component", 6, 1, 1),
+        SmallProblem("overlapping", 12, 2, 2, 1.0),
+    )
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

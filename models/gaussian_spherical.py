@@ -18,7 +18,7 @@ from annotated_types import Gt
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
 from vi_bench.mixture.conjugate import (
     Conjugate,
     check_length,
@@ -60,6 +60,10 @@ class GaussianSpherical(RealRows, Conjugate):
         "shape": 4.0,
         "rate": 4.0,
     }
+    verification: ClassVar[tuple[SmallProblem, ...]] = (
+        SmallProblem("one component", 6, 2, 1),
+        SmallProblem("overlapping", 8, 2, 2, 1.0),
+    )
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

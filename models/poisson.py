@@ -16,7 +16,7 @@ from annotated_types import Gt
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Factor, Parameters, Standard
+from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
 from vi_bench.mixture.conjugate import (
     Conjugate,
     check_length,
@@ -24,6 +24,7 @@ from vi_bench.mixture.conjugate import (
     per_feature,
     rounded,
 )
+from vi_bench.models._small import DIRICHLET
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table
@@ -51,6 +52,19 @@ class Poisson(Conjugate):
 
     summary: ClassVar[str] = "counts, Poisson; Gamma prior on the rates"
     calibration: ClassVar[Mapping[str, Any]] = {"shape": 2.0, "rate": 0.5}
+    verification: ClassVar[tuple[SmallProblem, ...]] = (
+        SmallProblem("no rows, weights drawn", 0, 1, 2, 0.0, DIRICHLET),
+        SmallProblem("one component", 6, 2, 1),
+        SmallProblem("overlapping", 8, 1, 2, 0.7),
+        SmallProblem("few rows, weights drawn", 8, 1, 2, 0.7, DIRICHLET),
+        SmallProblem("separated", 20, 2, 2, 4.0),
+        SmallProblem("overlapping, weights drawn", 30, 2, 3, 0.7, DIRICHLET),
+    )
+
+    @staticmethod
+    def rows_around(random: np.random.Generator, level: np.ndarray) -> np.ndarray:
+        """Counts whose log mean is log 3 plus the level."""
+        return np.asarray(random.poisson(3.0 * np.exp(level)), float)
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

@@ -228,7 +228,6 @@ def test_the_harness_never_names_a_model():
 NAMED = {
     "vi_bench": "the package's own names",
     "vi_bench.runner.kernel": "vb.cavi is the notebook's, by contract",
-    "vi_bench.verification.mixtures": "the battery's families",
     "vi_bench.cli.calibrate": "the default of an option's help",
 }
 """Files that may name a method or a model, and why."""

@@ -19,7 +19,9 @@ from vi_bench.mixture.types import (
     Family,
     GibbsStep,
     Parameters,
+    SmallProblem,
     Standard,
+    Verifiable,
     Weights,
 )
 from vi_bench.runtime.keys import Key
@@ -40,10 +42,12 @@ __all__ = [
     "Parameters",
     "Problem",
     "Role",
+    "SmallProblem",
     "Stage",
     "Standard",
     "Status",
     "Transition",
+    "Verifiable",
     "Weights",
     "remembered",
 ]

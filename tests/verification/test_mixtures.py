@@ -23,9 +23,9 @@ from vi_bench.verification.identify import identify
 from vi_bench.verification.levels import effective
 from vi_bench.verification.mixture_case import MixtureCase
 from vi_bench.verification.mixtures import (
-    FAMILIES,
     MixtureProblem,
     accurately,
+    covered,
     mixture_battery,
 )
 
@@ -228,7 +228,7 @@ def test_the_battery_is_as_wide_as_it_says():
     assert {d for _, d, _ in sizes} == {1, 2, 3}
     assert {K for _, _, K in sizes} == {1, 2, 3, 4}
     assert sorted(problems, key=lambda p: p.size) == problems
-    assert {p.model["name"] for p in problems} == set(FAMILIES)
+    assert {p.model["name"] for p in problems} == set(covered())
     assert len({p.weights["name"] for p in problems}) == 3
     with pytest.raises(InputError, match="unknown model 'plugged'"):
         vb.verify(Exact(), families=["plugged"])

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    NamedTuple,
+    Protocol,
+    runtime_checkable,
+)
 
 from jaxtyping import Array, Float, Int
 
@@ -125,6 +132,45 @@ class Family(Protocol):
 
     def location(self, theta: Parameters) -> Array | None:
         """E[x | theta] (..., K, d), for figures; None where it means nothing."""
+
+
+UNIFORM_WEIGHTS: Mapping[str, Any] = {"name": "uniform"}
+"""Weights of 1/K, as a spec names them."""
+
+
+class SmallProblem(NamedTuple):
+    """A small data set that `verify` tries implementations of a family on.
+
+    Attributes:
+        about: what is special about it.
+        rows: N.
+        features: d.
+        components: K.
+        apart: how far the levels of the components are apart: their standard deviation
+            or, if it is over 3, the step between neighbours.
+        weights: the prior on the weights, as in a spec.
+    """
+
+    about: str
+    rows: int
+    features: int
+    components: int
+    apart: float = 0.0
+    weights: Mapping[str, Any] = UNIFORM_WEIGHTS
+
+
+@runtime_checkable
+class Verifiable(Protocol):
+    """A family whose implementations `verify` can try: it brings small problems."""
+
+    verification: ClassVar[tuple[SmallProblem, ...]]
+
+    @staticmethod
+    def rows_around(random: np.random.Generator, level: np.ndarray) -> np.ndarray:
+        """Rows (N, d) of the family's kind, with few digits, one around each level.
+
+        Levels (N, d) are real numbers; equal ones belong to one component.
+        """
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,12 @@ from vi_bench.enumeration.single import conjugate_posterior
 from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.errors import NotApplicable, VerificationError, unknown
 from vi_bench.mixture.mixture import Mixture, bind
-from vi_bench.mixture.types import Parameters
+from vi_bench.mixture.types import (
+    UNIFORM_WEIGHTS,
+    Parameters,
+    SmallProblem,
+    Verifiable,
+)
 from vi_bench.runtime.environment import computing, find_device
 from vi_bench.runtime.keys import Key
 from vi_bench.spec import Spec
@@ -31,8 +36,6 @@ ENUMERABLE = 8
 
 EXACT = 10_000
 """Draws from the exact posterior that others are ranked among."""
-
-UNIFORM = {"name": "uniform"}
 
 
 class Truth(NamedTuple):
@@ -59,7 +62,7 @@ class MixtureProblem:
     model: Mapping[str, Any]
     data: np.ndarray
     K: int
-    weights: Mapping[str, Any] = field(default_factory=lambda: UNIFORM)
+    weights: Mapping[str, Any] = field(default_factory=lambda: UNIFORM_WEIGHTS)
     seed: int = 0
 
     @property
@@ -69,7 +72,8 @@ class MixtureProblem:
 
     def __str__(self) -> str:
         n, d = self.data.shape
-        weights = "" if self.weights == UNIFORM else f", {self.weights['name']} weights"
+        name = self.weights["name"]
+        weights = "" if name == "uniform" else f", {name} weights"
         return (
             f"{self.model['name']}, N = {n}, d = {d}, K = {self.K}{weights}: "
             f"{self.about}"
@@ -114,7 +118,7 @@ class MixtureProblem:
             )
         family = mixture.family
         found = {name: theta[name].shape for name in theta if name in family.dims}
-        drawn = self.weights != UNIFORM and self.K > 1
+        drawn = self.weights != UNIFORM_WEIGHTS and self.K > 1
         return found | ({"weight": (self.K,)} if drawn else {})
 
     @cached_property
@@ -152,46 +156,17 @@ def _enumerated(mixture: Mixture, key: Key) -> Truth:
     return Truth(posterior.log_evidence, posterior.draw(key, (EXACT,)))
 
 
-DIRICHLET = {"name": "dirichlet", "concentration": 0.7}
-STICKS = {"name": "stick-breaking", "concentration": 1.5}
+@cache
+def covered() -> dict[str, type[Verifiable]]:
+    """Family -> its class, of all that bring small problems.
 
-Place = tuple[str, str, int, int, int, Mapping[str, Any], float]
-
-PLACES: tuple[Place, ...] = (
-    ("gaussian", "no rows", 0, 2, 3, UNIFORM, 0.0),
-    ("gaussian", "one component", 6, 3, 1, UNIFORM, 0.0),
-    ("gaussian", "overlapping", 8, 1, 2, UNIFORM, 1.0),
-    ("gaussian", "overlapping", 7, 2, 3, UNIFORM, 1.0),
-    ("gaussian", "few rows, weights drawn", 8, 2, 2, DIRICHLET, 1.0),
-    ("gaussian", "weights by stick-breaking", 7, 1, 3, STICKS, 1.0),
-    ("gaussian", "separated", 24, 2, 3, UNIFORM, 25.0),
-    ("gaussian", "overlapping, more rows", 40, 3, 4, UNIFORM, 1.0),
-    ("poisson", "no rows, weights drawn", 0, 1, 2, DIRICHLET, 0.0),
-    ("poisson", "one component", 6, 2, 1, UNIFORM, 0.0),
-    ("poisson", "overlapping", 8, 1, 2, UNIFORM, 0.7),
-    ("poisson", "few rows, weights drawn", 8, 1, 2, DIRICHLET, 0.7),
-    ("poisson", "separated", 20, 2, 2, UNIFORM, 4.0),
-    ("poisson", "overlapping, weights drawn", 30, 2, 3, DIRICHLET, 0.7),
-    ("exponential", "one component", 6, 1, 1, UNIFORM, 0.0),
-    ("exponential", "overlapping", 8, 1, 2, UNIFORM, 1.0),
-    ("bernoulli", "one component", 6, 3, 1, UNIFORM, 0.0),
-    ("bernoulli", "overlapping", 8, 3, 2, UNIFORM, 1.5),
-    ("categorical", "one component", 6, 2, 1, UNIFORM, 0.0),
-    ("categorical", "overlapping, weights drawn", 8, 2, 2, DIRICHLET, 1.0),
-    ("gaussian-spherical", "one component", 6, 2, 1, UNIFORM, 0.0),
-    ("gaussian-spherical", "overlapping", 8, 2, 2, UNIFORM, 1.0),
-    ("gaussian-diagonal", "one component", 6, 2, 1, UNIFORM, 0.0),
-    ("gaussian-diagonal", "overlapping", 8, 2, 2, UNIFORM, 1.0),
-    ("gaussian-diagonal", "separated", 20, 2, 2, UNIFORM, 25.0),
-    ("gaussian-full", "one component", 6, 2, 1, UNIFORM, 0.0),
-    ("gaussian-full", "overlapping", 8, 2, 2, UNIFORM, 1.0),
-    ("gaussian-full", "overlapping, more rows", 30, 2, 3, DIRICHLET, 1.0),
-    ("gaussian-semiconjugate", "one component", 6, 1, 1, UNIFORM, 0.0),
-    ("gaussian-semiconjugate", "overlapping", 12, 2, 2, UNIFORM, 1.0),
-)
-"""Family, what is special, N, d, K, weights, and how far components are apart."""
-
-FAMILIES = tuple(dict.fromkeys(place[0] for place in PLACES))
+    Those of the defaults come first, in their order: a family's random numbers follow
+    those of the families before it, so what a plug-in adds changes none of theirs.
+    """
+    first: list[str] = catalogue.defaults()["verify"]["families"]
+    every = dict.fromkeys([*first, *catalogue.names("model")])
+    classes = {name: catalogue.model(name) for name in every}
+    return {name: c for name, c in classes.items() if hasattr(c, "verification")}
 
 
 def mixture_battery(
@@ -202,27 +177,35 @@ def mixture_battery(
     Raises:
         InputError: a family has no problems here.
     """
+    every = covered()
     for name in families or ():
-        if name not in FAMILIES:
+        if name not in every:
             catalogue.known("model", name)
             raise unknown(
-                "family", name, FAMILIES, "the battery", error=VerificationError
+                "family", name, tuple(every), "the battery", error=VerificationError
             )
     random = np.random.default_rng([seed, 20170415, 1])
     found = []
-    for family, about, n, d, K, weights, apart in PLACES:
-        labels = random.permutation(np.arange(n) % K)
-        level = apart * _levels(random, K, d, apart > 3)
-        rows = (
-            ROWS[family](random, labels, level)
-            if family in ROWS
-            else _normal(random, labels, level)
-        )
-        seeded = int(random.integers(2**31))
-        if families is None or family in families:
-            model = {"name": family} | usual_prior(family)
-            found.append(MixtureProblem(about, model, rows, K, weights, seeded))
+    for name, family in every.items():
+        for small in family.verification:
+            data = rows_of(family, small, random)
+            seeded = int(random.integers(2**31))
+            if families is None or name in families:
+                model = {"name": name} | usual_prior(name)
+                about, K, weights = small.about, small.components, small.weights
+                problem = MixtureProblem(about, model, data, K, weights, seeded)
+                found.append(problem)
     return sorted(found, key=lambda p: p.size)
+
+
+def rows_of(
+    family: type[Verifiable], small: SmallProblem, random: np.random.Generator
+) -> np.ndarray:
+    """The data of a small problem (N, d), its components about equally large."""
+    n, d, K = small.rows, small.features, small.components
+    labels = random.permutation(np.arange(n) % K)
+    level = small.apart * _levels(random, K, d, small.apart > 3)
+    return family.rows_around(random, level[labels])
 
 
 def _levels(random: np.random.Generator, K: int, d: int, separated: bool) -> Any:
@@ -231,33 +214,3 @@ def _levels(random: np.random.Generator, K: int, d: int, separated: bool) -> Any
         steps = np.arange(K) - 0.5 * (K - 1)
         return steps[:, None] * random.choice([-1.0, 1.0], d)
     return random.normal(size=(K, d))
-
-
-def _normal(random: Any, labels: np.ndarray, level: np.ndarray) -> np.ndarray:
-    rows = level[labels] + random.normal(size=(len(labels), level.shape[1]))
-    return np.asarray(rows.round(2))
-
-
-def _poisson(random: Any, labels: np.ndarray, level: np.ndarray) -> np.ndarray:
-    return np.asarray(random.poisson(3.0 * np.exp(level[labels])), float)
-
-
-def _exponential(random: Any, labels: np.ndarray, level: np.ndarray) -> np.ndarray:
-    return np.asarray(random.exponential(np.exp(level[labels])).round(3) + 1e-3)
-
-
-def _choices(
-    levels: int, random: Any, labels: np.ndarray, level: np.ndarray
-) -> np.ndarray:
-    noise = random.logistic(size=(len(labels), level.shape[1]))
-    place = 1 / (1 + np.exp(-level[labels] - noise))
-    return np.asarray(np.floor(levels * place), float)
-
-
-ROWS: dict[str, Callable[..., np.ndarray]] = {
-    "poisson": _poisson,
-    "exponential": _exponential,
-    "bernoulli": partial(_choices, 2),
-    "categorical": partial(_choices, 3),
-}
-"""Rows of a kind, by family; real numbers where none is named."""
