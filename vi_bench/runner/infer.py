@@ -1,4 +1,4 @@
-"""One method of a run: its stages, timed, what the mixture tells of its draws; more."""
+"""One method of a run: its timed stages, its draws' evaluation, and further draws."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from vi_bench.runtime.keys import Key, stream
 from vi_bench.runtime.progress import Watcher
 
 FURTHER = "further draws"
-"""What a progress bar says while they are made."""
+"""What a progress bar says meanwhile, and the name of their random stream."""
 
 PATIENCE = 120.0
 """Seconds that further draws of one method may take."""
 
 MOST = {"mcmc": 20, "particles": 12, "variational": 100, "exact": 100}
-"""Batches of draws at most, by the kind of a method."""
+"""Kind of a method -> the most batches of draws that it makes."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Place:
 
     Attributes:
         problem: the mixture, chains, and draws of one batch.
-        centre: of the data, subtracted before inference.
-        coordinates: of the family's dimensions.
-        held_out: rows that were set aside, centred (m, d).
-        key: of the run; a method's own depends on its label.
-        repeats: timed runs of every stage, or None.
+        centre: the centre (d,) subtracted from the data before inference.
+        coordinates: dimension of the family -> labels along it.
+        held_out: held-out rows, centred (m, d).
+        key: random key of the run; a method's own also depends on its label.
+        repeats: timed runs of every stage, or None for the default.
         watcher: told of the progress.
         checkpoint: file for the best q so far, or None.
     """
@@ -60,7 +60,10 @@ class Place:
 
 
 def infer(place: Place, label: str, run: MethodRun) -> None:
-    """Prepare a method, run its stages, timed, and evaluate its draws."""
+    """Prepare a method, run and time its stages, and evaluate its draws.
+
+    The results are put into `run`.
+    """
     forget_programs()  # of earlier runs, where there are very many
     key = stream(place.key, label)
     keep = None
@@ -100,10 +103,10 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
 
 
 def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
-    """Draw until a method has so many batches, or PATIENCE or MOST ends it.
+    """Draw until a method has so many batches, or a limit, PATIENCE or MOST, is met.
 
-    The programs are those of the first batch; nothing is compiled. What is drawn before
-    an interrupt stays.
+    The programs are those of the first batch; nothing is compiled. Batches that are
+    finished before an interrupt are kept.
     """
     resumption = run.resumption
     if resumption is None or not resumption.stages:
@@ -131,7 +134,7 @@ def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
 
 
 def _further(place: Place, label: str, resumption: Resumption) -> Draws:
-    """One more batch."""
+    """Make one more batch of draws."""
     key = stream(stream(place.key, label), FURTHER)
     key = jax.random.fold_in(key, len(resumption.batches))
     carry = resumption.carry
@@ -147,7 +150,7 @@ def _further(place: Place, label: str, resumption: Resumption) -> Draws:
 
 
 def take(place: Place, run: MethodRun, raw: Draws) -> None:
-    """Keep a batch of draws, and what the mixture tells of them."""
+    """Keep a batch of draws, and evaluate log densities at them."""
     assert run.resumption is not None
     method: Any = run.method if hasattr(run.method, "log_q") else None
     found = evaluate(place.problem.mixture, raw, place.held_out, method)
@@ -155,7 +158,7 @@ def take(place: Place, run: MethodRun, raw: Draws) -> None:
 
 
 def settle(place: Place, run: MethodRun) -> None:
-    """All batches as one: draws in the data's coordinates, the outcome."""
+    """Join all batches: draws in the data's coordinates, evaluation, outcome."""
     assert run.resumption is not None
     mixture, batches = place.problem.mixture, run.resumption.batches
     axis = 0 if run.method.kind == "particles" else 1
@@ -180,7 +183,7 @@ def settle(place: Place, run: MethodRun) -> None:
 
 
 def posterior_of(mixture: Any, theta: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Parameters for the reader, what is derived from them, and weights if drawn."""
+    """Parameters, quantities derived from them, and weights where they are drawn."""
     family = mixture.family
     known = {name: theta[name] for name in family.dims if name in theta}
     found = {name: np.asarray(v) for name, v in (known | family.derived(known)).items()}
@@ -191,7 +194,7 @@ def posterior_of(mixture: Any, theta: Mapping[str, Any]) -> dict[str, np.ndarray
 
 
 def _joined(batches: Sequence[Draws], method: Any, axis: int) -> Draws:
-    """Batches along one axis, chains or draws; their reports combined."""
+    """Join batches along the axis of chains (0) or draws (1); combine their reports."""
     first = batches[0]
     if len(batches) == 1:
         return first
@@ -210,10 +213,10 @@ def _joined(batches: Sequence[Draws], method: Any, axis: int) -> Draws:
 
 
 def _evaluated(batches: Sequence[Evaluation], axis: int) -> Evaluation:
-    """Evaluations of batches as one.
+    """Join the evaluations of batches.
 
     Log densities by row, which leave-one-out needs, stay those of the first batch:
-    their errors are those of rows, not of draws.
+    rows, not draws, dominate the error of that estimate.
     """
     first = batches[0]
     if len(batches) == 1:
@@ -239,7 +242,7 @@ def _evaluated(batches: Sequence[Evaluation], axis: int) -> Evaluation:
 
 
 def write_checkpoint(path: Path, label: str, values: Mapping[str, Any]) -> None:
-    """Keep what a method has so far."""
+    """Write a method's current q, with its label, to a checkpoint file."""
     kept.write(
         path,
         {"method": np.asarray(label)} | {k: np.asarray(v) for k, v in values.items()},
