@@ -103,7 +103,7 @@ class Sight:
     def ends(
         self, coefficients: Float[Array, "n K P"], source: str, visited: bool
     ) -> list[End]:
-        """Optima that coordinate ascent reaches from these E-steps, where it converges."""
+        """Optima that coordinate ascent reaches from each E-step, if it converges."""
         bounds, points, converged, counts = climbs(self.mixture, coefficients)
         quantities = self._of_points(points)
         copies = log_copies(self.mixture, counts)
