@@ -17,8 +17,8 @@ def avoid_wrong_products() -> None:
 
     A batch of products with a matrix broadcast from one number, multiplied and summed,
     is off by as much as its own size (jaxlib 0.12.0, `environment.products_are_right`);
-    the mixture's pass is also slower with them. This has an effect only before JAX computes
-    anything; XLA_FLAGS that name the option are left as they are.
+    the mixture's pass is also slower with them. This has an effect only before JAX
+    computes anything; XLA_FLAGS that name the option are left as they are.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     try:
