@@ -19,7 +19,7 @@ DEFAULTS = catalogue.defaults()
 """The default model, weights, methods and reference, by name."""
 
 AUTO: Literal["auto"] = "auto"
-"""`reference`: chosen for the problem; `draws`: by their Monte-Carlo errors."""
+"""The word by which the run chooses the reference, or the number of draws."""
 
 BATCH = 1000
 """Draws per chain in one batch, where Monte-Carlo errors decide how many are made."""

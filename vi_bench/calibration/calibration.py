@@ -32,7 +32,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Asymmetry:
-    """VSBC (Yao et al. 2018) of one coordinate, of the component with one rank in q.
+    """VSBC (Yao et al. 2018) of a coordinate of the component with a given rank in q.
 
     Attributes:
         p: Q(theta*), one per simulation (sims,).

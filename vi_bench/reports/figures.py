@@ -23,7 +23,7 @@ from vi_bench.results.stored import StoredRun
 CREDIBLE = 0.95
 MARGINALS = 12
 SHOWN = 16
-"""Quantities in the figure of standard deviations."""
+"""Largest number of quantities in the figure of standard deviations."""
 
 EMBEDDED: Any = {
     "pdf.fonttype": 42,

@@ -17,7 +17,7 @@ from vi_bench.results.record import Compared, Method, Record, RestartOptimum
 from vi_bench.spec import AUTO
 
 SHOWN = 4
-"""Optima that are listed one by one."""
+"""Largest number of optima that are listed one by one."""
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,10 @@ STYLE = {
 """Word in a cell -> its style in the terminal."""
 
 ROWS = 16
-"""Rows of a long table that a terminal shows."""
+"""Largest number of rows of a long table in the terminal."""
 
 LINES = 12
-"""Sentences under the table of verdicts, at most."""
+"""Largest number of sentences under the table of verdicts."""
 
 
 def drawn(table: ReportTable, title: str | None = None) -> Table:

@@ -1,4 +1,4 @@
-"""Densities at a method's draws that the comparison needs: log joints, predictive."""
+"""Log densities at a method's draws, and co-clustering, for the comparison."""
 
 from __future__ import annotations
 

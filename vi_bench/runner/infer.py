@@ -25,7 +25,7 @@ from vi_bench.runtime.keys import Key, stream
 from vi_bench.runtime.progress import Watcher
 
 FURTHER = "further draws"
-"""What a progress bar says meanwhile, and the name of their random stream."""
+"""Name of the stage that makes further draws, for its random key and progress bars."""
 
 PATIENCE = 120.0
 """Seconds that further draws of one method may take."""
@@ -64,7 +64,7 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
 
     The results are put into `run`.
     """
-    forget_programs()  # of earlier runs, where there are very many
+    forget_programs()  # free those of earlier runs, if very many
     key = stream(place.key, label)
     keep = None
     if place.checkpoint is not None and jax.process_index() == 0:

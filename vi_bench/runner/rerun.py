@@ -238,7 +238,7 @@ def repeats(
                     both = compare(dict(zip(RUNS, trees, strict=True)), RUNS[0])
                     for known, run in zip(pairs[label], RUNS, strict=True):
                         known |= moments(both, run)
-                found[label] = Repeat("cannot tell")  # keeps its place
+                found[label] = Repeat("cannot tell")  # replaced below
     count = sum(len(set(a) & set(b)) for a, b in pairs.values())
     limit = float(norm.isf(ALARM / 2 / max(count, 1)))
     return found | {k: judged(a, b, limit) for k, (a, b) in pairs.items()}

@@ -22,7 +22,7 @@ from typing import IO
 from vi_bench.errors import ScalingError
 
 CHILD = "VI_BENCH_CHILD"
-"""Set in the environment of the process that computes."""
+"""Environment variable that is set in the process that computes."""
 
 MEETING, BEAT = 120, 20
 """Seconds to wait for the peers at the start, and between two heartbeats."""

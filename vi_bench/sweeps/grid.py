@@ -228,7 +228,7 @@ def key_of(
         packages: package -> version; by default those installed.
     """
     fields = spec.model_dump(mode="json", exclude={"name", "data", "device"})
-    fields["methods"] = list(fields["methods"].items())  # their order is the table's
+    fields["methods"] = list(fields["methods"].items())  # tables keep their order
     plugins = [
         {k: v for k, v in plugin.items() if k != "origin"} for plugin in spec.plugins()
     ]
