@@ -1,4 +1,4 @@
-"""The two ways in, from Python and from the command line; imports late."""
+"""Entry points shared by Python and the command line; heavy imports are deferred."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(
     progress: bool = False,
     **fields: Any,
 ) -> Result:
-    """Infer one mixture by several methods, compare the posteriors, time all alike.
+    """Fit one mixture by several methods, time each, and compare their posteriors.
 
     Args:
         model: a model's name, {"name": ..., settings}, or a family such as
@@ -40,10 +40,11 @@ def run(
         out: folder to write to; nothing is written by default.
         overwrite: replace an earlier run's folder.
         progress: show bars on stderr.
-        **fields: of `Spec`: components, seed, reference, precision, ...
+        **fields: other fields of `Spec`: components, seed, reference, precision, ...
 
     Raises:
-        InputError: something given cannot be used; one line says what.
+        InputError: an argument cannot be used; the message is one line.
+        KeyboardInterrupt: interrupted before any method had finished.
     """
     spec, table = specify(model, data, methods, fields)
     return launch(spec, table, out, overwrite=overwrite, progress=progress)
@@ -61,26 +62,27 @@ def calibrate(
 ) -> Calibration:
     """Simulation-based calibration: are posteriors right on average over the prior?
 
-    Parameters are drawn from the prior and rows given them, again and again; every
-    method infers, and the ranks of the truth among its draws have to be uniform (Talts
-    et al. 2018).
+    Parameters are drawn from the prior, and rows given them, many times. Each method
+    fits every data set; if it is right, the ranks of the true parameters among its
+    draws are uniform (Talts et al. 2018).
 
     Args:
         model: a model's name, a .toml spec, {"name": ..., hyperparameters}, or a family
-            such as ``Gaussian(sigma=3.0)``, by default "gaussian"; what is not set has
-            fixed defaults.
+            such as ``Gaussian(sigma=3.0)``, by default "gaussian"; hyperparameters that
+            are not set have fixed defaults.
         methods: names, or a mapping from labels to settings; by default cavi, nuts and
             exact.
-        out: folder to write to, chunk by chunk; the same call goes on where an
-            interrupted one ended. Nothing is written by default.
+        out: folder to write to, chunk by chunk; the same call resumes an interrupted
+            one. Nothing is written by default.
         progress: show bars on stderr.
-        threads: chunks worked on at once; by default one per core.
-        given: hyperparameters that go before those of `model`.
-        **fields: of `vi_bench.calibration.settings.Settings`: sims, rows, ...
+        threads: chunks computed in parallel; by default one per core.
+        given: hyperparameters that override those of `model`.
+        **fields: other fields of `vi_bench.calibration.settings.Settings`: sims, rows,
+            ...
 
     Raises:
-        InputError: something given cannot be used; one line says what.
-        KeyboardInterrupt: what was finished is in the folder.
+        InputError: an argument cannot be used; the message is one line.
+        KeyboardInterrupt: interrupted; finished chunks are in the folder.
     """
     from vi_bench.calibration.settings import settle
     from vi_bench.calibration.store import Store
@@ -117,22 +119,23 @@ def simulate(
     weights: Any = "uniform",
     seed: int = 0,
 ) -> Table:
-    """Rows of a mixture whose parameters are drawn from their prior.
+    """Simulate rows of a mixture whose parameters are drawn from their prior.
 
     Args:
         model: a family with every hyperparameter set, such as ``Poisson(2.0, 0.5)``, or
             a mapping {"name": ..., settings}.
-        rows: how many.
-        components: K.
-        features: d.
-        weights: the prior on the weights, likewise.
-        seed: of everything.
+        rows: number of rows N.
+        components: number of components K.
+        features: number of features d.
+        weights: the prior on the weights: a name, a mapping or settings.
+        seed: random seed.
 
     Returns:
-        A table; its `truth` has "labels", "weight" and the parameters.
+        A table (N, d); its `truth` has "labels" (N,), "weight" (K,) and the parameters.
 
     Raises:
-        InputError: a setting is missing, which only data could give, or wrong.
+        InputError: a hyperparameter is wrong, or would have to be taken from data; or a
+            size is under 1.
     """
     spec, _ = specify(model, "notebook", None, {"weights": weights})
     for name, size in (("rows", rows), ("components", components)):

@@ -1,8 +1,9 @@
 """Find models, methods and experiments by name; listing imports nothing heavy.
 
-Beside what ships there are entry points (`vi_bench.models`, `vi_bench.methods`),
-folders and files that the user names. A file is loaded only when it was named; its
-SHA-256 is recorded with the results.
+Apart from those that ship, models and methods come from entry points
+(`vi_bench.models`, `vi_bench.methods`) and from folders and files that the user names.
+A user's file is run only when its model or method is loaded; its SHA-256 is recorded
+with the results.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ Plugin = Literal["model", "method"]
 Kind = Plugin | Literal["weights"]
 
 ATTRIBUTE = {"model": "MODEL", "method": "METHOD"}
-"""What a module of each kind calls the class that it offers."""
+"""Kind -> the name to which a module of that kind binds its class."""
 
 OFFERS = {
     "model": ("centred", "dims", "statistics", "prior", "update", "log_prior"),
     "method": ("kind", "prepare", "outcome"),
 }
-"""Some of what every class of a kind has, by which one of another kind is told."""
+"""Kind -> attributes that a class must have to be accepted as one of that kind."""
 
 WEIGHTS = {
     "uniform": "every weight is 1/K",
@@ -50,11 +51,11 @@ class Entry:
     """A model or a method that can be named.
 
     Attributes:
-        name: what it is called in specs.
+        name: its name in specs.
         origin: "shipped", "entry point ...", "Python", or the file's name.
-        summary: one line.
-        load: imports it and gives the class.
-        sha256: of a file that the user named; else empty.
+        summary: one line on what it is.
+        load: imports the module and returns the class.
+        sha256: SHA-256 of a file that the user named; else empty.
     """
 
     name: str
@@ -67,12 +68,12 @@ class Entry:
 _added: dict[str, dict[str, Entry]] = {"model": {}, "method": {}}
 
 _files: dict[tuple[Plugin, str], str] = {}
-"""Kind and path -> SHA-256 of what was added by file."""
+"""(kind, path) -> SHA-256 of each added file."""
 
 
 @contextmanager
 def scope(empty: bool = False) -> Iterator[None]:
-    """Forget at the end what was added within.
+    """Forget, on exit, the models and methods that were added inside this context.
 
     Args:
         empty: begin as if nothing had been added before.
@@ -96,7 +97,11 @@ def _restore(
 
 
 def entries(kind: Plugin) -> dict[str, Entry]:
-    """All of a kind by name: shipped, entry points, what was added."""
+    """All entries of a kind by name: shipped, from entry points, and added.
+
+    Raises:
+        InputError: an entry point has the name of a shipped model or method.
+    """
     found = _shipped(kind) | _added[kind]
     for name, entry in _installed(kind).items():
         if name in _shipped(kind):
@@ -109,14 +114,14 @@ def entries(kind: Plugin) -> dict[str, Entry]:
 
 
 def names(kind: Kind) -> list[str]:
-    """What can be named."""
+    """The registered names of a kind."""
     if kind == "weights":
         return list(WEIGHTS)
     return list(entries(kind))
 
 
 def known(kind: Kind, name: str) -> None:
-    """Refuse a name that is not registered, naming the nearest one that is."""
+    """Raise InputError for an unregistered name, suggesting the nearest known one."""
     if not isinstance(name, str):
         raise InputError(f"{kind} = {name!r}: expected a name")
     if name not in names(kind):
@@ -124,19 +129,19 @@ def known(kind: Kind, name: str) -> None:
 
 
 def model(name: str) -> Any:
-    """The family class of a model."""
+    """The family class of a model; InputError if it is unknown."""
     known("model", name)
     return entries("model")[name].load()
 
 
 def method(name: str) -> Any:
-    """The settings class of a method."""
+    """The settings class of a method; InputError if it is unknown."""
     known("method", name)
     return entries("method")[name].load()
 
 
 def weights(name: str) -> Any:
-    """The class of a prior on the weights."""
+    """The class of a prior on the weights; InputError if it is unknown."""
     from vi_bench.mixture import weights as module
 
     known("weights", name)
@@ -144,7 +149,13 @@ def weights(name: str) -> Any:
 
 
 def registered(kind: Kind, offered: type) -> str:
-    """The name of a class; one that is not registered is, under its module's name."""
+    """The registered name of a class, which is first registered if it is not yet.
+
+    The new name is that of its module, or of the class where that is taken.
+
+    Raises:
+        InputError: another model or method has the new name.
+    """
     if kind == "weights":
         return next(n for n in names(kind) if weights(n) is offered)
     for name, entry in entries(kind).items():
@@ -160,7 +171,11 @@ def registered(kind: Kind, offered: type) -> str:
 
 
 def add_folder(folder: Path) -> list[str]:
-    """Add every model file of a folder."""
+    """Add every model file of a folder; returns the models' names.
+
+    Raises:
+        InputError: it is no folder, has no .py files, or a file cannot be added.
+    """
     if not folder.is_dir():
         raise PluginError(f"models {str(folder)!r}: is not a folder")
     files = [f for f in sorted(folder.glob("*.py")) if not f.stem.startswith("_")]
@@ -170,7 +185,11 @@ def add_folder(folder: Path) -> list[str]:
 
 
 def add_file(kind: Plugin, file: Path) -> str:
-    """Add a model or a method by its file; returns its name, the file's stem."""
+    """Add a model or a method by its file; returns its name, the file's stem.
+
+    Raises:
+        InputError: the file cannot be read, binds no class, or its name is taken.
+    """
     try:
         source = file.read_bytes()
         summary = _summary(source.decode("utf-8"))
@@ -189,15 +208,15 @@ def add_file(kind: Plugin, file: Path) -> str:
 
 
 def files() -> list[tuple[Plugin, str, str]]:
-    """Kind, path and SHA-256 of every file that was added, for other processes."""
+    """(kind, path, SHA-256) of every added file, for other processes to add."""
     return [(kind, path, digest) for (kind, path), digest in _files.items()]
 
 
 def add_files(wanted: Iterable[tuple[Plugin, str, str]]) -> None:
-    """Add what another process has added by file, unless it is there.
+    """Add the files that another process has added, except those added already.
 
     Raises:
-        InputError: a file is not what it was.
+        InputError: a file is missing, cannot be added, or has changed.
     """
     for kind, path, digest in wanted:
         if _files.get((kind, path)) == digest:
@@ -212,7 +231,7 @@ def add_files(wanted: Iterable[tuple[Plugin, str, str]]) -> None:
 
 
 def function(where: str) -> Callable[..., Any]:
-    """The function that `path/to/file.py:name` names; the file is loaded.
+    """The function that `path/to/file.py:name` names; the file is run.
 
     Raises:
         InputError: there is no such file, or it has no function of that name.
@@ -234,7 +253,7 @@ def function(where: str) -> Callable[..., Any]:
 
 
 def provenance(named: Iterable[tuple[Plugin, str]]) -> list[dict[str, str]]:
-    """Where what does not ship came from."""
+    """Kind, name, origin and SHA-256 of those entries that do not ship."""
     found = []
     for kind, name in named:
         if (e := entries(kind)[name]).origin != "shipped":
@@ -265,14 +284,14 @@ def described_experiments() -> list[tuple[str, str]]:
 
 @cache
 def defaults() -> dict[str, Any]:
-    """What is taken where nothing is asked for: names, by what they are names of."""
+    """The default model, weights, methods and reference, by name."""
     return tomllib.loads(experiment("_defaults").read_text(encoding="utf-8"))
 
 
 def with_role(role: str) -> list[str]:
     """Names of the methods that `reference = "auto"` may take for a role, best first.
 
-    Their classes are loaded; one that does not ship and cannot be loaded has no role.
+    Their classes are loaded; one that does not ship and fails to load is left out.
     """
     found = {}
     for name, entry in entries("method").items():
@@ -354,9 +373,9 @@ def _summary(source: str) -> str:
 
 @cache
 def _module(file: Path, source: bytes, digest: str) -> Any:
-    """A file as a module, registered before it runs, and once only.
+    """A user's file as a module, run once for each content.
 
-    The same class made twice would be two types, which JAX's tree functions refuse.
+    A class that is defined twice is two types, which JAX's tree functions refuse.
     """
     name = f"vi_bench_file_{file.stem}_{digest[:12]}"
     spec = importlib.util.spec_from_loader(name, loader=None, origin=str(file))
@@ -388,7 +407,7 @@ def _offered(kind: Plugin, module: Any, where: str) -> Any:
 
 
 def _binds(source: bytes, name: str) -> bool:
-    """Whether a module may have a name, without running it."""
+    """Whether source code may bind a name; it is parsed, not run."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Name(id=found, ctx=ast.Store()):

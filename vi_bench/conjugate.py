@@ -1,6 +1,6 @@
-"""The bases of component families, for a family of your own: docs/extending.md.
+"""Base classes of component families, to write your own: docs/extending.md.
 
-Names only: the code is in `vi_bench.mixture.conjugate`.
+Re-exports names of `vi_bench.mixture.conjugate`.
 """
 
 from vi_bench.mixture.conjugate import (

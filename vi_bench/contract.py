@@ -1,6 +1,6 @@
-"""What an inference method has to offer, and a component family: types only.
+"""The interfaces of inference methods and of component families: types only.
 
-Those of families are defined beside the mixture, and are here as well.
+Those of families are defined in `vi_bench.mixture.types` and re-exported here.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ Kind = Literal["variational", "mcmc", "particles", "exact"]
 weighted particles, or the posterior itself."""
 
 Again = Literal["", "same", "onward"]
-"""How further draws are made from a stage on: not at all; by another run on the same
-input with another key, independent of the first; or by going on from its own output."""
+"""How further draws are made from a stage on: "" not at all; "same" by another run on
+the same input with another key, independent of the first; "onward" by continuing from
+the stage's own output."""
 
 Status = Literal[
     "converged",
@@ -73,14 +74,14 @@ Status = Literal[
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a method ended, with a sentence that says what to do about it."""
+    """How a method ended, and a sentence that explains it and what to do about it."""
 
     status: Status
     sentence: str = ""
 
     @property
     def converged(self) -> bool:
-        """Whether an optimiser ended by its own criterion."""
+        """Whether an optimiser met its own convergence criterion."""
         return self.status == "converged"
 
 
@@ -88,17 +89,18 @@ class Draws(NamedTuple):
     """What the last stage of every method returns: a pytree of plain arrays.
 
     Attributes:
-        parameters: constrained draws, each (chain, draw, ...), and the sticks.
+        parameters: constrained draws, each (chain, draw, ...); weights that are drawn
+            are there as sticks.
         sample_stats: per draw (chain, draw), under ArviZ's names.
         log_q: log density of q at each draw (chain, draw); None for MCMC.
-        variational: what q itself is, for variational methods.
+        variational: the variational parameters of q; empty where there are none.
         report: scalars and traces that the outcome and the figures are made from.
             "bound" and "bound_se", "log_evidence" and "log_evidence_se", in nats, where
-            the method gives them; an error of 0 means exact.
+            the method gives them; a standard error of 0 means exact.
         factors: q as the mixture's own `Factors`, of methods that end at a fixed point
             of coordinate ascent; linear response starts from it.
-        optima: the same of every restart (restart, ...), of methods that have several,
-            as `report["restart_bound"]` has their bounds.
+        optima: q of every restart as `Factors` (restart, ...), in the order of
+            `report["restart_bound"]`; None for methods without restarts.
     """
 
     parameters: Parameters
@@ -119,9 +121,9 @@ class Stage:
     in and carry out, until `done` says so: that is how progress is shown, and how an
     interrupt is obeyed, without a callback inside the program. `part_of_inference` is
     False for evaluations made only for the report: their time is not the method's.
-    `keep` tells what of a carry a checkpoint holds: names and arrays. `again` says how
-    as many further draws are made from this stage on, by the same compiled programs; it
-    is set at one stage of a method.
+    `keep` maps a carry to the named arrays that a checkpoint stores. `again` says how
+    another batch of as many draws is made from this stage on, by the same compiled
+    programs; at most one stage of a method sets it.
     """
 
     name: str
@@ -134,24 +136,24 @@ class Stage:
 
 
 remembered = lru_cache(maxsize=32)
-"""For functions that make stages from settings and shapes alone.
+"""A cache for functions that make stages from settings and shapes alone.
 
-JAX compiles a function once in a process: from one data set or seed to the next equal
-settings get the same stages, and with them programs that are ready.
+JAX compiles a function object once per process: with equal settings, another data set
+or seed gets the same stages, and so programs that are already compiled.
 """
 
 
 @runtime_checkable
 class Transition(Protocol):
-    """A method whose Markov kernel can be called by itself: for Geweke's test."""
+    """A method whose Markov kernel can be called by itself, as Geweke's test needs."""
 
     def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
-        """One step from `theta` that leaves p(theta | X) invariant; can be traced."""
+        """One step from `theta` that leaves p(theta | X) invariant; traceable."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What a method is given on the host: the mixture, and how many draws to make."""
+    """What a method is given: the mixture, how many chains, and draws of each."""
 
     mixture: Mixture
     chains: int
@@ -159,18 +161,18 @@ class Problem:
 
 
 Role = Literal["exact", "sampler", "check", "between modes"]
-"""What `reference = "auto"` takes a method for: the posterior itself; draws to compare
-with; a second opinion on these; draws where chains do not move between modes. A method
-that can be taken has `roles: ClassVar[Mapping[Role, int]]`, its rank in each, 1 the
-best."""
+"""What `reference = "auto"` may use a method for: the exact posterior; a sampler to
+compare with; another sampler to check that one; a sampler that moves between modes
+where those do not. A method that may be used has `roles: ClassVar[Mapping[Role, int]]`,
+its rank in each role, 1 the best."""
 
 
 @runtime_checkable
 class Foreseen(Protocol):
-    """A method that tells beforehand about how long its first draws take."""
+    """A method that predicts the run time of its first batch of draws."""
 
     def seconds(self, problem: Problem) -> float:
-        """About how many seconds, on one core and compiled.
+        """Predicted seconds on one core, without compilation.
 
         Raises:
             NotApplicable: the method cannot work on this problem.
@@ -181,11 +183,11 @@ class Foreseen(Protocol):
 class Combines(Protocol):
     """A method whose report changes when further draws are made.
 
-    Of other methods the report of the first batch of draws stands for all.
+    For other methods the report of the first batch of draws is kept.
     """
 
     def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """One report from those of all batches, in order; host arrays."""
+        """Combine the reports of all batches, in order, into one; host arrays."""
 
 
 @runtime_checkable
@@ -195,14 +197,15 @@ class Method(Protocol):
     kind: ClassVar[Kind]
     summary: ClassVar[str]
     bound_keeps_labels: bool
-    """Whether the reported bound has the assignments in q (CAVI's) or summed out."""
+    """Whether the reported bound has the assignments in q, as CAVI's ELBO has; if not,
+    they are marginalised."""
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Host work, then the stages; the last one returns Draws.
+        """Do the work on the host and return the stages; the last one returns Draws.
 
         Raises:
-            NotApplicable: the method cannot work on this problem; the reason.
+            NotApplicable: the method cannot work on this problem; says why.
         """
 
     def outcome(self, draws: Draws) -> Outcome:
-        """How it ended, read from the report."""
+        """How the method ended, judged by its draws and their report."""

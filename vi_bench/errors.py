@@ -1,4 +1,4 @@
-"""The errors that users are meant to see, and how they name near misses."""
+"""The errors that are shown to users; an unknown name gets the nearest known one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class InputError(ValueError):
     exit code 2.
 
     Attributes:
-        page: that page, a path in the repository; None leaves it to the command that
+        page: path of that page in the repository; None: the page of the command that
             was called.
     """
 
@@ -70,7 +70,7 @@ class VerificationError(InputError):
 
 
 class NotApplicable(Exception):
-    """A method cannot work on this problem, or not within reason.
+    """A method cannot work on this problem, or not within reasonable time or memory.
 
     A method's `prepare` raises it; the method is skipped, and the message, one line, is
     the reason given in its row.
@@ -78,7 +78,7 @@ class NotApplicable(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's type and the first line of what it says."""
+    """An error's type and the first line of its message."""
     return f"{type(error).__name__}: {str(error).strip().partition('\n')[0]}"
 
 
@@ -90,7 +90,7 @@ def unknown(
     error: type[InputError] = InputError,
 ) -> InputError:
     """The error for a name that is not known, with the nearest one that is."""
-    import difflib  # late: the command line has no use for it but here
+    import difflib  # imported late: only this needs it
 
     names = sorted(known)
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)

@@ -1,6 +1,6 @@
-"""NumPyro's view of a mixture, for a method of your own: docs/extending.md.
+"""A mixture as a NumPyro model, to write your own methods: docs/extending.md.
 
-Names only: the code is in `vi_bench.mixture.numpyro_model`.
+Re-exports names of `vi_bench.mixture.numpyro_model`.
 """
 
 from vi_bench.mixture.numpyro_model import (

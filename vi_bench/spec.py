@@ -1,4 +1,4 @@
-"""What is to be run: the specification, from TOML, flags or Python."""
+"""The specification of a run, from TOML, command-line options or Python."""
 
 from __future__ import annotations
 
@@ -16,46 +16,47 @@ from vi_bench import catalogue
 from vi_bench.errors import InputError, SpecError, unknown
 
 DEFAULTS = catalogue.defaults()
-"""Names of what is taken where nothing is asked for."""
+"""The default model, weights, methods and reference, by name."""
 
 AUTO: Literal["auto"] = "auto"
-"""The reference that is chosen by the problem; draws that are, by their errors."""
+"""The word by which the run chooses the reference, or the number of draws."""
 
 BATCH = 1000
-"""Draws of a chain that are made before their errors say how many are needed."""
+"""Draws per chain in one batch, where Monte-Carlo errors decide how many are made."""
 
 
 class Spec(BaseModel):
-    """One run, before anything is loaded.
+    """The specification of one run; nothing is loaded yet.
 
     Attributes:
-        name: of the run, for its folder and titles.
-        data: a built-in's name, "simulate:...", or a path.
+        name: name of the run, for its folder and titles.
+        data: name of a built-in data set, "simulate:...", or a path.
         stream: leave the rows in their file (.npy, .parquet or .zarr) and read them in
             every sweep, for more rows than memory holds.
         standardise: give each feature mean 0 and standard deviation 1.
-        held_out: rows set aside at random, to score predictions on.
-        components: K.
+        held_out: number of rows set aside at random, to score predictions on.
+        components: number of components K.
         model: {"name": ..., settings of the family}.
         weights: {"name": "uniform", "dirichlet" or "stick-breaking", settings}.
         methods: label -> {"method": registered name, by default the label; settings}.
         reference: label of the method that the others are compared with; by default
             "nuts" where it is among them, else nothing is compared. "auto" takes
-            `exact` where it reaches, else `nuts` checked against `gibbs` or `smc`, and
-            `tempered` where these do not move between modes; what is missing is added
-            to the methods.
-        seed: of everything; each method's stream depends on its label alone.
-        precision: bits, 64 or 32.
-        device: "auto" takes the best one there is.
-        devices: that share the rows; a CPU's cores count as devices.
+            `exact` where it is feasible, else `nuts` checked against `gibbs` or `smc`,
+            and `tempered` where these do not move between modes; a reference that is
+            missing is added to the methods.
+        seed: random seed; a method's random numbers depend on it and on the method's
+            label, not on the other methods.
+        precision: bits of floating-point numbers, 64 or 32.
+        device: kind of device; "auto" is JAX's default device.
+        devices: number of devices that share the rows; a CPU is split into as many.
         repeats: timed runs after the first; by default 3, fewer for a stage whose
             repeats have taken ``vi_bench.runner.timing.PATIENCE`` seconds.
-        chains: of every method, variational ones draw independently.
-        draws: per chain; "auto" makes BATCH and then as many more, method by method,
-            as bring the Monte-Carlo error of every judged mean and sd under a tenth of
-            its margin.
-        margin: of means, in reference sds, that still counts as agreement.
-        sd_margin: of sds, relative, likewise.
+        chains: chains of every method; variational methods make independent draws.
+        draws: draws per chain; "auto" makes BATCH and then more, method by method, to
+            bring the Monte-Carlo error of every judged mean, sd and 5 and 95 % quantile
+            under a tenth of its margin, within a limit on time.
+        margin: equivalence margin of means, in the reference's posterior sds.
+        sd_margin: equivalence margin of sds, relative to the reference's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -126,10 +127,10 @@ class Spec(BaseModel):
         return found
 
     def starting_from(self, checkpoint: Path) -> Spec:
-        """The same, every method that has a `start` starting from a checkpoint of q.
+        """A copy in which every method with a `start` starts from a checkpoint of q.
 
         Raises:
-            InputError: no method has one.
+            InputError: no method has a `start`.
         """
         able = {
             label
@@ -148,7 +149,7 @@ class Spec(BaseModel):
         return self.model_copy(update={"methods": methods})
 
     def plugins(self) -> list[dict[str, str]]:
-        """Where a model or method that does not ship comes from, by its SHA-256."""
+        """Kind, name, origin and SHA-256 of a model and methods that do not ship."""
         methods = {s.get("method", label) for label, s in self.methods.items()}
         model = self.model.get("name", DEFAULTS["model"])
         return catalogue.provenance(
@@ -157,12 +158,12 @@ class Spec(BaseModel):
 
     @property
     def batch(self) -> int:
-        """Draws of a chain that are made at once."""
+        """Draws per chain in one batch."""
         return self.draws if isinstance(self.draws, int) else BATCH
 
     @property
     def held_against(self) -> str | None:
-        """The label of the reference, if there is one and it is not to be chosen."""
+        """Label of the reference; None if there is none, or the run chooses it."""
         if self.reference == AUTO:
             return None
         first = DEFAULTS["reference"]
@@ -178,7 +179,7 @@ def _check_label(label: str) -> None:
 
 
 def build(settings_class: type, values: Mapping[str, Any], where: str) -> Any:
-    """A frozen settings dataclass from plain values, every one checked.
+    """Make a frozen settings dataclass from plain values, each of them validated.
 
     Raises:
         InputError: a key is unknown (with the nearest right name) or a value is not
@@ -197,7 +198,7 @@ def values_of(settings: Any) -> dict[str, Any]:
 
 
 def validated(kind: Any, values: Mapping[str, Any], where: str) -> Any:
-    """Plain values as a type that pydantic knows.
+    """Validate plain values as a type that pydantic knows.
 
     Raises:
         InputError: the first value that is not what its field expects.
@@ -209,7 +210,7 @@ def validated(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     except ValidationError as error:
         errors = error.errors(include_url=False)
         field = errors[0]["loc"][:1]
-        # of a field that may be several things, what comes nearest goes deepest
+        # of a union the alternative that fits best fails at the deepest place
         first = max((e for e in errors if e["loc"][:1] == field), key=_depth)
         place, given = _place(first["loc"], values)
         raise InputError(
@@ -225,7 +226,7 @@ def _depth(error: Any) -> int:
 
 
 def _place(loc: Iterable[Any], values: Any) -> tuple[str, Any]:
-    """The keys that lead to a value, without pydantic's names of types; the value."""
+    """The keys that lead to a value, pydantic's type names left out, and the value."""
     keys = []
     for part in loc:
         if not isinstance(values, Mapping) or part not in values:
@@ -236,7 +237,7 @@ def _place(loc: Iterable[Any], values: Any) -> tuple[str, Any]:
 
 
 def _check_finite(value: Any, where: str) -> None:
-    """Refuse what no setting may be, however deep it is."""
+    """Refuse NaN and infinite values, at any depth of nesting."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _check_finite(inner, f"{where}.{key}")
@@ -256,7 +257,7 @@ def _numbers(value: Any) -> Iterable[float]:
 
 
 def _check_kind(given: Any, made: Any, where: str) -> None:
-    """Refuse what pydantic took for something else: text or a truth for a number."""
+    """Refuse pydantic's conversions: text or a boolean to a number, and the like."""
     if isinstance(given, list | tuple) and isinstance(made, list | tuple):
         for one, other in zip(given, made, strict=False):
             _check_kind(one, other, where)
@@ -273,7 +274,11 @@ def _expected(error: Any) -> str:
 
 
 def make(values: Mapping[str, Any], where: str) -> Spec:
-    """A Spec from plain values; an unknown key is refused, the nearest one named."""
+    """Make a Spec from plain values.
+
+    Raises:
+        InputError: a key is unknown, with the nearest one, or a value does not fit.
+    """
     for key in values:
         if key not in Spec.model_fields:
             raise unknown("key", key, Spec.model_fields, where, error=SpecError)
@@ -290,7 +295,7 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
 
     Args:
         what: an experiment's name, the path of a .toml file, or that of a file of data,
-            for which `assumed` tells the other settings.
+            whose default settings `assumed` lists.
         overrides: Spec fields; as in the file, "methods" may be an iterable of labels,
             "model" and "weights" a name. Settings that the file has are kept.
 
@@ -308,7 +313,7 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
             raise SpecError(f"{where} is a file of data; --data names others")
         values = _usual(what) | {"data": what}
         if overrides.get("model") is not None:
-            values["standardise"] = False  # counts and such stay what they are
+            values["standardise"] = False  # counts, say, stay as they are
     else:
         known = [*catalogue.experiments(), "a .toml file", "a file of data"]
         raise unknown("experiment", what, known, error=SpecError)
@@ -317,20 +322,20 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
 
 def is_data(what: str) -> bool:
     """Whether a spec's name is that of a file of rows."""
-    from vi_bench.data.load import READERS  # late: it takes NumPy
+    from vi_bench.data.load import READERS  # imported late: it loads NumPy
 
     return Path(what).suffix.lower() in READERS
 
 
 def _usual(what: str) -> dict[str, Any]:
-    """What is assumed of a file of data."""
+    """The default settings of a run on a file of data."""
     values = read_toml(catalogue.experiment("_file"), "the usual settings")
     stem = Path(what).stem
     return values | {"name": stem if _is_plain(stem) else "run"}
 
 
 def assumed(what: str, overrides: Mapping[str, Any]) -> str:
-    """The settings of a file of data that nobody asked for, in a sentence."""
+    """The settings of a file of data that were left to defaults, in a sentence."""
     usual, told = _usual(what), []
     if overrides.get("components") is None:
         told.append(f"components = {Spec.model_fields['components'].default}")
@@ -345,10 +350,10 @@ def assumed(what: str, overrides: Mapping[str, Any]) -> str:
 
 
 def read_toml(path: Path, where: str) -> dict[str, Any]:
-    """What a TOML file says, its "name" by default the file's own.
+    """The content of a TOML file; "name" is by default the file's stem.
 
     Raises:
-        InputError: it is missing, cannot be read, or is not TOML.
+        InputError: it is missing, cannot be read, is not TOML, or has an unfit name.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -367,7 +372,7 @@ def read_toml(path: Path, where: str) -> dict[str, Any]:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name names something in a folder, and nothing elsewhere."""
+    """Whether a name can be that of a folder: printable, short, without slashes."""
     return (
         bool(name.strip(". "))
         and name.isprintable()
@@ -391,7 +396,11 @@ def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
 
 
 def choose(labels: Iterable[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Method labels, in order, each with the settings known for it."""
+    """Map each label, in order, to the settings known for it.
+
+    Raises:
+        InputError: a label is no text, is empty, or is there twice.
+    """
     chosen: dict[str, Any] = {}
     for label in labels:
         if not isinstance(label, str) or not label:

@@ -1,6 +1,6 @@
-"""Where fits and chains start, for a method of your own: docs/extending.md.
+"""Starting points of fits and chains, to write your own methods: docs/extending.md.
 
-Names only: the code is in `vi_bench.inference.starts`.
+Re-exports names of `vi_bench.inference.starts`.
 """
 
 from vi_bench.inference.starts import (

@@ -1,4 +1,4 @@
-"""For the tests of other projects: fail where an implementation is wrong."""
+"""An assertion for the tests of other projects: an implementation has no fault."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ def check_cavi(
     Args:
         function: f(data, K, sigma, seed) -> {"m", "s2", "phi", "elbo"}, or f(problem)
             -> an object with `sample(key, n)`, as `vi_bench.verify` takes them.
-        seed: of the battery's data.
+        seed: random seed of the battery's data.
         limit: seconds that one call may take.
-        problems: other problems than the battery's, such as one that failed.
-        families: of the full form, those to try it on; by default all.
+        problems: problems to use instead of the battery, such as one that failed.
+        families: families to test the full form on; by default all.
 
     Raises:
-        AssertionError: the table of checks, and every failure's smallest problem.
+        AssertionError: a check failed; the message has the table of checks and the
+            smallest problem on which each failed.
+        InputError: an argument cannot be used.
     """
     report = verify(
         function, seed=seed, limit=limit, problems=problems, families=families

@@ -40,8 +40,9 @@ def test_records_of_schema_2_are_still_read(name):
         for quantity, known in was["quantities"].items():
             assert now.quantities[quantity].sd == known["sd"]
     for label, was in old["evidence"]["bounds"].items():
-        assert found.evidence.bounds[label].marginal_elbo.value == (
-            was["summed_out"]["value"]
+        assert (
+            found.evidence.bounds[label].marginal_elbo.value
+            == (was["summed_out"]["value"])
         )
     again = found.values()
     assert again["schema"] == SCHEMA

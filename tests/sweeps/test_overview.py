@@ -127,7 +127,7 @@ def test_distances_to_a_reference_that_is_unfit_do_not_count(run_summary, tmp_pa
         put(store, seed, {"seed": seed}, found)
     sweep = open_sweep(tmp_path / "s")
     assert set(sweep.compared["seed"]) == {1, 2}
-    tables = {grid.name: grid for grid in sweep_tables(sweep)}
+    tables = {table.name: table for table in sweep_tables(sweep)}
     assert [row[7] for row in tables["outcomes"].rows] == [Number(n) for n in (1, 0, 1)]
     (reference,) = tables["references"].rows
     assert reference[:3] == ("my_gibbs", Number(3), Number(1))
@@ -205,13 +205,13 @@ def test_ranks_are_those_of_the_numbers(sweep):
 
 
 def test_tables_say_what_there_is_and_what_failed(sweep):
-    found = {grid.name: grid for grid in sweep_tables(sweep)}
+    found = {table.name: table for table in sweep_tables(sweep)}
     assert list(found) == [
         "outcomes", "settings", "ranks", "growth", "references", "failures", "cells",
     ]  # fmt: skip
-    for grid in found.values():
-        assert {len(row) for row in grid.rows} == {len(grid.head)}
-        assert set(grid.notes) <= set(grid.head)
+    for table in found.values():
+        assert {len(row) for row in table.rows} == {len(table.head)}
+        assert set(table.notes) <= set(table.head)
     assert len(found["settings"].rows) == 2 * 2 * 3 * 2
     assert len(found["cells"].rows) == 36 * 3
     (failed,) = found["failures"].rows

@@ -1,4 +1,4 @@
-"""Whether posteriors mean what they say, on average over the prior."""
+"""Simulation-based calibration: posteriors checked on average over the prior."""
 
 from vi_bench.calibration.calibration import Calibration
 from vi_bench.calibration.settings import Settings

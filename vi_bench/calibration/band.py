@@ -1,15 +1,15 @@
 """The simultaneous band around the ECDF of uniform numbers, its p-values exact.
 
-An ECDF is looked at on a grid of points. How many numbers are below a point is
-binomial, and the extremity of an ECDF is the least tail probability of these counts. A
-band holds the counts whose tails are over some extremity, at every point at once
-(Saeilynoja, Buerkner and Vehtari 2022), so the p-value of an ECDF is the chance that
-uniform numbers leave the band of its own extremity.
+An ECDF is evaluated at a grid of points. The number of values below a point is
+binomial, and the extremity of an ECDF is the smallest tail probability of these counts.
+A band consists of the counts, at every point, whose tail probability exceeds some
+extremity (Saeilynoja, Buerkner and Vehtari 2022), so the p-value of an ECDF is the
+probability that uniform numbers leave the band of its own extremity.
 
-That chance follows from a recursion over the points. Given their sum, the counts of the
-cells between them are those of independent Poisson numbers, so every step is a
-convolution (Moscovich and Nadler 2017). What leaves the band is summed where it leaves,
-not taken from 1, so that small chances keep their digits.
+That probability follows from a recursion over the points. Given their sum, the counts
+in the cells between points are those of independent Poisson variables, so every step is
+a convolution (Moscovich and Nadler 2017). The probability of leaving is summed over the
+points, not taken as 1 minus that of staying, so that small values keep their digits.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ import numpy as np
 from scipy.special import bdtr, gammaln, ndtr, ndtri, xlogy
 
 POINTS = 200
-"""Cells between evaluation points of the ECDF at most."""
+"""Largest number of cells between evaluation points of the ECDF."""
 
 TIE = 1e-9
-"""Tail probabilities whose ratio is within this of 1 are equal, but for rounding."""
+"""Tail probabilities whose ratio is within this of 1 differ by rounding only."""
 
 POWER = 0.9
-"""How often a dispersion is found that a test is said to find."""
+"""Power of a test at the dispersion that it is said to find."""
 
 WIDEST = 100.0
-"""The largest dispersion that is tried."""
+"""Largest dispersion that `finds` tries."""
 
 
 def grid(n: int) -> np.ndarray:
-    """Where an ECDF of n numbers is looked at (points,), at least at 1/2."""
+    """Evaluation points of an ECDF of n numbers (points,), at least 1/2."""
     cells = min(max(n, 2), POINTS)
     return np.arange(1, cells) / cells
 
 
 def ecdf(u: np.ndarray) -> np.ndarray:
-    """The ECDF of numbers (n,) at `grid` (points,)."""
+    """The ECDF of numbers (n,) at the points of `grid` (points,)."""
     return np.asarray(_counts(u) / len(u))
 
 
 def band_p(u: np.ndarray) -> float:
-    """The p-value of the uniformity of numbers (n,): P(extremity <= theirs)."""
+    """The p-value of uniformity of numbers (n,): P(extremity <= the observed one)."""
     tails = _tails(len(u))
     return chance(len(u), float(tails[np.arange(len(tails)), _counts(u)].min()))
 
@@ -56,17 +56,17 @@ def least_p(n: int) -> float:
 
 
 def band(n: int, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and highest ECDF of n numbers whose p-value is over a level.
+    """The simultaneous band of the ECDF of n uniform numbers.
 
-    Where no n numbers have one that is not, it reaches from 0 to 1.
+    If no n numbers have a p-value of at most the level, it reaches from 0 to 1.
 
     Args:
-        n: numbers.
-        level: of the test, over 0.
+        n: number of values.
+        level: level of the test, over 0.
 
     Returns:
-        The band's ends at `grid` (points,) each: an ECDF is in it everywhere if and
-        only if its p-value exceeds the level.
+        The lower and upper end at the points of `grid` (points,): an ECDF is within the
+        band everywhere if and only if its p-value exceeds the level.
     """
     low, high = _inside(n, _critical(n, level))
     return low / n, high / n
@@ -74,22 +74,22 @@ def band(n: int, level: float) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=4096)
 def chance(n: int, extremity: float) -> float:
-    """P(the extremity of n uniform numbers is at most this one)."""
+    """The probability that n uniform numbers have at most this extremity."""
     cells = len(_tails(n)) + 1
     return leaving(n, *_inside(n, extremity), np.full(cells, 1 / cells))
 
 
 @lru_cache(maxsize=64)
 def finds(n: int, level: float) -> float:
-    """The dispersion that the test of n PITs finds in `POWER` of all calibrations.
+    """The dispersion at which the test of n PITs has the power `POWER`.
 
     Args:
-        n: PITs.
-        level: of the test.
+        n: number of PITs.
+        level: level of the test.
 
     Returns:
-        The least sd over 1 of normal scores that are centred, to 1 %; infinite where
-        it is over `WIDEST`.
+        The smallest such sd over 1 of centred normal scores, to 1 %; infinite if it is
+        over `WIDEST`.
     """
     ends = np.concatenate([[0.0], grid(n), [1.0]])
     held = _inside(n, _critical(n, level))
@@ -107,13 +107,13 @@ def finds(n: int, level: float) -> float:
 
 
 def leaving(n: int, low: np.ndarray, high: np.ndarray, cells: np.ndarray) -> float:
-    """P(the count of numbers below some point is outside the band there).
+    """The probability that the counts below the points leave the band somewhere.
 
     Args:
-        n: independent numbers.
-        low: the least count inside, never falling (points,).
-        high: the largest one (points,).
-        cells: chances of a number to be in the cells between the points (points + 1,).
+        n: number of independent values.
+        low: smallest count within the band, non-decreasing (points,).
+        high: largest count within the band (points,).
+        cells: probability of each cell between the points (points + 1,).
     """
     if np.any(low > high):
         return 1.0
@@ -131,12 +131,12 @@ def leaving(n: int, low: np.ndarray, high: np.ndarray, cells: np.ndarray) -> flo
 
 @lru_cache(maxsize=8)
 def _laws(n: int, cells: tuple[float, ...]) -> tuple[list[np.ndarray], np.ndarray]:
-    """What the recursion goes by at each point.
+    """The probabilities that the recursion uses at each point.
 
     Returns:
-        The Poisson probabilities of 0, 1, ... numbers in the cell before it, as far as
-        they do not underflow; and those of all others beyond it, by the count up to it,
-        relative to that of n numbers in all (points, n + 1).
+        The Poisson probabilities of 0, 1, ... values in the cell before the point, as
+        far as they do not underflow; and, by the count up to the point, that of the
+        other values lying beyond it, relative to that of n in all (points, n + 1).
     """
     counts, chances = np.arange(n + 1), np.asarray(cells)
     steps = _poisson(counts, n * chances[:-1, None])
@@ -150,22 +150,22 @@ def _poisson(counts: np.ndarray | int, mean: np.ndarray | int) -> np.ndarray:
 
 
 def _counts(u: np.ndarray) -> np.ndarray:
-    """How many numbers are at most each point (points,)."""
+    """The number of values up to each point (points,)."""
     return np.asarray(np.searchsorted(np.sort(u), grid(len(u)), side="right"))
 
 
 @lru_cache(maxsize=8)
 def _tails(n: int) -> np.ndarray:
-    """The lesser of P(B <= b) and P(B >= b), B ~ Binomial(n, z) (points, n + 1)."""
+    """The smaller of P(B <= b) and P(B >= b), B ~ Binomial(n, z) (points, n + 1)."""
     lower = bdtr(np.arange(n + 1.0), n, grid(n)[:, None])
     # P(B >= b) at z is P(B <= n - b) at 1 - z: the same number, to the last bit
     return np.asarray(np.minimum(lower, lower[::-1, ::-1]))
 
 
 def _inside(n: int, extremity: float) -> tuple[np.ndarray, np.ndarray]:
-    """The least and largest counts with tails over an extremity (points,) each.
+    """The smallest and largest count whose tail exceeds an extremity (points,) each.
 
-    Where there are none, the least is over the largest.
+    If there is no such count, the smallest is over the largest.
     """
     over = _tails(n) > extremity * (1 + TIE)
     low, high = np.argmax(over, axis=1), n - np.argmax(over[:, ::-1], axis=1)
@@ -174,7 +174,7 @@ def _inside(n: int, extremity: float) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def _critical(n: int, level: float) -> float:
-    """The largest extremity whose p-value is at most a level; -1 where none is."""
+    """The largest extremity whose p-value is at most a level; -1 if there is none."""
     known = np.unique(_tails(n))
     place = bisect_right(known, level, key=lambda value: chance(n, float(value)))
     return float(known[place - 1]) if place else -1.0

@@ -1,4 +1,4 @@
-"""What a calibration found: arrays in, tests and tables out."""
+"""The results of a calibration: ranks of the truth as arrays, and tests of them."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from vi_bench.calibration.uniformity import Row, decides, judge
 from vi_bench.calibration.uniformity import kept as kept_by_holm
 
 RESPONSE = "+lr"
-"""What is added to a method's label where linear response has stretched its q."""
+"""Suffix of a method's label for its q stretched to linear response's sds."""
 
 SAME = " (same)"
-"""What is added where it is the method itself, on linear response's simulations."""
+"""Suffix for the method itself on the simulations that have linear response."""
 
 ENOUGH = 20
-"""Simulations under which nothing is tested."""
+"""Fewest simulations for a test."""
 
 ROUNDING = 1e-9
-"""Shares of a quantity's size within which it does not vary."""
+"""Range, relative to a quantity's size, up to which it counts as constant."""
 
 
 @dataclass(frozen=True)
 class Asymmetry:
-    """VSBC of one coordinate of q's components, in q's own order of that coordinate.
+    """VSBC (Yao et al. 2018) of a coordinate of the component with a given rank in q.
 
     Attributes:
         p: Q(theta*), one per simulation (sims,).
         shift: mean of p minus 1/2; negative where q's mean is too high.
-        wilcoxon_p: signed ranks of p - 1/2: valid, the simulations are independent.
-        ks_p: two samples p and 1 - p, as Yao et al. (2018) have it.
-        symmetric: whether Holm's procedure over a method's coordinates keeps it, by
-            the signed ranks.
+        wilcoxon_p: p-value of the signed-rank test of p - 1/2, valid as the simulations
+            are independent.
+        ks_p: p-value of the two-sample test of p and 1 - p, as in Yao et al. (2018).
+        symmetric: whether Holm's procedure over a method's coordinates accepts symmetry
+            by the signed-rank test.
     """
 
     p: np.ndarray
@@ -52,7 +53,7 @@ class Asymmetry:
 
 @dataclass(frozen=True)
 class Joint:
-    """Geweke's test of one quantity: p-value, and whether Holm's procedure keeps it."""
+    """Geweke's test of one quantity: p-value, and whether Holm's procedure accepts."""
 
     p: float
     kept: bool
@@ -60,21 +61,23 @@ class Joint:
 
 @dataclass
 class Calibration:
-    """What was found.
+    """The results of a calibration.
+
+    A row label is a method's label, with `RESPONSE` or `SAME` behind it or without.
 
     Attributes:
-        settings: what was asked for.
-        pits: row label -> quantity -> PITs (sims,), of every simulation that counts.
-        rows: row label -> quantity -> how it is calibrated.
-        lost: row label -> simulations that do not count, as draws are not finite.
-        refused: method -> simulations where linear response was refused.
+        settings: the settings.
+        pits: row label -> quantity -> PITs (sims,), of the simulations used.
+        rows: row label -> quantity -> tests and summaries of its calibration.
+        lost: row label -> number of simulations left out, as draws are not finite.
+        refused: method -> number of simulations where linear response was refused.
         asymmetry: method -> coordinate, with the component's rank -> VSBC.
         joint: method -> quantity -> Geweke's test.
-        notes: method -> what else to know, in words.
+        notes: method -> further remarks.
         skipped: method -> why it does not apply.
-        failed: method -> what went wrong.
-        environment: what the numbers depend on.
-        folder: where it was written.
+        failed: method -> why it failed.
+        environment: device, versions and settings that the numbers depend on.
+        folder: the folder it was written to, or None.
     """
 
     settings: Settings
@@ -98,7 +101,15 @@ class Calibration:
         coordinates: Sequence[str],
         draws: int,
     ) -> None:
-        """Take in the simulations of a method, as `examine.Examiner` gives them."""
+        """Add and test the simulations of a method.
+
+        Args:
+            label: label of the method.
+            found: results of `examine.Examiner`, over simulations (sims, ...).
+            names: names of the Q quantities.
+            coordinates: names of the F coordinates of VSBC.
+            draws: number of draws among which the truth is ranked.
+        """
         finite = found["finite"]
         self._note(label, found)
         if finite.sum() < ENOUGH:
@@ -125,7 +136,7 @@ class Calibration:
     def _judge(
         self, label: str, pits: dict[str, np.ndarray], finite: np.ndarray
     ) -> bool:
-        """Test the PITs of a row label, if there are enough to decide anything."""
+        """Test the PITs of a row label; returns whether there are enough for that."""
         level = self.settings.level
         if not pits:
             self.failed[label] = "no quantity varies, so nothing is tested"
@@ -142,7 +153,7 @@ class Calibration:
         return True
 
     def _add_response(self, label: str, ranks: _Ranks, finite: np.ndarray) -> None:
-        """Rows of q stretched to linear response's sds, where it has any."""
+        """Add rows for q stretched to linear response's sds, where it has them."""
         strict = finite & ranks.found["lr strict"]
         self.refused[label] = int(len(strict) - strict.sum())
         if strict.sum() < ENOUGH:
@@ -162,7 +173,7 @@ class Calibration:
     def _add_sides(
         self, label: str, found: Mapping[str, np.ndarray], coordinates: Sequence[str]
     ) -> None:
-        """VSBC, if there are enough simulations to decide anything."""
+        """Add VSBC, if there are enough simulations for a rejection."""
         finite, level = found["finite"], self.settings.level
         p, centre, cost = (found[name][finite] for name in ("p", "centre", "cost"))
         sides = asymmetries(p, centre, cost, coordinates, level)
@@ -178,7 +189,7 @@ class Calibration:
     def add_joint(
         self, label: str, found: Mapping[str, np.ndarray], names: Sequence[str]
     ) -> None:
-        """Take in the chains of Geweke's test."""
+        """Add Geweke's test: ends of chains against fresh draws, (chains, Q) each."""
         end, fresh, level = found["end"], found["fresh"], self.settings.level
         told = self.notes.setdefault(label, [])
         chains = len(end)
@@ -205,14 +216,14 @@ class Calibration:
         self.joint[label] = {name: Joint(p[name], kept[name]) for name in p}
 
     def uniform(self, label: str) -> bool:
-        """Whether every quantity of a row label is uniform, and no simulation lost."""
+        """Whether a row label has no quantity rejected and no simulation left out."""
         rows = self.rows[label].values()
         return not self.lost[label] and all(row.uniform for row in rows)
 
     def finds(self, label: str) -> float:
-        """The dispersion over 1 that a row label's tests find in 9 of 10 calibrations.
+        """The dispersion of a single quantity that is found in 9 of 10 calibrations.
 
-        Of one quantity that has it, to 1 %; infinite where it is over 100.
+        It is over 1, and known to 1 %; infinite if it is over 100.
         """
         rows = self.rows[label]
         sims = next(iter(rows.values())).sims
@@ -221,13 +232,13 @@ class Calibration:
 
 @dataclass(frozen=True)
 class _Ranks:
-    """The ranks of a method's simulations, as PITs.
+    """The ranks of the truth in a method's simulations, as PITs.
 
     Attributes:
-        found: of `examine.Examiner`, every simulation (sims, ...).
-        names: of the quantities.
-        draws: that the truth is ranked among.
-        ties: uniform numbers (sims, Q) that break ties.
+        found: results of `examine.Examiner`, over simulations (sims, ...).
+        names: names of the Q quantities.
+        draws: number of draws among which the truth is ranked.
+        ties: uniform random numbers (sims, Q) that break ties.
     """
 
     found: Mapping[str, np.ndarray]
@@ -236,11 +247,11 @@ class _Ranks:
     ties: np.ndarray
 
     def pits(self, use: np.ndarray) -> dict[str, np.ndarray]:
-        """Quantity -> PITs of the simulations to use, of quantities that vary."""
+        """Quantity -> PITs of the simulations in the mask `use`; constants left out."""
         return self._of("", self.found["equal"], use)
 
     def stretched(self, use: np.ndarray) -> dict[str, np.ndarray]:
-        """The same under linear response, of quantities that it always knows."""
+        """The same under linear response, of quantities that it has in all of them."""
         equal = np.zeros_like(self.found["equal"])
         absent = np.any(self.found["lr below"][use] < 0, axis=0)
         pits = self._of("lr ", equal, use)
@@ -251,7 +262,7 @@ class _Ranks:
         }
 
     def without_response(self, use: np.ndarray) -> dict[str, int]:
-        """Quantities that linear response knows in some simulations only."""
+        """Quantity -> simulations in which linear response lacks it, if not in all."""
         absent = np.sum(self.found["lr below"][use] < 0, axis=0)
         return {
             name: int(number)
@@ -270,7 +281,7 @@ class _Ranks:
 
 
 def _varies(values: np.ndarray) -> bool:
-    """Whether a quantity varies by more than rounding; true if it is not finite."""
+    """Whether values vary by more than rounding; True if they are not finite."""
     return not np.ptp(values) <= ROUNDING * np.abs(values).max()
 
 
@@ -281,17 +292,20 @@ def asymmetries(
     coordinates: Sequence[str],
     level: float,
 ) -> dict[str, Asymmetry]:
-    """VSBC, once the truth's components are matched to q's.
+    """VSBC, with the truth's components matched to q's (Yao et al. 2018).
 
-    Components have no names, so a bias that draws two of them together would cancel
-    over both: they are told apart by their rank in q, a function of the data alone.
+    Components have no fixed labels, so a bias that draws two of them together would
+    cancel; they are labelled by their rank in q, which depends on the data only.
 
     Args:
         p: Q_j(theta*_k) (sims, F, k, j).
         centre: q's means (sims, F, j).
-        cost: of matching k to j (sims, k, j).
-        coordinates: F labels.
-        level: the family-wise error rate.
+        cost: cost of matching k to j (sims, k, j).
+        coordinates: names of the F coordinates.
+        level: family-wise error rate.
+
+    Returns:
+        Coordinate, with the component's rank from 1 -> its test.
     """
     order = np.array([linear_sum_assignment(c.T)[1] for c in cost])
     matched = np.take_along_axis(p, order[:, None, None, :], axis=2)[:, :, 0, :]

@@ -1,4 +1,4 @@
-"""One simulation: a method on its rows, and where the truth lies among the draws."""
+"""One simulation: run a method on its rows, and rank the truth among the draws."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from vi_bench.mixture.types import ExponentialFactors, Parameters
 from vi_bench.runtime.keys import Key
 
 Found = dict[str, Array]
-"""What is kept of a simulation; leading axes of simulations are added by the caller."""
+"""The results of one simulation; the caller adds a leading axis of simulations."""
 
 
 @dataclass(frozen=True)
 class Examiner:
-    """A method, and how its draws are read.
+    """Runs a method on simulated rows and ranks the truth among its draws.
 
     Attributes:
         method: the method.
         template: the mixture without rows.
-        coordinates: of the family's dimensions.
-        draws: that are ranked.
+        coordinates: dimension of the family -> labels along it.
+        draws: number of draws that are ranked.
         thin: transitions per ranked draw.
     """
 
@@ -49,7 +49,7 @@ class Examiner:
     thin: int
 
     def labels(self, theta: Parameters) -> tuple[list[str], list[str]]:
-        """The quantities, and VSBC's coordinates, for a theta of the right shapes."""
+        """Names of the quantities, and of VSBC's coordinates, given a theta."""
         found: list[list[str]] = []
 
         def look(theta: Parameters) -> Array:
@@ -67,17 +67,19 @@ class Examiner:
         """Run the method on the rows, and rank theta* among its draws.
 
         Returns:
-            "below" and "equal", numbers of draws (Q,); "exact", the distribution
-            function under q where that is known, else NaN (Q,); "finite", whether all
-            draws are; "diverging", the share of diverging transitions. Of methods that
-            end at a fixed point of CAVI, also "lr below" and "lr exact", the same under
-            q stretched to linear response's sds, and "lr strict", whether it has any.
-            Of variational methods whose q is known, `pairs`.
+            "below" and "equal", the numbers of draws below and equal to the truth (Q,);
+            "exact", the distribution function of q at the truth where that is known,
+            else NaN (Q,); "finite", whether all draws are finite; "diverging", the
+            share of diverging transitions. For methods that end at a fixed point of
+            CAVI also "lr below" and "lr exact", the same under q stretched to linear
+            response's sds, "lr ratio", the stretching factors, and "lr strict", whether
+            linear response is valid. For variational methods with a log q also the
+            results of `pairs`.
         """
         mixture = self.template.with_rows(truth.rows)
         raw = through(self.method, mixture, key, self.draws * self.thin)
         last = slice(self.thin - 1, None, self.thin)
-        # of methods that split their draws among runs, all of them in one row
+        # some methods split their draws among several runs: join these
         draws = {
             name: v.reshape(-1, *v.shape[2:])[last][: self.draws]
             for name, v in raw.parameters.items()
@@ -109,7 +111,7 @@ class Examiner:
         labels: Sequence[Quantity],
         at: Float[Array, " Q"],
     ) -> Float[Array, " Q"]:
-        """The distribution function under q at a value of each quantity, else NaN."""
+        """The distribution function of each quantity under q; NaN if not known."""
         known = {} if q is None else normal_means(mixture, q, self.coordinates)
         terms = [
             norm.cdf((value - known[label][0]) / known[label][1])
@@ -130,8 +132,8 @@ class Examiner:
         """Ranks under q stretched around its means to linear response's sds.
 
         The rank of theta* among stretched draws is that of theta* moved towards the
-        mean, by the inverse factor, among the draws themselves. Quantities that linear
-        response does not know are NaN.
+        mean, by the inverse factor, among the draws themselves. For quantities without
+        linear response "lr below" is -1 and "lr ratio" is NaN.
         """
         q = raw.factors
         named = list(responding(mixture, q, self.coordinates))

@@ -1,10 +1,10 @@
-"""Geweke's (2004) joint-distribution test of a Markov kernel, perfectly started.
+"""Geweke's (2004) joint-distribution test of a Markov kernel, started exactly.
 
-Chains begin at independent draws (theta, X) from the joint law, and by turns X is
-drawn anew given theta, and theta is moved by the kernel given X. If the kernel leaves
-p(theta | X) invariant, every end is a draw from the joint law again: independent ones,
-so a two-sample test against fresh draws is exact. The kernel has the last word: after
-new rows theta and X would fit together even if the kernel had never looked at X.
+Chains begin at independent draws (theta, X) from the joint distribution; in turns X is
+redrawn given theta, and theta is moved by the kernel given X. If the kernel leaves
+p(theta | X) invariant, the ends of the chains are independent draws from the joint
+distribution again, so a two-sample test against fresh draws is exact. The last step is
+the kernel's: after a redraw of X, theta and X would agree whatever the kernel does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vi_bench.runtime.keys import Key
 def alternate(
     kernel: Transition, template: Mixture, key: Key, start: Truth, turns: int
 ) -> Truth:
-    """Turns of X <- p(X | theta), theta <- kernel(theta | X), from one (theta, X)."""
+    """Alternate X ~ p(X | theta) and theta ~ kernel(theta, X), from one (theta, X)."""
     rows = start.rows.shape[-2]
 
     def turn(at: Truth, key: Key) -> tuple[Truth, None]:
@@ -42,7 +42,7 @@ def alternate(
 def joint_quantities(
     template: Mixture, at: Truth, coordinates: Coordinates
 ) -> Float[Array, " Q"]:
-    """The invariants of one (theta, X)."""
+    """The label-invariant quantities (Q,) of one (theta, X)."""
     lifted: Any = {name: v[None] for name, v in at.theta.items()}
     named = quantities(template.with_rows(at.rows), lifted, coordinates)
     return jnp.stack([v[0] for v in named.values()])
@@ -56,7 +56,7 @@ def one_chain(
     turns: int,
     key: Key,
 ) -> dict[str, Float[Array, " Q"]]:
-    """The invariants at a chain's end ("end"), and of a fresh joint draw ("fresh")."""
+    """Quantities (Q,) at the "end" of a chain, and of a "fresh" joint draw."""
     of_start, of_chain, of_fresh = jax.random.split(key, 3)
     start = simulate(template, rows, of_start)
     end = alternate(kernel, template, of_chain, start, turns)

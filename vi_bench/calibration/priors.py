@@ -1,8 +1,8 @@
-"""Prior hyperparameters for problems that have no data yet.
+"""Prior hyperparameters for calibration, where the data are drawn from the prior.
 
-Most families take defaults from the data's scale. Here the data are drawn from the
-prior, so there is nothing to take them from: each family brings fixed ones, under which
-two components of few rows overlap, and mean field has something to hide.
+Most families take default hyperparameters from the scale of the data. Here there are no
+data yet, so each family has fixed ones, under which two components with few rows
+overlap, so that the mean-field approximation is visibly wrong.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from vi_bench.spec import DEFAULTS, Spec
 
 
 def usual_prior(name: str) -> dict[str, Any]:
-    """What a family's class says of itself as `calibration`; nothing where it does not.
+    """The attribute `calibration` of a family's class, its fixed hyperparameters.
 
-    The class is loaded.
+    The class is loaded; the result is empty if it has no such attribute.
     """
     return dict(getattr(catalogue.model(name), "calibration", {}))
 
 
 def model_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec's model section with this module's hyperparameters where it has none."""
+    """A spec's model section, with fixed hyperparameters where it sets none."""
     values = dict(given)
     usual = usual_prior(values.get("name", DEFAULTS["model"]))
-    if values.get("counts"):  # of multinomial counts the levels are the columns
+    if values.get("counts"):  # the columns of multinomial counts are the levels
         usual.pop("levels", None)
         usual["total"] = 5
     return usual | values
 
 
 def fixed_family(spec: Spec, features: int) -> Any:
-    """The family of a spec with every hyperparameter set, and none from any data.
+    """The family of a spec, with every hyperparameter set and none taken from data.
 
     Raises:
         InputError: a hyperparameter would come from the data, or does not fit.

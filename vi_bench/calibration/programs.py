@@ -1,4 +1,4 @@
-"""A whole method inside one compiled program, for many data sets."""
+"""Run a whole method within one compiled program, for many data sets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vi_bench.runtime.keys import Key, stream
 
 
 class Truth(NamedTuple):
-    """What was simulated: parameters from the prior, rows given them (*sims, N, d)."""
+    """Parameters from the prior, and rows given them (*sims, N, d)."""
 
     theta: Parameters
     rows: Float[Array, "*sims N d"]
 
 
 def simulate(template: Mixture, rows: int, key: Key) -> Truth:
-    """One draw from the joint law p(theta) p(X | theta)."""
+    """One draw from the joint distribution p(theta) p(X | theta)."""
     of_theta, of_rows = jax.random.split(key)
     theta = template.draw(of_theta, template.prior(), ())
     x, _ = template.simulate(of_rows, rows, theta)
@@ -31,7 +31,7 @@ def simulate(template: Mixture, rows: int, key: Key) -> Truth:
 
 
 def through(method: Method, mixture: Mixture, key: Key, draws: int) -> Draws:
-    """Prepare a method and run all its stages, one chain; everything may be traced.
+    """Prepare a method and run all its stages, for one chain; traceable by JAX.
 
     Raises:
         NotApplicable: the method cannot work on this problem.
@@ -43,6 +43,6 @@ def through(method: Method, mixture: Mixture, key: Key, draws: int) -> Draws:
 
 
 def keys_of(seed: int, name: str, indices: Array) -> Key:
-    """A key for each simulation: by its index and a name, whatever runs beside it."""
+    """A key for each simulation, from the seed, a name and the simulation's index."""
     base = stream(jax.random.key(seed), name)
     return jax.vmap(lambda i: jax.random.fold_in(base, i))(jnp.asarray(indices))

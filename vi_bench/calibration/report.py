@@ -1,4 +1,4 @@
-"""What a calibration found: its table, a line per method, summary.json, figures."""
+"""The report of a calibration: table, a line per method, summary.json, figures."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from vi_bench.reports.style import COLOURS, DASHES, bare_table
 from vi_bench.runtime.strict_json import document
 
 SCHEMA = 1
-"""Of summary.json; docs/calibration.md describes it."""
+"""Version of summary.json, which docs/calibration.md describes."""
 
 SURE = 2.58
-"""Standard errors from 1 at which a dispersion is called by a word."""
+"""Standard errors from 1 beyond which a method is called over- or underconfident."""
 
 FAR = 3.0
-"""Mean normal score beyond which a posterior is not where the truth is."""
+"""Mean normal score beyond which the truth lies far outside the posterior."""
 
 PANELS = 12
-"""Quantities that are drawn."""
+"""Largest number of panels in a figure."""
 
 
 def calibration_table(found: Calibration) -> Table:
-    """A row per method and quantity."""
+    """The terminal table of a calibration: a row per method and quantity."""
     asked = found.settings
     drawn = bare_table(
         f"{asked.model['name']}: {asked.sims} data sets of {asked.rows} x "
@@ -72,7 +72,7 @@ def _share(row: Row, interval: float) -> str:
 
 
 def calibration_lines(found: Calibration) -> Iterator[str]:
-    """A line per method, then VSBC's, Geweke's test, what was left out."""
+    """Lines on each method, then on VSBC, Geweke's test, notes and failures."""
     for label, rows in found.rows.items():
         if not label.endswith((RESPONSE, SAME)):
             yield f"{label}: {_word(found, label, rows)}"
@@ -123,7 +123,7 @@ def _word(found: Calibration, label: str, rows: dict[str, Row]) -> str:
         side = "above" if row.shift > 0 else "below"
         return f"{said}; the truth lies far {side} the posterior of {name}"
     stretched = found.rows.get(label + RESPONSE, {})
-    # of quantities that linear response can say something of, where there are any
+    # prefer quantities that have linear response, if there are any
     told = {name: row for name, row in bad.items() if name in stretched} or bad
     name, row = max(told.items(), key=lambda item: abs(item[1].dispersion - 1))
     apart = (row.dispersion - 1) / max(row.dispersion_se, 1e-12)
@@ -153,7 +153,7 @@ def _number(row: Row) -> str:
 
 
 def calibration_record(found: Calibration) -> dict[str, Any]:
-    """The content of summary.json."""
+    """The content of summary.json as plain values."""
 
     def row(of: Row) -> dict[str, Any]:
         plain = asdict(of)
@@ -226,7 +226,7 @@ def _panels(count: int, height: float) -> tuple[Figure, Any]:
 
 
 def ecdfs(found: Calibration) -> Figure | None:
-    """ECDF minus uniform of every quantity, with its simultaneous band."""
+    """ECDF of the PITs of each quantity minus uniform, with its simultaneous band."""
     styles = _styles(found)
     names = list(dict.fromkeys(q for label in styles for q in found.pits[label]))
     if not names:

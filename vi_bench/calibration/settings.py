@@ -1,4 +1,4 @@
-"""What a calibration is made of: checked before anything is computed."""
+"""The settings of a calibration, validated before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from vi_bench.errors import CalibrationError, unknown
 from vi_bench.spec import DEFAULTS, Spec, choose, read, validated
 
 METHODS = tuple(DEFAULTS["calibrate"]["methods"])
-"""By default: an approximation, a sampler, and the posterior itself."""
+"""The default methods: an approximation, a sampler, and the exact posterior."""
 
 
 class Settings(BaseModel):
-    """One calibration; two with equal settings give equal numbers.
+    """The settings of one calibration; equal settings give equal numbers.
 
     Attributes:
-        model: {"name": ..., hyperparameters}, every one of them fixed.
+        model: {"name": ..., hyperparameters}, all of them set.
         weights: {"name": ..., settings}.
         methods: label -> {"method": registered name, by default the label; settings}.
-        sims: data sets, each with parameters of its own from the prior.
-        components: K.
-        rows: of each data set.
-        features: d.
+        sims: number of data sets, each with its own parameters from the prior.
+        components: number of components K.
+        rows: number of rows N of each data set.
+        features: number of features d.
         draws: ranked draws of a Markov chain or of particles.
         thin: transitions per ranked draw, so that they are nearly independent.
         independent: ranked draws of methods whose draws are independent.
-        geweke: chains of Geweke's test; 0 leaves it out.
-        turns: transitions of each of these chains, new rows after every one.
+        geweke: number of chains of Geweke's test; 0 leaves it out.
+        turns: transitions of each of these chains, each after a redraw of the rows.
         level: family-wise error rate of the tests of one method.
-        chunk: data sets that one call of a compiled program handles.
-        seed: of everything.
+        chunk: data sets per call of a compiled program.
+        seed: random seed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,12 +62,12 @@ class Settings(BaseModel):
 
     @property
     def spec(self) -> Spec:
-        """What names and builds models, weights and methods."""
+        """A spec with this model, weights and methods, to build them from."""
         shared = ("model", "weights", "methods", "components", "seed")
         return Spec(**{name: getattr(self, name) for name in shared})
 
     def family(self) -> Any:
-        """The family, all hyperparameters set."""
+        """The component family, with all hyperparameters set."""
         return fixed_family(self.spec, self.features)
 
 
@@ -77,17 +77,17 @@ def settle(
     methods: Any = None,
     given: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Settings from what a user names.
+    """Make validated settings from a user's arguments.
 
     Args:
         model: a registered name, a .toml spec (its model, weights, components, seed
             and methods are taken, its data are not), or {"name": ..., settings}.
-        fields: of `Settings`; None leaves the default.
+        fields: fields of `Settings`; None leaves the default.
         methods: labels, or label -> settings.
-        given: hyperparameters, before those of `model`.
+        given: hyperparameters that override those of `model`.
 
     Raises:
-        InputError: something is unknown, or not fit; one line says what.
+        InputError: an argument cannot be used; the message is one line.
     """
     values: dict[str, Any] = {}
     known: dict[str, Any] = {}
@@ -122,10 +122,10 @@ def settle(
 
 
 def parsed(given: Iterable[str]) -> dict[str, Any]:
-    """Hyperparameters from "name=value", the value as in a TOML file.
+    """Parse hyperparameters from "name=value", with values as in TOML.
 
     Raises:
-        InputError: there is no "=", or no value of TOML behind it.
+        InputError: there is no "=", no TOML value after it, or a name is there twice.
     """
     found: dict[str, Any] = {}
     seen = set[str]()

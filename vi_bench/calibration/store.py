@@ -1,4 +1,4 @@
-"""A calibration's folder: settings, finished chunks, and the way to go on."""
+"""The folder of a calibration: its settings, and finished chunks to resume from."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CHUNKS = "chunks"
 
 
 class Store:
-    """Where finished chunks are kept, each written whole or not at all.
+    """Storage of finished chunks, each written whole or not at all.
 
-    Without a folder they are kept in memory.
+    Without a folder the chunks are kept in memory.
 
     Raises:
         InputError: the folder has other settings, belongs to something else, or cannot
@@ -72,7 +72,7 @@ class Store:
                 )
 
     def get(self, name: str, index: int) -> dict[str, np.ndarray] | None:
-        """A finished chunk, or None."""
+        """The arrays of a chunk, or None if it is not finished."""
         if self.folder is None:
             return self._held.get((name, index))
         path = self._path(name, index)
@@ -82,7 +82,7 @@ class Store:
             return dict(arrays)
 
     def put(self, name: str, index: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep a finished chunk."""
+        """Store the arrays of a finished chunk."""
         if self.folder is None:
             self._held[name, index] = dict(arrays)
             return

@@ -1,4 +1,4 @@
-"""Run a calibration: compile once per method, work through the chunks on every core."""
+"""Run a calibration: compile each method once, compute its chunks on every core."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ Arrays = dict[str, np.ndarray]
 Program = Callable[..., Any]
 
 INDEPENDENT = ("variational", "exact")
-"""Kinds whose draws are independent: many are cheap, none is thinned away."""
+"""Kinds of methods whose draws are independent, so that none are thinned."""
 
 
 def study(
     settings: Settings, store: Store, watcher: Watcher, threads: int | None = None
 ) -> Calibration:
-    """Every method on every data set, and what follows.
+    """Run every method on every data set, and test the ranks of the truth.
 
-    Numbers do not depend on the threads, nor on interruptions: keys belong to the
-    simulations, and a data set shares nothing with those beside it.
+    The numbers depend neither on the threads nor on interruptions: each simulation has
+    its own random key.
 
     Args:
-        settings: what to do.
-        store: where finished chunks are kept and found again.
+        settings: the settings.
+        store: storage of finished chunks, which are not computed again.
         watcher: told of the progress.
-        threads: chunks worked on at once; by default one per core.
+        threads: chunks computed in parallel; by default one per core.
 
     Raises:
-        KeyboardInterrupt: finished chunks are in the store.
+        KeyboardInterrupt: interrupted; finished chunks are in the store.
     """
-    # a data set is a few rows: on a CPU one after the other is quickest
+    # data sets have few rows: a CPU is fastest, one data set after the other
     device = find_device("cpu")
     found = Calibration(settings)
     with computing(device, 64):
@@ -100,14 +100,14 @@ def _cores() -> int:
 
 
 def _draws(settings: Settings, method: Method) -> tuple[int, int]:
-    """How many draws are ranked, and how many are made for each."""
+    """Number of draws that are ranked, and of draws made for each of them."""
     if method.kind in INDEPENDENT:
         return settings.independent, 1
     return settings.draws, settings.thin
 
 
 def _truths(settings: Settings, template: Mixture) -> Truth:
-    """Every simulation's parameters and rows, the last chunk filled up."""
+    """Parameters and rows of every simulation, in whole chunks."""
     size = settings.chunk * -(-settings.sims // settings.chunk)
     keys = keys_of(settings.seed, "data", jnp.arange(size))
     draw = partial(simulate, template, settings.rows)
@@ -116,7 +116,7 @@ def _truths(settings: Settings, template: Mixture) -> Truth:
 
 
 class _Runner:
-    """Works through the chunks of one program after the other."""
+    """Computes the chunks of each program that are not stored yet."""
 
     def __init__(
         self,
@@ -130,20 +130,20 @@ class _Runner:
         self.threads, self.device = threads, device
 
     def simulations(self, label: str, examiner: Examiner, truth: Truth) -> Arrays:
-        """A method on all data sets (sims, ...)."""
+        """The results of a method on all data sets (sims, ...)."""
 
         def arguments(place: slice) -> tuple[Any, Any]:
             indices = jnp.arange(place.start, place.stop)
             keys = keys_of(self.settings.seed, label, indices)
             return keys, jax.tree.map(lambda v: v[place], truth)
 
-        # a program that has to see the data on the host goes through them one by one
+        # a method that needs the data on the host handles data sets one by one
         return self._all(
             label, label, self.settings.sims, arguments, examiner, "simulations"
         )
 
     def chains(self, label: str, chain: Callable[..., Any]) -> Arrays:
-        """Geweke's test of a method (chains, Q)."""
+        """The quantities of Geweke's test of a method (chains, Q)."""
         name = f"{label}.geweke"
 
         def arguments(place: slice) -> tuple[Any]:
@@ -163,7 +163,7 @@ class _Runner:
         one: Program,
         words: str,
     ) -> Arrays:
-        """Chunks of units, those that are not in the store yet."""
+        """Compute the chunks that are not stored yet; the results of all units."""
         size = self.settings.chunk
         number = -(-units // size)
         places = [slice(i * size, (i + 1) * size) for i in range(number)]
@@ -180,7 +180,7 @@ class _Runner:
         return {k: np.concatenate([p[k] for p in held])[:units] for k in held[0]}
 
     def _program(self, one: Program, example: tuple[Any, ...]) -> Program:
-        """Over a chunk: compiled or, where it cannot be traced, step by step."""
+        """A function of a chunk: compiled or, if it cannot be traced, step by step."""
 
         def chunk(*packed: Any) -> Any:
             return lax.map(lambda unit: one(*unit), packed)
@@ -202,7 +202,7 @@ class _Runner:
     def _work(
         self, name: str, work: Sequence[tuple[int, Callable[[], Any]]], number: int
     ) -> None:
-        """Every piece of work, several at once; what is done is kept, come what may."""
+        """Compute chunks in parallel; finished ones are stored even after an error."""
         pool = ThreadPoolExecutor(self.threads)
         places: dict[Future[Arrays], int] = {
             pool.submit(_host, piece): index for index, piece in work

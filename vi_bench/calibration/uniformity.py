@@ -1,7 +1,8 @@
-"""Are these numbers uniform, and if not, how: tests, dispersion, coverage.
+"""Uniformity of PITs: tests, shift, dispersion, and coverage of intervals.
 
-The numbers are probability integral transforms: where the truth lies in a posterior,
-from 0 to 1. Their ECDF is held to the simultaneous band of `vi_bench.calibration.band`.
+A PIT, a probability integral transform, is the position of the truth in a posterior,
+from 0 to 1. Their ECDF is tested by the simultaneous band of
+`vi_bench.calibration.band`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from vi_bench.calibration.band import band_p
 from vi_bench.comparison.verdict import holm
 
 INTERVALS = (0.5, 0.8, 0.95)
-"""Central intervals whose coverage is counted."""
+"""Probabilities of the central intervals whose coverage is counted."""
 
 INSIDE = 1e-12
-"""What keeps normal scores finite."""
+"""Distance from 0 and 1 to which PITs are clipped, for finite normal scores."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """A share of simulations with its Wilson interval, 95 %."""
+    """A share of simulations with its 95 % Wilson interval."""
 
     value: float
     low: float
@@ -33,19 +34,19 @@ class Share:
 
 @dataclass(frozen=True)
 class Row:
-    """How one quantity of one method is calibrated.
+    """The calibration of one quantity of one method.
 
     Attributes:
-        sims: simulations.
-        band_p: of the simultaneous ECDF band, exact; 0 where it underflows.
-        ks_p: of the Kolmogorov-Smirnov test.
-        uniform: whether Holm's procedure over the method's quantities keeps it.
-        shift: mean of the normal scores; positive where the truth lies above the
-            posterior, so where the posterior is too low.
+        sims: number of simulations.
+        band_p: exact p-value of the simultaneous ECDF band; 0 if it underflows.
+        ks_p: p-value of the Kolmogorov-Smirnov test.
+        uniform: whether Holm's procedure over the method's quantities, by `band_p`,
+            does not reject uniformity.
+        shift: mean of the normal scores; positive where the posterior is too low.
         shift_se: its standard error.
         dispersion: sd of the normal scores; over 1 where the posterior is too narrow.
         dispersion_se: its standard error.
-        coverage: interval -> share of simulations whose truth is in it.
+        coverage: probability of a central interval -> share of truths within it.
     """
 
     sims: int
@@ -60,11 +61,11 @@ class Row:
 
 
 def judge(pits: Mapping[str, np.ndarray], level: float) -> dict[str, Row]:
-    """Rows of one method's quantities, tested together.
+    """Test the quantities of one method together, and summarise each.
 
     Args:
         pits: quantity -> PITs (sims,).
-        level: the family-wise error rate.
+        level: family-wise error rate.
 
     Raises:
         ValueError: a PIT is not a number from 0 to 1.
@@ -96,27 +97,27 @@ def _row(u: np.ndarray, p: float, uniform: bool) -> Row:
 
 
 def covered(u: np.ndarray, interval: float) -> Share:
-    """The share of truths in a central interval."""
+    """The share of truths in the central interval of this probability."""
     inside = int(np.sum(np.abs(2 * u - 1) <= interval))
     found = binomtest(inside, len(u)).proportion_ci(0.95, method="wilson")
     return Share(inside / len(u), float(found.low), float(found.high))
 
 
 def kept(p: Mapping[str, float], level: float) -> dict[str, bool]:
-    """Which hypotheses Holm's procedure keeps, by name; none whose p is not a number.
+    """Name -> whether Holm's procedure does not reject; a p-value of NaN is rejected.
 
-    Nothing follows from it unless `decides`.
+    It is only meaningful if `decides` holds.
     """
     rejected = holm([0.0 if np.isnan(value) else value for value in p.values()], level)
     return {name: not out for name, out in zip(p, rejected, strict=True)}
 
 
 def decides(least: float, tests: int, level: float) -> bool:
-    """Whether Holm's procedure over so many tests can reject any of them at all.
+    """Whether Holm's procedure over so many tests is able to reject any of them.
 
     Args:
-        least: the smallest p-value that a test can have.
-        tests: their number.
-        level: the family-wise error rate.
+        least: smallest p-value that a test can have.
+        tests: number of tests.
+        level: family-wise error rate.
     """
     return least <= level / tests

@@ -1,7 +1,7 @@
-"""What is known of a q besides its draws: marginals, and which component is whose.
+"""Exact marginals of q, and VSBC (Yao, Vehtari, Simpson and Gelman 2018).
 
-For VSBC (Yao, Vehtari, Simpson and Gelman 2018): p = Q(theta*), one number for each
-component of the truth, component of q, and coordinate.
+VSBC needs p = Q(theta*), one number for each component of the truth, component of q,
+and coordinate.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Distribution = Callable[[Array], Array]
 
 
 def marginals(mixture: Mixture, q: Factors) -> dict[str, Any]:
-    """Parameter -> its coordinates' distributions under q, of those that have one.
+    """Parameter -> univariate distributions of its coordinates under q.
 
-    A parameter that is drawn given another, and a matrix, have none here.
+    Parameters that are drawn given another one, and matrices, are left out.
     """
     family, found = mixture.family, {}
     for name, factor in family.factors(family.describe(q.components)).items():
@@ -43,9 +43,9 @@ def marginals(mixture: Mixture, q: Factors) -> dict[str, Any]:
 def normal_means(
     mixture: Mixture, q: Factors, coordinates: Coordinates
 ) -> dict[str, tuple[Array, Array]]:
-    """Quantity -> its mean and sd under q, of those that are Normal under q.
+    """Quantity -> mean and sd under q, of the quantities that are Normal under q.
 
-    Under fixed weights the mean over components of independent Normals is one.
+    These are averages over components of independent Normals, with fixed weights.
     """
     import numpyro.distributions as dist
 
@@ -68,7 +68,7 @@ def normal_means(
 def _named(
     mixture: Mixture, name: str, values: Array, coordinates: Coordinates
 ) -> dict[str, Array]:
-    """The coordinates of one parameter that has no component axis, by their labels."""
+    """Label -> value, of a parameter that is given without its component axis."""
     dims = mixture.family.dims[name][1:]
     _, shared = flatten({name: (values[None, None], dims)}, coordinates)
     return {label: v[0, 0] for label, v in shared.items()}
@@ -81,20 +81,20 @@ def pairs(
     truth: Parameters,
     coordinates: Coordinates,
 ) -> dict[str, Float[Array, "..."]]:
-    """P = Q_j(theta*_k) for all components k of the truth and j of q.
+    """The p-values Q_j(theta*_k) for all components k of the truth and j of q.
 
     Args:
-        mixture: whose q.
-        q: q itself, where it is held as factors: then the exact distribution function
-            is used where there is one.
-        draws: from q (draws, *dims).
-        truth: theta*.
-        coordinates: of the family's dimensions.
+        mixture: the mixture.
+        q: q as factors, if it is known in that form: the exact distribution function is
+            then used where there is one.
+        draws: draws from q (draws, *dims).
+        truth: the true parameters theta*.
+        coordinates: dimension of the family -> labels along it.
 
     Returns:
         "p" (F, K, K), "centre" (F, K), q's mean by component, and "cost" (K, K), the
         squared distance of k and j in q's sds, times the sum of their weights where
-        these are drawn. F coordinates are those of `coordinates_compared`.
+        these are drawn. The F coordinates are those of `coordinates_compared`.
     """
     of_q, _ = columns_of(mixture, draws, coordinates)
     of_truth, _ = columns_of(
@@ -119,7 +119,7 @@ def pairs(
 def coordinates_compared(
     mixture: Mixture, theta: Parameters, coordinates: Coordinates
 ) -> list[str]:
-    """The labels of what `pairs` gives, in its order; of one theta."""
+    """Names of the F coordinates of `pairs`, in its order, given one theta."""
     columns, _ = columns_of(
         mixture, {name: v[None] for name, v in theta.items()}, coordinates
     )
@@ -129,9 +129,9 @@ def coordinates_compared(
 def _exact(
     mixture: Mixture, q: Factors, truth: Parameters, coordinates: Coordinates
 ) -> dict[str, Array]:
-    """Label -> Q_j(theta*_k) (K, K) by the marginal distribution function.
+    """Label -> Q_j(theta*_k) (K, K) by the exact marginal distribution function.
 
-    Of logarithms too: these are what some families compare, and no other p.
+    Labels of logarithms are included, as some families compare these; p is the same.
     """
     found: dict[str, Array] = {}
     for name, marginal in marginals(mixture, q).items():

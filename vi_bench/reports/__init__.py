@@ -1,1 +1,1 @@
-"""How a run is shown: terminal, page, LaTeX, figures."""
+"""Presentations of a run: terminal, HTML page, LaTeX, table files, figures."""

@@ -1,4 +1,4 @@
-"""A comparison by itself, without a run: its table, and the sentences under it."""
+"""A comparison without a run in the terminal: its tables, and sentences below them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vi_bench.runtime.strict_json import document
 
 
 def comparison_lines(found: ComparisonRecord) -> Iterator[str]:
-    """The reason of every verdict, and notes."""
+    """The reason for every verdict, sample sizes, and notes."""
     for label, verdict in found.verdicts.items():
         yield f"{label}: {verdict.word}: {verdict.reason}"
     for sentence in sentences.sizes(found):
@@ -30,7 +30,7 @@ def comparison_lines(found: ComparisonRecord) -> Iterator[str]:
 def print_comparison(
     found: ComparisonRecord, console: Console, quiet: bool = False
 ) -> None:
-    """The table and, unless quiet, what there is to know besides."""
+    """Print the table and, unless quiet, joint distances, elpd and sentences."""
     console.print(drawn(tables.compared(found)))
     if quiet:
         return
@@ -41,7 +41,7 @@ def print_comparison(
 
 
 def write_comparison(found: ComparisonRecord, path: Path) -> None:
-    """All that was found, as JSON.
+    """Write the record of a comparison as JSON.
 
     Raises:
         InputError: the file exists, or cannot be written.

@@ -1,4 +1,4 @@
-"""The figures of a run for paper and screen, each as files of several kinds."""
+"""The figures of a run for papers, by matplotlib, each as files of several kinds."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from vi_bench.results.stored import StoredRun
 CREDIBLE = 0.95
 MARGINALS = 12
 SHOWN = 16
-"""Quantities in the figure of standard deviations."""
+"""Largest number of quantities in the figure of standard deviations."""
 
 EMBEDDED: Any = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "vi_bench",
 }
-"""Whole TrueType fonts in PDFs, as journals ask for, and text as text in SVGs, whose
-names of parts are no chance's."""
+"""Matplotlib settings: TrueType fonts in PDFs, as journals ask for; in SVGs text as
+text, and element names that do not change from run to run."""
 
 
 UNDATED: Mapping[str, Mapping[str, None]] = {
     "pdf": {"CreationDate": None},
     "svg": {"Date": None},
 }
-"""What is stored is drawn as the same bytes again."""
+"""Metadata without dates, so that the same results give the same bytes."""
 
 TEXT_WIDTH = 6.3
-"""Inches: the text of LaTeX's article on A4 with margins of 25 mm."""
+"""Width in inches of the text of a LaTeX article on A4 with margins of 25 mm."""
 
 Draw = Callable[[], Iterable[tuple[str, Figure]]]
-"""Draws figures, with the names of their files."""
+"""A function that gives (file name without suffix, figure) pairs."""
 
 
 def draw_all(
@@ -53,16 +53,16 @@ def draw_all(
     kinds: Sequence[str] = ("png", "pdf"),
     width: float | None = None,
 ) -> list[Path]:
-    """Draw every figure that the run has something for.
+    """Draw every figure that applies to a run.
 
     Args:
-        run: stored, or as it would be.
-        folder: that is there.
-        kinds: png, pdf, svg.
-        width: of every figure, in inches, for a column; by default its own.
+        run: the run, stored or as it would be.
+        folder: an existing folder to write to.
+        kinds: any of png, pdf, svg.
+        width: width in inches of every figure, for a column; by default its own.
 
     Returns:
-        The files.
+        Paths of the files.
     """
 
     def drawn(name: str, draw: Callable[[StoredRun], Figure | None]) -> Draw:
@@ -83,7 +83,7 @@ def save_all(
     kinds: Sequence[str],
     width: float | None = None,
 ) -> list[Path]:
-    """Draw, and write files of each kind; those that were written.
+    """Draw figures and write them as files of each kind; returns their paths.
 
     A figure that fails is a warning; the run continues.
     """
@@ -100,7 +100,7 @@ def save_all(
                         figure.savefig(path, dpi=130, metadata=UNDATED.get(kind))
                         figure.set_layout_engine("none")  # laid out once is enough
                         paths.append(path)
-        except OSError:  # a full disk is no affair of the figure's
+        except OSError:  # such as a full disk: not the figure's fault
             raise
         except Exception as error:
             why = one_line(error)
@@ -153,7 +153,7 @@ def components(run: StoredRun) -> Figure | None:
 
 
 def _show_data(axes: Axes, shown: np.ndarray) -> None:
-    """Equal scales, and the data fill the picture however wide an ellipse is."""
+    """Equal scales, with limits set by the data, however wide an ellipse is."""
     low, high = shown.min(axis=0), shown.max(axis=0)
     pad = 0.1 * np.max(high - low)
     axes.set(xlim=(low[0] - pad, high[0] + pad), ylim=(low[1] - pad, high[1] + pad))
@@ -161,7 +161,7 @@ def _show_data(axes: Axes, shown: np.ndarray) -> None:
 
 
 def _plane(x: np.ndarray, features: list[str]) -> tuple[np.ndarray, tuple[str, str]]:
-    """A projection (d, 2) and names of its axes: principal components if d > 2."""
+    """A projection (d, 2) and its axes' names; principal components if d > 2."""
     if x.shape[1] == 2:
         return np.eye(2), (features[0], features[1])
     _, size, axes = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
@@ -212,7 +212,7 @@ def _components_1d(
 
 
 def marginals(run: StoredRun) -> Figure | None:
-    """Overlaid marginal posteriors: parameters if identifiable, else invariants."""
+    """Marginal posteriors: of components if identifiable, else label-invariant ones."""
     if run.reference is None:
         return None
     methods = run.record.methods
@@ -263,7 +263,7 @@ def _density(axes: Axes, draws: np.ndarray, colour: str, dash: str, label: str) 
 
 
 def bound(run: StoredRun) -> Figure | None:
-    """The bound against the seconds spent, and where NUTS' time stands."""
+    """The bound, nats, against seconds, and the time of each MCMC method."""
     traces = {label: run.trace(label) for label in run.trees}
     known = {label: trace for label, trace in traces.items() if trace is not None}
     if not known:
@@ -303,7 +303,7 @@ def bound(run: StoredRun) -> Figure | None:
 
 
 def timing(run: StoredRun) -> Figure | None:
-    """Where the seconds went: set-up, trace, compile, and a steady run."""
+    """Seconds of each method for set-up, tracing, compilation and a steady run."""
     labels, spent = parts(run.record)
     if not labels:
         return None
@@ -329,7 +329,7 @@ def timing(run: StoredRun) -> Figure | None:
 
 
 def ladder(run: StoredRun) -> Figure | None:
-    """Every bound and estimate of log p(X), and what the gaps consist of."""
+    """Every bound on log p(X), every estimate of it, and the parts of the gaps."""
     found = run.record.evidence
     if found is None:
         return None
@@ -346,18 +346,18 @@ def ladder(run: StoredRun) -> Figure | None:
 
 
 def rungs(bounds: Bounds) -> dict[str, Value]:
-    """Name -> estimate, of those that a method has."""
+    """Name -> value of each bound on log p(X) that a method has."""
     found = {name: getattr(bounds, key) for key, name in RUNGS.items()}
     return {name: e for name, e in found.items() if known(e)}
 
 
 def known(estimate: Value | None) -> bool:
-    """Whether there is a number: one that was not finite is None."""
+    """Whether there is a finite number; others are stored as None."""
     return estimate is not None and estimate.value is not None
 
 
 def _zero(found: Evidence) -> tuple[float, str]:
-    """Where the axis begins: log p(X), or else the highest bound."""
+    """Zero of the axis, nats, and its label: log p(X), or else the highest bound."""
     trusted = found.trusted
     if trusted is not None:
         value = found.evidence[trusted].value or 0.0
@@ -412,7 +412,7 @@ def _point(axes: Axes, e: Value, zero: float, y: float, name: str, first: bool) 
 
 
 def _gaps(axes: Axes, gaps: Mapping[str, Gap]) -> None:
-    """Stacked bars: what each gap consists of, in nats, with the total's error."""
+    """Stacked bars of the parts of each gap, nats, with two errors of the total."""
     left = dict.fromkeys(gaps, 0.0)
     at = {label: -i for i, label in enumerate(gaps)}
 
@@ -447,7 +447,7 @@ def _gaps(axes: Axes, gaps: Mapping[str, Gap]) -> None:
 
 
 def deviations(run: StoredRun) -> Figure | None:
-    """Posterior sds over the reference's: mean field, linear response, the others."""
+    """Posterior sds over the reference's, by mean field and by linear response."""
     methods = run.record.methods
     corrected = responses(run.record)
     if run.reference is None or not corrected:
@@ -496,4 +496,4 @@ FIGURES: dict[str, Callable[[StoredRun], Figure | None]] = {
     "evidence": ladder,
     "deviations": deviations,
 }
-"""By the name of their files."""
+"""Name of the file -> function that draws the figure."""

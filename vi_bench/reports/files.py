@@ -1,4 +1,4 @@
-"""Tables as files: CSV, Parquet, Markdown."""
+"""Write tables as CSV, Markdown and Parquet files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def frame(grid: ReportTable) -> DataFrame:
-    """Numbers as numbers, their errors in columns of their own, "... se"."""
+    """A table as a data frame; standard errors have columns of their own, "... se"."""
     from pandas import DataFrame
 
     columns: dict[str, list[object]] = {}
@@ -31,7 +31,7 @@ def frame(grid: ReportTable) -> DataFrame:
 
 
 def markdown(grid: ReportTable) -> str:
-    """A table, numbers to the right, as GitHub and Sphinx read it."""
+    """A Markdown table as GitHub and Sphinx read it, numbers aligned to the right."""
     ends = ["--:" if grid.numeric(at) else "---" for at in range(len(grid.head))]
     lines = [grid.head, ends, *(map(str, row) for row in grid.rows)]
     shown = [" | ".join(_plain(cell) for cell in line) for line in lines]
@@ -46,7 +46,7 @@ def _plain(cell: str) -> str:
 
 
 def write_tables(tables: list[ReportTable], folder: Path) -> list[Path]:
-    """Every table as .csv, .md and, where pyarrow is there, .parquet."""
+    """Write every table as .csv, .md and, if pyarrow is installed, .parquet."""
     from importlib.util import find_spec
 
     paths = []
@@ -67,6 +67,6 @@ def write_tables(tables: list[ReportTable], folder: Path) -> list[Path]:
 
 
 def _inert(cell: object) -> object:
-    """Text that a spreadsheet would take for a formula, as text."""
+    """Prefix text that a spreadsheet would take for a formula with an apostrophe."""
     risky = isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r")
     return f"'{cell}" if risky else cell

@@ -1,4 +1,4 @@
-"""A run as one HTML page that needs nothing else: no network, no other file."""
+"""A run as one self-contained HTML page: it needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ TONES = {
     "failed": "bad",
     "not finite": "bad",
 }
-"""Of words; others are in doubt."""
+"""Colour class of each word; other words are shown as doubtful."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """What a section shows: a picture, a table, or code."""
+    """One element of a section: a picture, a table, or code."""
 
     kind: str
     of: Any
@@ -38,7 +38,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Section:
-    """A question, and what answers it."""
+    """A section of the page: a question, sentences and elements that answer it."""
 
     name: str
     title: str
@@ -131,7 +131,7 @@ def _made(record: Record) -> list[Item]:
 
 
 def toml(values: Mapping[str, Any]) -> str:
-    """As a file that `vi-bench run` reads; what is null is left to its default."""
+    """Values as TOML that `vi-bench run` reads; None is left out, for the default."""
     import tomli_w
 
     def known(value: Any) -> Any:
@@ -143,7 +143,7 @@ def toml(values: Mapping[str, Any]) -> str:
 
 
 def pairs(name: str, title: str, values: Mapping[str, Any]) -> ReportTable:
-    """Names and values, those that are known."""
+    """A table of names and values, without empty ones."""
     rows = tuple((k, _plain(v)) for k, v in values.items() if v not in (None, ""))
     return ReportTable(name, title, ("name", "value"), rows)
 
@@ -157,7 +157,7 @@ def _plain(value: Any) -> str:
 
 
 def foot(environment: Mapping[str, Any]) -> str:
-    """What made the page."""
+    """The footer: the version that made the page."""
     version = environment["packages"].get("vi-bench") or "?"
     return f"vi_bench {version}; made from stored results, nothing was computed anew."
 
@@ -169,7 +169,7 @@ def render(
     drawn: Mapping[str, Picture],
     foot: str,
 ) -> str:
-    """HTML; every string from outside is escaped, only these scripts may run."""
+    """The page as HTML; all text is escaped, and only its own scripts may run."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -200,7 +200,7 @@ def render(
 
 
 def _harmless(values: Any) -> str:
-    """JSON that cannot end its script element."""
+    """JSON with its special characters escaped, so it cannot end a script element."""
     text = json.dumps(values, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

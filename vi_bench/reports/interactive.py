@@ -1,4 +1,4 @@
-"""Figures to look at closely, as Plotly takes them, from a stored run."""
+"""The interactive figures of a stored run, for Plotly."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from vi_bench.results.record import Value
 from vi_bench.results.stored import StoredRun
 
 Plot = dict[str, Any]
-"""`data` and `layout`, as Plotly has them."""
+"""A Plotly figure: its `data` and `layout`."""
 
 POINTS, GRID, KEPT = 2000, 160, 500
-"""Rows of data shown, points of a density, draws of a chain in a rank plot."""
+"""At most: rows of data shown, points of a density, draws per chain in a rank plot."""
 
 PLANES, RANKS = 6, 24
-"""Features whose pairs can be chosen, and quantities whose ranks can."""
+"""At most: features whose pairs can be chosen, and quantities with a rank plot."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, or several of which one is chosen.
+    """A figure, or several of which the reader chooses one.
 
     Attributes:
         name: a word, for links.
         title: what it shows.
-        plots: choice -> figure; one without a name where there is nothing to choose.
+        plots: choice -> figure; a single one is named "".
         note: how to read it.
-        choice: what is chosen.
+        choice: the word before the list of choices.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Picture:
 
 
 def pictures(run: StoredRun) -> dict[str, Picture]:
-    """All that a run has something for, by name."""
+    """Name -> every figure that applies to a run."""
     drawn = (
         components(run),
         deviations(run),
@@ -63,19 +63,19 @@ def pictures(run: StoredRun) -> dict[str, Picture]:
 
 
 def colours(labels: Iterable[str]) -> dict[str, str]:
-    """Of methods, in their order."""
+    """Label -> colour, by the order of the methods."""
     return {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
 
 
 def plot_of(data: list[Plot], **layout: Any) -> Plot:
-    """A figure of these traces."""
+    """A figure of these traces, in the layout that all share."""
     plain = {"margin": {"l": 60, "r": 16, "t": 16, "b": 48}, "height": 380}
     plain["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     return {"data": data, "layout": plain | layout}
 
 
 def axis_of(title: str, **more: Any) -> Plot:
-    """An axis."""
+    """The layout of an axis."""
     return {"title": {"text": title}, "zeroline": False, "automargin": True} | more
 
 
@@ -91,25 +91,25 @@ def _line(name: str, x: Any, y: Any, colour: str, digits: int = 5) -> Plot:
 
 
 def errors_of(se: Iterable[float | None]) -> Plot:
-    """Two of them."""
+    """Error bars of two standard errors."""
     return {"type": "data", "array": numbers_of([2 * (e or 0) for e in se])}
 
 
 def _band(low: float, high: float, shade: float) -> Plot:
-    """From one value of x to another, over the whole height."""
+    """A shaded band from one value of x to another, over the whole height."""
     band: Plot = {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1}
     band |= {"x0": low, "x1": high, "layer": "below", "line": {"width": 0}}
     return band | {"fillcolor": f"rgba(128,128,128,{shade})"}
 
 
 def numbers_of(values: Any, digits: int = 5) -> list[float | None]:
-    """As JSON, with so many digits."""
+    """Numbers for JSON, with so many significant digits; None if not finite."""
     flat = np.asarray(values, float).ravel()
     return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in flat]
 
 
 def components(run: StoredRun) -> Picture | None:
-    """Data, means of components and their credible ellipses, in a pair of features."""
+    """Data, component means and their 95 % credible ellipses, by pair of features."""
     x = run.rows
     means = {label: run.location(label) for label in run.trees}
     known = {label: mu for label, mu in means.items() if mu is not None and mu.size}
@@ -178,7 +178,7 @@ def _ellipse(points: np.ndarray) -> np.ndarray:
 
 
 def deviations(run: StoredRun) -> Picture | None:
-    """Differences from the reference, of means and of sds, with two errors."""
+    """Differences of means and ratios of sds to the reference, with two errors."""
     plots = {}
     shade = colours(run.record.methods)
     margins = {"means": "margin", "standard deviations": "sd_margin"}
@@ -222,7 +222,7 @@ def deviations(run: StoredRun) -> Picture | None:
 
 
 def marginals(run: StoredRun) -> Picture | None:
-    """Posterior densities of a quantity, by every method."""
+    """Marginal posterior densities of each quantity, a line per method."""
     shade = colours(run.record.methods)
     by_method = {label: run.draws(label) for label in run.trees}
     first = run.reference or next(iter(by_method), None)
@@ -290,7 +290,7 @@ def _rung(name: str, there: Mapping[str, Value], colour: str, symbol: str) -> Pl
 
 
 def times(run: StoredRun) -> Picture | None:
-    """Seconds to set up, trace, compile and run."""
+    """Seconds of each method for set-up, tracing, compilation and a steady run."""
     labels, spent = parts(run.record)
     if not labels:
         return None
@@ -310,7 +310,7 @@ def times(run: StoredRun) -> Picture | None:
 
 
 def pareto(run: StoredRun) -> Picture | None:
-    """Agreement against time: what a second buys."""
+    """Largest difference of means from the reference against seconds of a run."""
     shade = colours(run.record.methods)
     data = []
     for label in run.record.verdicts:
@@ -349,7 +349,7 @@ def pareto(run: StoredRun) -> Picture | None:
 
 
 def bounds(run: StoredRun) -> Picture | None:
-    """The bound against the seconds spent."""
+    """The bound, nats, against seconds."""
     shade = colours(run.record.methods)
     data, finals = [], []
     for label in run.trees:
@@ -375,7 +375,7 @@ def bounds(run: StoredRun) -> Picture | None:
 
 
 def ranks(run: StoredRun) -> Picture | None:
-    """ArviZ's rank plots: differences of rank ECDFs to uniform ones, by chain."""
+    """ArviZ's rank plots: ECDF of each chain's ranks minus the uniform one."""
     plots: dict[str, Plot] = {}
     sampled = [
         label
@@ -402,7 +402,7 @@ def _rank(name: str, values: np.ndarray) -> Plot:
     from xarray import Dataset, DataTree
 
     kept = values[:, :: max(1, values.shape[1] // KEPT)]
-    plain = "value"  # names of quantities are no names of variables
+    plain = "value"  # a quantity's name may not be valid for a variable
     posterior = Dataset(
         {plain: (("chain", "draw"), kept)},
         coords={"chain": range(kept.shape[0]), "draw": range(kept.shape[1])},

@@ -1,4 +1,4 @@
-"""A run for a paper: booktabs tables, a paragraph on the methods, its references."""
+"""A run for a paper: booktabs tables, a paragraph on the methods, and references."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ BEST = {
     ("predictions", "elpd"): max,
     ("costs", "run"): min,
 }
-"""Columns in which the best is set bold, where it is by more than the errors."""
+"""(table, column) -> max or min: the best number is bold if it is clearly so."""
 
 TABLES = ("verdicts", "parameters", "evidence", "predictions", "costs")
-"""That a paper is likeliest to show; all others are written, too."""
+"""Names of the tables in main.tex; all others are written as files too."""
 
 
 def escaped(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Text with LaTeX's special characters escaped."""
     printed = (c if c.isprintable() else " " for c in text)
     return "".join(SPECIAL.get(c, c) for c in printed)
 
 
 def number(cell: Number) -> str:
-    """As siunitx reads it: -451.4781(10), 1.07e6."""
+    """A number in siunitx's notation: -451.4781(10), 1.07e6; empty if not finite."""
     if cell.value is None or not math.isfinite(cell.value):
         return ""
     text, _, error = rounded(cell.value, cell.se, cell.decimals).partition("±")
@@ -88,7 +88,7 @@ def _cell(cell: Cell, numeric: bool) -> str:
 
 
 def _column(table: ReportTable, at: int) -> str:
-    """`l`, or `S` with as many digits as its numbers need."""
+    """A column's type: `l`, or siunitx's `S` with the digits that its numbers need."""
     if not table.numeric(at):
         return "l"
     whole = places = error = power = 0
@@ -115,7 +115,7 @@ def _column(table: ReportTable, at: int) -> str:
 
 
 def _best(table: ReportTable, at: int, name: str) -> list[int]:
-    """The row of the best number, if no other is within two errors of it."""
+    """The row of the best number in a list; empty if another is within two errors."""
     choose = BEST.get((table.name, name))
     cells = {i: row[at] for i, row in enumerate(table.rows)}
     known = {
@@ -145,13 +145,13 @@ ALWAYS = ("bradbury2018", "kumar2019", "vehtari2021", "vehtari2017", "vehtari202
 
 
 def known_here(keys: Sequence[str]) -> list[str]:
-    """Those of references.bib: a user's method may name entries of the user's own."""
+    """Keys that are in references.bib; a user's method may name others."""
     known = entries()
     return [key for key in keys if key in known]
 
 
 def cited(record: Record) -> list[str]:
-    """Keys of what a run rests on, in order."""
+    """Sorted citation keys of the software and papers that a run rests on."""
     found = dict.fromkeys(ALWAYS)
     if record.optima:
         found["howard2021"] = None
@@ -165,7 +165,7 @@ def cited(record: Record) -> list[str]:
 
 
 def entries() -> dict[str, str]:
-    """Key -> entry of references.bib."""
+    """Key -> BibTeX entry, of references.bib."""
     text = (files(__package__) / "references.bib").read_text(encoding="utf-8")
     return {
         entry.partition("{")[2].partition(",")[0]: entry.strip()
@@ -174,13 +174,13 @@ def entries() -> dict[str, str]:
 
 
 def bibliography(keys: Sequence[str]) -> str:
-    """The entries of those keys, each once."""
+    """The BibTeX entries of these keys, each once."""
     known = entries()
     return "\n\n".join(known[key] for key in dict.fromkeys(keys)) + "\n"
 
 
 def paragraph(record: Record) -> str:
-    """What was done, with versions and settings."""
+    """A LaTeX paragraph: model, data, methods, comparison, versions and settings."""
     spec, data = record.spec, record.data
     environment = record.environment
     rows, features = data.shape
@@ -246,11 +246,11 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Paper:
-    """What stands beside tables and figures.
+    """The parts of a paper besides its tables and figures.
 
     Attributes:
-        title: of the document.
-        paragraph: what was done, as LaTeX.
+        title: title of the document.
+        paragraph: description of model, data and methods, as LaTeX.
         cited: keys of references.bib.
         shown: names of the tables that the document shows.
     """
@@ -262,12 +262,12 @@ class Paper:
 
 
 def run_paper(run: StoredRun) -> Paper:
-    """A run's."""
+    """The title, paragraph and references for a run."""
     return Paper(run.name, paragraph(run.record), cited(run.record), TABLES)
 
 
 def document(tables: Sequence[ReportTable], figures: Sequence[str], title: str) -> str:
-    """A document that shows all of it, to look at and to copy from."""
+    """A LaTeX document with the paragraph, these tables and these figures."""
     shown = "\n".join(
         rf"\begin{{table}}\caption{{{escaped(table.title)}}}\centering\small"
         "\n"
@@ -306,7 +306,7 @@ def document(tables: Sequence[ReportTable], figures: Sequence[str], title: str) 
 def write_paper(
     paper: Paper, tables: Sequence[ReportTable], figures: Sequence[str], folder: Path
 ) -> list[Path]:
-    """tables/*.tex, methods.tex, references.bib and main.tex, beside figures/*.pdf."""
+    """Write tables/*.tex, methods.tex, references.bib and main.tex; their paths."""
     texts = {f"tables/{table.name}.tex": tabular(table) for table in tables}
     shown = [table for table in tables if table.name in paper.shown]
     texts["methods.tex"] = paper.paragraph

@@ -1,6 +1,6 @@
-"""What a run has to say beside its tables, in sentences; made once, as the tables are.
+"""The sentences of a report; every renderer shows the same ones beside the tables.
 
-`first` are those that a reader of the verdicts has to know, a line a method; `further`
+`first` are those that a reader of the verdicts needs, a line per method; `further`
 explain single numbers.
 """
 
@@ -17,12 +17,12 @@ from vi_bench.results.record import Compared, Method, Record, RestartOptimum
 from vi_bench.spec import AUTO
 
 SHOWN = 4
-"""Optima that are listed one by one."""
+"""Largest number of optima that are listed one by one."""
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence, what it is about, and a word before it.
+    """A sentence, the method that it is about, and the word shown before it.
 
     Attributes:
         text: the sentence.
@@ -35,12 +35,12 @@ class Sentence:
     word: str = ""
 
     def __str__(self) -> str:
-        """In one line."""
+        """The sentence after its label, in one line."""
         return f"{self.label}: {self.text}" if self.label else self.text
 
 
 def first(run: Record) -> Iterator[Sentence]:
-    """Each method's verdict with its reason, and what else decides what to do next."""
+    """Each method's verdict with its reason, and notes on the run."""
     yield from endings(run)
     yield from notes(run)
 
@@ -52,7 +52,7 @@ def endings(run: Record) -> Iterator[Sentence]:
 
 
 def notes(run: Record) -> Iterator[Sentence]:
-    """What a reader of the verdicts has to know besides."""
+    """Notes on the run: violated bounds, an interrupt, a missing reference."""
     yield from violations(run)
     if run.interrupted:
         yield Sentence("The run was interrupted; methods that had finished are shown.")
@@ -90,7 +90,7 @@ def violations(run: Record) -> Iterator[Sentence]:
 
 
 def further(run: Record) -> Iterator[Sentence]:
-    """Restarts, optima, draws, importance weights, gaps, linear response, the prior."""
+    """Sentences on restarts, optima, draws, weights, gaps, linear response, prior."""
     for label, method in run.methods.items():
         yield from restarts(label, method)
     yield from optima(run)
@@ -110,7 +110,7 @@ def further(run: Record) -> Iterator[Sentence]:
 
 
 def restarts(label: str, method: Method) -> Iterator[Sentence]:
-    """Where the restarts of a fit ended, and which components hold no rows."""
+    """Local optima that restarts ended in, and how many components hold rows."""
     if method.restarts:
         found = method.restarts.optima
         shown = ", ".join(map(_restart_optimum, found[:SHOWN]))
@@ -134,7 +134,7 @@ def _restart_optimum(found: RestartOptimum) -> str:
 
 
 def optima(run: Record) -> Iterator[Sentence]:
-    """Which optima of the ELBO are known, and where samplers' draws lead."""
+    """Known local optima of the ELBO, and the share of draws that lead to each."""
     known = run.optima
     if known is None or len(known.optima) < 2:
         return
@@ -155,7 +155,7 @@ def optima(run: Record) -> Iterator[Sentence]:
 
 
 def draws(run: Record) -> Iterator[Sentence]:
-    """How many draws were made, where their errors decided that."""
+    """Numbers of draws, where Monte-Carlo errors decided them."""
     if run.spec["draws"] != AUTO:
         return
     made = ", ".join(
@@ -167,7 +167,7 @@ def draws(run: Record) -> Iterator[Sentence]:
 
 
 def sizes(run: Compared) -> Iterator[Sentence]:
-    """Sample sizes of joint distances, where they limit these."""
+    """Sample sizes that limit the precision of joint distances."""
     for label, joint in run.joint.items():
         if joint.sliced.value is None:
             yield Sentence("too few effective draws for joint distances", label)
@@ -178,14 +178,14 @@ def sizes(run: Compared) -> Iterator[Sentence]:
 
 
 def weights(run: Record) -> Iterator[Sentence]:
-    """What importance weights of q say."""
+    """Diagnostics of the importance weights of each q."""
     for label, method in run.methods.items():
         if method.importance:
             yield Sentence(method.importance.sentence, label)
 
 
 def gaps(run: Record) -> Iterator[Sentence]:
-    """Estimates of log p(X) that gaps are not measured from, and why."""
+    """Why gaps are not measured from some, or any, estimate of log p(X)."""
     if run.evidence is None:
         return
     for label, why in run.evidence.withheld.items():
@@ -196,7 +196,7 @@ def gaps(run: Record) -> Iterator[Sentence]:
 
 
 def responses(run: Record) -> Iterator[Sentence]:
-    """What linear response says of the fixed point, or why it was refused."""
+    """Convergence rate and overlap by linear response, or why it was refused."""
     for label, method in run.methods.items():
         found = method.linear_response
         if found is None:
@@ -215,7 +215,7 @@ def responses(run: Record) -> Iterator[Sentence]:
 
 
 def trust(run: Record) -> Iterator[Sentence]:
-    """Whether the reference's chains have converged, and to one mode."""
+    """Effective sample size, R-hat and modes of the reference's chains."""
     label = run.reference
     method = run.methods.get(label or "")
     if method is None or not method.quantities:

@@ -1,4 +1,4 @@
-"""What figures share, and what tables do."""
+"""Colours and markers of all figures, and the layout of all terminal tables."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 
 NOTHING = "-"
-"""In a cell of which nothing is known."""
+"""The text of an empty cell."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, distinct to colour-blind eyes."""
+"""The palette of Okabe and Ito, which colour-blind readers can tell apart."""
 
 DASHES = ("-", "--", ":", "-.")
 
@@ -26,7 +26,7 @@ MARKERS = {
     "importance-weighted ELBO": (COLOURS[3], "D"),
     "log p(X)": ("black", "|"),
 }
-"""Rungs of the evidence ladder: colour and marker."""
+"""Bounds on log p(X), and its estimates, by name: colour and marker."""
 
 
 PROSE = 30
@@ -34,19 +34,19 @@ PROSE = 30
 
 
 class Whole(Table):
-    """A table of which no number is cut off.
+    """A table in which no number is cut off.
 
-    Where a terminal is too narrow for it, the columns that do not fit follow below,
-    beside the first ones again.
+    Where the terminal is too narrow, the columns that do not fit follow below, with the
+    key columns repeated.
     """
 
     keys = 1
-    """So many columns say what a row is."""
+    """Number of leading columns that identify a row."""
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> RenderResult:
-        """The table, or its parts."""
+        """Render the table, split into parts if it is too wide."""
         for part in self._parts(console, options):
             yield from Table.__rich_console__(part, console, options)
 
@@ -77,14 +77,14 @@ class Whole(Table):
         return tables
 
     def _of(self, columns: list[Column]) -> Table:
-        """The same with some of its columns."""
+        """A copy with only these columns."""
         part = copy(self)
         part.columns = [replace(column, _index=i) for i, column in enumerate(columns)]
         return part
 
 
 def bare_table(title: str | None = None, keys: int = 1) -> Whole:
-    """A table without columns yet, the first `keys` of which say what a row is."""
+    """A table without columns yet, of which the first `keys` identify a row."""
     table = Whole(
         title=title,
         title_justify="left",
@@ -97,6 +97,6 @@ def bare_table(title: str | None = None, keys: int = 1) -> Whole:
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Sentences as they are: nothing in them is markup, and none is cut."""
+    """Print sentences verbatim: no markup, no highlighting, no wrapping."""
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

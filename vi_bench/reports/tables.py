@@ -1,4 +1,4 @@
-"""The tables of a run: rows made once, which every renderer shows."""
+"""The tables of a run; every renderer shows the same rows."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from vi_bench.results.record import (
 
 @dataclass(frozen=True)
 class Number:
-    """A number with its error.
+    """A number with its standard error.
 
     Attributes:
-        value: None where it is not known.
+        value: the number; None where it is not known.
         se: its standard error; 0 or None where it has none.
-        mark: said behind it, such as "(!)".
-        decimals: shown of a number without an error; by default four digits are.
+        mark: text shown after it, such as "(!)".
+        decimals: decimals shown of a number without an error; by default it has four
+            significant digits.
     """
 
     value: float | None
@@ -35,7 +36,7 @@ class Number:
     decimals: int | None = None
 
     def __str__(self) -> str:
-        """With two digits of its error, or four of itself."""
+        """The number to two digits of its error, or to four digits without one."""
         if self.value is None or not math.isfinite(self.value):
             return ""
         text = rounded(self.value, self.se, self.decimals)
@@ -47,16 +48,16 @@ Cell = Number | str
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table.
+    """A table as every renderer takes it.
 
     Attributes:
         name: a word, for files and links.
         title: what it shows, and in which unit.
         head: names of the columns.
-        rows: cells, as many as columns.
-        notes: column -> what it means, where the name does not tell.
-        keys: how many of the first columns say what a row is.
-        long: whether it has a row for each quantity; terminals show the first ones.
+        rows: rows of cells, one per column.
+        notes: column -> its meaning, where the name does not tell.
+        keys: number of leading columns that identify a row.
+        long: whether it has a row per quantity; terminals show the first rows only.
     """
 
     name: str
@@ -74,7 +75,7 @@ class ReportTable:
 
 
 def rounded(value: float, se: float | None, decimals: int | None = None) -> str:
-    """`value±se` to two digits of the error; four digits of what is exact."""
+    """`value±se` to two digits of the error; four digits of an exact number."""
     if not se or not math.isfinite(se) or se < 1e-12 * abs(value):
         if decimals is not None:
             return f"{value:.{decimals}f}"
@@ -87,7 +88,7 @@ def rounded(value: float, se: float | None, decimals: int | None = None) -> str:
 
 
 def tables(run: Record) -> list[ReportTable]:
-    """All that a run has something for."""
+    """All tables of a run that have rows."""
     made = (
         verdicts(run),
         parameters(run),
@@ -105,7 +106,7 @@ def tables(run: Record) -> list[ReportTable]:
 
 
 def verdicts(run: Record) -> ReportTable:
-    """A row per method: how far from the reference, the bounds, and what it cost."""
+    """A row per method: verdict, largest differences, bounds in nats, and times."""
     rows = []
     for label, method in run.methods.items():
         judged = [row for row in run.of_method(label) if row.judged]
@@ -155,7 +156,7 @@ def verdicts(run: Record) -> ReportTable:
 
 
 def compared(found: ComparisonRecord) -> ReportTable:
-    """A row per posterior of a comparison: how far from the reference."""
+    """A row per posterior: verdict, draws, diagnostics, largest differences."""
     rows = []
     for label, known in found.posteriors.items():
         judged = [row for row in found.of_method(label) if row.judged]
@@ -202,13 +203,13 @@ def _nats(value: float | None, se: float | None = None) -> Number:
 
 
 def responses(run: Record) -> dict[str, Response]:
-    """Label -> linear response, of methods that have one."""
+    """Label -> linear response, of methods where it was not refused."""
     found = {label: m.linear_response for label, m in run.methods.items()}
     return {label: r for label, r in found.items() if r and not r.refused}
 
 
 def parts(run: Record) -> tuple[list[str], dict[str, list[float | None]]]:
-    """Methods that were begun, and where the seconds of each went."""
+    """Labels of methods that were started, and part -> the seconds of each."""
     begun = {k: m for k, m in run.methods.items() if m.time.stages}
     times = [m.time for m in begun.values()]
     return list(begun), {
@@ -220,7 +221,7 @@ def parts(run: Record) -> tuple[list[str], dict[str, list[float | None]]]:
 
 
 def furthest(rows: Iterable[Difference], name: str, target: float) -> Number:
-    """The value furthest from its target, with its error."""
+    """The value of a field that is furthest from its target, with its error."""
     known = [row for row in rows if getattr(row, name) is not None]
     if not known:
         return Number(None)
@@ -276,7 +277,7 @@ def _moment(method: Method, name: str, moment: str) -> Cell:
 
 
 def differences(run: Record) -> ReportTable:
-    """A row per method and quantity: how far from the reference."""
+    """A row per method and quantity: differences from the reference."""
     rows = [
         (
             row.method,
@@ -312,11 +313,11 @@ JOINT = {
     "classifier": "classifier accuracy",
     "similarity": "co-clustering",
 }
-"""Joint measures by name, as headed."""
+"""Field of a joint measure -> its name in tables."""
 
 
 def joint(run: Compared) -> ReportTable:
-    """A row per method and measure: all quantities at once."""
+    """A row per method and joint measure, over all quantities at once."""
     rows = []
     for label, found in run.joint.items():
         for key, name in JOINT.items():
@@ -354,11 +355,11 @@ RUNGS = {
     "symmetrised": "symmetrised ELBO",
     "importance_weighted": "importance-weighted ELBO",
 }
-"""Of the evidence ladder: keys of the record, names."""
+"""Field of a bound on log p(X) in the record -> its name in tables."""
 
 
 def evidence(run: Record) -> ReportTable:
-    """A row per method: bounds on log p(X), and what their gap consists of."""
+    """A row per method: bounds on log p(X), estimates, and parts of the gap, nats."""
     head = (
         "method",
         "log p(X)",
@@ -405,7 +406,7 @@ def _estimate(found: Value | None) -> Cell:
 
 
 def predictions(posteriors: Mapping[str, Posterior]) -> ReportTable:
-    """A row per method: expected log predictive densities."""
+    """A row per method and estimate: expected log predictive densities, nats."""
     rows = []
     for label, method in posteriors.items():
         for kind, known in method.elpd.items():
@@ -447,7 +448,7 @@ def predictions(posteriors: Mapping[str, Posterior]) -> ReportTable:
 
 
 def costs(run: Record) -> ReportTable:
-    """A row per method: seconds by kind, ESS per second, memory."""
+    """A row per method: seconds by kind, ESS per second, memory in MB."""
     rows = []
     for label, method in run.methods.items():
         time, spread = method.time, method.time.run_s
@@ -523,7 +524,7 @@ def _whole(value: float | None) -> float | None:
 
 
 def samplers(run: Record) -> ReportTable:
-    """A row per Hamiltonian sampler: its diagnostics."""
+    """A row per Hamiltonian sampler: divergences, tree depth, step sizes."""
     rows = [
         (
             label,
@@ -559,7 +560,7 @@ def optima(run: Record) -> ReportTable:
 
 
 def importance(run: Record) -> ReportTable:
-    """A row per q: whether importance weights can correct it."""
+    """A row per q: diagnostics of its importance weights."""
     rows = [
         (
             label,

@@ -1,6 +1,6 @@
-"""A run in the terminal: the verdicts first, all else when it is asked for.
+"""A run in the terminal: the verdicts first, everything else on request.
 
-Columns are those of `tables`, sentences those of `sentences`.
+The columns come from `tables`, the sentences from `sentences`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ STYLE = {
     "failed": "red",
     "not finite": "red",
 }
-"""Of words."""
+"""Word in a cell -> its style in the terminal."""
 
 ROWS = 16
-"""Rows of a long table that a terminal shows."""
+"""Largest number of rows of a long table in the terminal."""
 
 LINES = 12
-"""Sentences under the table of verdicts, at most."""
+"""Largest number of sentences under the table of verdicts."""
 
 
 def drawn(table: ReportTable, title: str | None = None) -> Table:
-    """A table for `rich.print`; of one that has a row a quantity its first rows."""
+    """A table for `rich.print`; of a long one only the first `ROWS` rows."""
     count = len(table.rows)
     most = ROWS if table.long else count
     more = f", the first {most} of {count}" if count > most else ""
@@ -55,7 +55,7 @@ def drawn(table: ReportTable, title: str | None = None) -> Table:
 
 
 def cell_text(cell: Cell) -> str:
-    """A cell, words in their colours."""
+    """A cell as rich markup, verdicts in their colours."""
     text = str(cell)
     if not text:
         return NOTHING
@@ -64,7 +64,7 @@ def cell_text(cell: Cell) -> str:
 
 
 def verdict_table(run: Record) -> Table:
-    """The table that a run ends with: a row per method."""
+    """The table of verdicts that a run ends with, a row per method."""
     rows, features = run.data.shape
     title = (
         f"{run.name}: {rows} x {features}, K = {run.spec['components']}, "
@@ -74,18 +74,18 @@ def verdict_table(run: Record) -> Table:
 
 
 def further_tables(run: Record) -> Iterator[Table]:
-    """All other tables that the run has something for."""
+    """All tables of a run but the verdicts."""
     yield from (drawn(table) for table in tables(run) if table.name != "verdicts")
 
 
 def print_run(
     run: Record, console: Console, details: bool = False, quiet: bool = False
 ) -> None:
-    """The verdicts, and a line per method.
+    """Print the verdicts, and a line per method.
 
     Args:
-        run: what to show.
-        console: where.
+        run: the run.
+        console: console to print to.
         details: print all tables and all sentences.
         quiet: print no sentence.
     """

@@ -1,4 +1,4 @@
-"""Pages, tables and figures of a stored run, written whole or not at all."""
+"""Write pages, tables and figures of stored results, each file whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ KINDS = ("png", "pdf", "svg")
 
 @dataclass(frozen=True)
 class Publication:
-    """What is made of stored results, each part when it is asked for.
+    """Functions that make the parts of a report from stored results.
 
     Attributes:
-        folder: of the results.
-        of: what is stored, as messages name it.
-        page: the HTML.
-        tables: the tables.
-        figures: drawn into a folder, as files of each kind, at a width if one is given.
-        paper: what stands beside tables and figures in a paper.
+        folder: folder of the results.
+        of: name of the results in messages.
+        page: gives the HTML page.
+        tables: gives the tables.
+        figures: draws into a folder, as files of each kind, at a width in inches or
+            None; gives the paths.
+        paper: gives the parts of a paper besides its tables and figures.
     """
 
     folder: Path
@@ -43,15 +44,15 @@ class Publication:
     paper: Callable[[], Paper]
 
     def write_tables(self, folder: Path) -> object:
-        """As .csv, .md and .parquet."""
+        """Write the tables as .csv, .md and .parquet files."""
         return write_tables(self.tables(), folder)
 
     def write_figures(self, folder: Path) -> object:
-        """As .png, .pdf and .svg."""
+        """Write the figures as .png, .pdf and .svg files."""
         return self.figures(folder, KINDS, None)
 
     def write_paper(self, folder: Path) -> object:
-        """A folder that LaTeX compiles."""
+        """Write a folder that LaTeX compiles."""
         for sub in ("tables", "figures"):
             (folder / sub).mkdir()
         drawn = self.figures(folder / "figures", ("pdf",), TEXT_WIDTH)
@@ -60,7 +61,7 @@ class Publication:
 
 
 def of_run(folder: Path) -> Publication:
-    """A run's.
+    """The report of a stored run.
 
     Raises:
         InputError: the folder holds no run.
@@ -84,20 +85,21 @@ def write(
     tables: Path | None = None,
     figures: Path | None = None,
 ) -> Iterator[Path]:
-    """Make what is asked for; earlier files of the same names are replaced.
+    """Write the parts that are asked for; earlier files of the same names are replaced.
 
     Args:
-        made: what can be made; of a sweep's cell the page needs a place.
-        out: the page; by default `report.html` in the folder, if no folder is named.
-        latex: folder of what a paper is made of.
-        tables: folder of .csv, .md and .parquet files.
-        figures: folder of .png, .pdf and .svg files.
+        made: the report; for a cell of a sweep, `out` must be given for a page.
+        out: file of the page; by default `report.html` in the folder of the results, if
+            no other part is asked for.
+        latex: folder for a paper.
+        tables: folder for .csv, .md and .parquet files.
+        figures: folder for .png, .pdf and .svg files.
 
     Yields:
-        Each place, when it is written.
+        The path of each part, once it is written.
 
     Raises:
-        InputError: a place cannot be written.
+        InputError: a path cannot be written, or the results cannot be read.
     """
     makes = (made.write_paper, made.write_tables, made.write_figures)
     places = zip((latex, tables, figures), makes, strict=True)
@@ -149,7 +151,7 @@ def _replace(path: Path, make: Callable[[Path], object]) -> None:
 
 
 def _fill(place: Path, make: Callable[[Path], object]) -> None:
-    """Make everything aside, then put it in place, file by file."""
+    """Make everything in a temporary folder, then move it into place file by file."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".report-") as aside:
         make(Path(aside))

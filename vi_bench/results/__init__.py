@@ -1,1 +1,1 @@
-"""What is stored of a run, and how it is read again."""
+"""The stored results of a run: their schema, and how they are written and read."""

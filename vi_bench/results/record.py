@@ -18,7 +18,7 @@ from vi_bench.errors import ResultsError
 from vi_bench.runtime.strict_json import plain
 
 SCHEMA = 3
-"""Version of summary.json; a key that is renamed or means something else raises it."""
+"""Version of summary.json, raised when a key is renamed or changes its meaning."""
 
 OLDEST = 2
 """The oldest version that is still read."""
@@ -33,7 +33,7 @@ Real = Annotated[float | None, BeforeValidator(_finite)]
 
 
 class Part(BaseModel):
-    """What all parts of a record share: they are frozen, and no key is unknown."""
+    """Base class of all parts of a record: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +46,7 @@ class Value(Part):
 
 
 class Data(Part):
-    """The rows: their name, SHA-256 as float64, shape (N, d) and where they are from."""
+    """The rows: name, SHA-256 as float64, shape (N, d), features and source."""
 
     name: str
     sha256: str
@@ -82,7 +82,7 @@ class Provenance(Part):
 
 
 class Spread(Part):
-    """Seconds of the steady runs."""
+    """Seconds of the steady runs, and how many there were."""
 
     median: float
     min: float
@@ -107,7 +107,7 @@ class StageTime(Part):
 
 
 class Time(Part):
-    """Seconds by kind: of the inference's stages together, and of each stage."""
+    """Seconds of a method by kind, summed over its inference stages, and by stage."""
 
     setup_s: float
     trace_s: float
@@ -129,7 +129,7 @@ class Sampler(Part):
 
 
 class RestartOptimum(Part):
-    """An optimum that restarts ended in, and how many components hold rows there."""
+    """A local optimum: its bound, restarts that ended there, occupied components."""
 
     bound: Real
     restarts: int
@@ -137,7 +137,7 @@ class RestartOptimum(Part):
 
 
 class Restarts(Part):
-    """Every restart, and the distinct optima that they ended in, best first."""
+    """Every restart, and the distinct local optima they ended in, best first."""
 
     bound: tuple[Real, ...]
     iterations: tuple[int, ...]
@@ -174,7 +174,7 @@ class Relabelling(Part):
 
 
 class Mode(Part):
-    """Chains that sit in one mode."""
+    """Chains that sample one mode, their mean log joint, and the mode's mass."""
 
     chains: tuple[int, ...]
     log_joint: Real
@@ -182,7 +182,7 @@ class Mode(Part):
 
 
 class Elpd(Part):
-    """An expected log predictive density, nats; its error is over rows."""
+    """An expected log predictive density, nats; `se` is its error over rows."""
 
     elpd: Real
     se: Real
@@ -216,7 +216,7 @@ class Correction(Part):
 
 
 class Importance(Part):
-    """What importance weights say of a q."""
+    """Importance weights from q to the posterior: diagnostics and corrections."""
 
     word: str
     khat: Real
@@ -229,10 +229,10 @@ class Importance(Part):
 
 
 class Posterior(Part):
-    """What is known of one method's draws by themselves.
+    """Summaries of one method's draws, without any comparison.
 
-    Of a method without draws all is None or empty. `draws` are chains, or runs, and
-    draws of each.
+    `draws` is the number of chains, or of runs, and of draws in each. All is None or
+    empty for a method without draws.
     """
 
     draws: tuple[int, int] | None = None
@@ -280,7 +280,7 @@ class Method(Posterior):
 
     @property
     def usable(self) -> bool:
-        """Whether it ended with finite draws."""
+        """Whether it neither failed nor gave draws that are not finite."""
         return self.outcome not in ("failed", "not finite")
 
     @property
@@ -290,7 +290,7 @@ class Method(Posterior):
 
 
 class Difference(Part):
-    """One quantity of one method: how far from the reference, in its posterior sds."""
+    """One quantity of a method against the reference, in the reference's sds."""
 
     method: str
     quantity: str
@@ -309,7 +309,7 @@ class Difference(Part):
 
 
 class Discrepancy(Part):
-    """One measure of two samples, and what the reference shows against itself."""
+    """A distance between two samples; `floor` is the reference's from itself."""
 
     value: Real
     floor: Real
@@ -318,7 +318,7 @@ class Discrepancy(Part):
 
 
 class Joint(Part):
-    """How far a method is from the reference in all quantities at once."""
+    """Distances of a method from the reference in all quantities jointly."""
 
     sliced: Discrepancy
     transport: Discrepancy
@@ -344,7 +344,7 @@ class Bounds(Part):
 
 
 class Gap(Part):
-    """log p(X) minus a method's lowest bound, and what it consists of, nats."""
+    """log p(X) minus a method's lowest bound, and the parts of that gap, nats."""
 
     total: Value
     optimisation: Real
@@ -365,9 +365,10 @@ class Evidence(Part):
 
 
 class Optimum(Part):
-    """An optimum of the ELBO, how far below the best one, and who found it.
+    """A local optimum of the ELBO, nats, and the methods that found it.
 
-    `below` counts the relabellings of both, so it is not a difference of `bound`s.
+    `below` is how far it lies below the best one. It counts the relabellings of both,
+    so it is not a difference of `bound`s.
     """
 
     bound: Real
@@ -376,7 +377,7 @@ class Optimum(Part):
 
 
 class Coverage(Part):
-    """The optima that are known, and which sampler visits them."""
+    """The known optima, shares of draws that lead to them, and optima missed."""
 
     optima: tuple[Optimum, ...] = ()
     visits: dict[str, tuple[Real, ...]] = Field(default_factory=dict)
@@ -384,7 +385,7 @@ class Coverage(Part):
 
 
 class Verdict(Part):
-    """The word on a method, the reason, and how many draws would decide it."""
+    """The verdict on a method, its reason, and further draws that may decide it."""
 
     word: str
     reason: str
@@ -392,7 +393,7 @@ class Verdict(Part):
 
 
 class Compared(Part):
-    """What a comparison found, with a run or without."""
+    """The results of a comparison, within a run or on its own."""
 
     schema_version: int = Field(SCHEMA, alias="schema")
     reference: str | None
@@ -402,26 +403,26 @@ class Compared(Part):
     verdicts: dict[str, Verdict]
 
     def of_method(self, label: str) -> list[Difference]:
-        """How far a method is from the reference, a row a quantity."""
+        """Rows on a method's differences from the reference, one per quantity."""
         return [row for row in self.comparisons if row.method == label]
 
 
 class ComparisonRecord(Compared):
-    """A comparison of draws that were there already."""
+    """A comparison of existing draws, without a run."""
 
     posteriors: dict[str, Posterior]
 
     def word(self, label: str) -> str:
-        """The verdict on a posterior."""
+        """The verdict on a posterior; "reference" for the reference itself."""
         return "reference" if label == self.reference else self.verdicts[label].word
 
     def values(self) -> dict[str, Any]:
-        """As plain values, which `document` prints."""
+        """The record as plain values, which `document` turns into JSON."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 class Record(Compared):
-    """A finished run."""
+    """The record of a run, as in summary.json."""
 
     created: str
     interrupted: bool
@@ -438,7 +439,7 @@ class Record(Compared):
 
     @property
     def name(self) -> str:
-        """The run's."""
+        """The name of the run."""
         return str(self.spec["name"])
 
     def word(self, label: str) -> str:
@@ -450,7 +451,7 @@ class Record(Compared):
         return self.methods[label].outcome
 
     def values(self) -> dict[str, Any]:
-        """As plain values, which `document` prints; what does not apply is left out."""
+        """The record as plain values; keys that do not apply are left out."""
         found = self.model_dump(mode="json", by_alias=True)
         for method in found["methods"].values():
             for key, default in OPTIONAL.items():
@@ -469,16 +470,16 @@ OPTIONAL: dict[str, Any] = {
     "elpd": {},
     "quantities": {},
 }
-"""Keys that a method has only where they mean something, with what stands for none."""
+"""Keys that a method has only where they apply, with their values where not."""
 
 
 def record_of(values: Mapping[str, Any]) -> Record:
-    """A record from values of this schema, which may hold arrays and NaN."""
+    """Make a record from values of this schema, which may hold arrays and NaN."""
     return Record.model_validate(plain(values))
 
 
 def read_record(folder: Path) -> Record:
-    """The record of a run's folder; older schemas are brought to this one.
+    """Read the record of a run's folder; an older schema is converted to this one.
 
     Raises:
         ResultsError: summary.json is not there, cannot be read, or is of another
@@ -496,11 +497,11 @@ def parse(text: str | bytes, where: str) -> Record:
     """The record that the text of a summary.json holds.
 
     Args:
-        text: of the file.
-        where: whose it is, for messages.
+        text: content of the file.
+        where: the run that it belongs to, for messages.
 
     Raises:
-        ResultsError: it is not JSON, or not of a schema that is read.
+        ResultsError: it is not JSON, or does not follow a schema that is read.
     """
     try:
         known = json.loads(text)
@@ -518,7 +519,7 @@ def parse(text: str | bytes, where: str) -> Record:
 
 
 def _wrong(error: Exception) -> str:
-    """What is missing, or else the first thing that is wrong."""
+    """The end of a message: missing keys, or else the first wrong value."""
     if not isinstance(error, ValidationError):
         return f": is not as schema {OLDEST} has it ({type(error).__name__}: {error})"
     known = error.errors(include_url=False)
@@ -531,7 +532,7 @@ def _wrong(error: Exception) -> str:
 
 
 def upgraded(old: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of schema 2 as those of schema 3, which renamed some of them."""
+    """Convert values of schema 2 to schema 3, which renamed some keys."""
     methods = {
         label: {_KEYS.get(key, key): value for key, value in method.items()}
         | {"outcome": _WORDS.get(method["outcome"], method["outcome"])}
@@ -556,7 +557,7 @@ _KEYS = {
 }
 _RUNGS = {"labels_in_q": "elbo", "summed_out": "marginal_elbo"}
 _WORDS = {"budget spent": "iteration limit"}
-"""What schema 3 calls keys of a method, bounds, and outcomes of schema 2."""
+"""Schema 2 -> schema 3: names of a method's keys, of bounds, and of outcomes."""
 
 _REFERENCES = {
     "CAVI": ("blei2017",),
@@ -569,4 +570,4 @@ _REFERENCES = {
     "Gibbs": ("diebolt1994",),
     "Tempered": ("diebolt1994", "syed2022"),
 }
-"""What methods are cited by, which schema 2 did not store; by their classes."""
+"""Class of a method -> its citation keys, which schema 2 did not store."""

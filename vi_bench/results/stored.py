@@ -1,4 +1,4 @@
-"""A run as its folder holds it."""
+"""A run that was read from its folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vi_bench.results.record import Record, read_record
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run's folder, read.
+    """The content of a run's folder.
 
     Attributes:
-        folder: where it is.
+        folder: its path.
         record: the content of summary.json, docs/summary.md.
-        trees: label -> what LABEL.nc holds, of methods that gave draws.
+        trees: label -> the content of LABEL.nc, of methods that gave draws.
     """
 
     folder: Path
@@ -32,40 +32,41 @@ class StoredRun:
 
     @property
     def name(self) -> str:
-        """Of the run."""
+        """The name of the run."""
         return self.record.name
 
     @property
     def reference(self) -> str | None:
-        """The reference, if its draws are here."""
+        """The label of the reference, if its draws are in the folder."""
         found = self.record.reference
         return found if found in self.trees else None
 
     @property
     def rows(self) -> np.ndarray | None:
-        """The data (N, d), as they were used; None where no method gave draws."""
+        """The data (N, d) that were fitted; None where no method gave draws."""
         for tree in self.trees.values():
             return np.asarray(tree["observed_data"]["x"])
         return None
 
     @property
     def features(self) -> list[str]:
-        """Their names."""
+        """Names of the d features."""
         return list(self.record.data.features)
 
     def draws(self, label: str) -> dict[Quantity, np.ndarray]:
-        """Quantity -> draws (chain, draw), invariant ones first, then by component.
+        """Quantity -> draws (chain, draw): the quantities that are compared.
 
-        They are those that are compared.
+        Label-invariant ones come first, then those of each component.
         """
         if label not in self._draws:
             self._draws[label] = _quantities(self.trees[label])
         return self._draws[label]
 
     def location(self, label: str) -> np.ndarray | None:
-        """Relabelled means of the components (chain, draw, K, d), where there are any.
+        """Relabelled component means (chain, draw, K, d); None if the family has none.
 
-        Those of components that hold a row on average; the others' are the prior's.
+        Of drawn weights, components that hold less than one row on average are left
+        out: their means follow the prior.
         """
         tree = self.trees[label]
         posterior = tree["posterior"]
@@ -82,7 +83,7 @@ class StoredRun:
         return means
 
     def trace(self, label: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """Seconds and bounds, by iteration, of what was optimised."""
+        """Seconds and bounds in nats by iteration; None for methods without them."""
         if "optimisation" not in self.trees[label]:
             return None
         found = self.trees[label]["optimisation"]
@@ -90,7 +91,7 @@ class StoredRun:
 
 
 def open_run(folder: Path | str) -> StoredRun:
-    """Read a run.
+    """Read a run's folder.
 
     Raises:
         InputError: it is not there, cannot be read, or is of another schema.
@@ -106,11 +107,13 @@ def _quantities(tree: DataTree) -> dict[Quantity, np.ndarray]:
     """Label-invariant scalars, then those of each component."""
     found: dict[Quantity, np.ndarray] = {}
     if "invariants" in tree:
-        found |= {Quantity(str(k)): np.asarray(v) for k, v in tree["invariants"].items()}
+        found |= {
+            Quantity(str(k)): np.asarray(v) for k, v in tree["invariants"].items()
+        }
     if "compared" in tree:
         columns = {Quantity(str(k)): np.asarray(v) for k, v in tree["compared"].items()}
         return found | by_component(columns)
-    # of an older folder: the parameters as they are
+    # an older folder has no such groups: take the parameters themselves
     posterior = tree["posterior"].to_dataset()
     named = {
         str(name): (np.asarray(v), tuple(map(str, v.dims[2:])))

@@ -1,4 +1,4 @@
-"""A comparison as what is stored of it: parts of a record, or a document of its own."""
+"""A comparison as it is stored: as parts of a run's record, or on its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vi_bench.runtime.strict_json import plain
 
 
 def evidence(found: Comparison | None) -> dict[str, Any] | None:
-    """The evidence ladder: bounds, estimates, gaps, and what is in the wrong order."""
+    """Bounds on log p(X), estimates, gaps, and bounds that violate their order."""
     if found is None or found.evidence is None:
         return None
     ladder = found.evidence
@@ -35,7 +35,7 @@ def summarised(s: Summary) -> dict[str, float]:
 
 
 def comparison_record(found: Comparison) -> ComparisonRecord:
-    """A comparison by itself, see docs/summary.md."""
+    """The record of a comparison without a run, see docs/summary.md."""
     return ComparisonRecord.model_validate(
         plain(
             {
@@ -54,7 +54,7 @@ def comparison_record(found: Comparison) -> ComparisonRecord:
 
 
 def posterior(found: Comparison, label: str) -> dict[str, Any]:
-    """What is known of one method's draws by themselves."""
+    """Summaries of one method's draws: relabelling, modes, elpd, quantities."""
     how = found.relabellings[label]
     return {
         "draws": how.margin.shape,
@@ -71,7 +71,7 @@ def posterior(found: Comparison, label: str) -> dict[str, Any]:
 
 
 def joint(found: Comparison | None) -> dict[str, Any]:
-    """By label, how far from the reference in all columns at once."""
+    """Label -> joint distances from the reference, over all columns."""
     if found is None:
         return {}
     known = found.examination
@@ -88,7 +88,7 @@ def joint(found: Comparison | None) -> dict[str, Any]:
 
 
 def elpd(found: Comparison, label: str) -> dict[str, Any]:
-    """Expected log predictive densities: by leave-one-out and of held-out rows."""
+    """Expected log predictive densities by leave-one-out and on held-out rows."""
     entry = {}
     for kind in ("loo", "held_out"):
         scores = getattr(found.examination, kind)
@@ -113,7 +113,7 @@ def elpd(found: Comparison, label: str) -> dict[str, Any]:
 
 
 def comparisons(found: Comparison | None) -> list[dict[str, Any]]:
-    """A row per method and quantity: how far from the reference."""
+    """Differences from the reference, a row per method and quantity."""
     if found is None:
         return []
     return [

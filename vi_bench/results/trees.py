@@ -1,4 +1,4 @@
-"""Draws as an ArviZ DataTree, every method alike: (chain, draw) first."""
+"""Draws as an ArviZ DataTree, in one layout for all methods: (chain, draw) first."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def to_tree(
     optimisation: Mapping[str, np.ndarray],
     attributes: Mapping[str, Any],
 ) -> DataTree:
-    """One method's draws.
+    """The DataTree of one method's draws.
 
     Groups: `posterior`, relabelled to the run's pivot; `sample_stats`; `invariants`,
-    label-invariant scalars of each draw; `compared`, what each component is compared on
-    (chain, draw, component), relabelled; `location`, E[x | component] (chain, draw,
-    component, feature), where the family has one that is no parameter, which else the
-    attributes name; `relabelling`, where `order` (chain,
-    draw, component) tells which component of the raw draw became component k;
+    label-invariant scalars of each draw; `compared`, the quantities of each component
+    that are compared (chain, draw, component), relabelled; `location`, E[x | component]
+    (chain, draw, component, feature), where the family has one that is not itself a
+    parameter (if it is, the attributes name it); `relabelling`, whose `order` (chain,
+    draw, component) is the component of the raw draw that became component k;
     `variational`, q's own parameters; `optimisation`, the bound by iteration;
     `observed_data`.
     """

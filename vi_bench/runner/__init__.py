@@ -1,1 +1,1 @@
-"""One run: methods are prepared, timed, evaluated and compared."""
+"""One run: its methods are prepared, timed, evaluated and compared."""

@@ -1,4 +1,4 @@
-"""What a comparison needs to know of draws, and only the mixture can tell."""
+"""Log densities at a method's draws, and co-clustering, for the comparison."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ from vi_bench.mixture.symmetry import log_symmetric, symmetric
 from vi_bench.mixture.types import Parameters
 
 ROWS = 300
-"""Rows, evenly spaced, whose log densities and co-clustering are held for all draws."""
+"""Evenly spaced rows for which log densities and co-clustering are computed."""
 
 TOGETHER = 64
-"""Draws at once whose log densities of those rows are found."""
+"""Batch size, in draws, of the computation of those log densities."""
 
 WORK = 2e10
-"""Terms log p(x_i, c_i = k | theta), over all draws, beyond which their log joints are
-left out: some minute on one core."""
+"""Number of terms log p(x_i, c_i = k | theta), over all draws, beyond which log joints
+are left out: about a minute on one core."""
 
 
 class Variational(Protocol):
-    """A method that knows the density of the q that its draws come from."""
+    """A method that can evaluate the density of the q that its draws come from."""
 
     def log_q(
         self, mixture: Mixture, draws: Draws, theta: Parameters
     ) -> Float[Array, ""]:
-        """Log q at any theta."""
+        """Log q(theta)."""
 
 
 class Evaluation(NamedTuple):
-    """What is known of draws beside their values; leading axes (chain, draw).
+    """Densities at each draw, in nats, and co-clustering probabilities.
 
     Attributes:
-        log_joint: log p(X, theta); None where that would be over WORK terms.
+        log_joint: log p(X, theta) (chain, draw); None where that is over WORK terms.
         log_likelihood: log p(x_i | theta) of `rows` (chain, draw, n).
         similarity: P(c_i = c_j) by chain, of `rows` (chain, n, n); None where K = 1.
-        rows: which rows those are (n,).
-        held_out: log p(x | theta) of rows that were set aside (chain, draw, m).
-        log_q_symmetric: log of q averaged over label permutations, where that is known.
+        rows: indices of these rows (n,).
+        held_out: log p(x | theta) of held-out rows (chain, draw, m).
+        log_q_symmetric: log of q averaged over label permutations (chain, draw); None
+            where q's density is not known or the prior is not symmetric.
     """
 
     log_joint: np.ndarray | None
@@ -61,14 +62,14 @@ class Evaluation(NamedTuple):
 def evaluate(
     mixture: Mixture, draws: Draws, held_out: np.ndarray, method: Variational | None
 ) -> Evaluation:
-    """Evaluate draws.
+    """Evaluate log densities at a method's draws.
 
     Args:
         mixture: the mixture.
-        draws: of it, centred as the data are.
-        held_out: rows that were set aside (m, d), centred likewise.
-        method: whose draws they are, where it knows its q; compared by value, so that
-            equal settings share a program.
+        draws: draws of its parameters, centred as the data are.
+        held_out: held-out rows (m, d), centred likewise.
+        method: the method, where it can evaluate its q, else None; compared by value,
+            so that equal settings share a compiled program.
     """
     shape = next(iter(draws.parameters.values())).shape[:2]
     jointly = shape[0] * shape[1] * mixture.rows * mixture.components <= WORK
@@ -96,7 +97,7 @@ def _evaluated(
     method: Variational | None,
     jointly: bool,
 ) -> tuple[Array, ...]:
-    """Log joints, log densities, similarity and, given a method, log of q averaged."""
+    """Log joints, log densities, similarity and, given a method, symmetrised log q."""
     theta = draws.parameters
     shape = next(iter(theta.values())).shape[:2]
     chosen = pick(mixture.blocks, spaced(mixture.rows, ROWS))
@@ -112,7 +113,7 @@ def _evaluated(
         shares = jnp.exp(terms - most)
         total = jnp.sum(shares, axis=0)
         members = (shares / total)[:, : chosen.shape[1]]
-        # what is averaged over draws needs no more digits
+        # they are averaged over draws: single precision is enough
         return base + most + jnp.log(total), members.astype(jnp.float32)
 
     def of_all(theta: Parameters) -> tuple[Array, ...]:
@@ -137,7 +138,7 @@ def _evaluated(
 def best_draw(
     theta: Parameters, log_joint: np.ndarray, chains: Sequence[int]
 ) -> Parameters:
-    """The theta of the highest log joint among some chains."""
+    """The draw of theta with the highest log joint among these chains."""
     chosen = log_joint[list(chains)]
     chain, draw = np.unravel_index(np.argmax(chosen), chosen.shape)
     at = list(chains)[int(chain)]

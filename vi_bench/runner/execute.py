@@ -1,4 +1,4 @@
-"""One run: prepare, time, collect, compare, write; no branch per method."""
+"""One run: its methods are run and compared, all by the same code."""
 
 from __future__ import annotations
 
@@ -44,17 +44,21 @@ from vi_bench.runtime.progress import Watcher
 from vi_bench.spec import AUTO, Spec
 
 POOR = 10.0
-"""Nats that a bound may lie below the best one of its kind in a run."""
+"""Nats that a marginal ELBO may lie below the best one in a run."""
 
 HELD_OUT = Quantity("held-out log density")
-"""The sum over rows that were set aside, of each draw."""
+"""Log p(x | theta) of each draw, summed over held-out rows."""
 
 ROUNDS = 3
-"""How often draws are added: the errors that say how many are themselves estimates."""
+"""Rounds of adding draws: the errors that say how many are themselves estimates."""
 
 
 def check(spec: Spec, family: Any, table: Table) -> None:
-    """Refuse what fits each by itself but not together."""
+    """Check that the family and the number of components fit the data.
+
+    Raises:
+        InputError: they do not.
+    """
     rows = len(table) - spec.held_out
     if spec.components > rows:
         left = f" when {spec.held_out} are held out" if spec.held_out else ""
@@ -75,7 +79,7 @@ def execute(
     watcher: Watcher,
     checkpoint: Path | None = None,
 ) -> Result:
-    """Run every method of a spec and compare; files are the caller's business.
+    """Run every method of a spec and compare them; nothing is written.
 
     Args:
         spec: what to run.
@@ -84,6 +88,7 @@ def execute(
         checkpoint: file for the best q so far of the method that runs.
 
     Raises:
+        InputError: the spec and the data do not fit each other.
         PeerLost: a process that shares the rows does not answer.
     """
     methods = spec.inference()
@@ -146,16 +151,16 @@ def execute(
 
 @dataclass
 class Inquiry:
-    """The methods of a run, and how they come to be compared.
+    """The methods of a run, and the course of their comparison.
 
     Attributes:
-        spec: what to run.
-        place: what the methods share.
-        runs: label -> what each gave; a stand-in for the reference is added.
-        reference: what the others are compared with.
-        interrupted: whether Ctrl-C ended it; what was finished is kept.
-        seen: the optima that are known, and who never visits one.
-        notes: what a reader of the verdicts must know.
+        spec: the specification.
+        place: what all methods share.
+        runs: label -> result; a replacement for the reference is added.
+        reference: label of the reference, and of its check.
+        interrupted: whether Ctrl-C ended it; finished methods are kept.
+        seen: the known optima, and the samplers that miss one.
+        notes: remarks for a reader of the verdicts.
     """
 
     spec: Spec
@@ -174,7 +179,7 @@ class Inquiry:
                 return
 
     def _run(self, label: str) -> None:
-        """Run one method; whatever ends it, the others go on."""
+        """Run one method; its failure does not stop the others."""
         run = self.runs[label]
         try:
             infer(self.place, label, run)
@@ -194,10 +199,10 @@ class Inquiry:
         self.place.watcher.end(label, run.outcome.status)
 
     def compare(self) -> Comparison | None:
-        """Compare with a reference that is fit, draws extended where that was asked.
+        """Compare with a reliable reference, after further draws where asked for.
 
-        A reference whose chains sit in several modes, or never visit one, is not mended
-        by more draws: where the reference is to be chosen another sampler stands in.
+        More draws do not cure a reference whose chains sit in several modes, or miss
+        one: under `reference = "auto"` another sampler replaces it.
         """
         self._look()
         found = self._held()
@@ -214,7 +219,7 @@ class Inquiry:
         return self._aligned(found)
 
     def _with_stand_in(self, found: Comparison) -> Comparison:
-        """The comparison with a tempered sampler, if that is fit and was asked for."""
+        """Compare with a sampler that moves between modes, if allowed and reliable."""
         if self.spec.reference != AUTO or self.interrupted:
             return found
         label, why = stand_in(self.place.problem, self.runs)
@@ -242,11 +247,11 @@ class Inquiry:
         return self._held() or found
 
     def _prolong(self, reference: str, stopped: set[str]) -> None:
-        """More draws of every method until its Monte-Carlo errors are small enough.
+        """Add draws to every method until its Monte-Carlo errors are small enough.
 
         Args:
-            reference: whose sds are the unit.
-            stopped: labels that more draws would not help.
+            reference: label of the reference, whose sds are the unit.
+            stopped: labels that more draws would not help; extended here.
         """
         margin = Margin(self.spec.margin, self.spec.sd_margin)
         if self.interrupted:
@@ -267,7 +272,7 @@ class Inquiry:
                     return
 
     def _add(self, label: str, effort: float) -> bool:
-        """Draws of one method grow by a factor; whether its budget ended that."""
+        """Increase one method's draws by a factor; returns whether a limit ended it."""
         run = self.runs[label]
         assert run.resumption is not None
         wanted = int(np.ceil(len(run.resumption.batches) * effort))
@@ -290,10 +295,10 @@ class Inquiry:
         }
 
     def _look(self) -> None:
-        """See which optima are known, and who never visits one.
+        """Find the known optima, and the samplers that miss one.
 
-        What was seen before stays where the look fails or is interrupted, and that is
-        said: without it a reference in one of several modes may be trusted.
+        If the search fails or is interrupted, the earlier result stays and a note says
+        so: a reference that misses a mode might then be trusted.
         """
         if self.reference.label is None:
             return
@@ -335,12 +340,12 @@ class Inquiry:
 
 
 def torn(found: Comparison) -> set[str]:
-    """Methods whose chains sit in different modes: more draws do not join them."""
+    """Labels of methods whose chains sit in different modes, despite more draws."""
     return {label for label, modes in found.modes.items() if len(modes) > 1}
 
 
 def without_log_joints(samples: Mapping[str, Sample]) -> str:
-    """What was left out of a comparison because it would have taken too long."""
+    """A note on log joints that were too expensive to compute; empty if none was."""
     without = [label for label, sample in samples.items() if sample.log_joint is None]
     if not without:
         return ""
@@ -351,9 +356,9 @@ def without_log_joints(samples: Mapping[str, Sample]) -> str:
 
 
 def note_poor_optima(runs: Mapping[str, MethodRun]) -> None:
-    """Say of a fit that its bound lies far below one of the same kind in the run.
+    """Call a fit suspect if its marginal ELBO lies far below the best one in the run.
 
-    An optimiser that stands still has converged, but maybe to a poor optimum.
+    An optimiser that has converged may have converged to a poor local optimum.
     """
     bounds = {
         label: bound
@@ -363,7 +368,7 @@ def note_poor_optima(runs: Mapping[str, MethodRun]) -> None:
     if not bounds:
         return
     best = max(bounds, key=lambda label: bounds[label][0] or -np.inf)
-    # one that has tried many starts is at its form's optimum, as far as is known
+    # the best of many restarts is taken for the optimum of its form of q
     bounds = {k: v for k, v in bounds.items() if not has_restarts(runs[k])} | {
         best: bounds[best]
     }
@@ -388,10 +393,10 @@ def has_restarts(run: MethodRun) -> bool:
 
 
 def weighs(run: MethodRun) -> bool:
-    """Whether a method weighs modes against one another, and did so here.
+    """Whether a method's draws have modes in proportion to their posterior mass.
 
-    A population that lost its particles, or replicas that never came back from the
-    prior, tell no more of masses than a chain does.
+    A population that lost its particles, or replicas that never returned from the
+    prior, tell no more of masses than a single chain does.
     """
     usual = run.method.kind in ("exact", "particles")
     able = bool(getattr(run.method, "weighs_modes", usual))
@@ -399,7 +404,7 @@ def weighs(run: MethodRun) -> bool:
 
 
 def sample_of(run: MethodRun, place: Place) -> Sample:
-    """A method's draws as the comparison takes them."""
+    """A method's draws and densities in the form that the comparison takes."""
     assert run.draws is not None
     assert run.evaluation is not None
     known = {k: np.asarray(v, float) for k, v in run.posterior.items()}
@@ -432,8 +437,8 @@ def sample_of(run: MethodRun, place: Place) -> Sample:
 def e_bfmi(energy: np.ndarray) -> float:
     """The smallest energy Bayesian fraction of missing information of the chains.
 
-    The variance of the energy's steps over its own (Betancourt 2016), of energies
-    (chain, draw); NaN where an energy never changes.
+    The mean squared step of the energy over its variance (Betancourt 2016), for
+    energies (chain, draw); NaN where an energy never changes.
     """
     steps = np.mean(np.diff(energy, axis=1) ** 2, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -441,7 +446,7 @@ def e_bfmi(energy: np.ndarray) -> float:
 
 
 def align(runs: Mapping[str, MethodRun], found: Comparison) -> None:
-    """Name linear response's components as the comparison names them."""
+    """Relabel the components of linear response as the comparison labels them."""
     for label, run in runs.items():
         if run.response is not None and label in found.relabellings:
             order = found.relabellings[label].usual
@@ -451,10 +456,11 @@ def align(runs: Mapping[str, MethodRun], found: Comparison) -> None:
 def mode_bounds(
     place: Place, runs: Mapping[str, MethodRun], label: str, modes: Sequence[Mode]
 ) -> dict[int, float]:
-    """The ELBO that CAVI reaches from the best draw of each mode.
+    """Index of a mode -> about its log mass: the ELBO that CAVI reaches from there.
 
-    With its relabellings it stands for the evidence of the mode: the optima of one
-    posterior are alike in what else mean field hides.
+    CAVI starts from the mode's best draw, and the log number of relabellings is added.
+    The rest of the gap to the log mass is taken to be alike in all modes. Empty where
+    the log joints are not known.
     """
     run, mixture = runs[label], place.problem.mixture
     assert run.draws is not None

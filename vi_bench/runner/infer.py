@@ -1,4 +1,4 @@
-"""One method of a run: its stages, timed, what the mixture tells of its draws; more."""
+"""One method of a run: its timed stages, its draws' evaluation, and further draws."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from vi_bench.runtime.keys import Key, stream
 from vi_bench.runtime.progress import Watcher
 
 FURTHER = "further draws"
-"""What a progress bar says while they are made."""
+"""Name of the stage that makes further draws, for its random key and progress bars."""
 
 PATIENCE = 120.0
 """Seconds that further draws of one method may take."""
 
 MOST = {"mcmc": 20, "particles": 12, "variational": 100, "exact": 100}
-"""Batches of draws at most, by the kind of a method."""
+"""Kind of a method -> the most batches of draws that it makes."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Place:
 
     Attributes:
         problem: the mixture, chains, and draws of one batch.
-        coordinates: of the family's dimensions.
-        held_out: rows that were set aside, centred (m, d).
-        key: of the run; a method's own depends on its label.
-        repeats: timed runs of every stage, or None.
+        coordinates: dimension of the family -> labels along it.
+        held_out: held-out rows, centred (m, d).
+        key: random key of the run; a method's own also depends on its label.
+        repeats: timed runs of every stage, or None for the default.
         watcher: told of the progress.
         checkpoint: file for the best q so far, or None.
     """
@@ -60,8 +60,11 @@ class Place:
 
 
 def infer(place: Place, label: str, run: MethodRun) -> None:
-    """Prepare a method, run its stages, timed, and evaluate its draws."""
-    forget_programs()  # of earlier runs, where there are very many
+    """Prepare a method, run and time its stages, and evaluate its draws.
+
+    The results are put into `run`.
+    """
+    forget_programs()  # free those of earlier runs, if very many
     key = stream(place.key, label)
     keep = None
     if place.checkpoint is not None and jax.process_index() == 0:
@@ -92,10 +95,10 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
 
 
 def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
-    """Draw until a method has so many batches, or PATIENCE or MOST ends it.
+    """Draw until a method has so many batches, or a limit, PATIENCE or MOST, is met.
 
-    The programs are those of the first batch; nothing is compiled. What is drawn before
-    an interrupt stays.
+    The programs are those of the first batch; nothing is compiled. Batches that are
+    finished before an interrupt are kept.
     """
     resumption = run.resumption
     if resumption is None or not resumption.stages:
@@ -123,7 +126,7 @@ def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
 
 
 def _further(place: Place, label: str, resumption: Resumption) -> Draws:
-    """One more batch."""
+    """Make one more batch of draws."""
     key = stream(stream(place.key, label), FURTHER)
     key = jax.random.fold_in(key, len(resumption.batches))
     programs = {stage.name: program for stage, program in resumption.stages}
@@ -161,7 +164,7 @@ def take(place: Place, run: MethodRun, raw: Draws) -> None:
 
 
 def settle(place: Place, run: MethodRun) -> None:
-    """All batches as one, and the outcome."""
+    """Join all batches of draws, their evaluations and reports, and the outcome."""
     assert run.resumption is not None
     mixture, batches = place.problem.mixture, run.resumption.batches
     axis = 0 if run.method.kind == "particles" else 1
@@ -176,7 +179,7 @@ def settle(place: Place, run: MethodRun) -> None:
 
 
 def posterior_of(mixture: Any, theta: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Parameters for the reader, what is derived from them, and weights if drawn."""
+    """Parameters, quantities derived from them, and weights where they are drawn."""
     family = mixture.family
     known = {name: theta[name] for name in family.dims if name in theta}
     found = {name: np.asarray(v) for name, v in (known | family.derived(known)).items()}
@@ -187,7 +190,7 @@ def posterior_of(mixture: Any, theta: Mapping[str, Any]) -> dict[str, np.ndarray
 
 
 def _joined(batches: Sequence[Draws], method: Any, axis: int) -> Draws:
-    """Batches along one axis, chains or draws; their reports combined."""
+    """Join batches along the axis of chains (0) or draws (1); combine their reports."""
     first = batches[0]
     if len(batches) == 1:
         return first
@@ -206,10 +209,10 @@ def _joined(batches: Sequence[Draws], method: Any, axis: int) -> Draws:
 
 
 def _evaluated(batches: Sequence[Evaluation], axis: int) -> Evaluation:
-    """Evaluations of batches as one.
+    """Join the evaluations of batches.
 
     Log densities by row, which leave-one-out needs, stay those of the first batch:
-    their errors are those of rows, not of draws.
+    rows, not draws, dominate the error of that estimate.
     """
     first = batches[0]
     if len(batches) == 1:
@@ -235,7 +238,7 @@ def _evaluated(batches: Sequence[Evaluation], axis: int) -> Evaluation:
 
 
 def write_checkpoint(path: Path, label: str, values: Mapping[str, Any]) -> None:
-    """Keep what a method has so far."""
+    """Write a method's current q, with its label, to a checkpoint file."""
     kept.write(
         path,
         {"method": np.asarray(label)} | {k: np.asarray(v) for k, v in values.items()},

@@ -1,4 +1,4 @@
-"""The CAVI kernel alone, as the notebook meant it."""
+"""CAVI for the known-variance Gaussian mixture as one function call."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class CAVIFit(NamedTuple):
 
     Attributes:
         m: (K, d) means of q(mu_k) = N(m_k, s2_k I).
-        s2: (K,) variances.
+        s2: (K,) variances of q(mu_k).
         phi: (N, K) responsibilities, optimal for m and s2.
         elbo: the ELBO by sweep, in nats, every constant included; the last value
             belongs to m, s2 and phi.
         outcome: whether it converged, and a sentence.
-        restart_elbo: the final ELBO of every restart.
+        restart_elbo: the final ELBO of every restart, nats (restarts,).
     """
 
     m: np.ndarray
@@ -64,17 +64,17 @@ def cavi(
     Args:
         data: (N, d) array, or anything that `vi_bench.load` takes; (0, d) is allowed
             and gives the prior.
-        K: components.
-        sigma: prior standard deviation of a mean.
-        variance: of a row around its component's mean.
-        mean: prior mean.
-        seed: of the restarts, which are those of `vi-bench run --seed`.
+        K: number of components.
+        sigma: prior standard deviation of a component's mean.
+        variance: variance of a row around its component's mean, in each feature.
+        mean: prior mean of the components' means.
+        seed: random seed of the restarts, the same as of `vi-bench run --seed`.
         precision: 64 or 32 bits.
         **settings: of `vi_bench.methods.cavi.CAVI`: restarts, max_iterations, tol,
             accelerate.
 
     Raises:
-        InputError: one line that says what cannot be used.
+        InputError: an argument cannot be used; the message is one line.
     """
     table = _table(data)
     values = table.values
@@ -111,7 +111,7 @@ def cavi(
 
 @cache
 def _programs(method: CAVI) -> tuple[tuple[Stage, ...], dict[str, Any]]:
-    """Stages and programs by settings: a second call of one shape compiles nothing."""
+    """Stages and programs, cached by settings: another call compiles nothing."""
     stages = method.stages((1, 1))
     return stages, compiled(stages)
 

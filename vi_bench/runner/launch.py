@@ -1,4 +1,4 @@
-"""A spec to a result and a folder, whole or not at all; imports late."""
+"""Run a spec and write its folder, whole or not at all; heavy imports are deferred."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ def launch(
 ) -> Result:
     """Execute a spec and write its folder, whole or not at all.
 
-    An interrupt keeps the methods that had finished; with none it goes on, as
-    KeyboardInterrupt, and nothing is written.
+    After an interrupt the methods that had finished are kept; if there are none,
+    KeyboardInterrupt is raised and nothing is written.
 
     What can be refused without computing is refused before JAX is loaded. Compiled
     programs are kept in the user's cache folder (`environment.kept_programs`).
 
     Args:
         spec: what to run.
-        table: the data, if they are not to be loaded.
-        out: folder to write to; of the processes of a cluster, that of rank 0 writes.
+        table: the data; None loads those that the spec names.
+        out: folder to write to; of a cluster's processes only that of rank 0 has one.
         overwrite: replace an earlier run's folder.
         progress: show bars on stderr.
-        cluster: where this process stands among several that share the rows.
+        cluster: this process's place among several that share the rows.
         checkpoint: file for the best q so far, while a method runs.
 
     Raises:
-        InputError: something asked for cannot be used; one line says what.
-        KeyboardInterrupt: no method had finished.
+        InputError: an argument cannot be used; the message is one line.
+        KeyboardInterrupt: interrupted before any method had finished.
     """
     if spec.stream and (cluster is not None or spec.devices > 1):
         raise ScalingError("stream: streamed rows cannot be shared by devices or hosts")
     if table is None:
-        # of a file that can be read piece by piece a host holds its own rows only
+        # a host reads only its own rows, where the kind of file allows it
         split = cluster is not None and Path(spec.data).suffix.lower() in SOURCES
         table = load(spec.data, stream=spec.stream or split)
     spec.check_names()

@@ -1,4 +1,4 @@
-"""Rows that a mixture would give, and the density of rows it has not seen."""
+"""Prior and posterior predictive rows, and the log predictive density of new rows."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def prior_predictive(
     seed: int,
     name: str,
 ) -> Table:
-    """A table from the prior predictive: one theta from the prior, rows given it.
+    """Simulate a table (rows, features): theta from the prior, and rows given theta.
 
-    Its `truth` has the labels and the parameters.
+    Its `truth` has the labels, the weights and the parameters.
     """
     with computing(find_device("auto"), 64):
         nothing = np.zeros((0, features))
@@ -45,7 +45,11 @@ def prior_predictive(
 
 
 def posterior_predictive(result: RunResult, label: str, rows: int, seed: int) -> Table:
-    """Rows (n, d), each from a draw of a method's posterior chosen at random."""
+    """Rows (n, d), each given a random draw from a method's posterior.
+
+    Raises:
+        InputError: the method has no draws.
+    """
     with computing(find_device("auto"), 64):
         mixture, theta = _posterior(result, label)
         choose, use = jax.random.split(jax.random.key(seed))
@@ -68,7 +72,11 @@ def posterior_predictive(result: RunResult, label: str, rows: int, seed: int) ->
 
 
 def log_predictive_density(result: RunResult, label: str, points: Any) -> np.ndarray:
-    """The log of E[p(x | theta)], (n,), over a method's draws, at new points (n, d)."""
+    """Log of the mean of p(x | theta) over a method's draws, nats, at points (n, d).
+
+    Raises:
+        InputError: the method has no draws, or the points do not fit the family.
+    """
     x = np.asarray(points, float)
     features = len(result.table_data.features)
     if x.ndim != 2 or x.shape[1] != features:
@@ -91,7 +99,7 @@ def log_predictive_density(result: RunResult, label: str, points: Any) -> np.nda
 
 
 def _posterior(result: RunResult, label: str) -> tuple[Mixture, Parameters]:
-    """The mixture, and a method's draws, flat and centred as its data are."""
+    """The mixture, and a method's draws in one axis, centred like the data."""
     run = result.runs.get(label)
     if run is None or run.draws is None:
         raise InputError(f"method {label!r} has no draws; of {list(result.runs)}")

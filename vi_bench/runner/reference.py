@@ -1,4 +1,4 @@
-"""What the other methods are compared with."""
+"""The choice of the reference, and the comparison of the other methods with it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from vi_bench.errors import NotApplicable
 from vi_bench.runner.result import MethodRun
 
 PATIENCE = 60.0
-"""Seconds that exact summation may take to be chosen as the reference."""
+"""Seconds that an exact method may take to be chosen as the reference."""
 
 LONGEST = 180.0
-"""Seconds that the first draws of a sampler may take that nobody asked for."""
+"""Seconds that a sampler's first draws may take, for it to be added to a run."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The label of a reference, and of the sampler that checks it, if any."""
+    """The labels of a reference and of the sampler that checks it, if there are any."""
 
     label: str | None
     check: str | None = None
@@ -33,11 +33,11 @@ class Reference:
 def choose(
     problem: Problem, methods: Mapping[str, Any]
 ) -> tuple[Reference, dict[str, Any]]:
-    """The exact posterior where it takes under a minute, else a sampler and its check.
+    """The exact posterior if that takes up to PATIENCE, else a sampler and its check.
 
     Returns:
-        The reference, and the methods with those that were missing, in their usual
-        settings.
+        The reference, and the methods including those that had to be added, with
+        default settings.
     """
     known = dict(methods)
     exact = able("exact", problem)
@@ -54,11 +54,11 @@ def choose(
 
 
 def able(role: Role, problem: Problem) -> tuple[str, float] | None:
-    """The best method for a role that can work on a problem, and its seconds."""
+    """The best applicable method for a role, and its predicted seconds (0: unknown)."""
     for name in catalogue.with_role(role):
         try:
             method = catalogue.method(name)()
-        except TypeError:  # it has settings that only a user can give
+        except TypeError:  # it has settings without a default
             continue
         foreseen = isinstance(method, Foreseen) and callable(method.seconds)
         try:
@@ -69,12 +69,12 @@ def able(role: Role, problem: Problem) -> tuple[str, float] | None:
 
 
 def stand_in(problem: Problem, runs: dict[str, MethodRun]) -> tuple[str, str]:
-    """A sampler that moves between modes where others do not.
+    """Find a sampler that moves between modes, to replace the reference.
 
-    It is added to the runs where it is not among them, unless it would take long.
+    It is added to `runs` if it is not among them, unless it would take over `LONGEST`.
 
     Returns:
-        Its label, and why it is not tried; one of them is empty.
+        Its label, and why it is not tried; one of the two is empty.
     """
     found = able("between modes", problem)
     if found is None:
@@ -94,12 +94,12 @@ def stand_in(problem: Problem, runs: dict[str, MethodRun]) -> tuple[str, str]:
 
 
 def unjudged(found: Comparison) -> bool:
-    """Whether the reference was called unreliable."""
+    """Whether some verdict says that the reference is unreliable."""
     return any(v.word == "reference unreliable" for v in found.verdicts.values())
 
 
 def hopeless(found: Comparison) -> bool:
-    """Whether the reference is unfit in a way that more draws do not mend."""
+    """Whether the reference is unreliable in a way that more draws do not cure."""
     label = found.reference
     if not unjudged(found):
         return False
@@ -107,7 +107,7 @@ def hopeless(found: Comparison) -> bool:
 
 
 def _labelled(name: str, methods: dict[str, Any]) -> str:
-    """The label of a method of this name, which is added where there is none."""
+    """The label of a method of this registered name, which is added if missing."""
     label = label_of(name, methods)
     if label is None:
         label, methods[name] = name, catalogue.method(name)()
@@ -115,7 +115,7 @@ def _labelled(name: str, methods: dict[str, Any]) -> str:
 
 
 def label_of(name: str, methods: Mapping[str, Any]) -> str | None:
-    """The first label of a method of this name; None where there is none."""
+    """The first label of a method of this registered name; None if there is none."""
     kind = catalogue.method(name)
     found = (label for label, method in methods.items() if type(method) is kind)
     return next(found, None)
@@ -128,7 +128,7 @@ def hold_against(
     mode_evidence: ModeEvidence,
     coverage: Coverage,
 ) -> Comparison | None:
-    """The comparison with the reference; None where that has no draws."""
+    """The comparison with the reference; None if neither it nor its check has draws."""
     label, check = reference.label, reference.check
     said = ""
     if label not in samples and check in samples:

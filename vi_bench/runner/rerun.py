@@ -1,8 +1,8 @@
 """Repeat a run from its folder, and tell whether its numbers are the same.
 
-A number of the first run and the same one of the second are two estimates, each with
-its Monte-Carlo error: that they differ by no more than both errors explain is all that
-another machine or version promises. Where nothing changed all bits are the same.
+A number of the first run and that of the second are two estimates, each with its
+Monte-Carlo error: on another machine or version they are expected to differ by no more
+than both errors explain. Where nothing changed all bits are the same.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from vi_bench.runner.launch import launch
 from vi_bench.spec import make
 
 ALARM = 1e-3
-"""How often a repeated run is called different that differs by chance alone."""
+"""Probability of calling a repeated run different that differs by chance alone."""
 
 ROUNDING = 1e-6
-"""Posterior sds that another order of the same arithmetic may move a number by."""
+"""Change of a number, in posterior sds, that another order of summation explains."""
 
 RUNS = ("the first run", "the second")
 
@@ -51,7 +51,7 @@ Word = Literal[
 
 @dataclass(frozen=True)
 class Number:
-    """One number of a run, its standard error, and whether that can be trusted."""
+    """One number of a run, its standard error, and whether the error is reliable."""
 
     value: float
     se: float
@@ -60,11 +60,11 @@ class Number:
 
 @dataclass(frozen=True)
 class Repeat:
-    """One method, run again.
+    """The result of repeating one method.
 
     Attributes:
-        word: what its numbers are.
-        sentence: which of them is the farthest off, or why nothing can be said.
+        word: whether its numbers are the same.
+        sentence: the number that is farthest off, or why nothing can be said.
     """
 
     word: Word
@@ -76,11 +76,11 @@ class Rerun:
     """A run and its repetition.
 
     Attributes:
-        methods: label -> what became of its numbers.
-        changes: what is not as it was -> (then, now): versions, machine, data, code.
+        methods: label -> whether its numbers are the same.
+        changes: version, machine, data or code that has changed -> (then, now).
         note: where the rows came from, if not from the folder.
         before: the record of the first run.
-        after: of the second.
+        after: the record of the second run.
     """
 
     methods: dict[str, Repeat]
@@ -95,7 +95,7 @@ class Rerun:
         return all(found.word != "different" for found in self.methods.values())
 
     def lines(self) -> Iterator[str]:
-        """What was found, for a reader."""
+        """The result, as lines for the terminal."""
         width = max(map(len, self.methods), default=0)
         for label, found in self.methods.items():
             yield f"{label:<{width}}  {found.word}{found.sentence and ': '}" + (
@@ -109,7 +109,7 @@ class Rerun:
             yield self.note
 
     def record(self) -> dict[str, Any]:
-        """What was found, as plain values; see docs/cli.md."""
+        """The result as plain values; see docs/cli.md."""
         return {
             "same": self.same,
             "methods": {label: asdict(found) for label, found in self.methods.items()},
@@ -127,13 +127,13 @@ def rerun(
     """Repeat a run, or a sweep's cell, from its folder alone.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         out: folder for the second run; by default nothing is kept of it.
         progress: show bars on stderr.
 
     Raises:
         InputError: the folder cannot be read, or its code or data are not there.
-        KeyboardInterrupt: before all methods had run again.
+        KeyboardInterrupt: interrupted before all methods had run again.
     """
     first = Path(folder)
     before = read_record(first)
@@ -155,7 +155,11 @@ def rerun(
 
 
 def check_code(run: Record) -> None:
-    """Refuse a run whose own code is not named: what came by file comes so again."""
+    """Check that a run's models and methods that do not ship are registered again.
+
+    Raises:
+        InputError: one is not.
+    """
     for plugin in run.plugins:
         kind: Any = plugin.kind
         if plugin.name not in catalogue.names(kind):
@@ -167,7 +171,7 @@ def check_code(run: Record) -> None:
 
 
 def rows_of(folder: Path, run: Record) -> tuple[Table | None, str]:
-    """The rows that a run's folder holds, if it holds all; and a note."""
+    """The rows in a run's folder, or None and a note on why they are read again."""
     data, spec = run.data, run.spec
     source = f"data {spec['data']!r} were read again"
     if spec["held_out"]:
@@ -182,7 +186,7 @@ def rows_of(folder: Path, run: Record) -> tuple[Table | None, str]:
 
 
 def changes(before: Record, after: Record) -> dict[str, tuple[Any, Any]]:
-    """What numbers depend on and is not as it was."""
+    """Circumstance -> (then, now), of those that have changed."""
     then, now = circumstances(before), circumstances(after)
     return {
         what: (then.get(what), now.get(what))
@@ -192,10 +196,10 @@ def changes(before: Record, after: Record) -> dict[str, tuple[Any, Any]]:
 
 
 def circumstances(run: Record) -> dict[str, Any]:
-    """Environment, code and data of a run, flat."""
+    """The environment, code and data that a run's numbers depend on, by name."""
     known = dict(run.environment)
     packages = known.pop("packages", {})
-    known.pop("compilation_cache", None)  # where programs lie does not change them
+    known.pop("compilation_cache", None)  # it does not change the numbers
     git, limits = run.provenance.git, run.provenance.threads
     return {
         "data": run.data.sha256,
@@ -211,7 +215,7 @@ def circumstances(run: Record) -> dict[str, Any]:
 def repeats(
     first: Path, before: Record, second: Path, after: Record
 ) -> dict[str, Repeat]:
-    """Every method of both runs, compared with itself."""
+    """Label -> the comparison of a method's numbers between the two runs."""
     pairs = {}
     found: dict[str, Repeat] = {}
     for label, was in before.methods.items():
@@ -234,14 +238,14 @@ def repeats(
                     both = compare(dict(zip(RUNS, trees, strict=True)), RUNS[0])
                     for known, run in zip(pairs[label], RUNS, strict=True):
                         known |= moments(both, run)
-                found[label] = Repeat("cannot tell")  # keeps its place
+                found[label] = Repeat("cannot tell")  # replaced below
     count = sum(len(set(a) & set(b)) for a, b in pairs.values())
     limit = float(norm.isf(ALARM / 2 / max(count, 1)))
     return found | {k: judged(a, b, limit) for k, (a, b) in pairs.items()}
 
 
 def identical(one: DataTree, other: DataTree) -> bool:
-    """Whether all draws and what is known of each have the same bits."""
+    """Whether draws, sample statistics and q's parameters have the same bits."""
     for group in ("posterior", "sample_stats", "variational"):
         ours, theirs = (
             tree[group].to_dataset() if group in tree else None for tree in (one, other)
@@ -254,28 +258,28 @@ def identical(one: DataTree, other: DataTree) -> bool:
 
 
 SCALARS = ("bound", "marginal_elbo", "log_evidence")
-"""Of a method's row, each with its error: nats."""
+"""Fields of a method's record that are estimates with errors, in nats."""
 
 
 def values(row: Method) -> list[Any]:
-    """A row's own numbers."""
+    """A method's bounds, evidence, iterations and outcome."""
     return [getattr(row, name) for name in (*SCALARS, "iterations", "outcome")]
 
 
 def scalars(row: Method) -> dict[str, Number]:
-    """A method's bounds and evidence."""
+    """A method's bounds and evidence, in nats, with their errors."""
     found = {}
     for name in SCALARS:
         value = getattr(row, name)
         if value is not None:
-            # an optimiser stops where the bound rises by less than that
+            # an optimiser stops within about SAME_OPTIMUM of the optimum
             se = np.hypot(getattr(row, f"{name}_se") or 0.0, SAME_OPTIMUM / 3)
             found[name] = Number(value, float(se))
     return found
 
 
 def moments(found: Comparison, label: str) -> dict[str, Number]:
-    """Means and sds, components named alike in both runs."""
+    """Means and sds of the judged quantities of one run, with components matched."""
     known = {}
     for name in found.judged:
         summary = found.summaries[label][name]
@@ -291,12 +295,12 @@ def moments(found: Comparison, label: str) -> dict[str, Number]:
 def judged(
     then: Mapping[str, Number], now: Mapping[str, Number], limit: float
 ) -> Repeat:
-    """What two runs of a method are to each other.
+    """Compare the numbers of two runs of a method.
 
     Args:
-        then: numbers of the first.
-        now: of the second.
-        limit: standard errors beyond which one of them is different.
+        then: numbers of the first run.
+        now: numbers of the second run.
+        limit: standard errors beyond which a number is different.
     """
     scores = {}
     for name in set(then) & set(now):

@@ -1,4 +1,4 @@
-"""What a run gives: types."""
+"""The result of a run, of each method and of the whole: types."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ NOT_STARTED = Outcome("skipped", "not started")
 
 @dataclass
 class Resumption:
-    """How a method makes further draws.
+    """The state from which a method makes further draws.
 
     Attributes:
-        stages: from the one on that is run again, with their programs.
-        carry: what the first of them is given.
-        batches: what was drawn so far: draws and what the mixture tells of them.
+        stages: the stages to run again, each with its compiled program.
+        carry: the input of the first of them.
+        batches: the batches so far: draws and their evaluation.
         spent: seconds that further draws have taken.
     """
 
@@ -39,21 +39,22 @@ class Resumption:
 
 @dataclass
 class MethodRun:
-    """What one method gave.
+    """The result of one method.
 
     Attributes:
         method: its settings.
         outcome: how it ended.
-        setup_s: host work before the first stage.
+        setup_s: seconds of work on the host before the first stage.
         stages: stage -> its times.
-        draws: as host arrays, uncentred; None unless it finished.
-        posterior: for the reader: parameters and what is derived from them, uncentred,
-            and weights where they are drawn; (chain, draw, ...).
-        evaluation: what the mixture tells of each draw, log p(X, theta) first.
-        response: linear response, of methods that end at a fixed point of CAVI.
+        draws: the draws as host arrays, uncentred; None unless it finished.
+        posterior: the draws as they are reported: parameters, quantities derived from
+            them, and weights where they are drawn; uncentred, (chain, draw, ...).
+        evaluation: log densities at each draw.
+        response: linear response, of methods that converged to a fixed point of CAVI.
         error: the traceback of a failure.
-        resumption: how it makes further draws; None until it finished.
-        short: whether its budget ended its draws before their errors were small.
+        resumption: the state to make further draws from; None until it finished.
+        short: whether a limit ended its draws before their Monte-Carlo errors were as
+            small as was asked for.
     """
 
     method: Method
@@ -75,7 +76,7 @@ class MethodRun:
         return self.draws is not None and not useless
 
     def shape(self) -> tuple[int, int] | None:
-        """Chains, or runs, and draws of each; None where there are no draws."""
+        """Number of chains, or runs, and of draws in each; None without draws."""
         if not self.posterior:
             return None
         chains, draws = next(iter(self.posterior.values())).shape[:2]
@@ -83,27 +84,27 @@ class MethodRun:
 
     @property
     def log_joint(self) -> np.ndarray | None:
-        """Log p(X, theta) of each draw (chain, draw)."""
+        """Log p(X, theta) of each draw (chain, draw), nats; None if not computed."""
         return None if self.evaluation is None else self.evaluation.log_joint
 
     def reported(self, name: str) -> Estimate | None:
-        """A number of the report with its error, such as "log_evidence"."""
+        """A number of the report with its error, such as "log_evidence", or None."""
         if self.draws is None or name not in self.draws.report:
             return None
         report = self.draws.report
         return Estimate(float(report[name]), float(report[f"{name}_se"]))
 
     def bound(self) -> tuple[float | None, float | None]:
-        """The bound as the method reports it, and its error."""
+        """The bound on log p(X) that the method reports, nats, and its error."""
         found = self.reported("bound")
         return (None, None) if found is None else (found.value, found.se)
 
     def marginal_bound(self) -> tuple[float | None, float | None]:
-        """E_q [log p(X, theta) - log q(theta)] from the draws, and its error.
+        """The marginal ELBO E_q[log p(X, theta) - log q(theta)], nats, and its error.
 
-        The assignments are summed out, for every variational method alike, so these
-        can be compared; CAVI's own bound lies below its marginal ELBO.
-        Of draws that are no longer q's, such as resampled ones, it is the method's own.
+        The assignments are marginalised, so it can be compared between variational
+        methods; CAVI's own ELBO lies below its marginal ELBO. It is estimated from the
+        draws, or reported by the method itself where these have no log q.
         """
         if self.draws is None or self.log_joint is None:
             return None, None
@@ -113,12 +114,12 @@ class MethodRun:
         return float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(terms.size))
 
     def steady(self) -> dict[str, float] | None:
-        """Seconds of the steady runs, stages of the inference itself added up."""
+        """Seconds of the steady runs, summed over the stages of the inference."""
         timed = [s.steady() for s in self.stages.values() if s.part_of_inference]
         return spread(*timed) if timed and all(timed) else None
 
     def time(self) -> dict[str, Any]:
-        """Seconds by kind: the inference's stages added up, and each stage apart."""
+        """Seconds by kind, summed over the stages of the inference, and by stage."""
         own = [s for s in self.stages.values() if s.part_of_inference]
         return {
             "setup_s": self.setup_s,
@@ -131,7 +132,7 @@ class MethodRun:
         }
 
     def memory_bytes(self) -> int | None:
-        """The most that one program of the method needs beyond its arguments."""
+        """Bytes of the largest program of the method, without its arguments."""
         found = [
             s.temporary_bytes + (s.output_bytes or 0)
             for s in self.stages.values()
@@ -145,17 +146,17 @@ class RunResult:
     """A finished run.
 
     Attributes:
-        spec: what was asked for.
+        spec: the specification.
         family: the component family, every hyperparameter set.
         weights: the prior on the weights.
-        table_data: the rows.
-        data_centre: what was subtracted from them before inference (d,).
-        runs: label -> what the method gave.
-        comparison: against the reference; None where it has no draws.
+        table_data: the rows that were fitted.
+        data_centre: the centre (d,) subtracted from them before inference.
+        runs: label -> the method's result.
+        comparison: comparison with the reference; None where that has no draws.
         environment: device, versions, precision.
-        plugins: where a model or method that does not ship came from.
+        plugins: origin of a model and methods that do not ship.
         interrupted: whether Ctrl-C ended it; finished methods are kept.
-        folder: where it was written, or None.
+        folder: the folder it was written to, or None.
     """
 
     spec: Spec

@@ -1,4 +1,4 @@
-"""From Python objects to a Spec, so that both ways in are one way on."""
+"""Python arguments as a Spec, as the command line makes one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ def specify(
     methods: Iterable[Any] | Mapping[str, Any] | None,
     fields: Mapping[str, Any],
 ) -> tuple[Spec, Table | None]:
-    """A Spec, and the table where the data were not given by name."""
+    """Make a Spec, and the table where the data were not given by name.
+
+    Raises:
+        InputError: an argument cannot be used.
+    """
     values = dict(fields)
     values["model"] = named("model", DEFAULTS["model"] if model is None else model)
     if "weights" in values:
@@ -34,7 +38,7 @@ def specify(
 
 
 def named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
-    """A spec's section, from a name, a mapping or settings."""
+    """A section of a spec from a name, a mapping or a settings dataclass."""
     if isinstance(given, str):
         return {"name": given}
     if isinstance(given, Mapping):

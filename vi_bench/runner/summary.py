@@ -1,6 +1,6 @@
-"""A run as what is stored: the record of a run, and a DataTree per method.
+"""The stored form of a run: its record, and a DataTree per method.
 
-Keys are declared in `vi_bench.results.record`; here are their values.
+The schema is in `vi_bench.results.record`; this module fills it in.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _tree(result: RunResult, label: str, run: MethodRun) -> DataTree:
 
 
 def trace(run: MethodRun) -> dict[str, np.ndarray]:
-    """The bound by iteration, and seconds; of the best of several restarts.
+    """Iterations, bound in nats and seconds (iterations,), of the best restart.
 
     Each iteration takes an equal share of the fit's time.
     """
@@ -154,9 +154,9 @@ def record(result: RunResult) -> Record:
 
 
 def whole(value: Any) -> int | None:
-    """A count that a method reports; None where it is no single finite number.
+    """A count that a method reports; None where it is not a single finite number.
 
-    A method of a user's may report anything, and a run is not lost for it.
+    A user's method may report anything; that must not end the run.
     """
     found = np.asarray(np.nan if value is None else value)
     known = found.ndim == 0 and found.dtype.kind in "iuf" and np.isfinite(found)
@@ -164,14 +164,14 @@ def whole(value: Any) -> int | None:
 
 
 def numbers_of(value: Any) -> list[float] | None:
-    """Numbers by component (K,); None where they are something else."""
+    """Numbers by component (K,); None for anything else."""
     found = np.asarray(np.nan if value is None else value)
     known = found.ndim == 1 and found.dtype.kind in "iuf"
     return found.tolist() if known else None
 
 
 def keys_of(references: Any) -> tuple[str, ...]:
-    """Keys of what is to be cited; one by itself is taken for one."""
+    """Citation keys as a tuple; a string is a single key."""
     found = (references,) if isinstance(references, str) else tuple(references)
     return tuple(map(str, found))
 
@@ -222,7 +222,7 @@ def _method(result: RunResult, label: str, run: MethodRun) -> dict[str, Any]:
 
 
 def sampler(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """How a Hamiltonian sampler moved, over the draws that were kept."""
+    """Diagnostics of a Hamiltonian sampler, over the draws that were kept."""
     return {
         "divergences": np.sum(stats["diverging"]),
         "mean_tree_depth": np.mean(stats["tree_depth"]),
@@ -233,7 +233,7 @@ def sampler(stats: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def restarts(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The table of restarts and the distinct optima they ended in, best first."""
+    """Every restart, and the distinct local optima they ended in, best first."""
     bounds = np.asarray(report["restart_bound"])
     return {
         "bound": bounds,
@@ -249,7 +249,7 @@ def restarts(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def response(found: LinearResponse) -> dict[str, Any]:
-    """Standard deviations by mean field and by linear response, and how it went."""
+    """Sds by mean field and by linear response, or why it was refused."""
     own = found.mean_field_sd
     return {
         "refused": found.refused,

@@ -1,6 +1,6 @@
-"""Time a stage: trace, compile, first run and steady runs apart.
+"""Time a stage: tracing, compilation, first run and steady runs separately.
 
-One loop for every method, so that none can time itself kindly. Every run ends in
+One loop times every method, so that all are timed alike. Every run ends in
 `block_until_ready` on the whole result: JAX returns before the work is done.
 """
 
@@ -28,17 +28,17 @@ class StageTime:
     """Seconds, flops and bytes of one stage.
 
     Attributes:
-        trace_s: Python to StableHLO.
-        compile_s: StableHLO to machine code, or loading it from the cache.
-        compile_cached: whether the persistent cache had it, or this process.
+        trace_s: from Python to StableHLO.
+        compile_s: from StableHLO to machine code, or loading that from the cache.
+        compile_cached: whether the persistent cache or this process had the program.
         first_s: the first run.
         runs_s: every steady run.
-        calls: how often the program was called in a run.
+        calls: calls of the program in one run.
         flops: XLA's count for one call, or None.
         temporary_bytes: memory of one call beyond arguments and results, or None.
-        output_bytes: the result's.
-        part_of_inference: whether the stage counts into the method's run time.
-        batches: how often it was run for all draws that were made; times are of one.
+        output_bytes: memory of the result, or None.
+        part_of_inference: whether the stage counts towards the method's run time.
+        batches: batches of draws that the stage was run for; times are of one batch.
     """
 
     trace_s: float
@@ -54,18 +54,18 @@ class StageTime:
     batches: int = 1
 
     def steady(self) -> list[float]:
-        """Seconds of the steady runs, of all batches together."""
+        """Seconds of each steady run, times the number of batches."""
         return [self.batches * s for s in self.runs_s]
 
     def record(self) -> dict[str, Any]:
-        """As plain values, the steady runs summarised."""
+        """The times as plain values, with the steady runs summarised."""
         plain = asdict(self)
         plain["run_s"] = spread(plain.pop("runs_s"))
         return plain
 
 
 def spread(*stages: list[float]) -> dict[str, float]:
-    """Seconds of steady runs: median, min and max, each added up over the stages.
+    """Seconds of steady runs: median, min and max, each summed over the stages.
 
     "repeats" is the least number of runs of any stage.
     """
@@ -79,9 +79,9 @@ def spread(*stages: list[float]) -> dict[str, float]:
 
 REPEATS = 3
 PATIENCE = 0.5
-"""Seconds: unless a number of repeats is asked for, a stage is run REPEATS times more,
-fewer once its repeats have taken this long. Stages that only make numbers for the
-report are run once more."""
+"""Unless a number of repeats is asked for, a stage is repeated REPEATS times, or until
+the repeats have taken PATIENCE seconds. Stages that are no part of the inference are
+repeated once."""
 
 
 def run_stage(
@@ -96,11 +96,11 @@ def run_stage(
     """Compile and run a stage, then run it again with the same keys, timed.
 
     Returns:
-        What the stage made, its times, and its program.
+        The stage's result, its times, and its compiled program.
     """
     mesh = mixture.blocks.mesh
     keys = jax.block_until_ready(keys)
-    # all that a stage hands on is on every device: its next call takes it as it is
+    # results are replicated on all devices, so that the next call takes them as is
     jitted = jax.jit(stage.run, out_shardings=mesh and everywhere(mesh))
     begun = time.perf_counter()
     lowered = jitted.lower(keys[0], mixture, carry)
@@ -136,7 +136,7 @@ def _run(
     tick: Tick | None,
     keep: Keep | None = None,
 ) -> tuple[Any, float, int]:
-    """All calls against the clock, no garbage collected meanwhile."""
+    """Run a stage once: result, seconds and calls; garbage collection is off."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -159,9 +159,9 @@ def _describe(program: Any, timed: StageTime) -> None:
 
 @contextmanager
 def _compilations() -> Iterator[list[bool]]:
-    """Collects what is compiled while it is open: whether anew, or read from the cache.
+    """Record the compilations inside this context: True if new, False if from a cache.
 
-    What this process has already is neither.
+    Programs that this process has already compiled are not in the list.
     """
     hits: list[str] = []
     made: list[bool] = []

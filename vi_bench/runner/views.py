@@ -1,4 +1,4 @@
-"""A finished run as users hold it: its data, and the ways to look at them."""
+"""The result of a run in Python: its data, and its record, tables and figures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Result(RunResult):
 
     @classmethod
     def of(cls, run: RunResult) -> Result:
-        """The same run."""
+        """The same run as a `Result`."""
         return cls(**{f.name: getattr(run, f.name) for f in fields(RunResult)})
 
     @property
@@ -41,21 +41,21 @@ class Result(RunResult):
 
     @cached_property
     def record(self) -> Record:
-        """What summary.json holds."""
+        """The record of the run, as in summary.json."""
         return record(self)
 
     @property
     def summary(self) -> dict[str, Any]:
-        """summary.json as plain values."""
+        """The content of summary.json as plain values."""
         return self.record.values()
 
     def predict(self, label: str, rows: int, seed: int = 0) -> Table:
-        """Rows of the posterior predictive of a method.
+        """Simulate rows from the posterior predictive of a method.
 
         Args:
-            label: of the method.
-            rows: how many; each is from a draw chosen at random.
-            seed: of these choices and of the rows.
+            label: label of the method.
+            rows: number of rows; each is given a draw chosen at random.
+            seed: random seed.
 
         Raises:
             InputError: the method has no draws.
@@ -68,14 +68,14 @@ class Result(RunResult):
         """Log posterior predictive density of a method, nats.
 
         Args:
-            label: of the method.
-            points: (n, d), in the unit of the run's data.
+            label: label of the method.
+            points: (n, d), in the units of the run's data.
 
         Returns:
             The log of E[p(x | theta)] over its draws (n,).
 
         Raises:
-            InputError: the method has no draws, or points are of another shape.
+            InputError: the method has no draws, or the points do not fit the family.
         """
         from vi_bench.runner.predictive import log_predictive_density
 

@@ -1,4 +1,4 @@
-"""The optima of the bound that a run knows, and which of them each sampler visits."""
+"""The local optima of the ELBO known in a run, and which of them samplers visit."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from vi_bench.runner.result import MethodRun
 from vi_bench.runtime.keys import Key
 
 CLIMBED = 64
-"""Draws of each sampler that coordinate ascent starts from."""
+"""Number of draws of each sampler from which coordinate ascent starts."""
 
 TERMS, SWEEPS = 4e9, 100
-"""Terms <t(x_i), M_k> that the ascents from one sampler's draws may take, if each takes
-SWEEPS sweeps: fewer draws where there are many rows."""
+"""Limit on the terms <t(x_i), M_k> of all ascents from one sampler's draws, at SWEEPS
+sweeps each: with many rows fewer draws are used."""
 
 LEAST = 8
-"""Ascents from each sampler's draws at least."""
+"""Fewest ascents from each sampler's draws."""
 
 PROJECTIONS = 2
-"""Fixed directions in the space of a component's parameters."""
+"""Number of fixed random projections of a component's parameters."""
 
 SPREAD = 200
-"""Draws of an optimum's q that tell where it lies."""
+"""Number of draws from q by which optima are told apart."""
 
 
 def coverage(
@@ -48,17 +48,17 @@ def coverage(
     weighing: frozenset[str],
     key: Key,
 ) -> Coverage:
-    """Which optima are known, and which of them a sampler should have visited.
+    """Find local optima, and those that a sampler should have visited and has not.
 
-    Known are the ends of CAVI's restarts, of a search from many starts, and of ascents
-    from draws of every sampler.
+    The optima are where CAVI's restarts, a search from many starts, and coordinate
+    ascents from draws of every sampler end.
 
     Args:
-        mixture: whose posterior.
-        runs: label -> what the method gave.
-        coordinates: of the family's dimensions.
-        weighing: labels of the methods that weigh modes.
-        key: of the search and of the draws.
+        mixture: the mixture.
+        runs: label -> the method's result, with draws in the data's coordinates.
+        coordinates: dimension of the family -> labels along it.
+        weighing: labels of the methods whose draws weigh modes by their mass.
+        key: random key.
     """
     samplers = {
         label: run
@@ -82,13 +82,13 @@ def coverage(
 
 @dataclass
 class Sight:
-    """How places in the space of parameters are told apart, whatever the labels.
+    """Label-invariant quantities by which optima and draws are told apart.
 
     Attributes:
-        mixture: whose parameters.
-        coordinates: of the family's dimensions.
-        key: of the draws of each q.
-        units: column -> its spread over the first places seen.
+        mixture: the mixture.
+        coordinates: dimension of the family -> labels along it.
+        key: random key for the draws of each q.
+        units: column -> its sd over the draws of the first optima seen.
     """
 
     mixture: Mixture
@@ -99,7 +99,7 @@ class Sight:
     def ends(
         self, coefficients: Float[Array, "n K P"], source: str, visited: bool
     ) -> list[End]:
-        """Where coordinate ascent ends from each E-step, if it converged."""
+        """Optima that coordinate ascent reaches from each E-step, if it converges."""
         bounds, points, converged, counts = climbs(self.mixture, coefficients)
         quantities = self._of_points(points)
         copies = log_copies(self.mixture, counts)
@@ -115,17 +115,17 @@ class Sight:
         return self._quantities(posterior_of(self.mixture, moved))
 
     def chains(self, run: MethodRun) -> np.ndarray:
-        """The same of a sampler's draws (chain, quantity, draw)."""
+        """Quantities of a sampler's draws (chain, quantity, draw), thinned."""
         length = next(iter(run.posterior.values())).shape[1]
         at = np.linspace(0, length - 1, min(length, SPREAD)).round().astype(int)
         known = {k: np.asarray(v, float)[:, at] for k, v in run.posterior.items()}
         return self._quantities(known)
 
     def _quantities(self, known: dict[str, np.ndarray]) -> np.ndarray:
-        """Invariants of parameters (lead, draw, *dims) side by side.
+        """Stack label-invariant quantities of parameters (lead, draw, *dims).
 
-        Beside those of single columns, sorted values of a few fixed projections: modes
-        that mirror or turn into one another are alike in every column by itself.
+        Besides those of single columns there are those of a few fixed projections:
+        modes that are reflections or rotations of one another agree in every column.
         """
         known = {name: np.asarray(v, float) for name, v in known.items()}
         weights = known.pop(WEIGHT, None)
@@ -150,9 +150,9 @@ class Sight:
 def _searched(
     key: Key, mixture: Mixture, runs: Mapping[str, MethodRun]
 ) -> list[tuple[str, Factors]]:
-    """Where restarts, and a search, ended: source, and the q of each.
+    """(source, q of each optimum) of a search from many starts and of CAVI's restarts.
 
-    Restarts that go on are the best of many starts, and may all be in one optimum; the
+    Restarts continue from the best of many starts and may all end in one optimum; the
     search lists others.
     """
     search = jax.jit(find_optima)(key, mixture)
@@ -164,7 +164,7 @@ def _searched(
 
 
 def _chosen(run: MethodRun, mixture: Mixture) -> Parameters:
-    """Draws of a method, evenly spaced over all chains, centred as the data are."""
+    """Evenly spaced draws of a method over all its chains, centred like the data."""
     assert run.draws is not None
     number = int(np.clip(TERMS / _terms(mixture, SWEEPS), LEAST, CLIMBED))
     theta = mixture.recentred(run.draws.parameters)
@@ -178,7 +178,7 @@ def _chosen(run: MethodRun, mixture: Mixture) -> Parameters:
 
 
 def _terms(mixture: Mixture, sweeps: int) -> float:
-    """Terms <t(x_i), M_k> of so many sweeps."""
+    """Number of terms <t(x_i), M_k> in so many sweeps."""
     return float(max(mixture.rows * mixture.components, 1) * sweeps)
 
 
@@ -198,11 +198,11 @@ def coefficients_of(mixture: Mixture, points: Factors) -> Float[Array, "n K P"]:
 def climbs(
     mixture: Mixture, coefficients: Float[Array, "n K P"]
 ) -> tuple[np.ndarray, Factors, np.ndarray, np.ndarray]:
-    """Coordinate ascent from the E-step of each of several coefficients.
+    """Coordinate ascent from the E-step of each of n sets of coefficients.
 
     Returns:
-        Bounds (n,), the q of each, whether it converged (n,), and expected rows by
-        component (n, K).
+        Bounds in nats (n,), the q of each, whether it converged (n,), and expected
+        rows by component (n, K).
     """
     most = int(np.clip(TERMS / LEAST / _terms(mixture, 1), SWEEPS, 2000))
     bounds, points, status, counts = _climbs(mixture, coefficients, most)
@@ -231,10 +231,10 @@ def _climbs(
 
 
 def log_copies(mixture: Mixture, counts: np.ndarray) -> np.ndarray:
-    """Log of the relabellings that are other places, by point (n,).
+    """Log of the number of distinct relabellings of each optimum (n,).
 
-    K! / (K - m)! with m components in use: those that hold no row have the prior's q,
-    and to swap them changes nothing. None where the order of the components matters.
+    K! / (K - m)! with m components occupied: those that hold no row have the prior as
+    their q, and swapping them changes nothing. 0 where the prior is not exchangeable.
     """
     if not exchangeable(mixture):
         return np.zeros(len(counts))

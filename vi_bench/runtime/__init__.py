@@ -1,1 +1,1 @@
-"""What the harness needs of the machine: JAX, caches, keys, files, processes."""
+"""The harness and the machine: JAX, caches, random keys, files, processes."""

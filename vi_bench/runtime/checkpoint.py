@@ -1,4 +1,4 @@
-"""The best q so far in a file, for a run that may not end well."""
+"""Checkpoints: the best q so far in a file, to continue a run that was ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEAF = "q_{}"
 
 
 def write(path: Path, values: Mapping[str, Any]) -> None:
-    """Replace the file by these arrays, as a whole or not at all."""
+    """Write these arrays to the file, as a whole or not at all."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     with staged.open("wb") as file:
         np.savez(file, allow_pickle=False, **values)
@@ -26,7 +26,7 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_leaves(path: str) -> list[np.ndarray]:
-    """The arrays that q's factors consist of, in order.
+    """Read the arrays of q's factors, in order.
 
     Raises:
         InputError: there is no such file, or it is not a checkpoint.

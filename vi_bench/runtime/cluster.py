@@ -1,8 +1,8 @@
 """Several processes, on one machine or many, that share the rows of one run.
 
 Each is started by hand or by a scheduler as `vi-bench run --hosts N --coordinator
-ADDRESS --rank R`. What computes is a child of that process: where a peer is lost JAX
-may abort it, which nothing inside can catch, and the parent is left to say so.
+ADDRESS --rank R`. A child of that process computes: when a peer is lost, JAX may abort
+the child, which cannot catch that, and the parent reports it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from typing import IO
 from vi_bench.errors import ScalingError
 
 CHILD = "VI_BENCH_CHILD"
-"""Set in the environment of the process that computes."""
+"""Environment variable that is set in the process that computes."""
 
 MEETING, BEAT = 120, 20
-"""Seconds that peers are waited for at the start, and between two signs of life."""
+"""Seconds to wait for the peers at the start, and between two heartbeats."""
 
 NATIVE = re.compile(
     r"[IWEF]\d{4} \d\d:\d\d|[IWEF]0000 |WARNING: All log messages|\[Gloo\]"
 )
-"""Lines that native code logs."""
+"""Matches lines that native code logs."""
 
 CRASH = re.compile(r"\*\*\* |Fatal Python error|terminate called|#\d+ 0x|F\d{4} ")
-"""What a native crash begins with; nothing after it is for a user."""
+"""Matches the first line of a native crash; users do not see the lines after it."""
 
 OURS = "vi-bench: "
-"""What a line for the user begins with."""
+"""The prefix of lines for the user."""
 
 LOST = ("Gloo", "gloo", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination service")
-"""What JAX's message holds where a peer does not answer."""
+"""Words in JAX's errors when a peer does not answer."""
 
 
 class PeerLost(Exception):
@@ -48,12 +48,12 @@ class PeerLost(Exception):
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where this process stands among those that share a run.
+    """The place of this process among those that share a run.
 
     Attributes:
-        hosts: processes in all.
-        coordinator: HOST:PORT, where the one of rank 0 is reached.
-        rank: of this process, from 0.
+        hosts: number of processes.
+        coordinator: HOST:PORT of the process of rank 0.
+        rank: rank of this process, from 0.
     """
 
     hosts: int
@@ -61,10 +61,10 @@ class Cluster:
     rank: int
 
     def check(self) -> None:
-        """Refuse what cannot work, before anything is started.
+        """Check the values before anything is started.
 
         Raises:
-            InputError: one line that says what.
+            InputError: one of them cannot work; the message is one line.
         """
         if self.hosts < 2:
             raise ScalingError(f"hosts = {self.hosts}: expected at least 2")
@@ -95,10 +95,10 @@ class Cluster:
             ) from None
 
     def join(self) -> None:
-        """Meet the others; before JAX computes anything.
+        """Connect to the other processes; to be called before JAX computes anything.
 
-        The coordinator listens on its own address alone: JAX's default is every
-        interface, and nothing that connects has to prove who it is.
+        The coordinator listens on its own address only: JAX's default is every
+        interface, and connections are not authenticated.
         """
         import jax
 
@@ -116,12 +116,12 @@ class Cluster:
 
 
 def joined(cluster: Cluster) -> str:
-    """What the child says once all are there."""
+    """The line that the child prints once all processes are connected."""
     return f"rank {cluster.rank}: all {cluster.hosts} processes are there"
 
 
 def lost(error: Exception) -> bool:
-    """Whether an error of JAX's means that a peer is gone."""
+    """Whether an error from JAX means that a peer is lost."""
     return type(error).__name__ == "JaxRuntimeError" and any(
         word in str(error) for word in LOST
     )
@@ -133,11 +133,11 @@ def is_child() -> bool:
 
 
 def supervise(cluster: Cluster, checkpoint: Path) -> int:
-    """Run this same command as a child; pass on what it says, and how it ended.
+    """Run this same command in a child process, and pass on its output and exit code.
 
     Args:
-        cluster: checked.
-        checkpoint: where rank 0 keeps the best q so far.
+        cluster: the place of this process, already checked.
+        checkpoint: file in which rank 0 keeps the best q so far.
 
     Returns:
         The exit code: the child's own, or 1 if it was killed.
@@ -163,7 +163,7 @@ def supervise(cluster: Cluster, checkpoint: Path) -> int:
     try:
         code = child.wait()
     except KeyboardInterrupt:
-        code = child.wait()  # the terminal's Ctrl-C has reached it, too
+        code = child.wait()  # the terminal sends Ctrl-C to the child too
     for reader in readers:
         reader.join(5)
     explained = any(line.startswith(OURS) for line in said)
@@ -189,7 +189,7 @@ def supervise(cluster: Cluster, checkpoint: Path) -> int:
 
 
 def farewell(rank: int, checkpoint: Path) -> str:
-    """The line that ends a run whose peer is gone."""
+    """The last line of a run whose peer is lost."""
     line = f"{OURS}rank {rank}: another process of this run is lost, so it ended"
     if rank:
         return f"{line}; rank 0 keeps the last checkpoint of q"
@@ -202,7 +202,7 @@ def farewell(rank: int, checkpoint: Path) -> str:
 
 
 def _pass_on(source: IO[str] | None, to: IO[str], said: list[str]) -> None:
-    """Lines of the child but for what native code logs."""
+    """Pass on the lines of the child, except those that native code logs."""
     quiet = False
     for line in source or ():
         quiet = quiet or bool(CRASH.match(line))

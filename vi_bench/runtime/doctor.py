@@ -1,8 +1,7 @@
-"""Whether what vi_bench needs is there and works, and what to do where it is not.
+"""Check that what vi_bench needs is installed and works, and suggest remedies.
 
-Nothing is believed that can be tried: 64 bits are a computation, a folder that can be
-written is one that was. What is broken must not keep the rest from being said, so
-nothing of JAX is imported here but where that is tried.
+Everything is tried rather than looked up: 64 bits by a computation, a folder by writing
+to it. One fault must not hide the others, so JAX is imported only where it is tried.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
 OWN = "vi-bench"
 
 PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
-"""What the extra `cuda` installs, for versions of CUDA."""
+"""JAX's CUDA plug-ins; the extra `cuda` installs the first one."""
 
 DRIVER = Path("/proc/driver/nvidia/version")
-"""There where an NVIDIA card can be used."""
+"""A file that exists where the driver of an NVIDIA card is loaded."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class Problem:
     """Something that does not work.
 
     Attributes:
-        what: it is.
-        remedy: what to do.
+        what: description of the fault.
+        remedy: what to do about it.
     """
 
     what: str
@@ -51,11 +50,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found; docs/cli.md has the keys.
+    """The result of all checks; docs/cli.md has the keys.
 
     Attributes:
-        problems: what does not work.
-        facts: plain values.
+        problems: everything that does not work.
+        facts: versions, devices and folders, as plain values.
     """
 
     problems: tuple[Problem, ...]
@@ -67,17 +66,17 @@ class Examination:
         return not self.problems
 
     def record(self) -> dict[str, Any]:
-        """As plain values."""
+        """The result as plain values."""
         told = {"well": self.well, "problems": [asdict(p) for p in self.problems]}
         return told | self.facts
 
 
 Found = tuple[Any, list[Problem]]
-"""Facts of one kind, and the problems among them."""
+"""The facts of one check, and its problems."""
 
 
 def examine() -> Examination:
-    """Try all there is to try."""
+    """Run all checks."""
     seen = devices()
     parts: dict[str, Found] = {
         "devices": seen,
@@ -101,7 +100,7 @@ def examine() -> Examination:
 
 
 def packages(load: bool) -> Found:
-    """Versions of what is required; each is imported too, unless JAX cannot be."""
+    """Versions of the required packages; with `load` each one is imported too."""
     own = version_of(OWN)
     found = {OWN: own}
     if own is None:
@@ -116,7 +115,7 @@ def packages(load: bool) -> Found:
 
 
 def extras() -> Found:
-    """Versions of what is not required; only a version that is too old is a problem."""
+    """Versions of optional packages; only a version that does not fit is a problem."""
     found, problems = [], []
     for extra in ("parquet", "zarr", "cluster"):
         for need in _needs(extra):
@@ -129,7 +128,7 @@ def extras() -> Found:
 
 
 def _needs(extra: str) -> Iterator[Requirement]:
-    """What the package itself says it needs, by itself or for an extra."""
+    """Requirements of this package: of an extra, or those always needed ("")."""
     try:
         listed = requires(OWN) or []
     except PackageNotFoundError:
@@ -142,7 +141,7 @@ def _needs(extra: str) -> Iterator[Requirement]:
 
 
 def _unmet(need: Requirement) -> list[Problem]:
-    """Whether a package is missing, or of a version that is not fit."""
+    """The problem, if a package is missing or its version does not fit."""
     there = version_of(need.name)
     wanted = f"{need.name}{need.specifier}"
     if there is None:
@@ -155,7 +154,7 @@ def _unmet(need: Requirement) -> list[Problem]:
 
 
 def _unloadable(need: Requirement, modules: Iterable[str]) -> list[Problem]:
-    """Whether a package cannot be imported, by its first module that cannot."""
+    """The problem, if one of a package's modules cannot be imported."""
     for module in modules:
         try:
             with warnings.catch_warnings(action="ignore"):
@@ -168,7 +167,7 @@ def _unloadable(need: Requirement, modules: Iterable[str]) -> list[Problem]:
 
 
 def _modules() -> dict[str, list[str]]:
-    """Distribution -> modules that it offers."""
+    """Distribution -> the top-level modules that it installs."""
     found: dict[str, list[str]] = {}
     for module, distributions in packages_distributions().items():
         for name in distributions:
@@ -178,7 +177,7 @@ def _modules() -> dict[str, list[str]]:
 
 
 def devices() -> Found:
-    """What JAX sees, and whether each can compute in 64 bits."""
+    """The devices that JAX sees, and whether each computes correctly in 64 bits."""
     try:
         import jax
 
@@ -234,7 +233,7 @@ def _products() -> list[Problem]:
         from vi_bench.runtime.environment import products_are_right
 
         right = products_are_right()
-    except Exception:  # what is wrong with the device is told already
+    except Exception:  # `devices` has reported that already
         return []
     if right:
         return []
@@ -247,7 +246,7 @@ def _products() -> list[Problem]:
 
 
 def cache() -> Found:
-    """Where compiled programs are kept."""
+    """The folder of compiled programs: size, and whether it can be written."""
     try:
         import jax
 
@@ -255,7 +254,7 @@ def cache() -> Found:
 
         enabled = bool(jax.config.jax_enable_compilation_cache)
         folder = programs_folder()
-    except Exception:  # that JAX is broken is told already
+    except Exception:  # `devices` has reported that already
         return None, []
     if "://" in str(folder) or not enabled:
         return {"folder": str(folder), "enabled": enabled}, []
@@ -276,7 +275,7 @@ def cache() -> Found:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """File -> bytes; other processes may remove some meanwhile."""
+    """File -> size in bytes; other processes may remove files meanwhile."""
     found = {}
     with suppress(OSError):
         for entry in os.scandir(folder):
@@ -286,7 +285,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def results() -> Found:
-    """Where runs go by default."""
+    """The default folder of runs, and whether it can be written."""
     folder = Path("results").absolute()
     wrong = unwritable(folder)
     found = {"folder": str(folder), "writable": not wrong}
@@ -297,9 +296,9 @@ def results() -> Found:
 
 
 def unwritable(folder: Path) -> str:
-    """Why a folder cannot be made and written into; empty where it can.
+    """Why a folder cannot be created and written to; empty if it can.
 
-    What was made to try is removed.
+    Whatever is created for this check is removed again.
     """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:

@@ -1,4 +1,4 @@
-"""Where a run takes place: device, precision, versions; and the compilation cache."""
+"""The environment of a run: device, precision, versions, the compilation cache."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PACKAGES = (
 
 
 def find_device(name: str) -> jax.Device:
-    """The first device of a kind; "auto" is JAX's own choice.
+    """The first device of a kind; "auto" is JAX's default.
 
     Raises:
-        InputError: there is none of that kind, and what there is.
+        InputError: there is none of that kind; says which kinds there are.
     """
     try:
         return jax.local_devices(backend=None if name == "auto" else name)[0]
@@ -42,23 +42,23 @@ def find_device(name: str) -> jax.Device:
 
 
 def backend() -> str:
-    """Of the device chosen by `jax.default_device`, or of JAX's own choice."""
+    """Platform, such as "cpu", of the device that JAX computes on by default."""
     device = jax.config.jax_default_device
     return str(getattr(device, "platform", device or jax.default_backend()))
 
 
 def split_processor(number: int) -> None:
-    """Let a CPU be as many devices, if JAX does not have its devices yet."""
+    """Split the CPU into so many devices, if JAX has not initialised it yet."""
     if number > 1:
         with suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", number)
 
 
 def find_mesh(kind: str, number: int) -> Mesh | None:
-    """`number` devices of a kind and process along one axis; None for one device.
+    """A mesh of `number` devices per process along one axis; None for one device.
 
     Raises:
-        InputError: there are not as many, and how many there are.
+        InputError: there are fewer; says how many there are.
     """
     number *= jax.process_count()
     if number == 1:
@@ -75,9 +75,9 @@ def find_mesh(kind: str, number: int) -> Mesh | None:
 
 
 def forget_programs(most: int = 20_000) -> None:
-    """Drop compiled programs where their memory maps come near the system's 65,530.
+    """Drop compiled programs once this process has over `most` memory maps.
 
-    Beyond that JAX's compiler ends the process by a segmentation fault.
+    Beyond the system's limit, 65,530, JAX's compiler ends in a segmentation fault.
     """
     maps = Path("/proc/self/maps")
     if maps.is_file() and len(maps.read_bytes().splitlines()) > most:
@@ -86,10 +86,10 @@ def forget_programs(most: int = 20_000) -> None:
 
 @cache
 def products_are_right() -> bool:
-    """Whether XLA's CPU multiplies a batch of matrices with a broadcast number right.
+    """Whether XLA on CPUs multiplies a batch of matrices by a constant one correctly.
 
-    In jaxlib 0.12.0 its result is off by its own size, unless `vi_bench` was imported
-    before JAX computed anything: see `compiler.avoid_wrong_products`.
+    In jaxlib 0.12.0 the result is off by its own size, unless `vi_bench` was imported
+    before JAX computed anything: see `xla_flags.avoid_wrong_products`.
     """
     values = np.arange(64 * 9 * 9, dtype=np.float32).reshape(64, 9, 9) % 7
 
@@ -104,9 +104,9 @@ def products_are_right() -> bool:
 
 @contextmanager
 def computing(device: jax.Device, precision: int) -> Iterator[None]:
-    """Compute on a device in 64 or 32 bits; JAX's settings are restored after.
+    """Compute on a device in 64 or 32 bits; JAX's settings are restored on exit.
 
-    Warns where the device's compiler is known to make wrong programs, and does.
+    Warns if this process's CPU programs are wrong (`products_are_right`).
     """
     if device.platform == "cpu" and not products_are_right():
         warnings.warn(
@@ -123,7 +123,7 @@ def computing(device: jax.Device, precision: int) -> Iterator[None]:
 
 
 def describe(device: jax.Device, precision: int) -> dict[str, Any]:
-    """What the numbers of a run depend on, as plain values."""
+    """Device, versions and settings that a run's numbers depend on, as plain values."""
     return {
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.device_count(),
@@ -143,7 +143,7 @@ def describe(device: jax.Device, precision: int) -> dict[str, Any]:
 
 
 def programs_folder() -> Path:
-    """Where compiled programs are kept: JAX's setting, or the user's cache folder."""
+    """The folder of compiled programs: JAX's setting, or in the user's cache folder."""
     import platformdirs
 
     given = jax.config.jax_compilation_cache_dir
@@ -154,9 +154,9 @@ def programs_folder() -> Path:
 def kept_programs() -> Iterator[None]:
     """Keep compiled programs in the user's cache folder, so a second start is quick.
 
-    A folder that JAX was given already, as by JAX_COMPILATION_CACHE_DIR, is left to
-    decide; JAX_ENABLE_COMPILATION_CACHE=false turns all of it off. JAX's settings are
-    restored after.
+    A folder set for JAX already, as by JAX_COMPILATION_CACHE_DIR, is used instead;
+    JAX_ENABLE_COMPILATION_CACHE=false turns all of it off. JAX's settings are restored
+    on exit.
     """
     from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
@@ -172,7 +172,7 @@ def kept_programs() -> Iterator[None]:
         for name, value in settings.items():
             jax.config.update(name, value)
         if own:
-            reset_cache()  # JAX may have settled on having none
+            reset_cache()  # JAX may have decided already to use no cache
         yield
     finally:
         for name, value in before.items():

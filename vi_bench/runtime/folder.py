@@ -1,4 +1,4 @@
-"""A run's folder: staged beside its place, moved there once, whole or not at all."""
+"""A run's folder: written beside its final place and moved there as a whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 from vi_bench.errors import ResultsError
 
 MANIFEST = "MANIFEST.json"
-"""In the folder of a sweep's cell: its files and their checksums; the last one."""
+"""File in a sweep's cell with checksums of the others; it is written last."""
 
 
 def default_folder(name: str) -> Path:
@@ -28,11 +28,11 @@ def default_folder(name: str) -> Path:
 
 
 class RunFolder:
-    """Write into `path`, a staging folder; on a clean exit it becomes `target`.
+    """A context that gives a staging folder, which on a clean exit becomes `target`.
 
     Raises:
-        InputError: the target exists and may not be replaced, or its parent cannot be
-            written; before any work is done.
+        InputError: on entry: the target exists and may not be replaced, or its parent
+            cannot be written.
     """
 
     def __init__(self, target: Path, overwrite: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Streams of random numbers by name."""
+"""Independent random keys by name."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ Key = Array
 
 
 def stream(key: Key, name: str) -> Key:
-    """A key for a name: the same whatever else is run beside it."""
+    """The key of a name, derived from `key` and the name only."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))

@@ -1,4 +1,4 @@
-"""Independent computations of one shape, such as restarts or chains."""
+"""Run independent computations of one shape, such as restarts or chains."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vi_bench.runtime.environment import backend
 
 
 def over_lanes[T](function: Callable[..., T], *arguments: Any) -> T:
-    """Map over the leading axis: restarts, or chains.
+    """Map a function over the leading axis of its arguments, such as restarts.
 
-    On a CPU one lane after the other (`lax.map`): each stays in cache and stops when
-    it is done. On an accelerator all at once (`vmap`), to fill it.
+    On a CPU it runs one lane after the other (`lax.map`): each stays in cache and stops
+    when it is done. On an accelerator it runs all at once (`vmap`), to fill it.
     """
     if backend() == "cpu":
         mapped: T = lax.map(lambda packed: function(*packed), arguments)

@@ -1,4 +1,4 @@
-"""A progress bar per method, on stderr."""
+"""Progress bars on stderr, one per method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Watcher(Protocol):
-    """What the runner tells of its progress."""
+    """The events of a run's progress."""
 
     def stage(self, method: str, name: str, index: int, of: int) -> None:
         """A stage of a method begins."""
@@ -24,21 +24,21 @@ class Watcher(Protocol):
 
 
 class Silent:
-    """Shows nothing."""
+    """A watcher that shows nothing."""
 
     def stage(self, method: str, name: str, index: int, of: int) -> None:
-        """Nothing."""
+        """Ignore that a stage begins."""
 
     def tick(self, done: int, of: int) -> None:
-        """Nothing."""
+        """Ignore a call of the stage's program."""
 
     def end(self, method: str, word: str) -> None:
-        """Nothing."""
+        """Ignore that a method ended."""
 
 
 @contextmanager
 def bars(methods: list[str]) -> Iterator[Watcher]:
-    """Rich bars; the elapsed time also moves within a call."""
+    """Show a bar per method; its clock runs even while a program does."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -65,7 +65,7 @@ class _Bars:
         self._method, self._name, self._index, self._of = "", "", 0, 1
 
     def add(self, method: str) -> TaskID:
-        """The bar of a method, a new one where there is none yet."""
+        """The bar of a method, made if there is none yet."""
         if method not in self._tasks:
             self._tasks[method] = self._shown.add_task(
                 "waiting", method=method, total=1.0, start=False

@@ -1,4 +1,4 @@
-"""Where a result comes from: command, repository, processor, limits on threads."""
+"""The origin of a result: command, repository, processor, limits on threads."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ LIMITS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     *("PJRT_NPROC", "NPROC"),
 )
-"""Variables that limit the threads of XLA and of NumPy."""
+"""Environment variables that limit the threads of XLA and of NumPy."""
 
 PATIENCE = 5.0
 """Seconds that git may take."""
 
 
 def provenance() -> dict[str, Any]:
-    """Plain values.
+    """The origin of this process's results, as plain values.
 
-    "command" is the command line's words; "git" the commit of the repository that the
-    working folder belongs to and whether something in it was changed, None without one;
-    "threads" the limits that were set; "load" how many processes have wanted a core, on
-    average over the last 1, 5 and 15 minutes, where the system tells.
+    "command" is the words of the command line; "git" the commit of the repository that
+    the working folder is in and whether it has uncommitted changes, None without one;
+    "threads" the limits that are set; "load" the system's load averages over 1, 5 and
+    15 minutes, None where it has none.
     """
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -38,7 +38,7 @@ def provenance() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The CPU's model, as the system calls it."""
+    """The model name of the CPU."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -48,7 +48,7 @@ def processor() -> str:
 
 
 def cores() -> int | None:
-    """Cores that this process may use."""
+    """Number of cores that this process may use; None if unknown."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
@@ -65,7 +65,7 @@ def version_of(package: str) -> str | None:
 
 @cache
 def repository(folder: Path) -> dict[str, Any] | None:
-    """The commit of a folder's repository and whether it is dirty, as first seen."""
+    """The commit of a folder's repository and whether it is dirty, when first asked."""
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return None
@@ -74,8 +74,8 @@ def repository(folder: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says, or None where it says nothing of use."""
-    # a lock on the index would be in the user's way
+    """The output of a git command; None if it fails."""
+    # take no lock on the index that could block the user's own git
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(

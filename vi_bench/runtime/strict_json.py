@@ -1,4 +1,4 @@
-"""Values as strict JSON: what is stored, and what `--json` prints."""
+"""Values as strict JSON, for stored files and for `--json`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Values as JSON has them: no arrays, and null for what is not finite."""
+    """Convert values to JSON's types: arrays to lists, numbers not finite to None."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set):
@@ -22,5 +22,5 @@ def plain(value: Any) -> Any:
 
 
 def document(value: Any, indent: int = 2) -> str:
-    """One JSON document, a line at its end."""
+    """A JSON document with a final newline."""
     return json.dumps(plain(value), indent=indent, allow_nan=False) + "\n"

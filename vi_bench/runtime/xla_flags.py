@@ -1,4 +1,4 @@
-"""What XLA is told before JAX starts."""
+"""Options of XLA that must be set before JAX computes anything."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import os
 FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
 
 WRONG = ((0, 10, 2), (0, 13))
-"""Versions of jaxlib, from and up to, whose CPU programs those fusions make wrong. An
-option that a version does not know would end the process: others are left alone."""
+"""Versions of jaxlib, from the first up to but not including the second, whose CPU
+programs are wrong with those fusions. Other versions are left alone: an option that
+XLA does not know ends the process."""
 
 
 def avoid_wrong_products() -> None:
-    """Have XLA leave out YNNPACK's fusions on CPUs: some products come wrong of them.
+    """Turn off XLA's YNNPACK fusions on CPUs, which give some wrong products.
 
-    A batch of matrix products with a broadcast number, multiplied and summed, is off by
-    as much as its own size (seen in jaxlib 0.12.0: `environment.products_are_right`);
-    and the pass is slower with them. It takes effect where JAX has not computed
-    anything yet; XLA_FLAGS that name the option are left to decide.
+    A batch of products with a matrix broadcast from one number, multiplied and summed,
+    is off by as much as its own size (jaxlib 0.12.0, `environment.products_are_right`);
+    the mixture's pass is also slower with them. This has an effect only before JAX
+    computes anything; XLA_FLAGS that name the option are left as they are.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     try:

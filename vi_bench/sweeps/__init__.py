@@ -1,1 +1,1 @@
-"""Many runs: grids of them, and the folder in which they survive anything."""
+"""Sweeps: grids of runs, and the folder that stores every finished one durably."""

@@ -1,4 +1,4 @@
-"""Who makes cells: worker processes of this machine, each given one cell at a time."""
+"""Worker processes of this machine that compute cells, each one cell at a time."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from vi_bench.sweeps.pool import Died, Worker
 from vi_bench.sweeps.store import Store
 
 Job = dict[str, Any]
-"""What `work.cell` takes."""
+"""A cell to be computed: the argument of `work.cell`."""
 
 Answer = dict[str, Any]
-"""How a cell ended: "status" and, where it is no success, "reason".
+"""How a cell ended: "status" and, if it did not succeed, "reason".
 
-The status is done, there (it was before), elsewhere (another process makes it), full
-(the disk), failed, crashed or timed out; the last three are in the store, too.
+The status is done, there (finished before), elsewhere (another process computes it),
+full (no disk space), failed, crashed or timed out; the last three are stored, too.
 """
 
 
 class Makers(Protocol):
-    """Who makes a sweep's cells."""
+    """Something that computes a sweep's cells."""
 
     @property
     def size(self) -> int:
-        """Cells at once."""
+        """Number of cells computed at once."""
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """What a worker answers to one of the questions of `work.answer`.
+        """A worker's answer to one of the questions of `work.answer`.
 
         Raises:
-            InputError: none answers.
+            InputError: no worker answers.
         """
 
     def each(
         self, jobs: Iterable[Job], timeout: float | None
     ) -> Iterator[tuple[Job, Answer]]:
-        """Every job with how it ended, in the order in which they end."""
+        """Compute every job; yields each with how it ended, in the order of ending."""
 
     def kill(self) -> None:
-        """End all, now."""
+        """End all work at once."""
 
     def end(self) -> None:
-        """Let all end."""
+        """Release the workers once there is no more work."""
 
 
 class Crew:
     """Worker processes of this machine."""
 
     def __init__(self, size: int | None = None, fresh: bool = False) -> None:
-        """With `fresh` every cell has a process of its own; by default one a core."""
+        """Set up `size` processes, one per core by default; `fresh`: one per cell."""
         self.size = size or len(os.sched_getaffinity(0))
         self.fresh = fresh
         self.workers: list[Worker] = []
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Of the first worker: this process loads no JAX."""
+        """The answer of the first worker, as this process does not load JAX."""
         if not self.workers:
             self.workers.append(Worker())
         worker = self.workers[0]
-        worker.devices = 1  # once JAX is asked a processor cannot be split any more
+        worker.devices = 1  # JAX, once asked, can no longer split the CPU
         worker.give(question)
         try:
             return worker.answer()
@@ -74,7 +74,7 @@ class Crew:
     def each(
         self, jobs: Iterable[Job], timeout: float | None
     ) -> Iterator[tuple[Job, Answer]]:
-        """Every worker is given its next job when it has answered."""
+        """Compute every job: a worker gets its next job when it has answered."""
         waiting, at_work = iter(jobs), dict[Worker, Job]()
         while True:
             for job in itertools.islice(waiting, self.size - len(at_work)):
@@ -88,9 +88,9 @@ class Crew:
                 yield job, self._answer(worker, job, timeout)
 
     def _free(self, devices: int, at_work: dict[Worker, Job]) -> Worker:
-        """A worker that is warm, or a new one."""
+        """An idle worker with its CPU split into so many devices, or a new one."""
         for worker in [w for w in self.workers if w not in at_work]:
-            # a processor is split into devices once in the life of a process
+            # a process can split its CPU into devices only once
             if worker.devices in (None, devices):
                 worker.devices = devices
                 return worker
@@ -101,7 +101,7 @@ class Crew:
         return worker
 
     def _answer(self, worker: Worker, job: Job, timeout: float | None) -> Answer:
-        """How a cell ended whose worker has answered, died or taken too long."""
+        """How a cell ended, once its worker has answered, died or timed out."""
         took = time.monotonic() - worker.since
         try:
             if timeout is not None and took >= timeout and not has_answer(worker):
@@ -115,7 +115,7 @@ class Crew:
             status, reason = "crashed", str(died)
         self._dismiss(worker)
         store = Store(job["folder"], create=False)
-        if store.has(job["key"]):  # it ended after the last byte was safe
+        if store.has(job["key"]):  # it was stored before the worker died
             return {"status": "done"}
         store.fail(job["key"], status, reason, seconds=took)
         return {"status": status, "reason": reason}
@@ -125,18 +125,18 @@ class Crew:
         worker.kill()
 
     def kill(self) -> None:
-        """End all, now."""
+        """Kill all workers at once."""
         for worker in self.workers:
             worker.kill()
 
     def end(self) -> None:
-        """Let all end."""
+        """Let all workers end: there is no more work."""
         for worker in self.workers:
             worker.end()
 
 
 def answered(at_work: dict[Worker, Job], timeout: float | None) -> list[Worker]:
-    """Waits for, and gives, those that have answered, died, or taken too long."""
+    """Wait for workers that have answered, died or timed out, and return them."""
     wait = None
     if timeout is not None:
         ends = min(w.since for w in at_work) + timeout
@@ -154,7 +154,7 @@ def answered(at_work: dict[Worker, Job], timeout: float | None) -> list[Worker]:
 
 
 def has_answer(worker: Worker) -> bool:
-    """Whether there is something to be read, or it has died."""
+    """Whether a worker has answered or died, without waiting."""
     with selectors.DefaultSelector() as selector:
         selector.register(worker, selectors.EVENT_READ)
         return bool(selector.select(0))

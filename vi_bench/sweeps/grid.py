@@ -1,4 +1,4 @@
-"""A sweep's specification: one run, and lists of what varies.
+"""A sweep's specification: one run, and a grid of the settings that vary.
 
 name = "paper"
 
@@ -11,7 +11,7 @@ components = [2, 3]
 "methods.cavi.restarts" = [1, 20]
 seed = [0, 1, 2]
 
-[[exclude]]                  # combinations that have all of these
+[[exclude]]                  # combinations to leave out, that have all of these
 data = "galaxies"
 components = [3]
 """
@@ -34,7 +34,7 @@ from vi_bench.runtime.provenance import version_of
 from vi_bench.spec import Spec, choose, make, read_toml, validated
 
 MOST = 1_000_000
-"""Combinations of a grid, at most."""
+"""Largest number of combinations of a grid."""
 
 PACKAGES = (
     "vi-bench",
@@ -47,17 +47,17 @@ PACKAGES = (
     "scipy",
     "arviz-stats",
 )
-"""Those whose version may change a cell's answer."""
+"""Packages whose version may change a cell's result."""
 
 FORMAT = "vi-bench cell 1"
-"""What a key is made from; another one makes other keys."""
+"""Version of the way keys are made; another one gives other keys."""
 
 
 class Sweep(BaseModel):
-    """What is to be run.
+    """The specification of a sweep.
 
     Attributes:
-        name: of the sweep.
+        name: name of the sweep.
         base: fields of a spec that all cells share.
         grid: dotted field -> the values that it takes.
         exclude: combinations left out: field -> value, or list of values.
@@ -73,11 +73,11 @@ class Sweep(BaseModel):
 
 @dataclass(frozen=True)
 class Point:
-    """One combination.
+    """One combination of settings from a grid.
 
     Attributes:
-        choice: dotted field -> its value, of those that vary.
-        spec: of the run.
+        choice: dotted field -> its value, of the fields that vary.
+        spec: the spec of its run.
     """
 
     choice: Mapping[str, Any]
@@ -85,20 +85,20 @@ class Point:
 
 
 def read_sweep(path: Path | str) -> Sweep:
-    """A sweep from its TOML file.
+    """Read a sweep from its TOML file.
 
     Raises:
-        InputError: the file is missing, not TOML, or says what is not understood.
+        InputError: the file is missing, not TOML, or not a sweep's specification.
     """
     where = f"sweep {str(path)!r}"
     return sweep_of(read_toml(Path(path), where), where)
 
 
 def sweep_of(values: Mapping[str, Any], where: str = "sweep") -> Sweep:
-    """A sweep from plain values.
+    """Make a sweep from plain values.
 
     Raises:
-        InputError: a key, a value or an exclusion makes no sense.
+        InputError: a key is unknown, or a value or an exclusion cannot be used.
     """
     for key in values:
         if key not in Sweep.model_fields:
@@ -136,7 +136,7 @@ def _check_field(field: str, where: str) -> None:
 
 
 def points(sweep: Sweep) -> Iterator[Point]:
-    """All combinations that are not excluded, in the order of the file.
+    """Yield all combinations that are not excluded, in the order of the file.
 
     Raises:
         InputError: there are none, or too many, or one is no valid spec.
@@ -170,7 +170,7 @@ def _spec(sweep: Sweep, choice: Mapping[str, Any]) -> Spec:
     if choice:
         where += f", {said(choice)}"
     values = copy.deepcopy(sweep.base)
-    # what is less deep first: a model is chosen before its settings are
+    # shallow fields first: a model is chosen before its settings are set
     for field in sorted(choice, key=lambda f: f.count(".")):
         *path, last = field.split(".")
         place = values
@@ -195,7 +195,7 @@ def _spec(sweep: Sweep, choice: Mapping[str, Any]) -> Spec:
 
 
 def _filled(data: str, values: Mapping[str, Any]) -> str:
-    """Simulated data that follow the run's own K or seed."""
+    """The name of simulated data with {components} and {seed} filled in."""
     if data.startswith("simulate:"):
         for field in ("components", "seed"):
             own = values.get(field, Spec.model_fields[field].default)
@@ -204,31 +204,31 @@ def _filled(data: str, values: Mapping[str, Any]) -> str:
 
 
 def said(choice: Mapping[str, Any]) -> str:
-    """A combination in a line."""
+    """A combination in one line."""
     return ", ".join(f"{k} = {v}" for k, v in choice.items()) or "the only cell"
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that matter."""
+    """Package -> installed version, of `PACKAGES`."""
     return {name: version_of(name) or "none" for name in PACKAGES}
 
 
 def key_of(
     spec: Spec, sha256: str, device: str, packages: Mapping[str, str] | None = None
 ) -> str:
-    """What identifies a cell: a hash of all that determines its answer.
+    """The key of a cell: a hash, 32 hexadecimal digits, of all that determines it.
 
-    The spec but for names, which are for readers; the data by their own hash; models
-    and methods that do not ship by theirs.
+    That is the spec without the names of run, data and device; the SHA-256 of the data
+    and of models and methods that do not ship; the device and the packages.
 
     Args:
-        spec: of the run.
-        sha256: of the data.
-        device: its kind.
-        packages: name -> version; by default those installed.
+        spec: spec of the run.
+        sha256: SHA-256 of the data.
+        device: kind of the device.
+        packages: package -> version; by default those installed.
     """
     fields = spec.model_dump(mode="json", exclude={"name", "data", "device"})
-    fields["methods"] = list(fields["methods"].items())  # their order is the table's
+    fields["methods"] = list(fields["methods"].items())  # tables keep their order
     plugins = [
         {k: v for k, v in plugin.items() if k != "origin"} for plugin in spec.plugins()
     ]

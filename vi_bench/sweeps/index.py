@@ -1,11 +1,11 @@
-"""A table of all finished cells for SQL; derived from them, and rebuilt at will.
+"""An SQL index of all finished cells, which can be rebuilt from them at any time.
 
-    cells        a row a cell: what was asked for, and how long it took
-    methods      a row a cell and method: how it ended, bounds, times, verdict
-    quantities   a row a cell, method and quantity: summaries, distances
-    attempts     a row a failed attempt
+    cells        one row per cell: settings, data, and how long it took
+    methods      one row per cell and method: how it ended, bounds, times, verdict
+    quantities   one row per cell, method and quantity: summaries, distances
+    attempts     one row per failed attempt
 
-The truth is in the cells: `index.sqlite` may be deleted or damaged without loss.
+The results are in the cells: `index.sqlite` may be deleted or damaged without loss.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FILE = "index.sqlite"
 
 VERSION = 1
-"""Of the tables; an index of another one is made anew."""
+"""Version of the tables; an index of another version is rebuilt."""
 
 TABLES = {
     "cells": "name, data, model, weights, components, seed, precision, device, chains, "
@@ -44,7 +44,7 @@ TABLES = {
     "w1_se, w1_floor",
     "attempts": "status, reason, at",
 }
-"""Columns beside the key."""
+"""Table -> its columns besides the key."""
 
 SUMMARY = ("mean", "mean_mcse", "sd", "sd_mcse", "ess_bulk", "ess_tail", "r_hat")
 DIFFERENCE = (
@@ -56,7 +56,7 @@ DIFFERENCE = (
     "w1_se",
     "w1_floor",
 )
-"""Columns of quantities, as the record of a run names them."""
+"""Columns of `quantities`, with the names of a run's record."""
 
 FRAME = """
 SELECT cells.*, methods.*, quantities.* FROM quantities
@@ -66,14 +66,17 @@ ORDER BY cells.rowid, methods.rowid, quantities.rowid
 
 
 def refresh(store: Store, anew: bool = False) -> tuple[int, list[Damaged]]:
-    """Bring the index up to the cells; those added, and cells that cannot be read.
+    """Update the index from the store's finished cells.
 
     Args:
-        store: whose.
-        anew: build it from nothing.
+        store: the store.
+        anew: rebuild the index from nothing.
+
+    Returns:
+        The number of cells added, and the cells that cannot be read.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the index cannot be written.
     """
     path = store.folder / FILE
     try:
@@ -122,10 +125,10 @@ def _refreshed(store: Store, path: Path, anew: bool) -> tuple[int, list[Damaged]
 
 
 def query(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and rows of a SELECT over the tables, brought up to date first.
+    """Names of the columns, and rows, of a SELECT over the updated index.
 
     Raises:
-        InputError: SQLite cannot make sense of it, or it would change something.
+        InputError: it is not valid SQL, or would change something.
     """
     _try(sql)
     refresh(store)
@@ -135,7 +138,7 @@ def query(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
 
 
 def _try(sql: str) -> None:
-    """Ask empty tables first: what is no question is refused with nothing written."""
+    """Try a query on empty tables first, so that a wrong one writes nothing."""
     with closing(sqlite3.connect(":memory:")) as empty:
         for table, columns in TABLES.items():
             empty.execute(f"CREATE TABLE {table} (key, {columns})")
@@ -156,14 +159,14 @@ def _asked(index: sqlite3.Connection, sql: str) -> tuple[list[str], list[Any]]:
 
 
 def frame(folder: Path | str) -> pd.DataFrame:
-    """A pandas frame with a row a cell, method and quantity.
+    """A pandas frame with one row per cell, method and quantity.
 
     Args:
-        folder: of a sweep.
+        folder: folder of a sweep.
 
     Returns:
-        Columns of the tables that `vi-bench query` knows, times in seconds and bounds
-        in nats.
+        A frame with the columns of the tables of `vi-bench query`, times in seconds and
+        bounds in nats.
 
     Raises:
         InputError: it is not the folder of a sweep, or cannot be read.
@@ -177,7 +180,7 @@ def frame(folder: Path | str) -> pd.DataFrame:
 
 
 def _usable(path: Path) -> bool:
-    """Whether there is an index of these tables, undamaged."""
+    """Whether there is an undamaged index with this version of the tables."""
     if not path.is_file() or path.is_symlink():
         return False
     try:
@@ -193,7 +196,7 @@ def _rows(key: str, store: Store) -> dict[str, list[tuple[Any, ...]]]:
     """A cell's rows of every table.
 
     Raises:
-        Damaged: a file of the cell is, or is not understood.
+        Damaged: a file of the cell is damaged, or its content is not understood.
     """
     try:
         own = json.loads(store.read(key, CELL))

@@ -1,7 +1,7 @@
 """Worker processes: spawned, never forked, and replaced when they die.
 
-A worker is in a session of its own, so that Ctrl-C reaches only the one who gives out
-the work. Its standard error goes to a file whose last line tells why it died.
+A worker has a session of its own, so that Ctrl-C reaches only the parent process. Its
+standard error goes to a file whose last line tells why it died.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vi_bench.sweeps.work import source
 COMMAND = [sys.executable, "-m", "vi_bench.sweeps.work"]
 
 GRACE = 5.0
-"""Seconds for a worker to end by itself when there is no more work."""
+"""Seconds that a worker has to end by itself when there is no more work."""
 
 
 class Died(Exception):
@@ -30,15 +30,16 @@ class Died(Exception):
 
 
 class Worker:
-    """One process that answers a job at a time.
+    """A process that answers one job at a time.
 
     Attributes:
-        since: when it was given its job, by the monotonic clock.
-        devices: into how many its processor is split, once it has had a cell.
+        since: time at which it was given its job, by the monotonic clock, seconds.
+        devices: number of devices that its CPU is split into; None before its first
+            job.
     """
 
     def __init__(self) -> None:
-        """Start it."""
+        """Start the process."""
         self.errors = tempfile.TemporaryFile("w+b")  # noqa: SIM115 (closed in `end`)
         path = os.pathsep.join(
             filter(None, [str(source()), os.environ.get("PYTHONPATH")])
@@ -58,12 +59,12 @@ class Worker:
         self.devices: int | None = None
 
     def fileno(self) -> int:
-        """For a selector: readable when there is an answer, or it has died."""
+        """File descriptor for a selector: readable once it has answered or died."""
         assert self.process.stdout is not None
         return self.process.stdout.fileno()
 
     def give(self, job: Mapping[str, Any]) -> None:
-        """A job; a worker that is dead says so when it is asked for the answer."""
+        """Send a job; that a worker is dead shows when its answer is asked for."""
         assert self.process.stdin is not None
         self.since = time.monotonic()
         with suppress(BrokenPipeError):
@@ -71,10 +72,10 @@ class Worker:
             self.process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
-        """The answer to the job, waited for.
+        """Wait for the answer to the job.
 
         Raises:
-            Died: there will be none.
+            Died: the process ended without one.
         """
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -95,13 +96,13 @@ class Worker:
         return f"its process was killed by {name}{hint}"
 
     def kill(self) -> None:
-        """End it and all that it started, now."""
+        """Kill the process and all that it has started."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.end()
 
     def end(self) -> None:
-        """Let it end: there is no more work."""
+        """Let the process end: there is no more work."""
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             with suppress(BrokenPipeError):

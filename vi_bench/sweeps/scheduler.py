@@ -1,9 +1,9 @@
-"""Who makes cells: the machines of a Dask cluster.
+"""Compute cells on the machines of a Dask cluster.
 
-A task writes its cell into the store itself, and only how it ended comes back. Within a
-task the cell is made by a worker process as it is on one machine: what it crashes or
-how long it takes is no affair of the cluster. A task that the cluster loses with its
-machine is given to another one; the cell's lock has ended with its process.
+A task writes its cell into the store itself and returns only how that ended. Within a
+task a worker process computes the cell, as on a single machine, so that a crash or a
+time limit does not affect the cluster. A task that is lost with its machine is given to
+another one; the lock on its cell ended with its process.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from vi_bench.sweeps.crew import Answer, Crew, Job
 from vi_bench.sweeps.store import Store
 
 AHEAD = 2
-"""Tasks that the cluster is given for every thread of its workers."""
+"""Number of tasks given to the cluster per thread of its workers."""
 
 PATIENCE = 10.0
-"""Seconds until a scheduler has to answer."""
+"""Seconds that a scheduler has to answer in."""
 
 
 class Lost(Exception):
-    """The cluster is gone; what is finished is in the store."""
+    """The scheduler does not answer any more; finished cells are in the store."""
 
 
 _idle: list[Crew] = []
-"""In a process of the cluster: worker processes that wait for a cell."""
+"""Within a process of the cluster: worker processes that wait for a cell."""
 
 
 class Scheduler:
-    """A Dask cluster that is there already."""
+    """A connection to a running Dask cluster."""
 
     def __init__(self, address: str, timed: bool = False) -> None:
-        """Connect; with `timed` every cell has a fresh process and no other beside it.
+        """Connect; with `timed` cells run one at a time, each in a fresh process.
 
         Raises:
             InputError: Dask is not installed, or nobody answers at the address.
@@ -52,13 +52,13 @@ class Scheduler:
             ) from None
         try:
             if parse_address(address)[0] in {"tcp", "tls"}:
-                # Dask would leave a thread behind for every try
+                # every failed attempt by Dask would leave a thread behind
                 where = get_address_host_port(address)
                 socket.create_connection(where, timeout=PATIENCE).close()
             self.client: Any = Client(
                 address, timeout=PATIENCE, set_as_default=False, name="vi-bench"
             )
-        # what it asserts is that its thread runs within 10 s
+        # Dask asserts that its thread runs within 10 s
         except (OSError, ValueError, AssertionError) as error:
             raise SweepError(
                 f"--scheduler {address}: no Dask scheduler answers there; expected "
@@ -66,18 +66,21 @@ class Scheduler:
             ) from None
         self.address, self.timed = address, timed
         for name in ("distributed", "distributed.client"):
-            # it tells of a lost connection by tracebacks; here that is one line
+            # it logs a lost connection as tracebacks; here that is one line
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
     @property
     def size(self) -> int:
-        """Threads of the cluster's workers; at least 1, as they may still come."""
+        """Number of threads of the cluster's workers, at least 1: more may come."""
         return 1 if self.timed else max(1, sum(self.client.nthreads().values()))
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Of one of the cluster's workers: they are taken to be alike.
+        """The answer of one of the cluster's workers, which are taken to be alike.
 
-        A cell that finds another kind of device where it is made is refused there.
+        A cell that runs on a machine with another kind of device is refused there.
+
+        Raises:
+            InputError: the cluster has no workers, or they cannot run vi_bench.
         """
         where = f"--scheduler {self.address}"
         if not self.client.nthreads():
@@ -93,7 +96,7 @@ class Scheduler:
     def each(
         self, jobs: Iterable[Job], timeout: float | None
     ) -> Iterator[tuple[Job, Answer]]:
-        """The cluster has AHEAD times as many jobs as it can do at once, no more.
+        """Compute every job; the cluster holds at most AHEAD jobs per thread at a time.
 
         Raises:
             Lost: the scheduler does not answer any more.
@@ -140,16 +143,16 @@ class Scheduler:
         return Lost(f"the scheduler at {self.address} does not answer any more")
 
     def kill(self) -> None:
-        """Take back what is not done."""
+        """Cancel unfinished tasks and disconnect."""
         self.client.close()
 
     def end(self) -> None:
-        """Leave the cluster as it was."""
+        """Disconnect; the cluster goes on."""
         self.client.close()
 
 
 def ask(question: Mapping[str, Any]) -> dict[str, Any]:
-    """A task: what a worker process answers there."""
+    """Dask task: ask a worker process of that machine."""
     crew = _idle.pop() if _idle else Crew(1)
     try:
         return crew.ask(question)
@@ -158,11 +161,11 @@ def ask(question: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def perform(job: Job, timeout: float | None, fresh: bool) -> Answer:
-    """A task: make one cell, in a process beside the cluster's own."""
+    """Dask task: compute one cell, in a worker process of that machine."""
     crew = Crew(1, fresh) if fresh or not _idle else _idle.pop()
     try:
         ((_, answer),) = crew.each([job], timeout)
-    except InputError as error:  # the store is not there
+    except InputError as error:  # that machine does not see the store
         return {"status": "failed", "reason": f"on the cluster: {error}"}
     finally:
         if fresh:

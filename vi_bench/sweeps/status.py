@@ -1,4 +1,4 @@
-"""How far the sweeps of a folder are."""
+"""The progress of the sweeps in a folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Failure:
     """A cell that is not finished and has failed.
 
     Attributes:
-        key: of the cell.
-        choice: of the grid.
-        attempts: all of them, the oldest first.
+        key: key of the cell.
+        choice: its settings from the grid: dotted field -> value.
+        attempts: all attempts, the oldest first.
     """
 
     key: str
@@ -25,13 +25,13 @@ class Failure:
     attempts: tuple[Attempt, ...]
 
     def line(self) -> str:
-        """What it is, and how its last attempt ended."""
+        """The cell, and how its last attempt ended, in one line."""
         last, tries = self.attempts[-1], len(self.attempts)
         times = f", {tries} attempts" if tries > 1 else ""
         return f"{said(self.choice)}: {last.status}: {last.reason}{times} [{self.key}]"
 
     def record(self) -> dict[str, Any]:
-        """As plain values, see docs/cli.md."""
+        """The failure as plain values, see docs/cli.md."""
         attempts = [
             {"status": a.status, "reason": a.reason, "at": a.when}
             for a in self.attempts
@@ -41,13 +41,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Status:
-    """How far one plan is.
+    """The progress of one plan.
 
     Attributes:
-        name: of the sweep.
-        cells: in all.
-        done: finished ones.
-        failures: those that failed and are not finished.
+        name: name of the sweep.
+        cells: number of its cells.
+        done: number of finished cells.
+        failures: cells that failed and are not finished.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Status:
 
     @property
     def waiting(self) -> int:
-        """Cells that were not tried yet, or are being made."""
+        """Number of cells that were not tried yet, or are being computed."""
         return self.cells - self.done - len(self.failures)
 
     def record(self) -> dict[str, Any]:
-        """As plain values, see docs/cli.md."""
+        """The progress as plain values, see docs/cli.md."""
         return {
             "name": self.name,
             "cells": self.cells,
@@ -72,7 +72,7 @@ class Status:
 
 
 def status(store: Store) -> list[Status]:
-    """How far every plan of a store is, the oldest first."""
+    """The progress of every plan in a store, the oldest first."""
     finished, tried = set(store.finished()), set(store.failures())
     found = []
     for plan in store.plans():

@@ -1,17 +1,17 @@
-"""Finished cells on disk: each is there whole or not at all, and is checked when read.
+"""Finished cells on disk: each is stored as a whole, and is checked when read.
 
-    STORE.json            what the folder is, and its schema
+    STORE.json            marks the folder as a sweep's, with its schema
     cells/ab/KEY/         a finished cell: files, and checksums in MANIFEST.json
     tmp/KEY.RANDOM/       a cell that is being written
-    locks/KEY.lock        held, by flock, by who works on a cell
-    attempts/KEY/*.json   what failed, when and why
-    plans/*.json          what was asked for: sweeps, and the keys of their cells
+    locks/KEY.lock        locked (flock) by the process that works on a cell
+    attempts/KEY/*.json   failed attempts: when and why
+    plans/*.json          sweeps that were asked for, and the keys of their cells
     quarantine/           damaged cells, put aside
 
-A cell is written into a staging folder of the same file system, every byte of it made
-durable, and renamed into place once: what is in `cells` is complete. A lock is the
-kernel's and ends with its process; that a lock's file exists means nothing. Names of
-users are never paths: a key is 32 hexadecimal digits. Symbolic links are not followed.
+A cell is written into a staging folder of the same file system, synced to disk, and
+renamed into place: what is in `cells` is complete. A lock is the kernel's and ends with
+its process; that a lock's file exists means nothing. Names given by users never become
+paths: a key is 32 hexadecimal digits. Symbolic links are not followed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FOLDERS = ("cells", "tmp", "locks", "attempts", "plans", "quarantine")
 KEY = re.compile(r"[0-9a-f]{32}")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+=-]{0,200}")
-"""A file of a cell."""
+"""Valid name of a file in a cell."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -52,8 +52,8 @@ class Damaged(Exception):
     """A file of a finished cell is not what was written.
 
     Attributes:
-        key: of the cell.
-        file: which.
+        key: key of the cell.
+        file: name of the file.
         why: what is wrong with it.
     """
 
@@ -62,23 +62,23 @@ class Damaged(Exception):
         self.key, self.file, self.why = key, file, why
 
     def record(self) -> dict[str, str]:
-        """As plain values, see docs/cli.md."""
+        """The fault as plain values, see docs/cli.md."""
         return {"key": self.key, "file": self.file, "why": self.why}
 
 
 class Full(Exception):
-    """Nothing more can be written; the message says where and how much is free."""
+    """No disk space or quota is left; the message says where, and what is free."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a cell that did not finish it.
+    """An attempt at a cell that did not finish it.
 
     Attributes:
-        status: failed, crashed, timed out, out of memory.
+        status: "failed", "crashed" or "timed out".
         reason: one line.
-        when: UTC, ISO 8601.
-        known: whatever else is.
+        when: time in UTC, ISO 8601.
+        known: further values, such as its "seconds".
     """
 
     status: str
@@ -88,14 +88,14 @@ class Attempt:
 
 
 class Store:
-    """A folder of finished cells; any number of processes may work on it at once."""
+    """A folder of finished cells, which many processes may use at the same time."""
 
     def __init__(self, folder: Path | str, create: bool = True) -> None:
-        """Open a store, or begin one.
+        """Open a store, or create one.
 
         Args:
-            folder: its place.
-            create: begin one where there is none.
+            folder: path of the store.
+            create: create it if it does not exist.
 
         Raises:
             InputError: the folder is something else, of another schema, or cannot be
@@ -125,7 +125,7 @@ class Store:
                 )
             for name in FOLDERS:
                 (self.folder / name).mkdir(exist_ok=True)
-            # linked, not renamed: of two that begin one store the first one wins
+            # linked, not renamed: of two processes that create it the first one wins
             draft = self.folder / "tmp" / f"{STORE}.{secrets.token_hex(8)}"
             _write(draft, _text({"vi_bench": "sweep", "schema": SCHEMA}))
             with suppress(FileExistsError):
@@ -134,7 +134,7 @@ class Store:
             _sync(self.folder)
 
     def _half_begun(self) -> bool:
-        """Whether another process is just about to put its mark there."""
+        """Whether another process seems to be creating this store right now."""
         return {p.name for p in self.folder.iterdir()} <= {*FOLDERS, STORE}
 
     def _check(self) -> None:
@@ -154,7 +154,7 @@ class Store:
                 raise SweepError(f"{place!r}: {name} is not a folder")
 
     def path(self, key: str) -> Path:
-        """Where a cell is, once it is finished."""
+        """The folder of a cell, once it is finished."""
         return self.folder / "cells" / _valid(key)[:2] / key
 
     def has(self, key: str) -> bool:
@@ -170,8 +170,8 @@ class Store:
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
-        """Work on a cell alone: False where another process does already."""
-        import fcntl  # POSIX alone has it; to read what is stored takes no lock
+        """Lock a cell for this context; gives False if another process has the lock."""
+        import fcntl  # only POSIX has it; reading a store takes no lock
 
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         handle = os.open(self.folder / "locks" / f"{_valid(key)}.lock", flags, 0o644)
@@ -189,11 +189,11 @@ class Store:
     def write(self, key: str) -> Iterator[Path]:
         """A folder to write a cell's files into; on a clean exit the cell is finished.
 
-        Files only, no folders. Where the cell was finished meanwhile by another
-        process, that one stays.
+        It may hold files only, no folders. If another process has finished the cell in
+        the meantime, that result stays.
 
         Raises:
-            Full: the disk or a quota is.
+            Full: no disk space or quota is left.
         """
         staged = self.folder / "tmp" / f"{_valid(key)}.{secrets.token_hex(8)}"
         try:
@@ -237,7 +237,7 @@ class Store:
         """Names of a cell's files, each with its "sha256" and "bytes".
 
         Raises:
-            Damaged: it is not there, or cannot be read.
+            Damaged: the manifest is missing, cannot be read, or is not valid.
         """
         try:
             known = json.loads(_read(self.path(key) / MANIFEST))
@@ -255,10 +255,10 @@ class Store:
         return found
 
     def read(self, key: str, name: str) -> bytes:
-        """A file of a finished cell.
+        """The bytes of a file of a finished cell, checked.
 
         Raises:
-            Damaged: it is not what was written.
+            Damaged: the file is missing, or is not what was written.
         """
         return self._checked(key, name, self.manifest(key))
 
@@ -278,7 +278,7 @@ class Store:
         return content
 
     def damage(self, key: str) -> list[Damaged]:
-        """All that is wrong with a finished cell; empty where nothing is."""
+        """All faults of a finished cell's files; empty if there are none."""
         try:
             files = self.manifest(key)
         except Damaged as damaged:
@@ -294,14 +294,14 @@ class Store:
         return found
 
     def put_aside(self, key: str) -> Path:
-        """Move a damaged cell out of the way; its new place."""
+        """Move a damaged cell to quarantine; returns its new path."""
         aside = self.folder / "quarantine" / f"{_valid(key)}.{secrets.token_hex(4)}"
         os.rename(self.path(key), aside)
         _sync(self.folder / "quarantine")
         return aside
 
     def fail(self, key: str, status: str, reason: str, **known: Any) -> None:
-        """Note an attempt that did not finish a cell; a finished one is untouched."""
+        """Store an attempt that did not finish a cell."""
         now = datetime.now(UTC)
         place = self.folder / "attempts" / _valid(key)
         place.mkdir(exist_ok=True)
@@ -317,7 +317,7 @@ class Store:
         _sync(place)
 
     def attempts(self, key: str) -> list[Attempt]:
-        """What failed so far, the oldest first; what cannot be read is left out."""
+        """Failed attempts at a cell, the oldest first; unreadable ones are left out."""
         place = self.folder / "attempts" / _valid(key)
         found = []
         for name in sorted(os.listdir(place)) if _real_folder(place) else []:
@@ -326,7 +326,7 @@ class Store:
         return found
 
     def plan(self, plan: Mapping[str, Any]) -> None:
-        """Keep what was asked for; the same again changes nothing."""
+        """Store a plan; storing the same one again changes nothing."""
         content = _text(plan)
         name = f"{_digest(content)[:32]}.json"
         place = self.folder / "plans" / name
@@ -338,9 +338,9 @@ class Store:
         _sync(place.parent)
 
     def plans(self) -> list[dict[str, Any]]:
-        """All that was asked for, the oldest first: sweeps, with their cells.
+        """All plans, the oldest first: sweeps, with key and choice of their cells.
 
-        What cannot be read is left out: it is asked for again by the same sweep.
+        Unreadable plans are left out: running the sweep again stores them anew.
         """
         place = self.folder / "plans"
         names = sorted(os.listdir(place), key=lambda n: os.lstat(place / n).st_mtime_ns)
@@ -366,14 +366,14 @@ class Store:
         return sorted(k for k in os.listdir(place) if KEY.fullmatch(k))
 
     def clean(self) -> int:
-        """Remove what dead processes left half written; how many there were."""
+        """Remove cells that dead processes left half written; returns their number."""
         removed = 0
         for name in os.listdir(self.folder / "tmp"):
             key, left = name.partition(".")[0], self.folder / "tmp" / name
             if not KEY.fullmatch(key) or not _real_folder(left):
                 continue
             with self.claim(key) as mine:
-                if mine:  # whoever wrote it holds the lock while alive
+                if mine:  # a living writer would hold the lock
                     shutil.rmtree(left, ignore_errors=True)
                     removed += 1
         return removed
@@ -401,8 +401,8 @@ def _digest(content: bytes) -> str:
 
 
 def _read(path: Path, sync: bool = False, most: int | None = None) -> bytes:
-    """A plain file's bytes, of a longer one than `most` one more; made durable."""
-    # not to wait for the other end of a pipe that someone put there
+    """The bytes of a regular file, at most `most` + 1 of them; `sync` it to disk."""
+    # non-blocking: should the path be a pipe, do not wait for its other end
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     handle = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -415,7 +415,7 @@ def _read(path: Path, sync: bool = False, most: int | None = None) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """A new file, durable."""
+    """Write a new file and sync it to disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o644), "wb") as file:
         file.write(content)

@@ -1,7 +1,7 @@
-"""Run a grid of cells into a store: what is finished stays finished.
+"""Run the cells of a sweep and store each finished one.
 
-Cells are independent. One that fails, dies or takes too long is noted, and the others
-go on; the same command later runs what is not finished.
+Cells fail independently: one that fails, crashes or takes too long is recorded, and the
+others go on. The same command run later computes the cells that are not finished.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from vi_bench.sweeps.work import CELL
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell that is to be there in the end.
+    """A planned cell.
 
     Attributes:
-        key: what identifies it.
-        point: of the grid.
-        sha256: of its data.
-        kind: of its device.
+        key: its key, see `key_of`.
+        point: its settings from the grid, and its spec.
+        sha256: SHA-256 of its data.
+        kind: kind of its device.
     """
 
     key: str
@@ -45,15 +45,15 @@ class Cell:
 
 @dataclass
 class Progress:
-    """How far a sweep is.
+    """The progress of a sweep, in numbers of cells.
 
     Attributes:
-        cells: of this sweep, or of this shard of it.
-        there: finished before it began.
-        done: by it.
-        failed: by it, by key: why.
-        left: failed before and not tried again.
-        elsewhere: being made by another process.
+        cells: cells of this sweep, or of this shard of it.
+        there: cells that were finished before it began.
+        done: cells that it has finished.
+        failed: key -> reason, of cells that failed.
+        left: cells that failed before and are not tried again.
+        elsewhere: cells that another process is computing.
     """
 
     cells: int
@@ -65,14 +65,14 @@ class Progress:
 
     @property
     def ended(self) -> int:
-        """Cells about which nothing more is to be done."""
+        """Number of cells for which nothing is left to do here."""
         return self.there + self.done + len(self.failed) + self.left + self.elsewhere
 
     def note(self, job: Job, answer: Answer) -> str:
-        """Count a cell that has ended; a line about it if it failed.
+        """Count a cell that has ended; returns a line if it failed, else an empty one.
 
         Raises:
-            Full: the disk is.
+            Full: no disk space is left.
         """
         match answer["status"]:
             case "done":
@@ -89,7 +89,7 @@ class Progress:
         return ""
 
     def line(self) -> str:
-        """All of it in a line."""
+        """The progress in one line."""
         parts = {
             "done": self.done,
             "there before": self.there,
@@ -102,11 +102,11 @@ class Progress:
 
     @property
     def well(self) -> bool:
-        """Whether no cell is without an answer because it failed."""
+        """Whether no cell has failed."""
         return not self.failed and not self.left
 
     def record(self) -> dict[str, Any]:
-        """As plain values, see docs/cli.md."""
+        """The progress as plain values, see docs/cli.md."""
         return asdict(self) | {
             "failed": [{"key": k, "reason": why} for k, why in self.failed.items()]
         }
@@ -114,13 +114,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a sweep would do.
+    """The size of a sweep, and the time that it may take.
 
     Attributes:
-        cells: of this sweep, or of this shard of it.
-        there: finished already.
-        seconds: that the others may take; None where nothing tells.
-        finished: cells that this estimate rests on.
+        cells: cells of this sweep, or of this shard of it.
+        there: cells that are finished already.
+        seconds: estimated time for the others; None without any finished cell.
+        finished: number of finished cells that the estimate rests on.
     """
 
     cells: int
@@ -129,15 +129,15 @@ class Forecast:
     finished: int
 
     well = True
-    """Nothing was run, so nothing has failed."""
+    """As in `Progress`; a forecast runs nothing, so nothing has failed."""
 
     @property
     def left(self) -> int:
-        """Cells to be run."""
+        """Number of cells to be run."""
         return self.cells - self.there
 
     def line(self) -> str:
-        """All of it in a line."""
+        """The forecast in one line."""
         found = f"{self.cells} cells, {self.there} there, {self.left} to run"
         if not self.left:
             return found
@@ -147,7 +147,7 @@ class Forecast:
         return f"{found}; about {self.seconds:.0f} s, {took}"
 
     def record(self) -> dict[str, Any]:
-        """As plain values, see docs/cli.md."""
+        """The forecast as plain values, see docs/cli.md."""
         return {
             "cells": self.cells,
             "there": self.there,
@@ -158,18 +158,18 @@ class Forecast:
 
 
 Tell = Callable[[Progress, str], None]
-"""Told of the progress after each cell, with a line about that one or an empty one."""
+"""Called after each cell with the progress, and a line on that cell if it failed."""
 
 
 Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Asks where JAX is loaded: `work.answer`."""
+"""Puts a question, see `work.answer`, to a process that has loaded JAX."""
 
 FREE = {"name", "seed", "chains", "draws", "repeats", "margin", "sd_margin"}
-"""Fields of a spec on which it does not depend whether it can be run."""
+"""Fields of a spec that have no influence on whether it can be run."""
 
 
 def plan(sweep: Sweep, ask: Ask) -> list[Cell]:
-    """All cells of a sweep, those with one answer once.
+    """All cells of a sweep; combinations with the same key are one cell.
 
     Raises:
         InputError: a combination, data or a device cannot be used.
@@ -195,7 +195,7 @@ def plan(sweep: Sweep, ask: Ask) -> list[Cell]:
 
 
 def check_specs(sweep: Sweep, wanted: Sequence[Point], ask: Ask) -> None:
-    """Refuse settings, and data, that a run would refuse.
+    """Check that every combination has settings and data that a run accepts.
 
     Raises:
         InputError: the first combination that cannot be run, and why.
@@ -204,7 +204,7 @@ def check_specs(sweep: Sweep, wanted: Sequence[Point], ask: Ask) -> None:
     for point in wanted:
         fields = point.spec.model_dump(mode="json", exclude=FREE)
         distinct.setdefault(json.dumps(fields), point)
-    # those of one table stand together: it is read once
+    # sorted by data, so that each table is read only once
     some = sorted(distinct.values(), key=lambda p: (p.spec.data, p.spec.stream))
     specs = [point.spec.model_dump(mode="json") for point in some]
     found = ask({"specs": specs, "plugins": catalogue.files()})
@@ -214,14 +214,18 @@ def check_specs(sweep: Sweep, wanted: Sequence[Point], ask: Ask) -> None:
 
 
 def described(sweep: Sweep, cells: Sequence[Cell]) -> dict[str, Any]:
-    """A plan as plain values: the sweep, and key and choice of every cell."""
+    """A plan as plain values: the sweep, and the key and choice of each cell."""
     return sweep.model_dump(mode="json") | {
         "cells": [{"key": c.key, "choice": dict(c.point.choice)} for c in cells]
     }
 
 
 def shard(cells: Sequence[Cell], index: int, of: int) -> list[Cell]:
-    """Part `index`, from 1, of `of` parts."""
+    """Part number `index`, from 1, of the cells in `of` parts.
+
+    Raises:
+        InputError: there is no such part.
+    """
     if not 1 <= index <= of:
         raise SweepError(f"shard {index}/{of}: expected 1/{of} to {of}/{of}")
     return list(cells[index - 1 :: of])
@@ -240,26 +244,26 @@ def run_sweep(
     scheduler: str | None = None,
     tell: Tell = lambda progress, line: None,
 ) -> Progress:
-    """Make every cell that is not there yet.
+    """Compute and store every cell of a sweep that is not finished yet.
 
     Args:
-        sweep: what is to be there.
-        folder: of the store; begun where it does not exist.
-        jobs: cells at once; by default one a core.
+        sweep: the sweep.
+        folder: folder of the store; created if it does not exist.
+        jobs: cells computed at once; by default one per core.
         timed: one cell at a time, each in a fresh process.
-        timeout: seconds that one cell may take.
+        timeout: seconds that one cell may take; None for no limit.
         retry: try cells again that failed before.
-        repair: read every byte of the finished cells; damaged ones are put aside and
-            made again.
+        repair: check every byte of the finished cells; damaged ones are put aside and
+            computed again.
         part: (i, n): only the i-th of n parts, from 1.
-        scheduler: address of a Dask scheduler whose workers make the cells; the folder
-            is one that they all see.
-        tell: told of the progress.
+        scheduler: address of a Dask scheduler whose workers compute the cells; they all
+            have to see the folder.
+        tell: called with the progress.
 
     Raises:
-        InputError: something given cannot be used; nothing was run.
-        Full: the disk is; finished cells are safe.
-        Lost: the scheduler; likewise.
+        InputError: an argument cannot be used; nothing was run.
+        Full: no disk space is left; finished cells are stored.
+        Lost: the scheduler does not answer any more; finished cells are stored.
     """
     if timeout is not None and not timeout > 0:
         raise SweepError(f"cell timeout = {timeout}: expected seconds over 0")
@@ -283,7 +287,7 @@ def run_sweep(
             else:
                 todo.append(cell)
         tell(progress, "")
-        # what else a cluster does at the same time nobody here knows
+        # a cluster may have other work at the same time
         shared = not timed and (makers.size > 1 or scheduler is not None)
         given = (job_of(store, cell, shared) for cell in todo)
         for job, answer in makers.each(given, timeout):
@@ -292,7 +296,7 @@ def run_sweep(
         makers.kill()
         raise
     makers.end()
-    with suppress(InputError):  # the index can be made later
+    with suppress(InputError):  # the index can be rebuilt later
         refresh(store)
     return progress
 
@@ -306,9 +310,12 @@ def foresee(
     part: tuple[int, int] = (1, 1),
     scheduler: str | None = None,
 ) -> Forecast:
-    """How many cells a sweep has, and how long what is left may take; runs nothing.
+    """Estimate the number of cells to run, and the time that takes; runs none.
 
-    The estimate is the mean time of this folder's finished cells.
+    The estimate uses the mean time of the folder's finished cells.
+
+    Raises:
+        InputError: an argument cannot be used.
     """
     makers = _makers(jobs, timed, scheduler)
     try:
@@ -337,7 +344,7 @@ def _makers(jobs: int | None, timed: bool, scheduler: str | None) -> Makers:
 
 
 def _times(store: Store, most: int = 1000) -> list[float]:
-    """Seconds that some finished cells took."""
+    """Seconds that finished cells took, of at most so many."""
     found = []
     for key in itertools.islice(store.finished(), most):
         with suppress(Damaged, ValueError, KeyError):
@@ -346,7 +353,7 @@ def _times(store: Store, most: int = 1000) -> list[float]:
 
 
 def job_of(store: Store, cell: Cell, shared: bool) -> Job:
-    """What `work.cell` is told; `shared` where other cells run at the same time."""
+    """The job of a cell for `work.cell`; `shared`: other cells run at the same time."""
     return {
         "folder": str(store.folder.absolute()),
         "key": cell.key,

@@ -1,9 +1,9 @@
-"""What computes cells: a process that stays warm from one cell to the next.
+"""The worker process that computes cells, and keeps compiled programs between them.
 
-It is started by `vi_bench.sweeps.pool`, reads a job a line from its standard input and
-answers each by a line on what was its standard output; what libraries print goes to
-standard error. It writes a finished cell into the store itself: if it or its parent
-dies later, the cell is there. It ends with its parent.
+It is started by `vi_bench.sweeps.pool`, reads one job per line from standard input and
+answers each with one line on standard output; whatever libraries print goes to standard
+error. It writes a finished cell into the store itself, so that the cell survives if it
+or its parent dies later. It ends with its parent.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from vi_bench.sweeps.grid import versions
 from vi_bench.sweeps.store import Full, Store
 
 LOOK = 0.5
-"""Seconds between two looks at whether the parent lives."""
+"""Seconds between two checks that the parent is alive."""
 
 CELL = "cell.json"
-"""A cell's own file beside those of a run."""
+"""The file that a cell has in addition to those of a run."""
 
 
 def cell(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Make one cell, unless it is there or being made.
+    """Compute and store one cell, unless it is finished or another process has it.
 
     Args:
         job: "folder" of the store, "key", "spec", "sha256" of the data, "choice" of the
             grid, "planned" the device's kind and the versions of packages that the key
-            was made with, "shared" where other cells run at the same time, "command"
-            that asked for it, "plugins" of `catalogue.files`.
+            was made with, "shared" whether other cells run at the same time, "command"
+            the command line that asked for it, "plugins" of `catalogue.files`.
 
     Returns:
         "status": done, there, elsewhere, failed or full, and a "reason" for the last
@@ -93,7 +93,7 @@ def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
 
 
 def answer(job: Mapping[str, Any]) -> dict[str, Any]:
-    """To a question, or a cell."""
+    """Answer a question about a device or about specs, or compute a cell."""
     if "device" in job:
         return device_kind(job["device"])
     if "specs" in job:
@@ -102,7 +102,7 @@ def answer(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refusal(specs: Sequence[Mapping[str, Any]], plugins: Any) -> dict[str, Any]:
-    """The first spec that cannot be run: its "index" and why it is "refused"."""
+    """The first spec that cannot be run: its "index" and why it is "refused"; or {}."""
     from vi_bench.data.load import load
     from vi_bench.runner.execute import check
 
@@ -125,7 +125,7 @@ def refusal(specs: Sequence[Mapping[str, Any]], plugins: Any) -> dict[str, Any]:
 
 
 def device_kind(name: str) -> dict[str, Any]:
-    """What a spec's `device` is here."""
+    """The "kind" of a spec's `device` on this machine, or why it is "refused"."""
     from vi_bench.runtime.environment import find_device
 
     try:
@@ -135,7 +135,7 @@ def device_kind(name: str) -> dict[str, Any]:
 
 
 def end_with(parent: int) -> None:
-    """End this process, whatever it is at, when its parent is no more."""
+    """End this process, whatever it is doing, once its parent has ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -146,7 +146,7 @@ def end_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Answer jobs until there are no more, or nobody asks."""
+    """Answer jobs until standard input or the parent process ends."""
     end_with(os.getppid())
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -155,7 +155,7 @@ def main() -> None:
 
 
 def source() -> Path:
-    """Where the package lies, for a process that is to import the same one."""
+    """The folder that holds this package, so that a worker imports the same one."""
     return Path(__file__).parents[2]
 
 

@@ -1,4 +1,4 @@
-"""Whether an implementation of variational inference is right, whatever its quality."""
+"""Tests of an implementation of inference for correctness, not for accuracy."""
 
 from vi_bench.verification.finding import Quality
 from vi_bench.verification.mixtures import MixtureProblem

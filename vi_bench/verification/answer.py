@@ -1,4 +1,4 @@
-"""Call an implementation of the full form, and hold what it gives to its promise."""
+"""Call an implementation of the full form, and validate its result."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from vi_bench.verification.mixtures import MixtureProblem, accurately
 from vi_bench.verification.sandbox import Broken, array_of, guarded
 
 Full = Callable[[MixtureProblem], Any]
-"""f(problem) -> an object with `sample(key, n)` and, where it has them, `log_prob`,
-`bound` and the other attributes that `Answer` is read from."""
+"""f(problem) -> an object with `sample(key, n)` and optionally `log_prob`, `bound` and
+the other attributes from which an `Answer` is made."""
 
 DRAWS = 4000
-"""Draws that are asked for."""
+"""Number of draws that are asked for."""
 
 CHAINS = 4
-"""Chains of a registered Markov chain method."""
+"""Number of chains of a registered MCMC method."""
 
 RUNS = 16
-"""Independent runs of a registered method that moves particles."""
+"""Number of independent runs of a registered particle method."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an implementation gave, in 64 bits and the mixture's own coordinates.
+    """The result of an implementation, in 64 bits and the mixture's own coordinates.
 
     Attributes:
-        draws: parameters (chain, draw, *dims), centred as the mixture's data are, the
+        draws: parameters (chain, draw, *dims), centred like the mixture's data, the
             weights as sticks.
-        log_q: log density of q at the draws (chain, draw), per unit of the sticks;
-            None of a method that only draws.
-        bound: lower bounds on log p(X), the last one that of q; possibly empty.
-        bound_se: Monte-Carlo error of the last one.
-        keeps_labels: whether the bound has the assignments in q; None: not said.
-        log_evidence: an estimate of log p(X), or None.
-        log_evidence_se: its error; 0 means exact.
+        log_q: log density of q at the draws (chain, draw), with respect to the sticks;
+            None for a method that only gives draws.
+        bound: lower bounds on log p(X), nats, the last one that of q; possibly empty.
+        bound_se: Monte-Carlo error of the last bound.
+        keeps_labels: whether the bound has the assignments in q; None if not stated.
+        log_evidence: an estimate of log p(X), nats, or None.
+        log_evidence_se: its standard error; 0 means exact.
         freedom: degrees of freedom of that error.
-        kind: how the draws depend on one another: "independent", "chains", or "runs"
-            that are independent of one another.
-        approximate: whether the draws do not claim to be the posterior's.
-        eps: relative rounding of the type that densities and bounds came in.
+        kind: dependence of the draws: "independent", "chains", or "runs" that are
+            independent of one another.
+        approximate: whether the draws are not claimed to be from the posterior.
+        eps: machine epsilon of the type in which densities and bounds were given.
     """
 
     draws: dict[str, np.ndarray]
@@ -68,7 +68,7 @@ class Answer:
 
     @property
     def flat(self) -> Parameters:
-        """The draws in one row (draws, *dims), in JAX's precision of the moment."""
+        """The draws of all chains (draws, *dims), in JAX's current precision."""
         return {
             n: jnp.asarray(v.reshape(-1, *v.shape[2:])) for n, v in self.draws.items()
         }
@@ -77,16 +77,16 @@ class Answer:
 def call(
     function: Full, problem: MixtureProblem, limit: float
 ) -> tuple[Answer, list[str]]:
-    """One fit, and what was changed that is not the implementation's to change.
+    """Fit one problem; the result, and what the call changed that it must not change.
 
     Args:
-        function: of the full form.
-        problem: what to fit.
-        limit: seconds.
+        function: an implementation of the full form.
+        problem: the problem to fit.
+        limit: seconds that the call may take.
 
     Raises:
-        Broken: it raised, did not end, or returned something else.
-        NotApplicable: it said so.
+        Broken: it raised, did not end in time, or its result is not valid.
+        NotApplicable: it does not apply to this problem.
     """
     handed = replace(problem, data=problem.data.copy())
     given, changed = guarded(lambda: _asked(function(handed), problem), limit)
@@ -96,7 +96,7 @@ def call(
 
 
 def _asked(fitted: Any, problem: MixtureProblem) -> Any:
-    """All that an object is asked for: under the clock, in the caller's precision."""
+    """Everything the fitted object gives; runs within the time limit of the call."""
     if isinstance(fitted, Answer):
         return fitted
     if not callable(getattr(fitted, "sample", None)):
@@ -119,10 +119,10 @@ NUMBERS = ("bound", "bound_se", "log_evidence", "log_evidence_se")
 
 
 def read(given: tuple[Any, dict[str, Any]], problem: MixtureProblem) -> Answer:
-    """Check shapes and values of what was returned.
+    """Validate the shapes and values of a result.
 
     Raises:
-        Broken: what is wrong with it.
+        Broken: they are wrong; the message says how.
     """
     sampled, asked = given
     if not isinstance(sampled, Mapping):
@@ -169,7 +169,7 @@ def read(given: tuple[Any, dict[str, Any]], problem: MixtureProblem) -> Answer:
 def _own_coordinates(
     values: dict[str, np.ndarray], log_q: np.ndarray | None, problem: MixtureProblem
 ) -> tuple[Parameters, np.ndarray | None]:
-    """A user's draws and density in the coordinates of the mixture."""
+    """Convert a user's draws and log density to the coordinates of the mixture."""
     with accurately():
         theta: Parameters = {n: jnp.asarray(v) for n, v in values.items()}
         weight = theta.pop("weight", None)
@@ -188,7 +188,7 @@ def _own_coordinates(
 
 
 def registered(method: Method) -> Full:
-    """A method of this package, or a plug-in of its contract, in the full form."""
+    """A method of this package, or one that follows its contract, in the full form."""
     kind = {"particles": "runs", "mcmc": "chains"}.get(method.kind, "independent")
     # a population method may have several runs of each chain
     chains = RUNS if kind == "runs" and not hasattr(method, "runs") else CHAINS
@@ -204,12 +204,12 @@ def registered(method: Method) -> Full:
         freedom = float(
             report.get("log_evidence_df", chains - 1.0 if kind == "runs" else np.inf)
         )
-        # the error is stated so that 1.96 of it hold 95 %; the tests here know of t
+        # that error is scaled so that 1.96 of it cover 95 %; the tests here use t
         wider = t.ppf(0.975, freedom) / norm.ppf(0.975)
         if "log_evidence_df" not in report:
             wider = 1.0
         bound = report.get("bound", np.zeros(0))
-        if "fall" in report:  # coordinate ascent: its trace may only rise
+        if "fall" in report:  # coordinate ascent: the trace must not fall
             bound = report["trace"][: int(report["iterations"])]
         draws = {n: array_of(v, n, np.shape(v))[0] for n, v in raw.parameters.items()}
         return Answer(
@@ -230,8 +230,8 @@ def registered(method: Method) -> Full:
 
 
 def through(method: Method, mixture: Any, key: Any, chains: int) -> Draws:
-    """All stages of a method, each compiled, called until it is done."""
-    forget_programs()  # of the battery's other problems
+    """Run all stages of a method, compiled, each called until it is done."""
+    forget_programs()  # those of the battery's earlier problems
     problem = Problem(mixture, chains, DRAWS // chains)
     stages = prepare(method, problem, key)
     raw = drive(stages, key, mixture, calling(compiled(stages)))

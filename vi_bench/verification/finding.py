@@ -1,4 +1,4 @@
-"""What a check gives for one problem, in either form."""
+"""The result of a check on one problem, for both forms of implementations."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from typing import Any, Protocol
 import numpy as np
 
 CONVERGED = 1e-3
-"""Nats that going on may still gain, or by which a bound may differ from its q's: a
-mean off by 0.04 sds of q."""
+"""Nats that further sweeps may still gain, or by which a bound may differ from that of
+its q; as much as a mean that is off by 0.04 sds of q."""
 
 SWEEPS = 10
-"""Further sweeps that are tried; few, for at a saddle rounding grows from sweep to
-sweep."""
+"""Number of further sweeps that are tried; few, as rounding grows from sweep to sweep
+at a saddle point."""
 
 ROUNDING = 64
-"""Units of rounding that a sum may be off by, relative to the size of its terms."""
+"""Machine epsilons by which a sum may be off, relative to the size of its terms."""
 
 HARD = 1e-12
-"""Responsibilities within this of 0 and 1 are assignments."""
+"""Responsibilities within this distance of 0 and 1 count as hard assignments."""
 
 
 class Tried(Protocol):
-    """A problem of either form: what its failures are told by."""
+    """A problem of either form."""
 
     data: Any
 
     @property
     def size(self) -> tuple[int, int]:
-        """For the order from small to large."""
+        """Sort key by which problems go from small to large."""
 
     def script(self, name: str = "f") -> str:
-        """A test of the function `name` on this problem, to the last bit."""
+        """Python code that tests the function `name` on exactly this problem."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check on one problem.
+    """The result of one check on one problem.
 
     Attributes:
-        check: its name.
-        problem: what was fitted.
-        statistic: what was measured; of a check with randomness, ``|z|``.
-        threshold: the most that it may be; of a check with randomness it follows from
-            how many of these a verification makes.
-        said: the failure in words, numbers in.
-        random: whether the statistic is a z.
+        check: name of the check.
+        problem: the problem that was fitted.
+        statistic: the measured value; for a check with randomness ``|z|``.
+        threshold: its largest allowed value; for a check with randomness it follows
+            from the number of such checks in a verification.
+        said: the failure in words, with its numbers.
+        random: whether the statistic is a ``|z|``.
     """
 
     check: str
@@ -59,20 +59,20 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """NaN is a failure."""
+        """Whether the statistic is within the threshold; NaN is a failure."""
         return bool(self.statistic <= self.threshold)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How good an approximation is, whatever its implementation; nats.
+    """The accuracy of an approximation, apart from its correctness.
 
     Attributes:
-        problem: what was fitted.
-        below_best: the best optimum of mean field found, minus the bound of this q;
-            NaN where q is not mean field's.
-        below_evidence: log p(X) minus that bound; None where it is not known.
-        form: how q's form is coarser than mean field's, in words; empty where not.
+        problem: the problem that was fitted.
+        below_best: the best mean-field ELBO found, minus the ELBO of this q, nats; NaN
+            if q is not of mean-field form.
+        below_evidence: log p(X) minus that bound, nats; None if not known.
+        form: in what way q's form is coarser than mean field, in words; empty if not.
     """
 
     problem: Any
@@ -82,27 +82,27 @@ class Quality:
 
 
 def literal(data: Any) -> str:
-    """(N, d) data as a line of code, to the last bit."""
+    """Data (N, d) as a line of code that gives exactly the same numbers."""
     n, d = data.shape
     rows = ", ".join(str([float(v) for v in row]) for row in data)
     return f"data = np.array([{rows}], dtype=float).reshape({n}, {d})\n"
 
 
 def hardness(phi: Any) -> float:
-    """How far responsibilities are from 0 and 1."""
+    """The largest distance of a responsibility from 0 or 1, whichever is nearer."""
     return float(np.max(np.minimum(phi, 1 - phi), initial=0.0))
 
 
 Measured = Iterator[tuple[float, float | None, str]]
-"""(statistic, threshold, failure in words), none where a check does not apply; without
-a threshold the statistic is a |z|."""
+"""Yields (statistic, threshold, failure in words), nothing if a check does not apply;
+without a threshold the statistic is a |z|."""
 
 
 class Checks[C]:
-    """The checks of one form.
+    """The registered checks of one form.
 
     Attributes:
-        proves: check -> what it proves, in the order in which they are listed.
+        proves: check -> what it proves, in the order of the report.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Checks[C]:
     def __call__(
         self, name: str, proves: str
     ) -> Callable[[Callable[[C], Measured]], Callable[[C], Measured]]:
-        """Register a check."""
+        """Decorator that registers a check under a name."""
 
         def register(function: Callable[[C], Measured]) -> Callable[[C], Measured]:
             self.proves[name], self._made[name] = proves, function
@@ -121,7 +121,7 @@ class Checks[C]:
         return register
 
     def examine(self, problem: Any, case: C) -> Iterator[Finding]:
-        """All that apply; a z has no threshold yet, so NaN."""
+        """Findings of all checks that apply; the threshold of a |z| is still NaN."""
         for name, function in self._made.items():
             for statistic, threshold, said in function(case):
                 most = float("nan") if threshold is None else float(threshold)

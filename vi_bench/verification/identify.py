@@ -1,9 +1,9 @@
-"""Read q's parameters off its log density, where it has the prior's form.
+"""Recover q's parameters from its log density, where q has the conjugate prior's form.
 
 log q(theta) = sum_k <s(theta_k), lam_k> + sum_s a_s log v_s + b_s log(1 - v_s) + const
-is linear in what is wanted: least squares over the draws gives lam and the sticks' a
-and b to rounding, and leaves nothing over where q has that form. So a third party's q
-is known as precisely as its own programmer knows it.
+is linear in the parameters: least squares over the draws gives lam and the sticks' a
+and b to rounding error, without residuals if q has that form. So the parameters of any
+implementation's q are known without asking for them.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from vi_bench.mixture.weights import STICK, log_cosh
 from vi_bench.verification.answer import Answer
 
 TIED = 1e-7
-"""Relative differences between components that reading them off explains."""
+"""Relative difference between components that the least squares may cause."""
 
 LEFT = 1e-6
-"""What the form may leave over of log q, relative to its spread."""
+"""Largest residual of log q, relative to its spread, for q to have that form."""
 
 
 class Identified(NamedTuple):
-    """q as factors, and by how many nats its density exceeds the normalised one."""
+    """q as factors, and the nats by which its density exceeds the normalised one."""
 
     q: Factors
     excess: float
 
 
 def identify(mixture: Mixture, answer: Answer) -> Identified | None:
-    """The factors of a q that has the prior's form, else None.
+    """The factors of q, or None if it does not have the prior's form.
 
     Args:
-        mixture: whose parameters were drawn.
-        answer: with draws and their log density.
+        mixture: the mixture.
+        answer: the draws and their log density.
     """
     if answer.log_q is None or not isinstance(mixture.family, Conjugate):
         return None
@@ -71,9 +71,9 @@ def identify(mixture: Mixture, answer: Answer) -> Identified | None:
 
 
 def _tied(lam: np.ndarray) -> np.ndarray:
-    """Components that are equal up to rounding made equal: q may sit at a saddle.
+    """Make components equal that are equal up to rounding: q may be a saddle point.
 
-    There rounding would grow from sweep to sweep, and a fixed point look like none.
+    There rounding would grow from sweep to sweep and hide that it is a fixed point.
     """
     size = np.abs(lam).max(axis=0) + 1e-300
     found = lam.copy()
@@ -88,7 +88,7 @@ def _tied(lam: np.ndarray) -> np.ndarray:
 def _columns(
     mixture: Mixture, theta: Parameters
 ) -> tuple[Float[Array, "draws C"], Float[Array, " draws"]]:
-    """What log q is linear in, and what it has besides."""
+    """The columns that log q is linear in, and its known additional term."""
     natural = mixture.family.natural(theta)
     columns = natural.reshape(len(natural), -1)
     if STICK not in theta:

@@ -1,4 +1,4 @@
-"""Where draws lie among exact ones: levels, uniform if a claim holds, and their z's."""
+"""Levels, the ranks of draws among exact draws, and z-tests of their uniformity."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from vi_bench.verification.finding import Measured
 from vi_bench.verification.mixtures import EXACT
 
 LEAST = 200
-"""Effective draws under which a method that claims the posterior has not sampled it."""
+"""Smallest effective sample size of a method that claims to sample the posterior."""
 
 TRUSTED = 0.8
-"""The share of an estimated effective sample size that is counted on."""
+"""Factor by which an estimated effective sample size is reduced, for safety."""
 
 
 def among(values: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """The share of exact values below each value."""
+    """The level of each value: the share of exact values below it, within (0, 1)."""
     below = np.searchsorted(np.sort(exact), values)
     return np.asarray((below + 0.5) / (len(exact) + 1))
 
 
 def central(label: str, levels: np.ndarray, kind: str, whose: str) -> Measured:
-    """Are levels uniform: their mean, and their mean distance from the middle."""
+    """z-tests of uniform levels: of their mean, and of their distance from 1/2."""
     for what, values in (("location", levels), ("spread", np.abs(2 * levels - 1))):
         if kind == "runs":
             means = values.mean(axis=1)
@@ -47,7 +47,7 @@ def central(label: str, levels: np.ndarray, kind: str, whose: str) -> Measured:
 
 
 def effective(values: np.ndarray, kind: str) -> float:
-    """Effective number of draws (chain, draw) for their mean, at most all."""
+    """Effective sample size for the mean of draws (chain, draw), at most all."""
     if kind == "independent":
         return float(values.size)
     if np.ptp(values) == 0:
@@ -61,7 +61,7 @@ def effective(values: np.ndarray, kind: str) -> float:
 
 
 def as_normal(score: float, freedom: float) -> float:
-    """|z| as likely as a |t|."""
+    """The |z| with the same tail probability as a |t| with these degrees of freedom."""
     if not np.isfinite(freedom):
         return abs(float(score))
     return float(norm.isf(student.sf(abs(score), freedom)))

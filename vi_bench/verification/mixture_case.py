@@ -1,4 +1,4 @@
-"""One problem and what an implementation of the full form gave for it, looked at."""
+"""One problem, the result of an implementation of the full form, and its analysis."""
 
 from __future__ import annotations
 
@@ -35,36 +35,36 @@ from vi_bench.verification.levels import among
 from vi_bench.verification.mixtures import EXACT, MixtureProblem, accurately
 
 STARTS = 10
-"""Starts of the ascent that q's optimum is compared with."""
+"""Number of starts of the ascents that q's bound is compared with."""
 
 LONG = 300
-"""Sweeps of each of these."""
+"""Sweeps of each of these ascents."""
 
 NARROW = 0.7
-"""Scale of the normal, in q's sds, that the normalisation of q is tested with."""
+"""Scale, in q's sds, of the normal density by which q's normalisation is tested."""
 
 FREE = 1e-9
-"""Shares of a quantity's size under which it does not vary."""
+"""Range, relative to a quantity's size, up to which it counts as constant."""
 
 
 @dataclass(frozen=True)
 class MixtureCase:
-    """A problem and what an implementation gave for it."""
+    """A problem and the result of an implementation."""
 
     problem: MixtureProblem
     answer: Answer
 
     @cached_property
     def identified(self) -> Identified | None:
-        """Q's factors, where it has the prior's form."""
+        """The factors of q; None if q does not have the prior's form."""
         with accurately():
             return identify(self.problem.mixture, self.answer)
 
     @cached_property
     def ascent(self) -> tuple[float, float, float, float]:
-        """ELBO of q, after SWEEPS more sweeps, the best one known; log p(X, c).
+        """ELBO of q, after SWEEPS more sweeps, and the best one found; log p(X, c).
 
-        The last one is NaN where the assignments under q are not certain.
+        All are in nats. The last one is NaN if q's assignments are not certain.
         """
         assert self.identified is not None
         with accurately():
@@ -80,14 +80,14 @@ class MixtureCase:
 
     @cached_property
     def slack(self) -> float:
-        """Nats that rounding explains."""
+        """Nats of difference that rounding explains."""
         bound = self.answer.bound[-1:]
         size = float(np.abs(bound).max(initial=1.0)) + self.problem.data.size
         return 4 * ROUNDING * self.answer.eps * size
 
     @cached_property
     def estimates(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """E_q[log p - log q] by NumPyro, assignments in q and marginalised; errors."""
+        """ELBO and marginal ELBO of the draws by NumPyro, each with its error, nats."""
         answer = self.answer
         with accurately():
             found = _estimates(
@@ -101,13 +101,13 @@ class MixtureCase:
 
     @cached_property
     def log_evidence(self) -> float | None:
-        """Log p(X), where it is known."""
+        """Log p(X) in nats; None if it is not known."""
         truth = self.problem.truth
         return None if truth is None else float(truth.log_evidence)
 
     @cached_property
     def labels_in_bound(self) -> bool:
-        """Whether the bound has the assignments in q; as said, else the nearer one."""
+        """Whether the bound has the assignments in q, as stated, else by its value."""
         if self.answer.keeps_labels is not None:
             return self.answer.keeps_labels
         inside, outside = (
@@ -117,7 +117,7 @@ class MixtureCase:
 
     @cached_property
     def density_ratio(self) -> np.ndarray:
-        """R / q of half of the draws, r a normal density fitted to the others."""
+        """The ratio r / q at half of the draws, r a normal fitted to the others."""
         answer = self.answer
         assert answer.log_q is not None
         with accurately():
@@ -128,9 +128,11 @@ class MixtureCase:
 
     @cached_property
     def levels(self) -> dict[str, np.ndarray]:
-        """Label-invariant quantities of draws that claim the posterior, as levels.
+        """Quantity -> levels (chain, draw) among exact posterior draws.
 
-        A level is the share of exact draws below a draw: uniform if the claim holds.
+        A level is the share of exact draws below a draw, uniform if the draws are from
+        the posterior; only for draws that are claimed to be. Quantities are
+        label-invariant.
         """
         truth = self.problem.truth
         if truth is None or not self.claims_posterior:
@@ -139,7 +141,7 @@ class MixtureCase:
 
     @cached_property
     def levels_of_q(self) -> dict[str, np.ndarray]:
-        """Parameters of draws among draws from the q that their density is of."""
+        """Parameter -> levels (chain, draw) among draws from the q of `log_prob`."""
         assert self.identified is not None
         with accurately():
             key = jax.random.key(1)
@@ -148,7 +150,7 @@ class MixtureCase:
 
     def _levels(self, exact: Parameters, named: Any) -> dict[str, np.ndarray]:
         with accurately():
-            # together: one program, not one for each number of draws
+            # joined, so that one program is compiled, not one per number of draws
             both = jax.tree.map(
                 lambda *parts: jnp.concatenate(parts), self.answer.flat, exact
             )
@@ -163,7 +165,7 @@ class MixtureCase:
 
     @cached_property
     def slopes(self) -> dict[str, np.ndarray]:
-        """How the bound changes as q is moved along a parameter, draw by draw."""
+        """Parameter -> slope of the bound (draws,) as q is moved along it."""
         problem = self.problem
         with accurately():
             found = jax.tree.map(np.asarray, _slopes(problem.mixture, self.answer.flat))
@@ -175,12 +177,12 @@ class MixtureCase:
 
     @cached_property
     def claims_posterior(self) -> bool:
-        """Whether the draws are said to be the posterior's."""
+        """Whether the draws are claimed to be from the posterior."""
         return self.answer.log_q is None and not self.answer.approximate
 
     @cached_property
     def quality(self) -> Quality | None:
-        """How good an approximation is; of samplers there is nothing to tell."""
+        """The accuracy of an approximation; None for samplers."""
         answer, known = self.answer, self.log_evidence
         if self.claims_posterior:
             return None
@@ -222,7 +224,7 @@ def _of_factors(mixture: Mixture, q: Factors, key: Key) -> Parameters:
 
 @jax.jit
 def _ascent(mixture: Mixture, q: Factors, key: Key) -> tuple[Array, ...]:
-    """ELBO of q, after SWEEPS sweeps, after LONG ones from many starts; log p(X, c)."""
+    """ELBO of q, after SWEEPS sweeps, and the best of all; log p(X, c); phi (N, K)."""
     rows, K = mixture.rows, mixture.components
     flat = jnp.ones(K, mixture.log_base.dtype)
 
@@ -253,12 +255,11 @@ def _ascent(mixture: Mixture, q: Factors, key: Key) -> tuple[Array, ...]:
 def _estimates(
     mixture: Mixture, theta: Parameters, log_q: Float[Array, " draws"]
 ) -> Float[Array, "2 2"]:
-    """Means and errors of E_q[log p - log q], assignments in q or marginalised.
+    """ELBO and marginal ELBO, each with its standard error, by NumPyro's densities.
 
-    By NumPyro.
-
-    With assignments in q these are optimal: sum_i log sum_k exp E_q[log p(x_i,
-    c_i = k | theta)], a function of means, to second order in their errors.
+    In the ELBO the assignments have their optimal q: its part for the rows is sum_i
+    log sum_k exp E_q[log p(x_i, c_i = k | theta)], a function of means, whose bias is
+    removed to second order in their errors.
     """
     draws, rows = log_q.shape[0], mixture.rows
 
@@ -283,7 +284,7 @@ def _estimates(
     within = jnp.sum(phi * jnp.var(joint, axis=0)) - jnp.sum(jnp.var(each, axis=0))
     inside = jnp.mean(gap) + jnp.sum(logsumexp(middle, axis=1)) - within / (2 * draws)
     of_inside = summary(gap + jnp.sum(each, axis=1), inside)
-    # at an optimum the terms are all equal: what is left is of second order
+    # at an optimum the terms are all equal, and the error is of second order
     of_inside = of_inside.at[1].set(jnp.hypot(of_inside[1], within / draws))
     return jnp.stack([of_inside, summary(outside, jnp.mean(outside))])
 
@@ -299,10 +300,10 @@ def _log_prior(mixture: Mixture, theta: Parameters) -> Float[Array, ""]:
 
 @jax.jit
 def _slopes(mixture: Mixture, theta: Parameters) -> Parameters:
-    """Gradient of log p(X, c, theta), c averaged, in theta unconstrained, by draw.
+    """Gradient of log p(X, c, theta), averaged over c, in unconstrained theta, by draw.
 
-    Its mean under q is how the bound changes as all of q is moved: 0 at the optimum of
-    any form of q that may be moved. By NumPyro's densities.
+    Its mean under q is the change of the bound as all of q is translated: 0 at the
+    optimum of any form of q that can be. NumPyro's densities are used.
     """
     joint = jax.vmap(lambda theta: log_joint_by_component(mixture, theta))(theta)
     phi = jax.nn.softmax(jnp.mean(joint, axis=0), axis=1)
@@ -323,10 +324,10 @@ def _slopes(mixture: Mixture, theta: Parameters) -> Parameters:
 def _log_ratio(
     mixture: Mixture, theta: Parameters, log_q: Float[Array, " draws"]
 ) -> Float[Array, " half"]:
-    """Log r / q at every second draw, unconstrained; r is fitted to the others.
+    """Log r / q at every second draw, in unconstrained theta; r fitted to the others.
 
-    r is normal around their mean, NARROW of their sds wide: E_q[r / q] = 1 if q is a
-    density and the draws are from it (Gelfand and Dey 1994).
+    r is normal with their mean and NARROW times their sds: E_q[r / q] = 1 if q is
+    normalised and the draws are from it (Gelfand and Dey 1994).
     """
 
     def free(theta: Parameters) -> tuple[Array, Array]:

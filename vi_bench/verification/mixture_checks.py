@@ -1,9 +1,9 @@
 """Checks of the full form: of q and its bound, and of draws, on any mixture.
 
-What has no randomness is held to `CONVERGED` nats, whatever the problem: where q has
-the prior's form it is read off its density to rounding. The rest are z-tests. Draws of
-a method that claims the posterior are ranked among exact ones, quantity by quantity:
-the ranks are bounded, so that heavy tails neither hide a fault nor raise an alarm.
+Checks without randomness allow `CONVERGED` nats: where q has the prior's form, its
+parameters are recovered from its density to rounding error. The others are z-tests.
+Draws that are claimed to be from the posterior are ranked among exact ones, quantity by
+quantity: ranks are bounded, so heavy tails neither hide a fault nor cause an alarm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small mixtures of every family that an implementation is tried on."""
+"""Small problems with mixtures of many families, on which the full form is tested."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from vi_bench.spec import Spec
 from vi_bench.verification.finding import literal
 
 ENUMERABLE = 8
-"""Rows up to which all assignments are summed over."""
+"""Largest number of rows for which all assignments are enumerated."""
 
 EXACT = 10_000
-"""Draws from the exact posterior that others are ranked among."""
+"""Number of draws from the exact posterior, among which others are ranked."""
 
 
 class Truth(NamedTuple):
-    """The exact posterior: log p(X), and independent draws (EXACT, *dims)."""
+    """The exact posterior: log p(X) in nats, and independent draws (EXACT, *dims)."""
 
     log_evidence: Float[Array, ""]
     draws: Parameters
@@ -47,15 +47,15 @@ class Truth(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MixtureProblem:
-    """One data set, the mixture that is to be inferred, and a seed.
+    """A test problem: a data set, the mixture to fit to it, and a seed.
 
     Attributes:
-        about: what is special about it.
-        model: {"name": of the family, every hyperparameter}, as in a spec.
-        data: (N, d).
-        K: components.
+        about: short description of the problem.
+        model: {"name": name of the family, every hyperparameter}, as in a spec.
+        data: the rows (N, d).
+        K: number of components.
         weights: {"name": "uniform", "dirichlet" or "stick-breaking", settings}.
-        seed: handed to the implementation.
+        seed: seed that is handed to the implementation.
     """
 
     about: str
@@ -67,7 +67,7 @@ class MixtureProblem:
 
     @property
     def size(self) -> tuple[int, int]:
-        """For the order from small to large."""
+        """Sort key by which problems go from small to large."""
         return self.data.size, self.K
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class MixtureProblem:
         )
 
     def script(self, name: str = "f") -> str:
-        """A test of the function `name` on this problem, to the last bit."""
+        """Python code that tests the function `name` on exactly this problem."""
         return (
             f"{literal(self.data)}"
             f"problem = MixtureProblem({self.about!r}, {dict(self.model)!r}, data, "
@@ -90,7 +90,7 @@ class MixtureProblem:
 
     @cached_property
     def mixture(self) -> Mixture:
-        """The mixture itself, its data centred where the family allows it.
+        """The mixture, with its data centred if the family allows it.
 
         Raises:
             InputError: a hyperparameter is unknown or missing, or the data do not fit.
@@ -105,12 +105,12 @@ class MixtureProblem:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of the d features."""
         return feature_names(self.data.shape[1])
 
     @cached_property
     def dims(self) -> dict[str, tuple[int, ...]]:
-        """Parameter -> its shape; "weight" (K,) where weights are drawn."""
+        """Parameter -> its shape, with "weight" (K,) if the weights are drawn."""
         mixture = self.mixture
         with accurately():
             theta = jax.eval_shape(
@@ -123,7 +123,7 @@ class MixtureProblem:
 
     @cached_property
     def truth(self) -> Truth | None:
-        """The exact posterior, where it is in reach."""
+        """The exact posterior; None if it cannot be enumerated."""
         if len(self.data) > ENUMERABLE and self.K > 1:
             return None
         key = jax.random.key(20260101)
@@ -139,7 +139,7 @@ class MixtureProblem:
 
 
 def accurately() -> Any:
-    """64 bits, on the CPU: the problems are small."""
+    """A context that computes in 64 bits on the CPU; the problems are small."""
     return computing(find_device("cpu"), 64)
 
 
@@ -172,7 +172,7 @@ def covered() -> dict[str, type[Verifiable]]:
 def mixture_battery(
     seed: int = 0, families: Sequence[str] | None = None
 ) -> list[MixtureProblem]:
-    """Small problems of the families, the smallest first; K 1 to 4, N 0 to 40.
+    """Small problems of the families, the smallest first: K from 1 to 4, N to 40.
 
     Raises:
         InputError: a family has no problems here.
@@ -209,7 +209,7 @@ def rows_of(
 
 
 def _levels(random: np.random.Generator, K: int, d: int, separated: bool) -> Any:
-    """Where components are (K, d): at random, or in a row."""
+    """Locations of the components (K, d): at random, or evenly spaced if separated."""
     if separated:
         steps = np.arange(K) - 0.5 * (K - 1)
         return steps[:, None] * random.choice([-1.0, 1.0], d)

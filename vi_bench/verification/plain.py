@@ -1,4 +1,4 @@
-"""Call an implementation of the plain form, and hold what it gives to its promise."""
+"""Call an implementation of the plain form, and validate its result."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from vi_bench.verification.textbook import responsibilities
 
 Plain = Callable[..., Mapping[str, Any]]
 """f(data, K, sigma, seed) -> {"m": (K, d), "s2": (K,), "phi": (N, K), "elbo": trace};
-"phi" and "elbo" may be missing."""
+"phi" and "elbo" are optional."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What an implementation gave, in 64 bits.
+    """The result of an implementation, in 64 bits.
 
     Attributes:
         m: (K, d) means of q(mu_k).
-        s2: (K,) variances.
-        phi: (N, K) as given, or the optimal ones for m and s2.
-        has_phi: whether they were given.
-        elbo: the trace, possibly empty.
-        eps: relative rounding of the type that m and the trace came in.
+        s2: (K,) variances of q(mu_k).
+        phi: (N, K) responsibilities as given, or else the optimal ones for m and s2.
+        has_phi: whether the responsibilities were given.
+        elbo: the ELBO by sweep, nats; possibly empty.
+        eps: machine epsilon of the type in which m and the ELBO were given.
     """
 
     m: np.ndarray
@@ -39,15 +39,15 @@ class Fit:
 
 
 def call(function: Plain, problem: Problem, limit: float) -> tuple[Fit, list[str]]:
-    """One fit, and what was changed that is not the implementation's to change.
+    """Fit one problem; the result, and what the call changed that it must not change.
 
     Args:
-        function: of the plain form.
-        problem: what to fit.
-        limit: seconds.
+        function: an implementation of the plain form.
+        problem: the problem to fit.
+        limit: seconds that the call may take.
 
     Raises:
-        Broken: it raised, did not end, or returned something else.
+        Broken: it raised, did not end in time, or its result is not valid.
     """
     data = problem.data.copy()
     given, changed = guarded(
@@ -59,10 +59,10 @@ def call(function: Plain, problem: Problem, limit: float) -> tuple[Fit, list[str
 
 
 def read(given: Any, problem: Problem) -> Fit:
-    """Check shapes and values of what was returned.
+    """Validate the shapes and values of a result.
 
     Raises:
-        Broken: what is wrong with it.
+        Broken: they are wrong; the message says how.
     """
     n, d = problem.data.shape
     if not isinstance(given, Mapping):

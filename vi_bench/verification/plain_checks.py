@@ -1,8 +1,8 @@
 """Identities that hold for a right implementation, however coarse its q is.
 
-Each check gives a statistic and a threshold in nats or in standard deviations; failing
-one is a bug. An honest q of a coarser form is let be: variances that are all equal may
-only move together, responsibilities that are 0 or 1 stay so.
+Each check gives a statistic and a threshold, in nats or in standard deviations; failing
+one is a bug. A q of a coarser form is accepted: variances that are all equal are kept
+equal, and responsibilities that are all 0 or 1 are kept so.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from vi_bench.verification.problems import Problem
 
 @dataclass(frozen=True)
 class Case:
-    """A problem and what an implementation gave for it."""
+    """A problem and the result of an implementation."""
 
     problem: Problem
     fit: Fit
 
     @cached_property
     def bound(self) -> float:
-        """The textbook's ELBO of the q that was returned."""
+        """The ELBO of the returned q by `textbook`, nats."""
         p, f = self.problem, self.fit
         return textbook.elbo(p.data, f.m, f.s2, f.phi, p.sigma)
 
     @cached_property
     def slack(self) -> float:
-        """Nats that rounding explains."""
+        """Nats of difference that rounding explains."""
         p, f = self.problem, self.fit
         size = textbook.scale(p.data, f.m, f.s2, f.phi, p.sigma)
         return ROUNDING * f.eps * size
 
     @cached_property
     def evidence(self) -> float:
-        """Log p(X), by enumeration."""
+        """Log p(X) in nats, by enumeration."""
         p = self.problem
         return textbook.log_evidence(p.data, p.K, p.sigma)
 
     @cached_property
     def equal_variances(self) -> bool:
-        """Whether the form of q is one variance for all, though counts differ."""
+        """Whether q has one variance for all components, though their counts differ."""
         s2, eps = self.fit.s2, self.fit.eps
         same = bool(np.ptp(s2) <= 8 * eps * s2.max())
         counts = self.fit.phi.sum(axis=0)
@@ -63,7 +63,7 @@ class Case:
 
     @cached_property
     def hard(self) -> bool:
-        """Whether the form of q is assignments, though the optimal ones are softer."""
+        """Whether q has hard assignments, though the optimal ones are not."""
         if not self.fit.has_phi or not len(self.problem.data) or self.problem.K == 1:
             return False
         soft = textbook.responsibilities(self.problem.data, self.fit.m, self.fit.s2)
@@ -71,7 +71,7 @@ class Case:
 
     @cached_property
     def quality(self) -> Quality:
-        """How good the approximation is."""
+        """The accuracy of the approximation."""
         p = self.problem
         form = []
         if self.equal_variances:
@@ -87,7 +87,7 @@ class Case:
         )
 
     def further(self) -> float:
-        """The ELBO after SWEEPS more sweeps in the form that q has."""
+        """The ELBO, nats, after SWEEPS more sweeps that keep the form of q."""
         p, f = self.problem, self.fit
         m, s2, phi = f.m, f.s2, f.phi
         for _ in range(SWEEPS):
@@ -208,10 +208,10 @@ def _fixed(case: Case) -> Measured:
 
 
 def _factors(case: Case, m: np.ndarray, s2: np.ndarray | None, what: str) -> Measured:
-    """Means and variances against exact ones; statistics relative to exact sds."""
+    """Compare means, in posterior sds, and variances, by log ratio, with exact ones."""
     p, f = case.problem, case.fit
     unit = np.sqrt(f.s2 if s2 is None else s2)
-    # rounding is relative to the sums that m is a quotient of
+    # rounding is relative to the sums whose quotient is m
     size = 1 + np.abs(p.data).max() / unit.min() * len(p.data)
     off = float(np.max(np.abs(f.m - m) / unit[:, None]))
     yield (

@@ -1,4 +1,4 @@
-"""Small problems that a CAVI is tried on, the smallest first."""
+"""Small problems on which the plain form is tested, the smallest first."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from vi_bench.verification.finding import literal
 
 @dataclass(frozen=True)
 class Problem:
-    """One data set and what is to be fitted.
+    """A test problem: a data set, the known-variance Gaussian mixture, and a seed.
 
     Attributes:
-        about: what is special about it.
-        data: (N, d).
-        K: components.
+        about: short description of the problem.
+        data: the rows (N, d).
+        K: number of components.
         sigma: prior standard deviation of a component's mean.
-        seed: handed to the implementation.
+        seed: seed that is handed to the implementation.
     """
 
     about: str
@@ -29,12 +29,12 @@ class Problem:
 
     @property
     def enumerable(self) -> bool:
-        """Whether all assignments can be summed over quickly."""
+        """Whether all assignments can be enumerated quickly."""
         return self.K == 1 or len(self.data) <= 8
 
     @property
     def size(self) -> tuple[int, int]:
-        """For the order from small to large."""
+        """Sort key by which problems go from small to large."""
         return self.data.size, self.K
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class Problem:
         return f"N = {n}, d = {d}, K = {self.K}, sigma = {self.sigma:g}: {self.about}"
 
     def script(self, name: str = "f") -> str:
-        """A test of the function `name` on this problem, to the last bit."""
+        """Python code that tests the function `name` on exactly this problem."""
         return (
             f"{literal(self.data)}"
             f"problem = Problem({self.about!r}, data, K={self.K}, "
@@ -52,7 +52,7 @@ class Problem:
 
 
 def battery(seed: int = 0) -> list[Problem]:
-    """Data from the model itself; K 1 to 4, d 1 to 3, N 0 to 40."""
+    """Problems with data from the model: K from 1 to 4, d from 1 to 3, N to 40."""
     random = np.random.default_rng([seed, 20170415])
 
     def problem(

@@ -1,4 +1,4 @@
-"""What a verification found: its table, its failures as code, its verdict."""
+"""The report of a verification: its table, its failures as code, its verdict."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def verification_table(report: Report) -> Table:
 
 
 def _row(report: Report, name: str, findings: Sequence[Finding]) -> dict[str, Any]:
-    """A check by numbers."""
+    """The numbers of a check: problems, failures, worst statistic and threshold."""
     worst = max(findings, key=_excess)
     return {
         "check": name,
@@ -51,7 +51,7 @@ def _row(report: Report, name: str, findings: Sequence[Finding]) -> dict[str, An
 
 
 def verification_record(report: Report) -> dict[str, Any]:
-    """All of it as plain values, see docs/cli.md."""
+    """The report as plain values, see docs/cli.md."""
     return {
         "passed": report.passed,
         "verdict": report.verdict,
@@ -73,7 +73,7 @@ def verification_record(report: Report) -> dict[str, Any]:
 
 
 def verification_lines(report: Report) -> Iterator[str]:
-    """Failures by the smallest problem that shows them, as code, and the verdict."""
+    """Failures, each with code for the smallest failing problem, and the verdict."""
     problems = {id(f.problem): f.problem for f in report.failures.values()}
     for key, problem in problems.items():
         yield f"on {problem}"
@@ -96,18 +96,18 @@ IMPORTS = (
     "import numpy as np; "
     "from vi_bench.testing import MixtureProblem, Problem, check_cavi"
 )
-"""What the code of a failure needs."""
+"""The imports that the code of a failure needs."""
 
 
 def told(report: Report) -> str:
-    """All of it as plain text."""
+    """The report as plain text."""
     console = Console(file=io.StringIO(), width=120, record=True)
     console.print(verification_table(report))
     return console.export_text() + "\n".join(verification_lines(report))
 
 
 def _excess(finding: Finding) -> float:
-    """By what factor the statistic exceeds its threshold; failures come last."""
+    """The statistic relative to its threshold; infinite if it is NaN."""
     if finding.statistic != finding.statistic:
         return float("inf")
     return (

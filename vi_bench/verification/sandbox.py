@@ -1,4 +1,4 @@
-"""Call somebody's code: with a time limit, and with JAX's settings put back."""
+"""Call a user's code with a time limit, and restore JAX's settings after it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from vi_bench.errors import NotApplicable
 
 
 class Broken(Exception):
-    """An implementation did not give what it promises; what it did instead."""
+    """An implementation failed or gave an invalid result; the message says how."""
 
 
 def guarded(function: Callable[[], Any], limit: float) -> tuple[Any, list[str]]:
-    """The result of a call, and which of JAX's settings it had changed.
+    """The result of a call, and the settings of JAX that it had changed.
 
     Args:
-        function: what is called.
-        limit: seconds.
+        function: the function to call.
+        limit: seconds that the call may take.
 
     Raises:
-        Broken: it raised, or takes longer.
+        Broken: it raised, or took longer.
+        NotApplicable: it raised that.
     """
     before = _jax_settings()
     try:
@@ -39,11 +40,11 @@ def guarded(function: Callable[[], Any], limit: float) -> tuple[Any, list[str]]:
 def limited(function: Callable[[], Any], limit: float) -> Any:
     """The result of a call that may take `limit` seconds.
 
-    A call that takes longer is told to stop: Python code does, at its next line; other
-    code is left behind in its thread.
+    In a call that takes longer TimeoutError is raised: Python code stops at its next
+    line; other code goes on in its thread.
 
     Raises:
-        Broken: it raised, or takes longer.
+        Broken: it raised, or took longer.
         NotApplicable: it raised that.
     """
     done: dict[str, Any] = {}
@@ -75,7 +76,7 @@ def limited(function: Callable[[], Any], limit: float) -> Any:
 
 
 def _precision_of_this_thread() -> AbstractContextManager[None]:
-    """JAX's precision here: a `with` that has changed it holds for one thread only."""
+    """A context with this thread's precision of JAX, for use in another thread."""
     if (jax := sys.modules.get("jax")) is None:
         return nullcontext()
     found: AbstractContextManager[None] = jax.enable_x64(jax.config.jax_enable_x64)
@@ -83,10 +84,10 @@ def _precision_of_this_thread() -> AbstractContextManager[None]:
 
 
 def array_of(given: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
-    """As float64, and the rounding of the type that it came in.
+    """An array as float64, and the machine epsilon of the type that it was given in.
 
     Raises:
-        Broken: it is no finite array of that shape.
+        Broken: it is not a finite array of that shape.
     """
     try:
         raw = np.asarray(given)
@@ -104,12 +105,12 @@ def array_of(given: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray,
 
 
 def _jax_settings() -> dict[str, Any]:
-    """JAX's global settings; none where nothing has imported it."""
+    """JAX's global settings; empty if JAX was not imported."""
     return dict(sys.modules["jax"].config.values) if "jax" in sys.modules else {}
 
 
 def _restore(before: dict[str, Any]) -> list[str]:
-    """Put JAX's settings back; which of them had been changed."""
+    """Restore JAX's settings; returns a description of each that had been changed."""
     changed = []
     after = _jax_settings()
     for name, value in before.items():

@@ -1,8 +1,8 @@
-"""The known-variance Gaussian mixture by its formulas, in NumPy and 64 bits.
+"""CAVI for the known-variance Gaussian mixture by its formulas, in NumPy and 64 bits.
 
 Blei, Kucukelbir and McAuliffe (2017), section 3, in d dimensions, all variances 1:
 mu_k ~ N(0, sigma^2 I), c_i uniform, x_i ~ N(mu_{c_i}, I); q(mu_k) = N(m_k, s2_k I) and
-q(c_i) = phi_i. Nothing is shared with a kernel, nor with JAX's configuration.
+q(c_i) = phi_i. It shares no code with the package's kernels and does not use JAX.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Fit = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def responsibilities(x: np.ndarray, m: np.ndarray, s2: np.ndarray) -> np.ndarray:
-    """The optimal phi (N, K) for the means' factors; equation 26, the d included."""
+    """The optimal phi (N, K) for m and s2; equation 26, in d dimensions."""
     found: np.ndarray = softmax(_scores(x, m, s2), axis=1)
     return found
 
@@ -43,14 +43,14 @@ def elbo(
 def scale(
     x: np.ndarray, m: np.ndarray, s2: np.ndarray, phi: np.ndarray, sigma: float
 ) -> float:
-    """The size of the terms that `elbo` adds up: what rounding is relative to."""
+    """The size of the terms that `elbo` sums, to which its rounding is relative."""
     d = m.shape[1]
     prior = np.sum((d * s2 + np.sum(m**2, axis=1)) / sigma**2)
     return float(np.sum(phi * (x**2).sum(axis=1)[:, None]) + prior + x.size + m.size)
 
 
 def log_joint(x: np.ndarray, labels: np.ndarray, K: int, sigma: float) -> float:
-    """Log p(X, c), the means integrated out."""
+    """Log p(X, c) in nats, with the means integrated out."""
     total = -len(x) * np.log(K)
     for k in range(K):
         own = x[labels == k]
@@ -61,7 +61,7 @@ def log_joint(x: np.ndarray, labels: np.ndarray, K: int, sigma: float) -> float:
 
 
 def log_block(s: np.ndarray, square: float, n: int, sigma: float) -> float:
-    """Log of the density of n rows of one component, from their sum and square."""
+    """Log density of n rows of one component, by their sum (d,) and sum of squares."""
     d = len(s)
     shrink = sigma**2 / (1 + n * sigma**2)
     return float(
@@ -72,7 +72,7 @@ def log_block(s: np.ndarray, square: float, n: int, sigma: float) -> float:
 
 
 def log_evidence(x: np.ndarray, K: int, sigma: float) -> float:
-    """Log p(X), all K^N assignments summed: one row at a time over sets of rows."""
+    """Log p(X) in nats, summed over all assignments by recursion over sets of rows."""
     n = len(x)
     if n == 0:
         return 0.0
@@ -108,7 +108,7 @@ def _square(x: np.ndarray, m: np.ndarray, s2: np.ndarray) -> np.ndarray:
 
 
 def ascend(x: np.ndarray, phi: np.ndarray, sigma: float) -> float:
-    """The ELBO that coordinate ascent ends at from given responsibilities."""
+    """The ELBO, nats, at which coordinate ascent from these responsibilities ends."""
     before = -np.inf
     for _ in range(1000):
         m, s2 = means(x, phi, sigma)
@@ -121,7 +121,7 @@ def ascend(x: np.ndarray, phi: np.ndarray, sigma: float) -> float:
 
 
 def best_elbo(x: np.ndarray, K: int, sigma: float, starts: int = 10) -> float:
-    """The highest ELBO from several starts at rows taken at random."""
+    """The highest ELBO, nats, of ascents from several starts at random rows."""
     random = np.random.default_rng(0)
     found = []
     for _ in range(starts if K > 1 and len(x) else 1):

@@ -1,4 +1,4 @@
-"""Try an implementation on a battery of problems, and say what is wrong with it."""
+"""Test an implementation on a battery of problems, and report its faults."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ PROMISES = {
     LEFT: "the data and JAX's settings are as they were",
     AGAIN: "the same seed gives the same numbers",
 }
-"""Checks of the call itself, and what they prove."""
+"""Check of the call itself -> what it proves."""
 
 FELT = 1e-2
-"""Nats below the best known optimum, or log p(X), that are told of."""
+"""Nats below the best known optimum, or log p(X), beyond which that is reported."""
 
 LOSSES = (("below_best", "the best optimum known"), ("below_evidence", "log p(X)"))
-"""Attributes of `Quality`, and what they are a loss from."""
+"""Attributes of `Quality`, and the values that they are losses from."""
 
 ALARM = 1e-3
-"""How often all z-tests of a verification together call a right one wrong, at most."""
+"""Largest probability that the z-tests reject a correct implementation."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a battery found.
+    """The result of a verification.
 
     Attributes:
-        findings: every check on every problem.
-        cases: every fit that could be examined.
-        left_out: problems that the implementation said do not apply to it.
+        findings: results of every check on every problem.
+        cases: the fits that could be examined.
+        left_out: number of problems to which the implementation does not apply.
     """
 
     findings: tuple[Finding, ...]
@@ -60,18 +60,18 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no check failed."""
         return all(f.passed for f in self.findings)
 
     @property
     def proves(self) -> dict[str, str]:
-        """What each check proves, of the form that was tried."""
+        """Check -> what it proves, for the form that was tested."""
         full = isinstance(self.findings[0].problem, MixtureProblem)
         return PROMISES | (MIXTURE_PROVES if full else PROVES)
 
     @property
     def checks(self) -> dict[str, list[Finding]]:
-        """Check -> its findings, those that there are, in the order of the list."""
+        """Check -> its findings, if there are any, in the order of `proves`."""
         found: dict[str, list[Finding]] = {}
         for name in self.proves:
             own = [f for f in self.findings if f.check == name]
@@ -91,22 +91,22 @@ class Report:
 
     @cached_property
     def quality(self) -> tuple[Quality, ...]:
-        """Approximation quality by problem; it is no check."""
+        """Accuracy of the approximation by problem; it is not checked."""
         return tuple(q for case in self.cases if (q := case.quality) is not None)
 
     @property
     def z_tests(self) -> int:
-        """How many checks with randomness were made."""
+        """Number of z-tests that were made."""
         return sum(f.random for f in self.findings)
 
     @property
     def random_threshold(self) -> float:
-        """The ``|z|`` at which `z_tests` of them have a false-alarm rate of ALARM."""
+        """The ``|z|`` at which all z-tests have a joint false-alarm rate of ALARM."""
         return float(norm.isf(0.5 * ALARM / max(self.z_tests, 1)))
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """The result in one sentence."""
         if not self.passed:
             names = ", ".join(self.failures)
             return f"wrong: {len(self.failures)} of {len(self.checks)} fail: {names}"
@@ -145,13 +145,13 @@ def verify(
     Args:
         method: a function of either form; or `path/to/file.py:function`; or the name of
             a registered method, or settings of one.
-        seed: of the battery's data.
+        seed: random seed of the battery's data.
         limit: seconds that one call may take.
-        problems: other problems than the battery's, of the function's form.
-        families: of the full form, those to try it on; by default all.
+        problems: problems to use instead of the battery, of the function's form.
+        families: families to test the full form on; by default all.
 
     Raises:
-        InputError: there is no such method or family.
+        InputError: an argument cannot be used, or the method applies to no problem.
     """
     if seed < 0:
         raise VerificationError(f"seed = {seed}: expected at least 0")
@@ -202,7 +202,11 @@ def verify(
 
 
 def find(method: Any) -> Callable[..., Any]:
-    """The implementation that a string names, or that settings are."""
+    """The function to test, from a function, a name or a method's settings.
+
+    Raises:
+        InputError: it is none of these, or the name is unknown.
+    """
     if isinstance(method, str):
         if ":" in method:
             method = catalogue.function(method)
@@ -247,7 +251,7 @@ def is_full(function: Callable[..., Any]) -> bool:
 def _again(
     call: Callable[..., Any], function: Any, cases: Sequence[Any], limit: float
 ) -> Iterator[Finding]:
-    """The problem in the middle once more: its numbers are the same up to rounding."""
+    """Fit the middle problem again: the numbers must be the same up to rounding."""
     if not cases:
         return
     case = cases[len(cases) // 2]

@@ -1,1 +1,1 @@
-"""Pages, tables and figures of a sweep."""
+"""The page, tables and figures of a sweep."""

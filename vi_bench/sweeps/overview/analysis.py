@@ -1,4 +1,4 @@
-"""What a sweep's rows say together: rankings of methods, growth of times."""
+"""Statistics over a sweep: ranks of methods, growth of times, means over factors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from scipy import stats
 from vi_bench.sweeps.overview.stored import FEWEST, MEASURES, StoredSweep, averaged
 
 LEVEL = 0.05
+"""Level of the test of differences between mean ranks."""
 
 RANKED = 3
-"""Cells, at least."""
+"""Fewest cells for a ranking."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,12 @@ class Ranking:
     """Mean ranks of methods over cells, 1 for the best (Demsar 2006).
 
     Attributes:
-        measure: what they are ranked by, as headed.
-        cells: in which every one of the methods has a number.
+        measure: title of the measure that methods are ranked by.
+        cells: number of cells in which every method has a number.
         ranks: method -> mean rank and its standard error over cells, best first.
-        critical: how far apart two mean ranks are that differ (Nemenyi, 5 %).
-        p_value: of Friedman's test that all are alike; nan for two methods, and where
-            all ranks are ties.
+        critical: critical difference of two mean ranks (Nemenyi, 5 %).
+        p_value: p-value of Friedman's test that all methods are alike; nan for two
+            methods, and where all ranks are ties.
     """
 
     measure: str
@@ -42,11 +43,12 @@ class Growth:
     """Seconds of a steady run as a power of a size.
 
     Attributes:
-        method: whose.
-        size: rows, features or components.
-        exponent: fitted over all cells, alike in all else.
-        se: of the exponent, from the scatter around the line.
-        cells: that it is fitted to.
+        method: label of the method.
+        size: "rows", "features" or "components".
+        exponent: slope of log seconds on log size, within groups of cells that are
+            alike in all other factors.
+        se: standard error of the exponent, from the scatter around the line.
+        cells: number of cells that it is fitted to.
     """
 
     method: str
@@ -57,7 +59,7 @@ class Growth:
 
 
 def rankings(sweep: StoredSweep) -> list[Ranking]:
-    """By how far methods are off, and by seconds; those that several methods allow."""
+    """Rankings by each measure of error and by seconds, if there are enough cells."""
     compared = sweep.compared
     found = [
         _ranking(m.title, compared, (compared[m.name] - m.exact).abs())
@@ -72,7 +74,7 @@ def _ranking(title: str, rows: pd.DataFrame, values: pd.Series) -> Ranking | Non
     wide = rows.assign(value=values).pivot(
         index="key", columns="method", values="value"
     )
-    # a method that few cells have must not leave few cells to rank
+    # a method with a number in few cells is left out, rather than the other cells
     wide = wide.loc[:, wide.notna().mean() > 0.5].dropna()
     cells, methods = wide.shape
     if cells < RANKED or methods < 2:
@@ -93,7 +95,7 @@ def _ranking(title: str, rows: pd.DataFrame, values: pd.Series) -> Ranking | Non
 
 
 def growths(sweep: StoredSweep) -> list[Growth]:
-    """Exponents of time in each size that has three levels or more."""
+    """Exponents of time, by method, in each size with at least FEWEST levels."""
     found = []
     for size in sweep.sizes:
         for method, rows in sweep.table.groupby("method", sort=False):
@@ -102,7 +104,7 @@ def growths(sweep: StoredSweep) -> list[Growth]:
             if len(x) - groups - 1 < 1 or np.unique(x).size < FEWEST:
                 continue
             fit = stats.linregress(x, y)
-            # every group's own level was fitted, too
+            # the mean of every group was fitted, too
             spread = np.sqrt((len(x) - 2) / (len(x) - groups - 1))
             growth = float(fit.slope), float(fit.stderr * spread)
             found.append(Growth(str(method), size, *growth, len(x)))
@@ -112,7 +114,7 @@ def growths(sweep: StoredSweep) -> list[Growth]:
 def centred(
     rows: pd.DataFrame, size: str, others: list[str]
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Logarithms of size and seconds about their group's means, and groups."""
+    """Log size and log seconds (n,), minus their group's means; number of groups."""
     rows = rows[rows["run_s"].notna() & (rows["run_s"] > 0)]
     logs = pd.DataFrame({"x": np.log(rows[size]), "y": np.log(rows["run_s"])})
     keys = [rows[name] for name in others] or [pd.Series(0, index=rows.index)]
@@ -123,14 +125,14 @@ def centred(
 
 @dataclass(frozen=True)
 class Phase:
-    """One method's errors over two factors.
+    """The errors of one method over two factors.
 
     Attributes:
         where: the levels of all other factors, in words; empty where there are none.
-        method: whose.
+        method: label of the method.
         x: factor along the columns.
         y: factor along the rows.
-        means: of `averaged`, a row for each pair of levels.
+        means: result of `averaged`, a row for each pair of levels.
     """
 
     where: str
@@ -141,18 +143,18 @@ class Phase:
 
     @property
     def name(self) -> str:
-        """For a choice."""
+        """The name in a list of choices."""
         return f"{self.method}, {self.where}" if self.where else self.method
 
     def field(self, column: str, xs: list[Any], ys: list[Any]) -> np.ndarray:
-        """A column as a matrix, levels of y by levels of x; nan where no cell is."""
+        """A column as a matrix (levels of y, levels of x); nan where it has no cell."""
         wide = self.means.pivot(index=self.y, columns=self.x, values=column)
         found: np.ndarray = wide.reindex(index=ys, columns=xs).to_numpy(float)
         return found
 
 
 def phases(sweep: StoredSweep) -> list[Phase]:
-    """Of the first two factors that are numbers; none where there are fewer."""
+    """Errors over the first two numeric factors; empty if there are fewer than two."""
     axes = sweep.numeric()[:2]
     if len(axes) < 2:
         return []

@@ -1,4 +1,4 @@
-"""A sweep's figures for papers."""
+"""The figures of a sweep for papers, by matplotlib."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from vi_bench.sweeps.overview.stored import (
 )
 
 MOST = 12
-"""Slices of a sweep that are drawn; its page offers more."""
+"""Largest number of slices of a sweep that are drawn; its page offers more."""
 
 
 def draw_sweep(
     sweep: StoredSweep, folder: Path, kinds: Sequence[str], width: float | None = None
 ) -> list[Path]:
-    """Draw all that a sweep has something for, as files of each kind."""
+    """Draw every figure that applies to a sweep, as files of each kind; their paths."""
     draws: dict[str, Draw] = {
         draw.__name__: partial(draw, sweep)
         for draw in (phase_diagrams, curves, ranks, scaling)
@@ -40,15 +40,15 @@ def draw_sweep(
 
 
 def phase_diagrams(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
-    """A row of panels a measure, a column a method; a figure for each slice."""
+    """Errors over two factors: rows of panels are measures, columns are methods."""
     by_slice: dict[str, list[Phase]] = {}
     for phase in phases(sweep):
         by_slice.setdefault(phase.where, []).append(phase)
     for i, (where, found) in enumerate(list(by_slice.items())[:MOST]):
         size = (1.2 + 2.6 * len(found), 0.6 + 2.1 * 2)
         figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(2, len(found), squeeze=False, sharex=True, sharey=True)
-        for measure, row in zip((MEASURES[0], MEASURES[2]), grid, strict=True):
+        panels = figure.subplots(2, len(found), squeeze=False, sharex=True, sharey=True)
+        for measure, row in zip((MEASURES[0], MEASURES[2]), panels, strict=True):
             _panels(sweep, figure, row, found, measure)
         figure.suptitle(f"{sweep.name}" + (f": {where}" if where else ""))
         yield f"phases{f'-{i + 1}' if len(by_slice) > 1 else ''}", figure
@@ -93,7 +93,7 @@ def _inscribe(axes: Axes, image: Any, x: int, y: int, value: float, se: float) -
 
 
 def curves(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
-    """Errors along each factor that is a number: a panel a measure, a line a slice."""
+    """Errors along each numeric factor: a panel per measure, a line per slice."""
     for factor in sweep.numeric():
         slices = [
             (where, rows.dropna(subset=[factor]))
@@ -103,17 +103,17 @@ def curves(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
         if not slices:
             continue
         figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-        grid = figure.subplots(2, 2, sharex=True).ravel()
-        for axes, measure in zip(grid, MEASURES, strict=True):
+        panels = figure.subplots(2, 2, sharex=True).ravel()
+        for axes, measure in zip(panels, MEASURES, strict=True):
             for i, (where, rows) in enumerate(slices):
                 _lines(sweep, axes, where, rows, factor, measure, DASHES[i % 4])
             axes.axhline(measure.exact, color="0.6", linewidth=1, zorder=0)
             axes.set_ylabel(measure.title.replace(", ", ",\n"), fontsize=8)
-        for axes in grid[2:]:
+        for axes in panels[2:]:
             axes.set_xlabel(factor)
         if wide(sweep.factors[factor]):
-            _logarithmic(grid[0], sweep.factors[factor])
-        handles, labels = grid[0].get_legend_handles_labels()
+            _logarithmic(panels[0], sweep.factors[factor])
+        handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(
             handles,
             labels,
@@ -151,20 +151,20 @@ def _lines(
 
 
 def colour(sweep: StoredSweep, method: str) -> str:
-    """The method's, in every figure."""
+    """The colour of a method, the same in every figure."""
     return COLOURS[sweep.methods.index(method) % len(COLOURS)]
 
 
 def ranks(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
-    """Mean ranks by every measure; a band where methods are not told apart."""
+    """Mean ranks by every measure; a band as wide as the critical difference."""
     found = rankings(sweep)
     if not found:
         return
     tallest = max(len(one.ranks) for one in found)
     height = 0.7 + (0.45 + 0.22 * tallest) * len(found)
     figure = Figure(figsize=(6.4, height), layout="constrained")
-    grid = figure.subplots(len(found), 1, squeeze=False, sharex=True).ravel()
-    for axes, one in zip(grid, found, strict=True):
+    panels = figure.subplots(len(found), 1, squeeze=False, sharex=True).ravel()
+    for axes, one in zip(panels, found, strict=True):
         best = next(iter(one.ranks.values()))[0]
         axes.axvspan(best, best + one.critical, color="0.9")
         for y, (method, (rank, se)) in enumerate(one.ranks.items()):
@@ -173,12 +173,12 @@ def ranks(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
         axes.set_yticks([-y for y in range(len(one.ranks))], list(one.ranks))
         axes.set_ylim(0.6 - len(one.ranks), 0.6)
         axes.set_title(f"{one.measure} ({one.cells} cells)", fontsize=8, loc="left")
-    grid[-1].set_xlabel("mean rank; within the band of the first: not told apart")
+    panels[-1].set_xlabel("mean rank; within the band of the first: not told apart")
     yield "ranks", figure
 
 
 def scaling(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
-    """Seconds of a run against each size that has three levels."""
+    """Seconds of a run against each size with at least three levels."""
     exponents = {(g.method, g.size): g for g in growths(sweep)}
     for size in sweep.sizes:
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -201,7 +201,7 @@ def scaling(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
 
 
 def _logarithmic(axes: Axes, levels: list[Any]) -> None:
-    """The axis along a factor, with a tick at every level where they are few."""
+    """Make the axis logarithmic, with a tick at every level if they are few."""
     axes.set_xscale("log")
     if few(levels):
         axes.set_xticks(levels, [f"{level:g}" for level in levels])

@@ -13,7 +13,7 @@ from vi_bench.sweeps.overview.stored import StoredSweep
 from vi_bench.sweeps.overview.tables import WORDS, sweep_tables
 
 MOST = 1000
-"""Rows of a table on the page."""
+"""Largest number of rows of a table on the page."""
 
 
 def sweep_page(sweep: StoredSweep) -> str:

@@ -1,4 +1,4 @@
-"""A sweep's figures to look at closely, as Plotly takes them."""
+"""The interactive figures of a sweep, for Plotly."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from vi_bench.sweeps.overview.stored import (
 )
 
 MOST = 60
-"""Figures that one choice offers."""
+"""Largest number of figures in one list of choices."""
 
 
 def sweep_pictures(sweep: StoredSweep) -> dict[str, Picture]:
-    """All that a sweep has something for, by name."""
+    """Name -> every figure that applies to a sweep."""
     drawn = (
         phase_diagrams(sweep),
         curves(sweep),
@@ -45,7 +45,7 @@ def sweep_pictures(sweep: StoredSweep) -> dict[str, Picture]:
 
 
 def phase_diagrams(sweep: StoredSweep) -> Picture:
-    """An error over two factors, of one method."""
+    """Errors of one method over two factors, by every measure."""
     found = phases(sweep)
     plots = {
         f"{phase.name}: {measure.title}": _phase(sweep, phase, measure)
@@ -100,7 +100,7 @@ def _phase(sweep: StoredSweep, phase: Phase, measure: Measure) -> Plot:
 
 
 def curves(sweep: StoredSweep) -> Picture:
-    """An error over one factor, a line a method."""
+    """Errors over one factor, a line per method."""
     return Picture(
         "curves",
         "errors along a factor",
@@ -137,7 +137,7 @@ def _curves(sweep: StoredSweep) -> Iterator[tuple[str, Plot]]:
 
 
 def _ticked(factor: str, levels: Sequence[float]) -> Plot:
-    """An axis of its levels; logarithmic where they span more than that shows."""
+    """The axis of a factor; logarithmic if its levels span a factor of over ten."""
     ticks = {"tickvals": numbers_of(levels)} if few(levels) else {}
     return axis_of(factor, type="log" if wide(levels) else "-", **ticks)
 
@@ -161,7 +161,7 @@ def _level(y: float) -> Plot:
 
 
 def ranks(sweep: StoredSweep) -> Picture:
-    """Mean ranks with errors, and how far apart they must be."""
+    """Mean ranks with two standard errors, and the critical difference."""
     shade = colours(sweep.methods)
     plots = {}
     for one in rankings(sweep):
@@ -197,7 +197,7 @@ def ranks(sweep: StoredSweep) -> Picture:
 
 
 def scaling(sweep: StoredSweep) -> Picture:
-    """Seconds of a run against a size, with the exponents."""
+    """Median seconds of a run against each size, with the exponents."""
     shade = colours(sweep.methods)
     exponents = {(g.method, g.size): g for g in growths(sweep)}
     plots = {}
@@ -226,7 +226,7 @@ def scaling(sweep: StoredSweep) -> Picture:
 
 
 def pareto(sweep: StoredSweep) -> Picture:
-    """Error against seconds, a point a cell."""
+    """Errors against seconds of a run, a point per cell."""
     shade = colours(sweep.methods)
     timed = sweep.compared[sweep.compared["run_s"].notna()]
     plots = {}
@@ -259,7 +259,7 @@ def pareto(sweep: StoredSweep) -> Picture:
 
 
 def shared(sweep: StoredSweep) -> str:
-    """A warning, where cells did not have the machine to themselves."""
+    """A warning, if cells did not have the machine to themselves."""
     if not sweep.table["shared"].astype(bool).any():
         return ""
     return " Cells shared the machine: seconds are for orientation (--timed)."

@@ -1,4 +1,4 @@
-"""What is made of a folder of results, whatever it holds."""
+"""The report of a folder of results, which holds a run or a sweep."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vi_bench.sweeps.overview.tables import sweep_tables
 from vi_bench.sweeps.store import STORE
 
 SHOWN = ("outcomes", "settings", "ranks", "growth")
-"""Tables that a paper is likeliest to show."""
+"""Names of the tables in the paper's main document."""
 
 
 def publication(folder: Path) -> Publication:
-    """Of a run or of a sweep.
+    """The report of a stored run or sweep.
 
     Raises:
         InputError: the folder holds neither.
@@ -27,7 +27,7 @@ def publication(folder: Path) -> Publication:
 
 
 def of_sweep(folder: Path) -> Publication:
-    """A sweep's.
+    """The report of a stored sweep.
 
     Raises:
         InputError: the folder holds none, or no cell is finished.
@@ -44,7 +44,7 @@ def of_sweep(folder: Path) -> Publication:
 
 
 def sweep_paper(sweep: StoredSweep) -> Paper:
-    """What stands beside a sweep's tables and figures."""
+    """The title, paragraph and references of a paper on a sweep."""
     varied = "; ".join(
         f"{name}: {', '.join(map(str, levels))}"
         for name, levels in sweep.factors.items()

@@ -1,4 +1,4 @@
-"""A sweep as its folder holds it: a row for each cell and method."""
+"""A sweep that was read from its folder: a row for each cell and method."""
 
 from __future__ import annotations
 
@@ -37,24 +37,25 @@ FACTORS = (
     "draws",
     "device",
 )
-"""What may vary beside the fields that a grid names; seeds make repetitions."""
+"""Factors that may vary, besides the fields of a grid; seeds make repetitions."""
 
 SIZES = ("rows", "features", "components")
+"""Factors against which the growth of time is fitted."""
 
 FEWEST = 3
-"""Levels of a size that a slope is fitted to, at least."""
+"""Fewest levels of a size to which a slope is fitted."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How far a method is from its cell's reference, in one number.
+    """A measure of how far a method is from the reference of its cell.
 
     Attributes:
-        name: a column; its error's is NAME_se.
-        title: in figures.
-        exact: its value of a method that is right.
-        head: in tables.
-        note: what it means there.
+        name: its column; that of its standard error is NAME_se.
+        title: its title in figures.
+        exact: its value for a method that is right.
+        head: its column in tables.
+        note: its meaning, below tables.
     """
 
     name: str
@@ -94,22 +95,22 @@ MEASURES = (
         "Wasserstein distance over the reference's sd, mean over the quantities",
     ),
 )
-"""Over the quantities that verdicts rest on; sds are the reference's."""
+"""The measures, over the judged quantities; sds are the reference's."""
 
 
 @dataclass(frozen=True)
 class StoredSweep:
-    """A sweep's folder, read.
+    """The content of a sweep's folder.
 
     Attributes:
-        folder: where it is.
+        folder: its path.
         table: a row for each finished cell and method: `key`, a column for each
             factor, `method`, `kind`, `outcome`, `verdict`, the measures with their
             errors (nan where the method was not compared), seconds, diagnostics.
-        factors: factor -> its levels in order; those that vary, seeds apart.
-        plans: what was asked for.
+        factors: factor -> its levels in order, of those that vary, without the seed.
+        plans: the sweeps that were asked for, with their cells.
         failures: cells that failed and are not finished.
-        waiting: cells that are not there yet.
+        waiting: number of cells that are not finished and have not failed.
         example: the record of one cell.
     """
 
@@ -123,7 +124,7 @@ class StoredSweep:
 
     @property
     def name(self) -> str:
-        """Of the sweep; of all, where the folder has several."""
+        """Name of the sweep; of all sweeps, if the folder holds several."""
         return ", ".join(dict.fromkeys(str(plan["name"]) for plan in self.plans))
 
     def ordered(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -139,21 +140,21 @@ class StoredSweep:
 
     @property
     def methods(self) -> list[str]:
-        """Labels."""
+        """Labels of the methods."""
         return list(dict.fromkeys(self.table["method"]))
 
     @cached_property
     def compared(self) -> pd.DataFrame:
-        """The rows of methods that were compared with a reference that could be used.
+        """The rows of methods that were compared with a reliable reference.
 
-        Distances to one that is unreliable say nothing of the method.
+        Distances from an unreliable one say nothing about the method.
         """
         unfit = self.table["verdict"] == "reference unreliable"
         return self.table[self.table["w1"].notna() & ~unfit]
 
     @property
     def sizes(self) -> list[str]:
-        """Sizes with levels enough to see growth."""
+        """Sizes with at least FEWEST levels."""
         return [s for s in SIZES if len(self.factors.get(s, ())) >= FEWEST]
 
     def place(self, row: Mapping[str, Any]) -> str:
@@ -161,11 +162,11 @@ class StoredSweep:
         return ", ".join(f"{name} = {row[name]}" for name in self.factors)
 
     def numeric(self) -> list[str]:
-        """Factors that can be an axis, in the order of FACTORS."""
+        """Numeric factors, which can be an axis, in the order of `factors`."""
         return [name for name, levels in self.factors.items() if _numbers(levels)]
 
     def slices(self, without: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Rows that were compared, for each combination of the other factors."""
+        """Levels of the other factors, in words, and the compared rows at these."""
         rest = [name for name in self.factors if name not in without]
         if not rest:
             yield "", self.compared
@@ -185,7 +186,7 @@ class StoredSweep:
 
 
 def wide(levels: Sequence[float]) -> bool:
-    """Whether levels span so much that only a logarithmic axis shows them."""
+    """Whether positive levels span a factor of over ten, for a logarithmic axis."""
     return min(levels) > 0 and max(levels) > 10 * min(levels)
 
 
@@ -197,8 +198,8 @@ def few(levels: Sequence[float]) -> bool:
 def averaged(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Means over repetitions with their standard errors, a row for each group.
 
-    The error is between repetitions, which have their Monte-Carlo errors in them; of
-    a single one it is its Monte-Carlo error.
+    The standard error is that between repetitions, which includes Monte-Carlo error; of
+    a single repetition it is the Monte-Carlo error.
 
     Returns:
         Columns: `by`, `cells`, each measure and its error, `differs` (cells), `run_s`
@@ -224,10 +225,10 @@ def averaged(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def open_sweep(folder: Path | str) -> StoredSweep:
-    """Read a sweep.
+    """Read a sweep's folder.
 
     Raises:
-        InputError: it is not there, or no cell of it is finished.
+        InputError: it is not there or damaged, or no cell of it is finished.
     """
     store = Store(folder, create=False)
     cells = _asked(store, "SELECT * FROM cells ORDER BY rowid")
@@ -273,7 +274,7 @@ def _example(store: Store, key: str) -> Record:
 
 
 def _simulated(cells: pd.DataFrame) -> pd.DataFrame:
-    """What simulated data were drawn with; the data's name without it."""
+    """Separation and K of simulated data; their name becomes "simulated" in place."""
     found = [simulation(str(name)) or {} for name in cells["data"]]
     cells["data"] = [
         "simulated" if made else name
@@ -288,7 +289,7 @@ def _simulated(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _chosen(cells: pd.DataFrame) -> pd.DataFrame:
-    """Fields that a grid names and that are no column yet."""
+    """The fields of a grid that are not columns yet, as columns."""
     chosen = [json.loads(text) for text in cells["choice"]]
     names = dict.fromkeys(name for choice in chosen for name in choice)
     return pd.DataFrame(
@@ -305,7 +306,7 @@ def _level(value: Any) -> Any:
 
 
 def _factors(cells: pd.DataFrame, names: Sequence[str]) -> dict[str, list[Any]]:
-    """Those that vary, and are not settled by the ones before them."""
+    """Factor -> levels, of those that vary and do not follow from earlier ones."""
     found: dict[str, list[Any]] = {}
     for name in names:
         settled = (
@@ -331,10 +332,10 @@ def _numbers(levels: Sequence[Any]) -> bool:
 
 
 def _errors(judged: pd.DataFrame) -> pd.DataFrame:
-    """The measures of every cell and method that was compared.
+    """The measures, with standard errors, of every cell and method that was compared.
 
-    Errors of averages are averages of the errors: an upper bound, as quantities of one
-    cell share their draws.
+    The error of an average over quantities is taken to be the average of their errors,
+    an upper bound: quantities of one cell share their draws.
     """
     judged = judged[judged["w1"].notna() & judged["sd_ratio"].notna()]
     rows = []

@@ -17,7 +17,7 @@ NOTES = {m.head: m.note for m in MEASURES}
 
 
 def sweep_tables(sweep: StoredSweep) -> list[ReportTable]:
-    """All that a sweep has something for."""
+    """All tables of a sweep that have rows."""
     made = (
         outcomes(sweep),
         settings(sweep),
@@ -27,11 +27,11 @@ def sweep_tables(sweep: StoredSweep) -> list[ReportTable]:
         failures(sweep),
         cells(sweep),
     )
-    return [grid for grid in made if grid.rows]
+    return [table for table in made if table.rows]
 
 
 def outcomes(sweep: StoredSweep) -> ReportTable:
-    """A row per method: how often each verdict was given."""
+    """A row per method: numbers of cells by verdict and outcome."""
     rows: list[tuple[Cell, ...]] = []
     for method in sweep.methods:
         own = sweep.table[sweep.table["method"] == method]
@@ -52,7 +52,7 @@ def outcomes(sweep: StoredSweep) -> ReportTable:
 
 
 def settings(sweep: StoredSweep) -> ReportTable:
-    """A row per combination of factors and method: means over repetitions."""
+    """A row per combination of factors and method: mean errors over repetitions."""
     names = list(sweep.factors)
     if sweep.compared.empty:
         return ReportTable("settings", "", (), ())
@@ -79,7 +79,7 @@ def settings(sweep: StoredSweep) -> ReportTable:
 
 
 def ranks(sweep: StoredSweep) -> ReportTable:
-    """A row per measure and method: mean ranks."""
+    """A row per measure and method: mean rank and critical difference."""
     rows = [
         (
             one.measure,
@@ -120,7 +120,7 @@ def growth(sweep: StoredSweep) -> ReportTable:
 
 
 def references(sweep: StoredSweep) -> ReportTable:
-    """A row per method that was a reference: how far it can be trusted."""
+    """A row per method that was a reference: its diagnostics over its cells."""
     table = sweep.table
     rows = []
     for method in sweep.methods:
@@ -170,7 +170,7 @@ def failures(sweep: StoredSweep) -> ReportTable:
 
 
 def cells(sweep: StoredSweep) -> ReportTable:
-    """A row per cell and method."""
+    """A row per cell and method: verdict, errors, seconds and diagnostics."""
     names = [*sweep.factors, "seed"]
     rows = tuple(
         (
