@@ -115,7 +115,7 @@ def calibrate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Test whether posteriors are calibrated, on average over many data sets."""
+    """Test whether posteriors are right on average. Data are drawn from the prior."""
     from vi_bench.api import calibrate as calibrated
     from vi_bench.calibration.settings import parsed
 

@@ -18,7 +18,7 @@ WIDTH = 88
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check what a run needs on this machine, and say how to fix what fails."""
+    """Check what a run needs on this machine. Each problem comes with a remedy."""
     from vi_bench.runtime.doctor import examine
     from vi_bench.runtime.strict_json import document
 

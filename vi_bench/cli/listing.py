@@ -24,7 +24,7 @@ def list_(
     models: Models = None,
     as_json: AsJson = False,
 ) -> None:
-    """List models, methods, weights, data sets or experiments, one per line."""
+    """List models, methods, weights, data or experiments."""
     from vi_bench.errors import unknown
     from vi_bench.runtime.strict_json import document
 

@@ -36,7 +36,7 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write an HTML page of stored results, or tables and figures for a paper.
+    """Write a page, tables or figures of stored results.
 
     The page is written if --out is given, or if none of --latex, --tables and --figures
     is given.

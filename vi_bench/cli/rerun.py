@@ -41,7 +41,7 @@ def rerun(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Repeat a run from its folder: exit code 1 if numbers differ."""
+    """Repeat a run from its folder. The exit code is 1 if numbers differ."""
     from vi_bench.runner.rerun import rerun as repeated
     from vi_bench.runtime.strict_json import document
 

@@ -86,7 +86,7 @@ def sweep(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a grid of specs; the same command resumes an interrupted sweep."""
+    """Run a grid of specs. The same command resumes an interrupted sweep."""
     from vi_bench.errors import InputError
     from vi_bench.runtime.strict_json import document
     from vi_bench.sweeps.grid import read_sweep

@@ -35,7 +35,7 @@ def verify(
     ] = 300.0,
     as_json: AsJson = False,
 ) -> None:
-    """Test an implementation for faults; the exit code is 1 if a check fails."""
+    """Test an implementation for faults. The exit code is 1 if a check fails."""
     from vi_bench.reports.style import print_lines
     from vi_bench.runtime.strict_json import document
     from vi_bench.verification import verify as verified
