@@ -55,17 +55,18 @@ def of_speed(found: Found) -> str:
         for axis in ("N", "K", "d")
     )
     cores = "; ".join(
-        f"{ratio(case, '1 core / devices')}, where two processes that share nothing "
-        f"gain {ratio(case, '1 core / limit')} ({shape(case)})"
+        f"{ratio(case, '1 core / devices')}, while two independent processes gain "
+        f"{ratio(case, '1 core / limit')} ({shape(case)})"
         for case in found["cores"]
     )
     return f"""## An iteration of CAVI, its ELBO included
 
 {table(head, rows)}
 
-One core, one thread. The floor is what the machine allows: exponentials at the best
-throughput measured beside, multiplications at a matrix product's, bytes at a sum's.
-Time grows as {growth}. One core's time over two cores', by `--devices 2`: {cores}.
+One core, one thread. The floor is a lower limit for this machine, from the throughputs
+measured at the same time: of exponentials at their best, of multiplications in a matrix
+product, and of bytes read in a sum. Time grows as {growth}. The time of one core
+divided by that of two, with `--devices 2`: {cores}.
 
 ![Time against N, K and d, and the roof](../results/published/speed.png)
 """
@@ -84,19 +85,19 @@ def of_accelerator(found: Found) -> str:
         ]
         for case in found["cases"]
     ]
-    head = ("", "ms", *(f"ms a {name}" for name in ("pass", "gradient")))
+    head = ("", "ms", *(f"ms per {name}" for name in ("pass", "gradient")))
     head = (*head, "of 4 chains", "x floor", "in steps / it")
     head = (*head, "1 core / it", f"{found['cores']} cores / it")
     machine = found["machine"]
     name, packages = found["device"].partition(": ")[2], machine["packages"]
     return f"""## On an accelerator
 
-By `python -m benchmarks.accelerator` on {name}, beside
-{found["cores"]} cores of {machine["processor"]}, jax {packages["jax"]}; by the wall's
-clock. The floor is the accelerator's own; below some 100,000 rows what counts
-is that it takes some microseconds to begin a kernel. `in steps` is the pass without
-`vi_bench.mixture.fused`'s kernel, which full covariances in 10 dimensions have too
-many sums for. `of 4 chains` is a chain's share of four gradients at once.
+Wall-clock times, measured by `python -m benchmarks.accelerator` on {name} and
+{found["cores"]} cores of {machine["processor"]}, jax {packages["jax"]}.
+The floor is that of the accelerator. Below about 100,000 rows, the time to launch a
+kernel, some microseconds, dominates. `in steps` is the pass without the kernel of
+`vi_bench.mixture.fused`, which full covariances in 10 dimensions do not use, because
+they have too many sums. `of 4 chains` is the time per chain for four gradients at once.
 
 {table(head, rows)}
 """
@@ -121,16 +122,23 @@ def of_samplers(found: Found) -> str:
                     ratio(case, f"ours / {name}"),
                 ]
             )
-        head = ("", "ESS/s", "us a gradient", "ESS a gradient", "R-hat", "ours / it")
+        head = (
+            "",
+            "ESS/s",
+            "us per gradient",
+            "ESS per gradient",
+            "R-hat",
+            "ours / it",
+        )
         parts.append(f"{case['name']}: {shape(case)}\n\n{table(head, rows)}\n")
     return """## NUTS
 
-Four chains, the same rows, prior, starts, warm-up and draws, one core, compiled and
-warm. ESS is the smallest over label-invariant quantities; ESS/s counts warm-up.
-NumPyro's kernel runs as one program without the overhead of `MCMC`, once compiled like
-everything here and once with XLA as it comes
-([verifying.md](verifying.md#a-compiler-that-is-wrong)); nutpie's is a PyMC model's, by
-Numba.
+All samplers run four chains with the same rows, prior, starts, warm-up and draws, on
+one core, compiled and warm. ESS is the smallest over label-invariant quantities; ESS/s
+includes the warm-up. NumPyro's kernel runs as one program, without the overhead of
+`MCMC`: once compiled with the flags used here, and once with XLA's defaults
+([verifying.md](verifying.md#a-compiler-that-is-wrong)). nutpie runs a PyMC model
+compiled by Numba.
 
 """ + "\n".join(parts)
 
@@ -145,9 +153,9 @@ def of_optimum(found: Found) -> str:
                 said(spread([n[k] for n in needed])) for k in ("ours", "sklearn")
             )
             parts.append(f"""\
-The notebook's data, full covariances and Dirichlet weights, from the same start to
-within 1e-10 of each one's own optimum: scikit-learn takes
-{ratio(case, "sklearn / ours")} times as long ({ours} sweeps with leaps against its
+On the notebook's data, with full covariances and Dirichlet weights, both start at the
+same point and run to within 1e-10 of their own optimum. scikit-learn takes
+{ratio(case, "sklearn / ours")} times as long ({ours} accelerated sweeps against its
 {theirs} iterations).
 """)
         else:
@@ -155,10 +163,10 @@ within 1e-10 of each one's own optimum: scikit-learn takes
                 ratio(case, f"usual / stochastic, {w}") for w in ("near", "close")
             )
             parts.append(f"""\
-{case["data"].removeprefix("simulate:")}: CAVI from its own start takes
-{near} times as long as stochastic steps to a gap of 1e-3 below the best optimum seen,
-and {close} times as long to within 1e-10 of its own optimum as `start = "stochastic"`,
-the steps included.
+On {case["data"].removeprefix("simulate:")}, CAVI from its usual start takes
+{near} times as long as stochastic steps to come within a gap of 1e-3 of the best
+optimum seen. To come within 1e-10 of its own optimum it takes
+{close} times as long as with `start = "stochastic"`, the steps included.
 """)
     return "\n".join(["## To an optimum\n", *parts])
 
@@ -177,10 +185,10 @@ def of_cell(found: Found) -> str:
     ]
     return f"""## Beside the methods
 
-A run of `{first["spec"]}` by cavi, svi and nuts, its files written, spends
-{said(first["seconds"])} s outside its methods in a warm process, figures apart. What
-cavi takes in memory beside the rows, which it holds as given, as a checked table of
-float64 and in blocks:
+A run of `{first["spec"]}` by cavi, svi and nuts in a warm process spends
+{said(first["seconds"])} s outside its methods, including writing its files but not its
+figures. The table gives the memory that cavi needs in addition to the rows, which are
+held as given, as a checked table of float64, and in blocks:
 
 {table(("rows", "MB of data", "MB more than 1000 rows take"), rows)}
 """
@@ -194,10 +202,11 @@ def of_stream(found: Found) -> str:
     share = [a / b for a, b in zip(seconds["memory"], seconds["file"], strict=True)]
     return f"""## Rows that stay in their file
 
-CAVI, K = 5, on {found["rows"]:.0e} x {found["features"]} float32 rows:
-{said(spread(seconds["file"]))} s a sweep with a peak of {peak["file"]:.2f} GB, against
-{said(spread(seconds["memory"]))} s and {peak["memory"]:.2f} GB in memory;
-{said(spread(share))} of its throughput.
+On {found["rows"]:.0e} x {found["features"]} float32 rows with K = 5, a sweep of CAVI
+takes {said(spread(seconds["file"]))} s with a peak of {peak["file"]:.2f} GB when rows
+are read from their file, and {said(spread(seconds["memory"]))} s with
+{peak["memory"]:.2f} GB when they are in memory. Reading from the file has
+{said(spread(share))} times the throughput.
 """
 
 
@@ -206,11 +215,11 @@ def of_sweeps(found: Found) -> str:
     cells, folder = found["cases"]
     return f"""## Sweeps
 
-A cell of cavi on `faithful`, {cells["draws"]:,} draws, takes a warm worker
-{said(cells["beside"])} s beside the run, which takes
-{said(cells["run"])} s. On a folder of {folder["count"]:,} finished cells `vi-bench
-status` takes {said(folder["status"])} s, a query
-{said(folder["query"])} s; the first one, which makes the index,
+For a cell of cavi on `faithful` with {cells["draws"]:,} draws, a warm worker needs
+{said(cells["beside"])} s in addition to the run, which takes
+{said(cells["run"])} s. In a folder of {folder["count"]:,} finished cells, `vi-bench
+status` takes {said(folder["status"])} s and a query
+{said(folder["query"])} s; the first query, which builds the index, takes
 {folder["first_query"]:.3g} s.
 """
 
@@ -232,10 +241,12 @@ def page(found: Mapping[str, Found]) -> str:
     parts = [PARTS[name](part) for name, part in found.items()]
     return f"""# How fast
 
-Made by `uv run --group bench python -m benchmarks --out results/published` and
-`python -m benchmarks.page` on {machine["cores"]} cores of {machine["processor"]}, jax
-{machine["packages"]["jax"]}. Ratios are taken within a round, all sides by turns on the
-same data: min / median / max over the rounds.
+This page is generated by
+`uv run --group bench python -m benchmarks --out results/published` and
+`python -m benchmarks.page`, from measurements on {machine["cores"]} cores of
+{machine["processor"]}, jax {machine["packages"]["jax"]}.
+Each ratio is taken within a round, in which all sides run in turn on the same data.
+Ratios are given as min / median / max over the rounds.
 
 """ + "\n".join(parts)
 

@@ -194,19 +194,20 @@ def standings(out: Path, sweep: str) -> str:
         took = f"{seconds[method]:.3g}" if seconds[method] > 0 else ""
         rows.append([method, *counts, left_out, rank, took])
     head = ("method", *WORDS, "skipped or failed", "mean rank", "seconds")
-    told = "Cells by verdict; median seconds of a run."
+    told = "The table counts cells by verdict, and gives the median seconds of a run."
     trust = read(out, sweep, "references")
     for _, one in trust[trust["doubted"] > 0].iterrows():
         told += (
-            f" In {one['doubted']} of {one['cells']} cells {one['reference']} was no "
-            f"reference to judge by (R-hat up to {one['largest R-hat']:.2f}, ESS down "
-            f"to {one['least ESS']:.0f}): these are not ranked."
+            f" In {one['doubted']} of {one['cells']} cells the reference "
+            f"{one['reference']} failed its diagnostics (R-hat up to "
+            f"{one['largest R-hat']:.2f}, ESS down to {one['least ESS']:.0f}); these "
+            "cells are not ranked."
         )
     if len(ranks):
         first = ranks.iloc[0]
         told += (
-            f" Mean ranks by W1 over {first['cells']} cells; further apart than "
-            f"{first['critical']:.2f} they differ (Nemenyi, 5 %)."
+            f" Mean ranks are by W1 over {first['cells']} cells; the critical "
+            f"difference is {first['critical']:.2f} (Nemenyi, 5 %)."
         )
     return f"{table(head, rows)}\n\n{textwrap.fill(told, 88)}"
 

@@ -129,6 +129,32 @@ def test_an_error_carries_its_page_or_is_the_commands(command, page):
     assert done.stderr.rstrip().endswith(f"({page})")
 
 
+@pytest.mark.parametrize("command", ["run", "calibrate"])
+def test_help_states_the_defaults_of_the_settings(command):
+    from typer.main import get_command
+
+    from vi_bench.calibration.settings import Settings
+    from vi_bench.cli.app import app
+    from vi_bench.spec import Spec
+
+    def shown(value):
+        if isinstance(value, dict):
+            return value.get("name") or ",".join(value)
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    fields = (Spec if command == "run" else Settings).model_fields
+    stated = 0
+    for option in get_command(app).commands[command].params:
+        said = re.search(
+            r"\(default: (?:the spec's, else )?([\w.,-]+)\)", option.help or ""
+        )
+        if said and option.name in fields:
+            default = fields[option.name].get_default(call_default_factory=True)
+            assert said[1] == str(shown(default)), option.name
+            stated += 1
+    assert stated > 8
+
+
 def test_help_names_the_exit_codes():
     from typer.testing import CliRunner
 

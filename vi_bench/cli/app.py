@@ -1,4 +1,4 @@
-"""The command line: all commands together."""
+"""The command line: the application and its commands."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from vi_bench.cli.verify import verify
 NAME = "vi-bench"
 
 EXIT_CODES = (
-    "Exit codes: 0; 1 where a method, a cell or a check failed, or numbers differ; "
-    "2 where what was given cannot be used; 130 on Ctrl-C."
+    "Exit codes: 0 for success; 1 if a method, a cell or a check failed, or numbers "
+    "differ; 2 if the input cannot be used; 130 after Ctrl-C."
 )
 
 app = typer.Typer(
@@ -39,9 +39,11 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def about(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """CAVI, SVI and NUTS on the same Bayesian mixture, compared and timed."""
+    """Compare and time CAVI, SVI and NUTS on the same Bayesian mixture."""
     if version:
         from importlib.metadata import version as installed
 
@@ -67,5 +69,5 @@ app.command()(doctor)
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the program; the entry point of the package."""
     app(prog_name=NAME)

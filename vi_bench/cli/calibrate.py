@@ -20,63 +20,102 @@ def calibrate(
     model: Annotated[
         str,
         typer.Argument(
-            help="Component family: a name, a .py or a .toml file.",
+            help="Component family: a registered name, a .py file that defines "
+            "MODEL, or a .toml spec.",
             autocompletion=completion.model,
         ),
     ],
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated; by default cavi,nuts,exact.",
+            help="Comma-separated labels of the methods to calibrate (default: the "
+            "spec's, else cavi,nuts,exact).",
             autocompletion=completion.methods,
         ),
     ] = None,
     given: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A hyperparameter of the prior: sigma=3.0."),
+        typer.Option(
+            "--set",
+            help="Hyperparameter of the prior as NAME=VALUE, such as sigma=3.0; may "
+            "be repeated (default: the spec's, else the family's own).",
+        ),
     ] = None,
     weights: Weights = None,
-    sims: Annotated[int | None, typer.Option(help="Data sets.")] = None,
-    components: Annotated[int | None, typer.Option(help="K.")] = None,
-    rows: Annotated[int | None, typer.Option(help="Of each data set.")] = None,
-    features: Annotated[int | None, typer.Option(help="Of each row.")] = None,
+    sims: Annotated[
+        int | None, typer.Option(help="Number of simulated data sets (default: 500).")
+    ] = None,
+    components: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of mixture components K (default: the spec's, else 2)."
+        ),
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(help="Number of rows of each data set (default: 10).")
+    ] = None,
+    features: Annotated[
+        int | None, typer.Option(help="Number of features of each row (default: 1).")
+    ] = None,
     draws: Annotated[
-        int | None, typer.Option(help="Ranked draws of a chain or of particles.")
+        int | None,
+        typer.Option(
+            help="Number of draws ranked for each data set, of a Markov chain or of "
+            "particles (default: 100)."
+        ),
     ] = None,
     thin: Annotated[
-        int | None, typer.Option(help="Transitions per ranked draw.")
+        int | None,
+        typer.Option(help="Number of transitions per ranked draw (default: 10)."),
     ] = None,
     geweke: Annotated[
-        int | None, typer.Option(help="Chains of Geweke's test; 0 leaves it out.")
+        int | None,
+        typer.Option(
+            help="Number of chains of Geweke's test; 0 leaves the test out (default: "
+            "2000)."
+        ),
     ] = None,
     turns: Annotated[
-        int | None, typer.Option(help="Transitions of each of these chains.")
+        int | None,
+        typer.Option(
+            help="Number of transitions of each chain of Geweke's test (default: 10)."
+        ),
     ] = None,
     level: Annotated[
-        float | None, typer.Option(help="Error rate of all tests of a method.")
+        float | None,
+        typer.Option(
+            help="Family-wise error rate of the tests of one method (default: 0.01)."
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of everything that is drawn.")
+        int | None, typer.Option(help="Random seed (default: the spec's, else 0).")
     ] = None,
     chunk: Annotated[
-        int | None, typer.Option(help="Data sets per call of a program.")
+        int | None,
+        typer.Option(
+            help="Number of data sets per call of a compiled program (default: 50)."
+        ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="By default one per core.")
+        int | None,
+        typer.Option(
+            min=1, help="Number of chunks computed at once (default: one per core)."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder; by default results/calibrate-MODEL. An interrupted "
-            "calibration goes on."
+            help="Folder for the results; an interrupted calibration is resumed "
+            "there (default: results/calibrate-MODEL)."
         ),
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress, no notes; only the table.")
+        bool,
+        typer.Option("--quiet", help="Print only the table: no progress, no notes."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Are posteriors right on average, over many data sets?"""
+    """Test whether posteriors are right on average. Data are drawn from the prior."""
     from vi_bench.api import calibrate as calibrated
     from vi_bench.calibration.settings import parsed
 

@@ -1,4 +1,4 @@
-"""`vi-bench compare`: posteriors that are there already."""
+"""`vi-bench compare`: posterior draws that already exist."""
 
 from __future__ import annotations
 
@@ -15,32 +15,52 @@ def compare(
     draws: Annotated[
         list[str],
         typer.Argument(
-            help="Draws: .nc (ArviZ); posteriordb's .json, .json.zip or folder."
+            help="Posterior draws, two or more: ArviZ .nc files or Zarr folders, or "
+            "posteriordb's reference draws (.json, .json.zip or a folder)."
         ),
     ],
     reference: Annotated[
-        str, typer.Option(help="The one that the others are compared with.")
+        str,
+        typer.Option(
+            help="Name of the posterior that the others are compared with: its file "
+            "name without the ending."
+        ),
     ],
-    margin: Annotated[float, typer.Option(help="Of means, in reference sds.")] = 0.1,
-    sd_margin: Annotated[float, typer.Option(help="Of sds, relative.")] = 0.1,
+    margin: Annotated[
+        float, typer.Option(help="Equivalence margin for means, in reference sds.")
+    ] = 0.1,
+    sd_margin: Annotated[
+        float,
+        typer.Option(help="Equivalence margin for sds, as a relative difference."),
+    ] = 0.1,
     component_dim: Annotated[
-        str, typer.Option(help="The dimension whose labels may be permuted.")
+        str,
+        typer.Option(
+            help="Dimension that indexes the components; its labels may be permuted."
+        ),
     ] = "component",
     weight: Annotated[
-        str, typer.Option(help="The variable that holds the weights.")
+        str, typer.Option(help="Variable that holds the mixture weights.")
     ] = "weight",
     variables: Annotated[
-        str | None, typer.Option(help="Comma-separated; by default all in common.")
+        str | None,
+        typer.Option(
+            help="Comma-separated variables to compare (default: all that every "
+            "posterior has)."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="A .json file for all that was found.")
+        Path | None,
+        typer.Option(
+            help=".json file for the full comparison (default: none is written)."
+        ),
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No notes; only the table.")
+        bool, typer.Option("--quiet", help="Print only the table: no notes.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare posteriors that are there already."""
+    """Compare posterior draws that already exist."""
     from vi_bench.draws.compare import compare as held
     from vi_bench.reports.comparison import print_comparison, write_comparison
     from vi_bench.results.stored_comparison import comparison_record

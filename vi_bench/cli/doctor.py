@@ -1,4 +1,4 @@
-"""`vi-bench doctor`: does everything work that a run needs?"""
+"""`vi-bench doctor`: does everything that a run needs work?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDTH = 88
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look for what does not work on this machine, and say what to do."""
+    """Check what a run needs on this machine. Each problem comes with a remedy."""
     from vi_bench.runtime.doctor import examine
     from vi_bench.runtime.strict_json import document
 

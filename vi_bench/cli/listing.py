@@ -17,14 +17,14 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="models, methods, weights, data or experiments.",
+            help="What to list: models, methods, weights, data or experiments.",
             autocompletion=completion.kind,
         ),
     ],
     models: Models = None,
     as_json: AsJson = False,
 ) -> None:
-    """What there is, one line each; nothing of it is loaded."""
+    """List models, methods, weights, data or experiments."""
     from vi_bench.errors import unknown
     from vi_bench.runtime.strict_json import document
 

@@ -1,4 +1,4 @@
-"""What several commands take, and how it is read."""
+"""Options that several commands share, and how they are read."""
 
 from __future__ import annotations
 
@@ -10,17 +10,26 @@ import typer
 from vi_bench.cli import completion
 
 AsJson = Annotated[
-    bool, typer.Option("--json", help="The result as JSON, and nothing else.")
+    bool,
+    typer.Option(
+        "--json",
+        help="Print the result as one JSON document, and nothing else on stdout.",
+    ),
 ]
 
 Models = Annotated[
-    Path | None, typer.Option(help="Folder whose .py files are models too.")
+    Path | None,
+    typer.Option(
+        help="Folder whose .py files define further models, each named by its "
+        "file (default: none)."
+    ),
 ]
 
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="uniform, dirichlet or stick-breaking.",
+        help="Prior on the weights: uniform (every weight is 1/K), dirichlet or "
+        "stick-breaking (default: the spec's, else uniform).",
         autocompletion=completion.weights,
     ),
 ]

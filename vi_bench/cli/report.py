@@ -1,4 +1,4 @@
-"""`vi-bench report`: what people read, made of stored results."""
+"""`vi-bench report`: pages, tables and figures of stored results."""
 
 from __future__ import annotations
 
@@ -12,25 +12,34 @@ from vi_bench.cli.terminal import kept_for
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Of a run, or of a sweep.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run or of a sweep.")],
     out: Annotated[
-        Path | None, typer.Option(help="The page; by default FOLDER/report.html.")
+        Path | None,
+        typer.Option(help="File of the HTML page (default: FOLDER/report.html)."),
     ] = None,
     latex: Annotated[
         Path | None,
-        typer.Option(help="Folder for a paper: tables, figures, methods, references."),
+        typer.Option(
+            help="Folder for LaTeX files: tables, figures, a paragraph on the "
+            "methods, references (default: none)."
+        ),
     ] = None,
     tables: Annotated[
-        Path | None, typer.Option(help="Folder for tables: .csv, .md, .parquet.")
+        Path | None,
+        typer.Option(
+            help="Folder for tables as .csv, .md and .parquet (default: none)."
+        ),
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option(help="Folder for figures: .png, .pdf, .svg.")
+        Path | None,
+        typer.Option(help="Folder for figures as .png, .pdf and .svg (default: none)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a page of stored results, one HTML file; or what a paper is made of.
+    """Write a page, tables or figures of stored results.
 
-    The page is made if nothing else is asked for, or --out is given.
+    The page is written if --out is given, or if none of --latex, --tables and --figures
+    is given.
     """
     from vi_bench.reports.write import write
     from vi_bench.runtime.strict_json import document

@@ -1,4 +1,4 @@
-"""`vi-bench rerun`: are the numbers of a run the same again?"""
+"""`vi-bench rerun`: does a run give the same numbers again?"""
 
 from __future__ import annotations
 
@@ -13,23 +13,35 @@ from vi_bench.cli.terminal import interruptible, kept_for
 
 def rerun(
     folder: Annotated[
-        Path, typer.Argument(help="Of a run; or of a sweep's cell, cells/ab/KEY.")
+        Path,
+        typer.Argument(help="Folder of a run, or of a sweep's cell (cells/ab/KEY)."),
     ],
     model: Annotated[
-        Path | None, typer.Option(help="The .py file of the run's own model.")
+        Path | None,
+        typer.Option(
+            help=".py file of the run's model, if that is not a registered one "
+            "(default: none)."
+        ),
     ] = None,
     method: Annotated[
-        list[Path] | None, typer.Option(help="The .py file of a method of its own.")
+        list[Path] | None,
+        typer.Option(
+            help=".py file of a method of the run that is not a registered one; may "
+            "be repeated (default: none)."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to keep the second run in.")
+        Path | None,
+        typer.Option(
+            help="Folder in which to keep the second run (default: it is not kept)."
+        ),
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; only what was found.")
+        bool, typer.Option("--quiet", help="Print only the findings: no progress.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Repeat a run from its folder: exit code 1 if numbers differ."""
+    """Repeat a run from its folder. The exit code is 1 if numbers differ."""
     from vi_bench.runner.rerun import rerun as repeated
     from vi_bench.runtime.strict_json import document
 

@@ -1,4 +1,4 @@
-"""`vi-bench run`: one mixture by several methods."""
+"""`vi-bench run`: one mixture, inferred by several methods."""
 
 from __future__ import annotations
 
@@ -23,101 +23,159 @@ def run(
     spec: Annotated[
         str,
         typer.Argument(
-            help="A built-in experiment (vi-bench list experiments), a .toml file, or "
-            "a .csv, .npy, .parquet or .zarr file of data.",
+            help="A built-in experiment (see vi-bench list experiments), a .toml "
+            "spec, or a .csv, .npy, .parquet or .zarr file of data.",
             autocompletion=completion.experiment,
         ),
     ],
     model: Annotated[
         str | None,
         typer.Option(
-            help="Component family: a name, or a .py file that defines MODEL.",
+            help="Component family: a registered name, or a .py file that defines "
+            "MODEL (default: the spec's, else gaussian).",
             autocompletion=completion.model,
         ),
     ] = None,
     models: Models = None,
     method: Annotated[
         list[Path] | None,
-        typer.Option(help="A .py file that defines METHOD; its name joins --methods."),
+        typer.Option(
+            help=".py file that defines METHOD; the method, named by the file, is "
+            "added to --methods. May be repeated (default: none)."
+        ),
     ] = None,
     weights: Weights = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Built-in data, simulate:K=5,d=2,N=1000,separation=4,seed=0, or a "
-            ".csv, .npy, .parquet or .zarr file.",
+            help="Built-in data (see vi-bench list data), "
+            "simulate:K=5,d=2,N=1000,separation=4,seed=0, or a .csv, .npy, "
+            ".parquet or .zarr file (default: the spec's, else notebook).",
             autocompletion=completion.data,
         ),
     ] = None,
     stream: Annotated[
         bool | None,
         typer.Option(
-            "--stream", help="Leave the rows in their file; for many of them."
+            "--stream",
+            help="Read the rows from their file in every sweep, for data larger than "
+            "memory (default: the spec's, else off).",
         ),
     ] = None,
-    components: Annotated[int | None, typer.Option(help="K.")] = None,
+    components: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of mixture components K (default: the spec's, else 2)."
+        ),
+    ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated labels: cavi,svi,nuts.",
+            help="Comma-separated labels of the methods to run (default: the spec's, "
+            "else cavi,svi,nuts).",
             autocompletion=completion.methods,
         ),
     ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
-            help="The method that others are compared with; auto chooses.",
+            help="Label of the method that the others are compared with; auto "
+            "chooses one (default: the spec's, else nuts if it is run).",
             autocompletion=completion.reference,
         ),
     ] = None,
     held_out: Annotated[
-        int | None, typer.Option(help="Rows set aside to score predictions on.")
+        int | None,
+        typer.Option(
+            help="Number of rows set aside at random to score predictions (default: "
+            "the spec's, else 0)."
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of everything that is drawn.")
+        int | None, typer.Option(help="Random seed (default: the spec's, else 0).")
     ] = None,
     precision: Annotated[
         int | None,
-        typer.Option(help="64 or 32 bits.", autocompletion=completion.precision),
+        typer.Option(
+            help="Floating-point precision in bits: 64 or 32 (default: the spec's, "
+            "else 64).",
+            autocompletion=completion.precision,
+        ),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="auto, cpu, gpu, tpu.", autocompletion=completion.device),
+        typer.Option(
+            help="Device to compute on: auto (the best available), cpu, gpu or tpu "
+            "(default: the spec's, else auto).",
+            autocompletion=completion.device,
+        ),
     ] = None,
     devices: Annotated[
         int | None,
-        typer.Option(help="That share the rows; a CPU's cores count as devices."),
+        typer.Option(
+            help="Number of devices that share the rows; each core of a CPU counts "
+            "as one (default: the spec's, else 1)."
+        ),
     ] = None,
     hosts: Annotated[
-        int | None, typer.Option(help="Processes that share the rows; needs --out.")
+        int | None,
+        typer.Option(
+            help="Number of processes that share the rows; needs --coordinator, "
+            "--rank and --out (default: a single process)."
+        ),
     ] = None,
     coordinator: Annotated[
-        str | None, typer.Option(help="HOST:PORT where rank 0 is reached.")
+        str | None,
+        typer.Option(
+            help="HOST:PORT at which the process of rank 0 listens; only with "
+            "--hosts (default: none)."
+        ),
     ] = None,
     rank: Annotated[
-        int | None, typer.Option(help="Of this process among --hosts, from 0.")
+        int | None,
+        typer.Option(
+            help="Rank of this process among --hosts, from 0; only with --hosts "
+            "(default: none)."
+        ),
     ] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="A checkpoint of q that cavi goes on from.")
+        Path | None,
+        typer.Option(
+            help=".npz checkpoint of q that cavi starts from (default: the spec's "
+            "start)."
+        ),
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(help="Timed runs after the first.")
+        int | None,
+        typer.Option(
+            help="Number of timed runs after the first (default: the spec's, else 3, "
+            "fewer for slow stages)."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder; by default results/NAME-TIME.")
+        Path | None,
+        typer.Option(help="Folder for the results (default: results/NAME-TIME)."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier run's folder.")
+        bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")
     ] = False,
     details: Annotated[
-        bool, typer.Option("--details", help="Print all tables and notes, too.")
+        bool,
+        typer.Option(
+            "--details", help="Print all tables and notes, not only the verdicts."
+        ),
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress, no notes; only the table.")
+        bool,
+        typer.Option("--quiet", help="Print only the table: no progress, no notes."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Infer a mixture by several methods; compare them, time them."""
+    """Infer a mixture by several methods, compare them and time them.
+
+    Options override the settings of the spec. For a file of data, the model and other
+    settings that are assumed are printed.
+    """
     overrides: dict[str, Any] = {
         "data": data,
         "stream": stream,

@@ -22,51 +22,71 @@ EVERY = 60.0
 
 
 def sweep(
-    spec: Annotated[Path, typer.Argument(help="A .toml file: a run and a grid.")],
+    spec: Annotated[
+        Path, typer.Argument(help=".toml file with a base spec and a grid.")
+    ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results; by default results/NAME."),
+        typer.Option(help="Folder for the results (default: results/NAME)."),
     ] = None,
     models: Models = None,
     method: Annotated[
         list[Path] | None,
-        typer.Option(help="A .py file that defines METHOD, named by its stem."),
+        typer.Option(
+            help=".py file that defines METHOD, a method named by the file; may be "
+            "repeated (default: none)."
+        ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Cells at once; by default one a core.")
+        int | None,
+        typer.Option(help="Number of cells run at once (default: one per core)."),
     ] = None,
     timed: Annotated[
         bool,
-        typer.Option("--timed", help="One cell at a time, each in a fresh process."),
+        typer.Option(
+            "--timed", help="Run one cell at a time, each in a fresh process."
+        ),
     ] = False,
     cell_timeout: Annotated[
-        float | None, typer.Option(help="Seconds that one cell may take.")
+        float | None,
+        typer.Option(help="Time limit for one cell, in seconds (default: none)."),
     ] = None,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Try cells again that failed before.")
+        bool, typer.Option("--retry", help="Run cells again that failed before.")
     ] = False,
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Check finished cells; put damaged ones aside, make anew."
+            "--repair",
+            help="Check all finished cells; put damaged ones aside and run them again.",
         ),
     ] = False,
     shard: Annotated[
-        str | None, typer.Option(help="i/n: the i-th of n parts, from 1.")
+        str | None,
+        typer.Option(
+            help="Run only part i of n, given as i/n, from 1 (default: the whole grid)."
+        ),
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(help="Of a Dask cluster that makes the cells: tcp://HOST:PORT."),
+        typer.Option(
+            help="Address of the Dask scheduler whose workers run the cells, "
+            "tcp://HOST:PORT (default: processes on this machine)."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say how many cells there are.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the number of cells and the estimated time; run nothing.",
+        ),
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; only the last line.")
+        bool, typer.Option("--quiet", help="Print only the last line: no progress.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a grid of specs; the same command goes on where it was."""
+    """Run a grid of specs. The same command resumes an interrupted sweep."""
     from vi_bench.errors import InputError
     from vi_bench.runtime.strict_json import document
     from vi_bench.sweeps.grid import read_sweep

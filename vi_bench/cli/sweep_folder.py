@@ -1,4 +1,4 @@
-"""`vi-bench status`, `query`, `reindex`: what a sweep's folder holds."""
+"""`vi-bench status`, `query`, `reindex`: the contents of a sweep's folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(help="Of a sweep.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
     check: Annotated[
-        bool, typer.Option("--check", help="Read every byte of the finished cells.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Read every byte of the finished cells and report damaged files.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """How far the sweeps of a folder are, and what failed."""
+    """Show the progress of the sweeps in a folder, and what failed."""
     from vi_bench.sweeps.status import status as known
     from vi_bench.sweeps.store import Store
 
@@ -60,17 +64,21 @@ def _show(found: Iterable[Status], damaged: Sequence[Damaged] | None) -> None:
 
 
 def query(
-    folder: Annotated[Path, typer.Argument(help="Of a sweep.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
     sql: Annotated[
         str,
         typer.Argument(
-            help="A SELECT over cells, methods, quantities, attempts; key joins them."
+            help="SELECT statement over the tables cells, methods, quantities and "
+            "attempts, which are joined by key."
         ),
     ],
-    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated.")] = False,
+    csv: Annotated[
+        bool,
+        typer.Option("--csv", help="Print comma-separated values instead of a table."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the finished cells, in SQL."""
+    """Query the finished cells in SQL."""
     from vi_bench.errors import InputError
     from vi_bench.sweeps.index import query as asked
     from vi_bench.sweeps.store import Store
@@ -110,10 +118,10 @@ def _print_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def reindex(
-    folder: Annotated[Path, typer.Argument(help="Of a sweep.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
     as_json: AsJson = False,
 ) -> None:
-    """Make the table that `query` asks anew, from the cells."""
+    """Rebuild the index that `query` reads, from the cells."""
     from vi_bench.sweeps.index import refresh
     from vi_bench.sweeps.store import Store
 

@@ -1,4 +1,4 @@
-"""`vi-bench verify`: is an implementation right?"""
+"""`vi-bench verify`: is an implementation correct?"""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ def verify(
     method: Annotated[
         str,
         typer.Argument(
-            help="path/to/file.py:function, or a method's name.",
+            help="Implementation to test: path/to/file.py:function, or the name of a "
+            "registered method.",
             autocompletion=completion.method,
         ),
     ],
     families: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated, of f(problem); by default all.",
+            help="Comma-separated component families to test on; not for an "
+            "implementation in the plain form (default: all).",
             autocompletion=completion.models,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the battery's data.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the test problems.")] = 0,
     limit: Annotated[
-        float, typer.Option(help="Seconds that one fit may take.")
+        float,
+        typer.Option(help="Time limit for one fit in seconds, compilation included."),
     ] = 300.0,
     as_json: AsJson = False,
 ) -> None:
-    """Look for faults in a method: exit code 1 if a check fails."""
+    """Test an implementation for faults. The exit code is 1 if a check fails."""
     from vi_bench.reports.style import print_lines
     from vi_bench.runtime.strict_json import document
     from vi_bench.verification import verify as verified
