@@ -127,7 +127,8 @@ def read_csv(path: Path) -> Table:
 
 
 def _is_number(cell: str) -> bool:
-    if "_" in cell or not cell.isascii():  # Python takes 1_000 and other scripts
+    # float() also accepts 1_000, and digits of other scripts
+    if "_" in cell or not cell.isascii():
         return False
     try:
         float(cell)
