@@ -201,7 +201,7 @@ class Mixture:
         return self.update(self.prior(), each * expected)[0]
 
     def from_coefficients(self, coefficients: Float[Array, "K P"]) -> Factors:
-        """Factors by an E-step with given coefficients, and an M-step from the prior."""
+        """Factors by an E-step with given coefficients and an M-step from the prior."""
         _, expected = mixture_pass(self.family.statistics, self.blocks, coefficients)
         return self.update(self.prior(), expected)[0]
 

@@ -6,9 +6,9 @@ All are K - 1 independent sticks ``v_k ~ Beta(a_k, b_k)`` with ``w_k = v_k prod_
 1, b_k = gamma. In both the optimal q(v_k) is Beta(a_k + n_k, b_k + n_{>k}).
 
 Under a sparse prior log w has mean and sd of about -1/alpha and 1/alpha: weights are
-held as logarithms, and a stick is sampled as ``asinh(logit v)``, which is the logit where that is
-small and its logarithm far out, so that a steep fall at -5 and a tail to -5000 are of
-one scale to a gradient-based sampler and to a Gaussian guide.
+held as logarithms, and a stick is sampled as ``asinh(logit v)``, which is the logit
+where that is small and its logarithm far out, so that a steep fall at -5 and a tail to
+-5000 are of one scale to a gradient-based sampler and to a Gaussian guide.
 """
 
 from __future__ import annotations
