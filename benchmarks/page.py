@@ -1,4 +1,4 @@
-"""docs/speed.md from the numbers in results/published.
+"""Write docs/speed.md from the numbers in results/published.
 
 uv run python -m benchmarks.page
 """
@@ -26,17 +26,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def ratio(case: Found, name: str) -> str:
-    """Min / median / max, or nothing."""
+    """The text "minimum / median / maximum" of a ratio; empty if not measured."""
     return said(case["ratios"][name]) if name in case["ratios"] else ""
 
 
 def shape(case: Found) -> str:
-    """N, K, d."""
+    """The size of a case in words: N, d and K."""
     return f"{case['N']:,} x {case['d']}, K = {case['K']}"
 
 
 def of_speed(found: Found) -> str:
-    """The pass, growth, cores."""
+    """The section on the pass: cases, growth with N, K and d, several cores."""
     peers = ("sklearn spherical", "sklearn full", "bayespy")
     rows = [
         [
@@ -72,7 +72,7 @@ Time grows as {growth}. One core's time over two cores', by `--devices 2`: {core
 
 
 def of_accelerator(found: Found) -> str:
-    """The pass on an accelerator."""
+    """The section on the pass on an accelerator."""
     names = ("pass", "gradient", "4 chains")
     others = ("in steps / pass", "1 core / ours", "all cores / ours")
     rows = [
@@ -103,7 +103,7 @@ many sums for. `of 4 chains` is a chain's share of four gradients at once.
 
 
 def of_samplers(found: Found) -> str:
-    """NUTS."""
+    """The section on NUTS."""
     parts = []
     for case in found["cases"]:
         rows = []
@@ -136,7 +136,7 @@ Numba.
 
 
 def of_optimum(found: Found) -> str:
-    """Time to a bound."""
+    """The section on the time to an optimum."""
     parts = []
     for case in found["cases"]:
         if case["name"] == "sklearn":
@@ -164,7 +164,7 @@ the steps included.
 
 
 def of_cell(found: Found) -> str:
-    """Overhead and memory."""
+    """The section on a run's overhead and memory."""
     (first, *others) = found["cases"]
     rows = [
         [
@@ -187,7 +187,7 @@ float64 and in blocks:
 
 
 def of_stream(found: Found) -> str:
-    """Rows in a file."""
+    """The section on rows in a file."""
     runs = found["runs"]
     seconds = {k: [r["seconds_of_a_sweep"] for r in v] for k, v in runs.items()}
     peak = {k: max(r["peak_bytes"] for r in v) / 1e9 for k, v in runs.items()}
@@ -202,7 +202,7 @@ CAVI, K = 5, on {found["rows"]:.0e} x {found["features"]} float32 rows:
 
 
 def of_sweeps(found: Found) -> str:
-    """A cell's cost beside its run, and a folder's questions."""
+    """The section on sweeps: overhead of a cell, and queries on a folder."""
     cells, folder = found["cases"]
     return f"""## Sweeps
 
@@ -227,7 +227,7 @@ PARTS = {
 
 
 def page(found: Mapping[str, Found]) -> str:
-    """All that was found."""
+    """The text of docs/speed.md."""
     machine = next(iter(found.values()))["machine"]
     parts = [PARTS[name](part) for name, part in found.items()]
     return f"""# How fast
@@ -241,7 +241,7 @@ same data: min / median / max over the rounds.
 
 
 def published(folder: Path = PUBLISHED) -> dict[str, Found]:
-    """What was found."""
+    """Name -> published results of every benchmark that has any."""
     paths = {name: folder / f"{name}.json" for name in PARTS}
     return {k: json.loads(p.read_text()) for k, p in paths.items() if p.is_file()}
 
