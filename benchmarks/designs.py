@@ -90,7 +90,7 @@ def corners() -> Modes:
     def given(members: np.ndarray) -> np.ndarray:
         mean, variance = gaussian_means(values, members, sigma)
         gap, sd = mean[:, 0] - mean[:, 1], np.sqrt(2 * variance.sum(axis=1))
-        # |dx| > |dy| where dx - dy and dx + dy, independent, have one sign
+        # |dx| > |dy| where dx - dy and dx + dy, independent, have the same sign
         u, v = (gap[:, 0] - gap[:, 1]) / sd, (gap[:, 0] + gap[:, 1]) / sd
         return ndtr(u) * ndtr(v) + ndtr(-u) * ndtr(-v)
 

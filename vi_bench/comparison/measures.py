@@ -112,7 +112,7 @@ def error_of_mean(draws: np.ndarray) -> float:
 
 
 def _quantile(draws: np.ndarray, q: float) -> Estimate:
-    """A quantile; the spread of many chains scales its error as that of P(x <= q)."""
+    """A quantile; the spread of many chains scales its error as that of a share."""
     value = float(np.quantile(draws, q))
     error = _stat("mcse", draws, method="quantile", prob=q)
     below = (draws <= value).astype(float)
@@ -167,7 +167,7 @@ def distance(
 
 
 def _growth(own: float, theirs: float) -> float:
-    """Noise of W1 over that between two samples like the second, by their ESS."""
+    """Noise of W1 relative to that of two samples of the second's ESS, at least 1."""
     if not (np.isfinite(own) and np.isfinite(theirs) and own > 0):
         return 1.0
     return float(max(1.0, np.sqrt((theirs / own + 1) / 2)))

@@ -381,7 +381,7 @@ def _inside(case: Case) -> Verdict:
 
 
 def jointly(verdict: Verdict, told: str) -> Verdict:
-    """Turn `agrees` into `agrees in marginals` where a joint test says so in `told`."""
+    """`agrees` becomes `agrees in marginals` where `told`, a joint test, differs."""
     if verdict.word != "agrees" or not told:
         return verdict
     return replace(

@@ -194,7 +194,7 @@ class _Zarr:
     def __getitem__(self, place: slice) -> Any:
         try:
             return self._array[place]
-        except Exception as error:  # of zarr or of any codec
+        except Exception as error:  # from zarr or any codec
             raise _unreadable(self.path, "a Zarr array", error) from None
 
 

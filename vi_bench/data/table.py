@@ -236,7 +236,7 @@ def from_array(
             f"data {name!r}: has masked values, {many} in all, the first at ({place}) "
             "counted from 1; drop or fill them"
         )
-    if hasattr(values, "toarray"):  # of scipy; NumPy makes one object of it
+    if hasattr(values, "toarray"):  # SciPy's; NumPy makes one object of it
         raise SpecError(f"data {name!r}: is sparse, expected a dense array (toarray)")
     try:
         raw = np.asarray(values)

@@ -189,7 +189,7 @@ def sample_of(
     if WEIGHT in named:
         _check_weights(*named[WEIGHT], label)
     coordinates = {
-        str(dim): posterior[dim].to_numpy().tolist()  # a range where there are none
+        str(dim): posterior[dim].to_numpy().tolist()  # a range without coordinates
         for dim in posterior.dims
     }
     columns, shared = flatten(named, coordinates)

@@ -58,7 +58,7 @@ def check(mixture: Mixture) -> None:
 
 
 def minibatch(key: Key, mixture: Mixture, rows: int) -> tuple[Blocks, Float[Array, ""]]:
-    """Blocks drawn with replacement, and the factor that scales their sums to all data.
+    """Blocks drawn with replacement, and the factor from their sums to all blocks'.
 
     Data without a whole block have only a tail, and are returned complete.
     """

@@ -78,7 +78,7 @@ class Gibbs:
     bound_keeps_labels: ClassVar[bool] = False
 
     def seconds(self, problem: Problem) -> float:
-        """0, as a sweep costs no more than one gradient of the log density.
+        """0, as a sweep costs about as much as one gradient of the log density.
 
         Raises:
             NotApplicable: the family has no Gibbs step.
