@@ -1,11 +1,11 @@
-"""Every benchmark of speed, one after the other.
+"""Run every benchmark of speed, one after the other.
 
     uv run --group bench python -m benchmarks [--out results/published] [--quick]
 
-`speed` holds the pass against the machine, scikit-learn and BayesPy; `samplers` NUTS
-against NumPyro's and nutpie; `optimum` the way to an optimum; `cell` what a run costs
-beside its methods; `stream` rows that stay in their file; `sweeps` what a sweep costs
-beside its runs. Each is a module of its own, and so is `accelerator`.
+`speed` compares the pass with the machine, scikit-learn and BayesPy; `samplers` NUTS
+with NumPyro's and nutpie; `optimum` measures the time to an optimum; `cell` the
+overhead of a run; `stream` rows that stay in their file; `sweeps` the overhead of a
+sweep. Each is a module of its own, and so is `accelerator`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARTS = {
 
 
 def main() -> None:
-    """Run all, or those that are named."""
+    """Run all benchmarks, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="PART")
     parser.add_argument("--out", type=Path, help="folder for what is found")

@@ -1,7 +1,7 @@
-"""Leaps against plain sweeps: wall time of CAVI's fit to one tolerance, in one run.
+"""SQUAREM against plain sweeps: wall time of CAVI's fit to one tolerance, in one run.
 
-Both sides compiled and warm, alternated, medians of the repeats; every restart from the
-same start. Run it with ``uv run python benchmarks/accelerate.py``.
+Both sides are compiled and warm, and alternate; times are medians of the repeats, and
+every restart has the same start. To run: ``uv run python benchmarks/accelerate.py``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CASES = {
 
 
 def fitted(method: CAVI, mixture: Any) -> Any:
-    """A function that fits all restarts and returns their bounds and sweeps."""
+    """A function that fits all restarts and returns their ascents."""
     start, fit, _ = method.stages((1, 1))
     key = jax.random.key(0)
     lanes = jax.jit(start.run)(key, mixture, None)
@@ -55,7 +55,7 @@ def fitted(method: CAVI, mixture: Any) -> Any:
 
 
 def main() -> None:
-    """Print a row per case."""
+    """Measure all cases and print a row for each."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--restarts", type=int, default=10)

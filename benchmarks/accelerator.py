@@ -1,12 +1,12 @@
-"""The pass on an accelerator, beside the processor that it sits in.
+"""Speed of the pass on an accelerator, compared with the host's processor.
 
     uv run python -m benchmarks.accelerator [--device gpu] [--rounds 3] [--quick]
         [--out results/published]
 
-In one process, on the same rows, by turns and by the wall's clock, each side compiled
-and warm: an iteration of CAVI with its ELBO on the accelerator, on one core and on all
-cores; on the accelerator also a gradient, those of four chains at once, and the pass as
-one kernel and in the steps that XLA makes of it. The floor is the accelerator's, as in
+Wall times in one process, on the same rows, all sides in turn, each compiled and warm:
+an iteration of CAVI with its ELBO on the accelerator, on one core and on all cores; on
+the accelerator also a gradient, those of four chains at once, and the pass as one
+kernel and in the steps that XLA makes of it. The floor is the accelerator's, as in
 `benchmarks.speed`: its exponentials, matrix products and reading, measured by XLA's own
 programs.
 """
@@ -45,11 +45,12 @@ CASES: list[Case] = [
 ]
 
 CHAINS = 4
+"""Chains whose gradients are evaluated at once."""
 
 
 @contextmanager
 def in_steps() -> Iterator[None]:
-    """The pass without its kernel."""
+    """A context in which the pass does not use its kernel."""
     import jax
 
     from vi_bench.mixture import mixture_pass
@@ -64,7 +65,7 @@ def in_steps() -> Iterator[None]:
 
 
 def rates(dtype: str, little: bool) -> Callable[[], tuple[float, float, float]]:
-    """Gives nanoseconds of an exponential, Gflop/s and GB/s of the default device."""
+    """A function that measures ns an exponential, Gflop/s and GB/s of the device."""
     import jax
     import jax.numpy as jnp
 
@@ -94,7 +95,7 @@ def rates(dtype: str, little: bool) -> Callable[[], tuple[float, float, float]]:
 
 
 def contenders(case: Case, device: Any, cores: int) -> tuple[dict[str, Any], int]:
-    """Functions that give seconds; and P."""
+    """Name -> device and a function that measures seconds of a step there; and P."""
     import jax
     import jax.numpy as jnp
 
@@ -143,7 +144,7 @@ def contenders(case: Case, device: Any, cores: int) -> tuple[dict[str, Any], int
 
 
 def held(case: Case, device: Any, cores: int, rounds: int) -> Case:
-    """One case."""
+    """Times and ratios of one case over the rounds."""
     import jax
 
     takers, P = contenders(case, device, cores)
@@ -177,7 +178,7 @@ def held(case: Case, device: Any, cores: int, rounds: int) -> Case:
 
 
 def show(case: Case) -> None:
-    """A case in lines."""
+    """Print the times and ratios of a case."""
     head = " ".join(str(case[k]) for k in ("model", "N", "K", "d", "dtype"))
     each = ", ".join(f"{k} {v[1]:.4g}" for k, v in case["ms"].items())
     print(f"{head}: ms: {each}")
@@ -186,7 +187,7 @@ def show(case: Case) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure all cases, print and write the results."""
     parser: argparse.ArgumentParser = options(__doc__, "accelerator", 3)
     parser.add_argument("--device", default="gpu", help="gpu or tpu")
     given = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""What a run costs beside its methods, and what memory it takes beside its data.
+"""Overhead of a run: seconds beside its methods, and memory beside its data.
 
     uv run python -m benchmarks.cell [--rounds 3] [--quick] [--out results/published]
 
@@ -34,7 +34,7 @@ CASES: list[Case] = [
 
 
 def of_methods(result: Any) -> float:
-    """Seconds that stages took: set up, traced, compiled, run."""
+    """Seconds of all methods' stages: set-up, tracing, compilation and runs."""
     total = 0.0
     for run in result.runs.values():
         total += run.setup_s or 0.0
@@ -45,7 +45,7 @@ def of_methods(result: Any) -> float:
 
 
 def overhead(case: Case, rounds: int) -> dict[str, Any]:
-    """One run that warms up, and what the others take beside their methods."""
+    """Seconds beside the methods, of a first run and of the warm ones after it."""
     import vi_bench as vb
     from vi_bench.runner.result import Result
 
@@ -69,7 +69,7 @@ def overhead(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def memory(case: Case) -> dict[str, Any]:
-    """The peak of this process, in bytes."""
+    """Peak memory of this process and the size of its data, in bytes."""
     import vi_bench as vb
 
     size = (case["N"], 2)
@@ -82,13 +82,13 @@ def memory(case: Case) -> dict[str, Any]:
 
 
 def child(case: Case, rounds: int) -> dict[str, Any]:
-    """One case."""
+    """Measure one case."""
     found = overhead(case, rounds) if case["name"] == "overhead" else memory(case)
     return case | found
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run all, print, write what was found."""
+    """Run all cases, print and write the results."""
     given = options(__doc__, "cell", 3).parse_args(arguments)
     found, few = [], 0
     for case in CASES:

@@ -1,9 +1,9 @@
-"""Small data sets whose posterior has two modes that no relabelling makes one.
+"""Small data sets whose posterior has two modes that are no relabellings of each other.
 
 Each comes with a criterion that tells from the parameters of a single draw, whatever
-the order of its components, whether it lies in the first mode, and with the exact
-probability of that: the law of the assignments is enumerated, and given them the
-components are independent and conjugate.
+the order of its components, whether it lies in the first mode, and with that mode's
+exact mass: the law of the assignments is enumerated, and given them the components are
+independent and conjugate.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from vi_bench.mixture.mixture import Mixture, bind
 from vi_bench.spec import Spec
 
 RARE = 1e-12
-"""Assignments of less probability are left out."""
+"""Probability up to which assignments are left out."""
 
 CELLS = 1000
-"""Cells from 0 to 1, or of a logarithm's range, that a law is divided into."""
+"""Number of cells of the discretised distribution of a log ratio; that of a probability
+has a tenth of them."""
 
 Draws = Mapping[str, np.ndarray]
 
@@ -38,9 +39,9 @@ class Modes:
 
     Attributes:
         values: rows (N, d).
-        settings: of a spec: "model" and "components"; the weights are 1/K.
+        settings: "model" and "components" of a spec; the weights are 1/K.
         first: whether draws (..., K, d), by parameter, lie in the first mode (...).
-        given: P(first | assignments), of the rows of each component (A, K, N), 0 or 1.
+        given: P(first mode | assignments) (A,), from indicators c_i = k (A, K, N).
     """
 
     values: np.ndarray
@@ -50,14 +51,14 @@ class Modes:
 
     @cached_property
     def mixture(self) -> Mixture:
-        """Bound to the rows, in 64 bits."""
+        """The mixture bound to the rows, in 64 bits."""
         spec = Spec(**self.settings)
         with jax.enable_x64(True):
             return bind(spec.family(), self.values, spec.components, jnp.float64)
 
     @cached_property
     def mass(self) -> float:
-        """P(first | data), up to the probability of the assignments left out."""
+        """Posterior mass of the first mode, but for the assignments left out."""
         assignments, weight = likely(self.mixture)
         assert 1 - weight.sum() < 1e-6
         return float(weight @ self.given(assignments) / weight.sum())
@@ -89,7 +90,7 @@ def corners() -> Modes:
     def given(members: np.ndarray) -> np.ndarray:
         mean, variance = gaussian_means(values, members, sigma)
         gap, sd = mean[:, 0] - mean[:, 1], np.sqrt(2 * variance.sum(axis=1))
-        # |dx| > |dy| where dx - dy and dx + dy, independent, have one sign
+        # |dx| > |dy| where dx - dy and dx + dy, independent, have the same sign
         u, v = (gap[:, 0] - gap[:, 1]) / sd, (gap[:, 0] + gap[:, 1]) / sd
         return ndtr(u) * ndtr(v) + ndtr(-u) * ndtr(-v)
 
@@ -150,7 +151,7 @@ def larger_ratio(shape: np.ndarray, rate: np.ndarray) -> float:
 
 
 def above(one: np.ndarray, other: np.ndarray) -> float:
-    """P(X > Y) of independent numbers in cells, half of those in the same one."""
+    """P(X > Y) for independent X and Y from cell probabilities, ties counted half."""
     beyond = 1 - np.cumsum(one) + one / 2
     return float(other @ beyond)
 
@@ -206,9 +207,10 @@ def bits() -> Modes:
 
 
 def larger_gap(a: np.ndarray, b: np.ndarray) -> float:
-    """P(|sum p_1j - p_2j| over the first half > over the other), p_kj ~ Beta(a, b).
+    """P(|sum_j p_1j - p_2j| over the first half > that over the other).
 
-    Laws are convolved as probabilities of cells, of shape (2, columns).
+    p_kj ~ Beta(a_kj, b_kj), with a and b (2, columns); their distributions are
+    convolved as probabilities of cells.
     """
     ends = np.linspace(0, 1, CELLS // 10 + 1)
     cells = np.diff(betainc(a[..., None], b[..., None], ends), axis=-1)
@@ -230,4 +232,4 @@ DESIGNS: dict[str, Callable[[], Modes]] = {
     "three": three,
     "bits": bits,
 }
-"""Name -> the design; probabilities of the first modes about 0.60, 0.90, 0.60, 0.81."""
+"""Name -> design; the masses of the first modes are about 0.60, 0.90, 0.60, 0.81."""

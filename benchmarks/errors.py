@@ -1,21 +1,21 @@
-"""Are stated errors right: z-scores over many seeds, on posteriors that are exact.
+"""Are stated errors right? z-scores over many seeds on posteriors known exactly.
 
     uv run python -m benchmarks.errors [--seeds 60] [--out results/published]
 
-Every method is run again and again, with another key each time, on a few small mixtures
-whose posteriors are drawn from exactly, by enumeration. What it says of label-invariant
+Every method is run many times, with another key each time, on a few small mixtures
+whose posteriors are drawn from exactly, by enumeration. Estimates of label-invariant
 quantities (mean, logarithm of the sd, 5 and 95 % quantiles, Wasserstein-1 distance) and
-of log p(X) is held against the truth in units of the error that the comparison states:
-where that error is right, the z-scores' root mean square is 1.
+of log p(X) are compared with the truth in units of the stated error: where that is
+right, the z-scores' root mean square is 1.
 
 W1 between samples of one posterior is noise and has no z-score. So the other sample is
-of a known distribution that is not the posterior: exact draws, moved by 0.3 posterior
-sds and drawn together to 0.7 of theirs, which crosses the posterior's distribution
-function and leaves W1 its error.
+of a known distribution that is not the posterior: exact draws, shifted by 0.3 posterior
+sds and their sd reduced to 0.7 of the posterior's, so that its distribution function
+crosses the posterior's and W1 has a standard error.
 
 A variational method's error is that of its draws, not that of its q: q is fitted once,
-drawn from anew with every key, and held against all these draws together. Pathfinder's
-limit is likewise that of the paths that it found.
+sampled anew with every key, and compared with all these draws together. Likewise
+Pathfinder's paths are found once.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ SHAPE = (4, 1000)
 """Chains and draws, as a run has them by default."""
 
 KNOWN = 400_000
-"""Exact draws that stand for the posterior."""
+"""Number of exact draws that represent the posterior."""
 
 OTHER = (4, 4000)
-"""Draws of the distribution that W1 is taken to."""
+"""Chains and draws of the sample to which W1 is computed."""
 
 METHODS: dict[str, Method] = {
     "exact": Exact(),
@@ -73,7 +73,7 @@ METHODS: dict[str, Method] = {
 }
 
 ONE_MODE = ("gibbs", "nuts")
-"""Methods whose chains are not asked to cross between modes that labels do not link."""
+"""Methods that are not run where there are modes beside relabellings."""
 
 Values = dict[str, np.ndarray]
 """Label-invariant quantities by name, (chain, draw) each."""
@@ -92,12 +92,12 @@ class Case(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What estimates are held against.
+    """The truth with which estimates are compared.
 
     Attributes:
         values: a large sample of every quantity, sorted.
-        independent: how many independent draws that sample is worth, inf if it is
-            itself the limit.
+        independent: number of independent draws in that sample, inf if it is itself
+            the truth.
         log_evidence: log p(X), nats.
     """
 
@@ -109,8 +109,8 @@ class Truth(NamedTuple):
 def cases() -> dict[str, Case]:
     """The problems: components that overlap, two modes, components that are apart.
 
-    Of the second three groups of rows are shared by two components: the middle one
-    belongs to its left or its right neighbour.
+    In the second problem two components share three groups of rows: the middle group
+    joins its left or its right neighbour.
     """
     random = np.random.default_rng(1)
     noise = random.normal(size=(3, 12))
@@ -127,7 +127,7 @@ def cases() -> dict[str, Case]:
 
 
 def quantities(mixture: Mixture, theta: dict[str, Any]) -> Values:
-    """What the comparison holds against one another, of draws (chain, draw, ...)."""
+    """The compared label-invariant quantities of draws (chain, draw, ...)."""
     host = {name: np.asarray(v) for name, v in theta.items() if name != STICK}
     named = mixture.family.compared(host)
     columns, shared = flatten(named, {"feature": ["x0"]})
@@ -155,7 +155,7 @@ def repeated(
 ) -> list[tuple[Values, Draws]]:
     """A method's quantities and draws, seed by seed; each stage is compiled once.
 
-    What a variational method does before it draws is done once, with the first seed.
+    The stages of a variational method before "draw" run once, with the first seed.
     """
     keys = [jax.random.key(seed) for seed in seeds]
     stages = prepare(method, Problem(mixture, *SHAPE), keys[0])
@@ -173,15 +173,15 @@ def repeated(
 
 
 class Target(NamedTuple):
-    """One quantity's truth, and what W1 is taken to.
+    """One quantity's truth, and the sample to which W1 is computed.
 
     Attributes:
-        mean: of the truth.
-        sd: of the truth.
-        error: of the mean, and relative to the sd about that of the sd.
-        tails: quantiles of the truth, those that the comparison takes.
-        other: a sample of a distribution that crosses the truth's.
-        w1: the distance from the truth to it.
+        mean: the true mean.
+        sd: the true standard deviation.
+        error: standard error of the mean, and about that of the sd.
+        tails: the true 5 and 95 % quantiles.
+        other: a sample of a distribution whose distribution function crosses the truth.
+        w1: Wasserstein-1 distance from the truth to it, in the quantity's unit.
     """
 
     mean: float
@@ -241,7 +241,7 @@ def scored(
     values = [v for v, _ in runs]
     if method.kind == "variational":
         pooled = {n: np.sort(np.ravel([v[n] for v in values])) for n in values[0]}
-        # every seed's draws are among those it is held against
+        # every seed's draws are part of the sample they are compared with
         short = np.sqrt(seeds / (seeds - 1))
         found = scores(values, Truth(pooled, np.inf, np.nan))
         return {kind: short * z for kind, z in found.items()}

@@ -1,4 +1,4 @@
-"""What every benchmark shares: clocks, ratios, processes of their own, the machine."""
+"""Shared code of the benchmarks: clocks, ratios, child processes, the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONE_THREAD = {
     "NUMBA_NUM_THREADS": "1",
     "PJRT_NPROC": "1",
 }
-"""XLA's pool of threads included."""
+"""Environment variables that leave every library one thread, XLA's pool included."""
 
 Case = dict[str, Any]
 Clock = Callable[[], float]
@@ -31,24 +31,25 @@ SECONDS = 0.1
 
 
 def spread(values: Sequence[float]) -> list[float]:
-    """Min, median, max."""
+    """Minimum, median and maximum."""
     return [float(min(values)), float(np.median(values)), float(max(values))]
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Min, median and max of what is divided round by round."""
+    """Minimum, median and maximum of the ratios within each round."""
     return spread([a / b for a, b in zip(above, below, strict=True)])
 
 
 def said(values: Sequence[float]) -> str:
-    """Min / median / max, three digits each."""
+    """The text "minimum / median / maximum", three digits each."""
     return " / ".join(f"{v:.3g}" for v in values)
 
 
 def measure(run: Callable[[], Any], clock: Clock = time.process_time) -> float:
-    """Seconds of one call: many calls, after a warm one.
+    """Seconds of one call, by many calls after a warm one.
 
-    By the process's own clock a neighbour costs less; several threads need the wall's.
+    Other processes disturb the process's own clock less; several threads need the
+    wall's.
     """
     run()
     begun = clock()
@@ -67,9 +68,9 @@ def alone(
     cores: Sequence[int] | None = (0,),
     environment: Mapping[str, str] = ONE_THREAD,
 ) -> Any:
-    """What `module`'s `child(case, rounds)` gives in a process of its own.
+    """The result of `module`'s `child(case, rounds)` in a process of its own.
 
-    It is pinned to `cores`, where there are any.
+    The process is pinned to `cores`, if they are given.
     """
     code = (
         f"import json, os, sys; from {module} import child\n"
@@ -90,9 +91,9 @@ def alone(
 def options(
     what: str | None, name: str, rounds: int, cases: Sequence[Case] = ()
 ) -> argparse.ArgumentParser:
-    """What every benchmark can be told: rounds, quick, and where NAME.json goes.
+    """A parser of the common options: rounds, quick, and the folder of NAME.json.
 
-    One with named `cases` can be told which.
+    With named `cases` it has an option to choose among them, too.
     """
     parser = argparse.ArgumentParser(description=(what or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=rounds)
@@ -107,7 +108,7 @@ def options(
 
 
 def write(found: Mapping[str, Any], out: Path | None, name: str) -> None:
-    """`found` and the machine it was found on, as NAME.json."""
+    """Write `found`, and the machine it was measured on, as NAME.json."""
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ def write(found: Mapping[str, Any], out: Path | None, name: str) -> None:
 
 
 def write_cases(found: Sequence[Case], out: Path | None, name: str) -> None:
-    """Named cases as NAME.json, in place of those of the same names there."""
+    """Write named cases to NAME.json, in place of those of the same names there."""
     if out is None:
         return
     path = out / f"{name}.json"
@@ -134,9 +135,9 @@ def run_cases(
     show: Callable[[Case], None],
     arguments: Sequence[str] | None,
 ) -> None:
-    """Run named cases, each in a process of its own, show and write what was found.
+    """Run named cases, each in a process of its own, show and write the results.
 
-    `small` is what makes a case quick; a case may have "rounds" of its own.
+    `small` replaces a case's settings with --quick; a case may have its own "rounds".
     """
     given = options(what, name, rounds, cases).parse_args(arguments)
     found = []
@@ -153,7 +154,7 @@ def run_cases(
 
 
 def described() -> dict[str, Any]:
-    """Processor, cores and versions; no name and no path."""
+    """Processor, cores and versions of the machine, without its name or paths."""
     import jax
 
     from vi_bench.runtime.environment import describe
@@ -163,10 +164,10 @@ def described() -> dict[str, Any]:
 
 
 def exponentials(dtype: Any) -> Callable[[], float]:
-    """Nanoseconds of one exponential: the least of NumPy's, XLA's and the pass's own.
+    """A function that measures ns an exponential, the least of NumPy, XLA and the pass.
 
-    Those of a program are added into a row that stays in cache, element by element:
-    a sum to one number would cost more than the exponentials.
+    The exponentials of a program are added into a row that stays in cache: a sum to one
+    number would cost more than they do.
     """
     import jax
     import jax.numpy as jnp
@@ -194,7 +195,7 @@ def exponentials(dtype: Any) -> Callable[[], float]:
 
 
 def machine(dtype: Any) -> Callable[[], tuple[float, float, float]]:
-    """Exponential in ns, flops in G/s, bytes read in GB/s."""
+    """A function that measures ns an exponential, Gflop/s, and GB/s read."""
     exponential = exponentials(dtype)
     square = np.random.default_rng(0).normal(size=(512, 512)).astype(dtype)
     long = np.ones(16_000_000, dtype)

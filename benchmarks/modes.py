@@ -1,13 +1,13 @@
-"""Is a reference ever trusted that sits in one of two modes? Four designs, exact.
+"""How often is a reference in one of two modes trusted? Four designs with known masses.
 
     uv run python -m benchmarks.modes [--seeds 20] [--out results/published]
 
-Each data set has two modes that no relabelling makes one, whose masses are summed over
-all assignments. `--reference auto` would take `exact` on so few rows; with it out of
-reach the reference is NUTS, Gibbs sampling or the tempered sampler, as on real data.
-Counted are references that are trusted and have not the first mode's mass within 3
-Monte-Carlo errors, and words that are wrong: CAVI, which has one mode, `agrees`; SMC,
-which has both, `differs`.
+Each data set has two modes that are no relabellings of each other, whose masses are
+summed over all assignments. `--reference auto` would take `exact` on so few rows; with
+it excluded the reference is NUTS, Gibbs sampling or the tempered sampler, as on real
+data. Counted are trusted references whose mass of the first mode is off by more than 3
+Monte-Carlo errors, and wrong verdicts: CAVI, which has one mode, `agrees`; SMC, which
+has both, `differs`.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from vi_bench.methods.exact import Exact
 METHODS = ("cavi", "svi", "nuts", "gibbs", "smc")
 
 DRAWS = 2000
-"""Of each chain; as many for a torn chain as errors ask for would take long."""
+"""Draws of each chain, fixed: chains that switch modes would ask for very many."""
 
 LIMIT = 3.0
-"""Monte-Carlo errors that a trusted reference's mass may be off by."""
+"""Monte-Carlo errors by which a trusted reference's mass may be off."""
 
 
 def mass(result: Any, design: Modes, label: str) -> Estimate:
-    """The share of a method's draws in the first mode."""
+    """The share of a method's draws in the first mode, with its Monte-Carlo error."""
     here = np.asarray(design.first(result.runs[label].posterior), float)
     found = summarise(here)
     return found.mean
 
 
 def one(design: Modes, seed: int) -> dict[str, Any]:
-    """The words of one run, and the mass that its reference found."""
+    """The verdicts of one run, and its reference's mass of the first mode."""
     with mock.patch.object(Exact, "seconds", return_value=np.inf):
         result = vb.run(
             data=design.values,
@@ -75,7 +75,7 @@ def one(design: Modes, seed: int) -> dict[str, Any]:
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """A Markdown table of what was counted."""
+    """A Markdown table of the counts."""
     head = (
         "| design | mass of the first mode | references | trusted in one mode "
         "| its mass off by over 3 errors | CAVI `agrees` | SMC `differs` |"
@@ -99,7 +99,7 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def counted(name: str, seeds: int) -> Case:
-    """All runs of a design; what they found is printed."""
+    """Run a design with several seeds, and print the counts."""
     design = DESIGNS[name]()
     runs = [one(design, seed) for seed in range(seeds)]
     references = Counter(run["reference"] for run in runs)
@@ -118,7 +118,7 @@ def counted(name: str, seeds: int) -> Case:
 
 
 def main() -> None:
-    """Run, print a row a design; what modes.json holds of the others is kept."""
+    """Run and print the designs; what modes.json holds of others is kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--designs", nargs="*", choices=DESIGNS, default=list(DESIGNS))

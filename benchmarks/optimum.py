@@ -9,10 +9,10 @@ come within 1e-10 of its own optimum's ELBO, relative to the ELBO with every con
 
 `stochastic`: overlapping clusters, many rows; seconds to a gap of 1e-3 below the best
 optimum seen from any start, for CAVI and for stochastic steps, and seconds of CAVI to
-within 1e-10 of its own optimum from its own start and from a stochastic one. Looking at
-the bound is not timed.
+within 1e-10 of its own optimum from its own start and from a stochastic one. Evaluating
+the bound of stochastic steps is not timed.
 
-One core, one thread, compiled and warm, by turns.
+All sides run in turn on one core with one thread, compiled and warm.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.measure import Case, measure, ratios, run_cases, said
 
 NEAR, CLOSE = 1e-3, 1e-10
-"""Gaps, relative to the ELBO."""
+"""Gaps to an optimum, relative to its ELBO."""
 
 CASES: list[Case] = [
     {"name": "sklearn", "data": "notebook", "K": 5, "most": 20_000},
@@ -40,7 +40,7 @@ CASES: list[Case] = [
 
 
 def climb(iterations: int) -> Any:
-    """A program: so many sweeps more, leaps included."""
+    """A program of so many further sweeps of CAVI, accelerated by SQUAREM."""
     import jax
 
     from vi_bench.inference.squarem import coordinate_ascent
@@ -53,12 +53,12 @@ def climb(iterations: int) -> Any:
 
 
 def first_within(bounds: np.ndarray, gap: float) -> int:
-    """How many iterations it takes until a bound, from 1 on, is that near the last."""
+    """The number of iterations until a trace of bounds is that near its maximum."""
     return int(np.argmax(bounds >= np.max(bounds) - gap)) + 1
 
 
 def against_sklearn(case: Case, rounds: int) -> dict[str, Any]:
-    """Both to their optimum, from several starts."""
+    """Iterations and seconds of both programs to their optimum, from several starts."""
     import jax
     import jax.numpy as jnp
     from sklearn.mixture import BayesianGaussianMixture
@@ -128,7 +128,7 @@ def against_sklearn(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def stochastic(case: Case, rounds: int) -> dict[str, Any]:
-    """Time to a gap, from CAVI's own start and from a stochastic one."""
+    """Seconds to a gap, from CAVI's own start and from a stochastic one."""
     import jax
     import jax.numpy as jnp
 
@@ -224,7 +224,7 @@ def stochastic(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def child(case: Case, rounds: int) -> dict[str, Any]:
-    """One case."""
+    """Measure one case."""
     import jax
 
     warnings.simplefilter("ignore")
@@ -234,13 +234,13 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run both, print the ratios, write what was found."""
+    """Run both cases, print the ratios, write the results."""
     small = {"data": "simulate:K=3,d=2,N=5000,separation=2,seed=0", "K": 3, "most": 200}
     run_cases(__doc__, "optimum", 5, CASES, small, show, arguments)
 
 
 def show(found: Case) -> None:
-    """Print what was found of a case."""
+    """Print the results of a case."""
     print(found["name"])
     for row in found.get("starts") or found["runs"].items():
         print(f"    {row}")

@@ -1,4 +1,4 @@
-"""docs/speed.md from the numbers in results/published.
+"""Write docs/speed.md from the numbers in results/published.
 
 uv run python -m benchmarks.page
 """
@@ -26,17 +26,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def ratio(case: Found, name: str) -> str:
-    """Min / median / max, or nothing."""
+    """The text "minimum / median / maximum" of a ratio; empty if not measured."""
     return said(case["ratios"][name]) if name in case["ratios"] else ""
 
 
 def shape(case: Found) -> str:
-    """N, K, d."""
+    """The size of a case in words: N, d and K."""
     return f"{case['N']:,} x {case['d']}, K = {case['K']}"
 
 
 def of_speed(found: Found) -> str:
-    """The pass, growth, cores."""
+    """The section on the pass: cases, growth with N, K and d, several cores."""
     peers = ("sklearn spherical", "sklearn full", "bayespy")
     rows = [
         [
@@ -73,7 +73,7 @@ divided by that of two, with `--devices 2`: {cores}.
 
 
 def of_accelerator(found: Found) -> str:
-    """The pass on an accelerator."""
+    """The section on the pass on an accelerator."""
     names = ("pass", "gradient", "4 chains")
     others = ("in steps / pass", "1 core / ours", "all cores / ours")
     rows = [
@@ -104,7 +104,7 @@ they have too many sums. `of 4 chains` is the time per chain for four gradients 
 
 
 def of_samplers(found: Found) -> str:
-    """NUTS."""
+    """The section on NUTS."""
     parts = []
     for case in found["cases"]:
         rows = []
@@ -144,7 +144,7 @@ compiled by Numba.
 
 
 def of_optimum(found: Found) -> str:
-    """Time to a bound."""
+    """The section on the time to an optimum."""
     parts = []
     for case in found["cases"]:
         if case["name"] == "sklearn":
@@ -172,7 +172,7 @@ optimum seen. To come within 1e-10 of its own optimum it takes
 
 
 def of_cell(found: Found) -> str:
-    """Overhead and memory."""
+    """The section on a run's overhead and memory."""
     (first, *others) = found["cases"]
     rows = [
         [
@@ -195,7 +195,7 @@ held as given, as a checked table of float64, and in blocks:
 
 
 def of_stream(found: Found) -> str:
-    """Rows in a file."""
+    """The section on rows in a file."""
     runs = found["runs"]
     seconds = {k: [r["seconds_of_a_sweep"] for r in v] for k, v in runs.items()}
     peak = {k: max(r["peak_bytes"] for r in v) / 1e9 for k, v in runs.items()}
@@ -211,7 +211,7 @@ are read from their file, and {said(spread(seconds["memory"]))} s with
 
 
 def of_sweeps(found: Found) -> str:
-    """A cell's cost beside its run, and a folder's questions."""
+    """The section on sweeps: overhead of a cell, and queries on a folder."""
     cells, folder = found["cases"]
     return f"""## Sweeps
 
@@ -236,7 +236,7 @@ PARTS = {
 
 
 def page(found: Mapping[str, Found]) -> str:
-    """All that was found."""
+    """The text of docs/speed.md."""
     machine = next(iter(found.values()))["machine"]
     parts = [PARTS[name](part) for name, part in found.items()]
     return f"""# How fast
@@ -252,7 +252,7 @@ Ratios are given as min / median / max over the rounds.
 
 
 def published(folder: Path = PUBLISHED) -> dict[str, Found]:
-    """What was found."""
+    """Name -> published results of every benchmark that has any."""
     paths = {name: folder / f"{name}.json" for name in PARTS}
     return {k: json.loads(p.read_text()) for k, p in paths.items() if p.is_file()}
 

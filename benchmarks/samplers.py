@@ -1,16 +1,16 @@
-"""NUTS here, NumPyro's NUTS on its own model, and nutpie on PyMC's, by turns.
+"""NUTS of this package against NumPyro's on its own model and nutpie's on PyMC's.
 
     uv run python -m benchmarks.samplers [--rounds 3] [--out results/published]
 
-The same rows, prior and starts, four chains, the same warm-up and draws, one core and
-one thread, each compiled and warm. NumPyro's side is its kernel in one compiled program
-a phase, chains one after the other: quicker than its `MCMC` class, whose overhead is
-not counted. It is there twice: compiled as everything here is, and as XLA comes, with
-the fusions that `vi_bench.runtime.xla_flags` turns off. The score is the smallest bulk
-ESS over quantities that permuting labels leaves alone, per second of warm-up and
-sampling.
+All have the same rows, prior and starts, four chains, the same warm-up and draws, one
+core and one thread, compiled and warm, and run in turn. NumPyro's side is its kernel in
+one compiled program a phase, chains one after the other: faster than its `MCMC` class,
+whose overhead is not counted. It is measured twice: compiled as everything here is, and
+with XLA's defaults, which have the fusions that `vi_bench.runtime.xla_flags` turns off.
+The score is the smallest bulk ESS over label-invariant quantities, per second of
+warm-up and sampling.
 
-nutpie joins where it and PyMC are installed: `uv sync --group bench`.
+nutpie is included where it and PyMC are installed: `uv sync --group bench`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ AS_XLA_COMES = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,"
     "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION,LIBRARY_FUSION_TYPE_REDUCE"
 }
-"""The default of jaxlib 0.12."""
+"""XLA's own fusions, the default of jaxlib 0.12."""
 
 KEPT = 20
-"""Rows whose log density is followed."""
+"""Number of rows whose log density is a scored quantity."""
 
 CASES: list[Case] = [
     {
@@ -66,10 +66,10 @@ class Run(NamedTuple):
     """One run of all chains.
 
     Attributes:
-        seconds: of warm-up and sampling, by the process's clock.
-        sampling: of the second phase alone, None where the two are one.
-        gradients: of the sampling phase, all chains.
-        mu: draws (chain, draw, K, d).
+        seconds: seconds of warm-up and sampling, by the process's clock.
+        sampling: seconds of sampling alone, None where the two are not separate.
+        gradients: number of gradients of the sampling phase, all chains.
+        mu: draws of the means (chain, draw, K, d).
     """
 
     seconds: float
@@ -82,7 +82,7 @@ Contender = Callable[[int], Run]
 
 
 def clocked(call: Callable[..., Any], *given: Any) -> tuple[Any, float]:
-    """What a program makes, and the seconds it took."""
+    """The result of a program, and the seconds it took by the process's clock."""
     import jax
 
     begun = time.process_time()
@@ -242,7 +242,7 @@ def invariants(mu: np.ndarray, x: np.ndarray, variance: float) -> dict[str, np.n
 
 
 def scored(run: Run, x: np.ndarray, variance: float) -> dict[str, float]:
-    """The smallest ESS, the largest R-hat, and what they cost."""
+    """The smallest ESS and largest R-hat of a run, its seconds and its gradients."""
     from arviz_stats.base import array_stats
 
     values = invariants(run.mu, x, variance).values()
@@ -263,7 +263,7 @@ def scored(run: Run, x: np.ndarray, variance: float) -> dict[str, float]:
 
 
 def child(case: Case, rounds: int) -> dict[str, Any]:
-    """All contenders of one case by turns."""
+    """Run all samplers of one case in turn."""
     import jax
     import jax.numpy as jnp
 
@@ -315,13 +315,13 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Sample every case, print scores and ratios, write what was found."""
+    """Sample every case, print scores and ratios, write the results."""
     small = {"data": "simulate:K=3,d=2,N=100,seed=0", "K": 3, "draws": 20, "rounds": 1}
     run_cases(__doc__, "samplers", 3, CASES, small, show, arguments)
 
 
 def show(found: Case) -> None:
-    """Print what was found of a case."""
+    """Print the results of a case."""
     print(f"{found['name']}: N = {found['N']}, K = {found['K']}, d = {found['d']}")
     for name, runs in found["runs"].items():
         middle = {k: spread([r[k] for r in runs])[1] for k in runs[0]}

@@ -1,14 +1,13 @@
-"""How fast the pass is: against the machine, against peers, and as N, K, d grow.
+"""Speed of the pass: against the machine, against peers, and as N, K and d grow.
 
     uv run python -m benchmarks.speed [--rounds 7] [--quick] [--out results/published]
 
 Every case is a process of its own, pinned to one core with one thread, in which all
-that is compared runs by turns on the same data, each compiled and warm; times are of
-the process's own clock, so that a neighbour costs less. Ratios are taken within a
-round; min / median / max over the rounds are printed and, as speed.json and speed.png,
-written.
+sides run in turn on the same data, each compiled and warm; times are of the process's
+own clock, which other processes disturb less. Ratios are taken within a round; min /
+median / max over the rounds are printed and, as speed.json and speed.png, written.
 
-The floor of an iteration is what no program can go below: its exponentials at the best
+The floor is a lower bound on the time of an iteration: its exponentials at the best
 throughput measured here, its multiplications and additions at that of a matrix product,
 or its bytes read once, whichever is more: max(bytes / B, 4 N K P / F + N K e).
 """
@@ -56,21 +55,21 @@ GROWTH: list[Case] = [
         *((50_000, 8, d) for d in (2, 8, 16)),
     )
 ]
-"""What time is held against N, K and d with."""
+"""Cases from which the growth of time with N, K and d is fitted."""
 
 SHARED: list[Case] = [
     {"model": "gaussian", "N": 1_000_000, "K": K, "d": d, "dtype": "float64"}
     | {"devices": 2}
     for K, d in ((5, 2), (16, 8))
 ]
-"""What two cores are held against one with, by the wall's clock."""
+"""Cases in which two cores are compared with one, by the wall's clock."""
 
 TOOK = 15
-"""Measurements in a process of those: long enough to be at once with another's."""
+"""Measurements in a process of those, so many that concurrent processes overlap."""
 
 
 def bound(case: Case, x: np.ndarray, devices: int = 1) -> tuple[Any, Any]:
-    """The mixture on one device or more, and a q on it."""
+    """The mixture of a case on one device or more, and a q."""
     import jax.numpy as jnp
 
     from vi_bench import catalogue
@@ -87,7 +86,7 @@ def bound(case: Case, x: np.ndarray, devices: int = 1) -> tuple[Any, Any]:
 
 
 def repeated(case: Case, step: Callable[[Any, Any], Any], mixture: Any, at: Any) -> Any:
-    """A program of many steps, each from where the last one led, and their number."""
+    """A program of many successive steps, and their number."""
     import jax
 
     number = int(np.clip(2e6 / (case["N"] * case["K"]), 1, 200))
@@ -126,7 +125,7 @@ def steps(mixture: Any, dtype: str) -> dict[str, Callable[[Any, Any], Any]]:
 
 
 def places(mixture: Any, q: Any, dtype: str) -> dict[str, Any]:
-    """Where each of those begins."""
+    """The initial state of each of `steps`."""
     import jax.numpy as jnp
 
     none = jnp.zeros((), dtype)
@@ -138,7 +137,7 @@ def places(mixture: Any, q: Any, dtype: str) -> dict[str, Any]:
 
 
 def ours(case: Case, x: np.ndarray) -> tuple[dict[str, Callable[[], float]], int]:
-    """Seconds of an iteration, a pass, a gradient; and P."""
+    """Functions that measure seconds of an iteration, a pass, a gradient; and P."""
     mixture, q = bound(case, x)
     begin = places(mixture, q, case["dtype"])
     takers = {}
@@ -149,13 +148,13 @@ def ours(case: Case, x: np.ndarray) -> tuple[dict[str, Callable[[], float]], int
 
 
 def by_difference(fit: Callable[[int], float], case: Case) -> Callable[[], float]:
-    """Seconds of one iteration: of a longer fit minus those of a short one."""
+    """A function that measures seconds an iteration: a longer fit minus a short one."""
     more = int(np.clip(2e6 / (case["N"] * case["K"]), 2, 50))
     return lambda: max(fit(2 + more) - fit(2), 1e-9) / more
 
 
 def sklearn(case: Case, x: np.ndarray, kind: str) -> Callable[[], float]:
-    """Seconds of one iteration of BayesianGaussianMixture."""
+    """A function that measures seconds an iteration of BayesianGaussianMixture."""
     from sklearn.mixture import BayesianGaussianMixture
 
     def fit(iterations: int) -> float:
@@ -176,7 +175,7 @@ def sklearn(case: Case, x: np.ndarray, kind: str) -> Callable[[], float]:
 
 
 def bayespy(case: Case, x: np.ndarray) -> Callable[[], float] | None:
-    """Seconds of one iteration of BayesPy's message passing, or None without it."""
+    """A function that measures seconds an iteration of BayesPy, or None without it."""
     try:
         from bayespy.inference import VB
         from bayespy.nodes import Categorical, Gaussian, Mixture
@@ -200,7 +199,7 @@ def bayespy(case: Case, x: np.ndarray) -> Callable[[], float] | None:
 
 
 def child(case: Case, rounds: int) -> Any:
-    """All contenders of one case by turns, or seconds on a number of devices."""
+    """Compare all sides of one case in turn, or measure it on several devices."""
     import jax
 
     warnings.simplefilter("ignore")  # peers were told not to converge, and say so
@@ -212,7 +211,7 @@ def child(case: Case, rounds: int) -> Any:
 
 
 def held(case: Case, x: np.ndarray, rounds: int) -> dict[str, Any]:
-    """The pass against its floor and its peers."""
+    """Times of the pass, its floor and its peers, and their ratios."""
     takers, P = ours(case, x)
     rates = machine(case["dtype"])
     if case.get("peers", True):
@@ -256,11 +255,11 @@ def iterating(case: Case, x: np.ndarray, rounds: int) -> list[float]:
 
 
 def shared(case: Case, rounds: int) -> dict[str, Any]:
-    """One core, several devices, and what as many cores can do.
+    """Times on one core and on several devices, and the limit of so many cores.
 
-    Processes of their own by turns: with one thread on one core; with a device a core;
-    and, the limit, one on each core at once that knows nothing of the others, on its
-    share of the rows: the slowest counts.
+    Child processes run in turn: one thread on one core; one device on each core; and,
+    as the limit, independent processes on all cores at once, each with its share of the
+    rows, of which the slowest counts.
     """
     devices = case["devices"]
     single = case | {"devices": 1}
@@ -343,12 +342,12 @@ def figure(found: list[dict[str, Any]], path: Path) -> None:
 
 
 def shrunk(case: Case) -> Case:
-    """A hundredth of the rows."""
+    """The case with a hundredth of its rows, at least 50."""
     return case | {"N": max(case["N"] // 100, 50)}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure all cases, print ratios, write what was found."""
+    """Measure all cases, print the ratios, write the results."""
     parser = options(__doc__, "speed", 7)
     parts = ("cases", "cores")
     parser.add_argument("--only", choices=parts, help="the other's numbers are kept")

@@ -1,11 +1,11 @@
-"""CAVI on rows that stay in their file: how fast, and in how much memory.
+"""CAVI on rows that stay in their file: seconds a sweep and peak memory.
 
     uv run python -m benchmarks.stream [--rows 1e8] [--out results/published]
 
 A file of float32 rows is made (d = 2, five clusters) and fitted by CAVI through
-`vi_bench.run` in processes of their own, by turns from the file and in memory; peak
-memory is what the system counted for that process, Python and JAX included. Sweeps a
-second are those of CAVI's steady runs.
+`vi_bench.run` in processes of their own, in turn from the file and in memory; peak
+memory is the system's figure for that process, Python and JAX included. Seconds a sweep
+are those of the fit stage's first warm run.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import numpy as np
 from benchmarks.measure import Case, alone, options, ratios, said, spread, write
 
 FEATURES, CLUSTERS, AT_ONCE = 2, 5, 1_000_000
+"""Columns and clusters of the file, and the rows that are written at once."""
 
 
 def make(path: Path, rows: int) -> None:
-    """The file, piece by piece."""
+    """Write the file, piece by piece."""
     random = np.random.default_rng(0)
     centres = 3 * random.normal(size=(CLUSTERS, FEATURES))
     with path.open("wb") as file:
@@ -68,7 +69,7 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Make the file, run both by turns, print and write what was found."""
+    """Make the file, run both ways in turn, print and write the results."""
     parser = options(__doc__, "stream", 3)
     parser.add_argument("--rows", type=float, default=1e8)
     parser.add_argument(

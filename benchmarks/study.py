@@ -36,27 +36,27 @@ SWEEPS: dict[str, tuple[str, ...]] = {
     "counts": (),
     "growth": ("--timed",),
 }
-"""Their names, as those of their specs, and options."""
+"""Name of a sweep, which is that of its spec -> options of `vi-bench sweep`."""
 
 EXPERIMENTS = ("faithful", "notebook")
 KEPT = (".csv", ".md", ".png", ".pdf")
 AXES = ("separation", "components")
 PRINTED = {"run": ("run", "faithful"), "calibrate": ("calibrate", "gaussian")}
-"""Commands whose tables pages show."""
+"""File of a table that pages show -> the command that prints it."""
 
 SHOWING = (ROOT / "README.md", ROOT / "docs" / "quickstart.md")
-"""Pages that show the first one's."""
+"""Pages that show the table of the first command."""
 
 TABLE = r"    faithful: 272 x 2.*(?:\n    .*)+\n"
 
 TEMPLATE = Path(__file__).with_name("study.md.jinja")
 
 FEATURES = {"poisson": 2, "exponential": 2, "categorical": 6}
-"""Of rows that are drawn from the families that no shipped data set is of."""
+"""Family without a shipped data set -> number of features of its simulated rows."""
 
 
 def drawn(folder: Path) -> None:
-    """300 rows of three components of each, as the calibration's priors have them."""
+    """Write 300 rows of three components of each family, drawn from the usual prior."""
     import numpy as np
 
     import vi_bench as vb
@@ -70,7 +70,11 @@ def drawn(folder: Path) -> None:
 
 
 def command(*words: str | Path, keep: Path | None = None) -> int:
-    """Run vi-bench as a user does; its table goes into a file, if one is named."""
+    """Run vi-bench as a user does; its output goes to the file `keep`, if named.
+
+    Returns:
+        The exit code.
+    """
     line = [sys.executable, "-m", "vi_bench", *map(str, words)]
     print("$", "vi-bench", *words, flush=True)
     out = subprocess.PIPE if keep else None
@@ -81,7 +85,7 @@ def command(*words: str | Path, keep: Path | None = None) -> int:
 
 
 def measure(work: Path, out: Path) -> None:
-    """Run what is not there yet, and publish tables and figures."""
+    """Run what is not in the work folder yet, and publish tables and figures."""
     drawn(out)
     for name, options in SWEEPS.items():
         # a cell that failed is part of what is published
@@ -101,7 +105,7 @@ def measure(work: Path, out: Path) -> None:
 
 
 def publish(folder: Path, out: Path) -> None:
-    """Tables and figures of a stored run or sweep."""
+    """Copy the tables and figures of a stored run or sweep to a folder."""
     aside = folder.with_name(f"{folder.name}-published")
     command("report", folder, "--tables", aside, "--figures", aside)
     out.mkdir(parents=True, exist_ok=True)
@@ -117,14 +121,14 @@ def read(out: Path, sweep: str, name: str) -> pd.DataFrame:
 
 
 def of(row: pd.Series, name: str) -> str:
-    """A number with its error, as every table has it."""
+    """A number with its standard error, as text."""
     from vi_bench.reports.tables import Number
 
     return str(Number(row[name], row.get(f"{name} se")))
 
 
 def phase(out: Path) -> dict[str, Any]:
-    """What the text says of the phase diagram."""
+    """Values for the text on the phase diagram."""
     known = read(out, "phase", "settings")
     ended = read(out, "phase", "outcomes").set_index("method")
     trust = read(out, "phase", "references").iloc[0]
@@ -150,7 +154,7 @@ def phase(out: Path) -> dict[str, Any]:
 
 
 def levels(known: pd.DataFrame) -> str:
-    """What the phase diagram varies."""
+    """The levels of the phase diagram's factors, in words."""
     ks = sorted(int(k) for k in known["components"].unique())
     separations = ", ".join(f"{s:g}" for s in sorted(known["separation"].unique()))
     (repeated,) = known["cells"].unique()
@@ -178,7 +182,7 @@ def corners(known: pd.DataFrame) -> str:
 
 
 def standings(out: Path, sweep: str) -> str:
-    """Verdicts, ranks and times, a row a method."""
+    """A table of verdicts, ranks and times, one row a method, with a caption."""
     ended = read(out, sweep, "outcomes").set_index("method")
     ranks = read(out, sweep, "ranks")
     ranks = ranks[ranks["measure"] == "W1 / sd, mean"].set_index("method")
@@ -213,14 +217,14 @@ def standings(out: Path, sweep: str) -> str:
 
 
 def mixed(out: Path, data: str, method: str) -> str:
-    """Bulk ESS of a sampler on one data set, over the families."""
+    """The range of a sampler's bulk ESS on one data set over the families, in words."""
     known = read(out, "families", "cells")
     ess = known[(known["data"] == data) & (known["method"] == method)]["ESS"]
     return f"{ess.min():.0f} to {ess.max():.0f}"
 
 
 def exponents(out: Path) -> str:
-    """Of time, a row a method."""
+    """A table of the exponents of time in each size, one row a method."""
     found = read(out, "growth", "growth")
     sizes = list(found["size"].unique())
     rows = []
@@ -231,7 +235,7 @@ def exponents(out: Path) -> str:
 
 
 def more_rows(out: Path) -> str:
-    """Sd ratios where rows are fewest and where they are most, a row a K."""
+    """A table of sd ratios with the fewest and with the most rows, one row a K."""
     known = read(out, "growth", "settings")
     ends = known["rows"].min(), known["rows"].max()
     lines = []
@@ -244,7 +248,7 @@ def more_rows(out: Path) -> str:
 
 
 def text(out: Path) -> str:
-    """docs/study.md."""
+    """The text of docs/study.md."""
     from jinja2 import Environment, StrictUndefined
 
     made = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
@@ -258,7 +262,7 @@ def text(out: Path) -> str:
 
 
 def with_table(page: Path, printed: str) -> str:
-    """A page with a table that was printed in place of the one it shows."""
+    """The text of a page, with a printed table in place of the one it shows."""
     known = page.read_text(encoding="utf-8")
     lines = filter(str.strip, printed.splitlines())
     shown = "\n".join(f"    {line}".rstrip() for line in lines)
@@ -266,7 +270,7 @@ def with_table(page: Path, printed: str) -> str:
 
 
 def written(out: Path) -> None:
-    """docs/study.md and the first table of other pages, from what is published."""
+    """Write docs/study.md, and the first table of other pages, from the results."""
     (ROOT / "docs" / "study.md").write_text(text(out), encoding="utf-8")
     printed = (out / "run.txt").read_text(encoding="utf-8")
     for page in SHOWING:
@@ -274,7 +278,7 @@ def written(out: Path) -> None:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Measure what is not there, publish, write the page."""
+    """Run what is missing, publish the results, write the pages."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--work", type=Path, default=ROOT / "results" / "study")
     parser.add_argument("--page", action="store_true", help="only the page")

@@ -1,10 +1,10 @@
-"""What a sweep costs beside its runs, and how long a folder of many cells is asked.
+"""Overhead of a sweep beside its runs, and time of queries on a folder of many cells.
 
     uv run python -m benchmarks.sweeps [--rounds 5] [--quick] [--out results/published]
 
-`cells`: seconds that a cell of cavi takes a warm worker beside the run itself: the data
-loaded, the draws as ArviZ has them, files written and made durable, the lock. Beside it
-those of the run; one core.
+`cells`: seconds that a cell of cavi takes a warm worker beside the run itself (loading
+the data, converting the draws to ArviZ, writing and syncing files, locking), and those
+of the run, on one core.
 
 `folder`: seconds of `vi-bench status` and of a query, as processes of their own, on a
 folder of 10,000 finished cells: copies of one under other keys.
@@ -28,7 +28,11 @@ SQL = "SELECT method, count(*), avg(bound) FROM methods GROUP BY method"
 
 
 def made(folder: Path, case: Case, count: int) -> tuple[list[float], list[float]]:
-    """Make cells in this process; seconds of every run, and of its cell beside it."""
+    """Make cells in this process.
+
+    Returns:
+        Seconds of every run, and of its cell beside the run.
+    """
     import vi_bench.api as api
     from vi_bench.sweeps.grid import sweep_of
     from vi_bench.sweeps.store import Store
@@ -65,14 +69,14 @@ def made(folder: Path, case: Case, count: int) -> tuple[list[float], list[float]
 
 
 def cells(case: Case) -> dict[str, Any]:
-    """The first cell, which compiles, is left out."""
+    """Seconds of runs and of cells beside them, without the first, which compiles."""
     with tempfile.TemporaryDirectory() as scratch:
         runs, beside = made(Path(scratch, "s"), case, case["count"] + 1)
     return {"run": spread(runs[1:]), "beside": spread(beside[1:])}
 
 
 def folder(case: Case, rounds: int) -> dict[str, Any]:
-    """Asked as a user does, the index made by the first query."""
+    """Seconds of the commands as a user runs them; the first query makes the index."""
     from vi_bench.sweeps.store import Store
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -105,12 +109,12 @@ def folder(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def child(case: Case, rounds: int) -> dict[str, Any]:
-    """One case."""
+    """Measure one case."""
     return case | (cells(case) if case["name"] == "cells" else folder(case, rounds))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run both, print, write what was found."""
+    """Run both cases, print and write the results."""
     given = options(__doc__, "sweeps", 5).parse_args(arguments)
     found = []
     for case in (CELLS, FOLDER):

@@ -1,18 +1,17 @@
-"""How often a verdict is wrong: false alarms and power, on posteriors that are exact.
+"""How often a verdict is wrong: false alarms and power on posteriors known exactly.
 
     uv run python -m benchmarks.verdicts [--problems 500] [--out results/published]
 
 Each problem is a data set from the prior predictive of a small mixture, whose posterior
 is drawn from exactly, by enumeration. Two independent sets of draws of one posterior
 are compared, each of as many draws as `draws = "auto"` makes: `differs` is a false
-alarm, `reference unreliable` a reference called unfit that is not. Then one of them is
-moved by 0.3 posterior sds, or its sds are multiplied by 0.7: anything but `differs` is
-a miss.
+alarm, and so is `reference unreliable`. Then one of them is shifted by 0.3 posterior
+sds, or its sds are multiplied by 0.7: anything but `differs` is a miss.
 
-At the margin, the mean of one quantity a tenth of an sd off or its sd a tenth too
-small, either word is wrong. There draws are made in two ways: by precision, as `draws =
-"auto"` does, and by following the advice, which is to add the draws that an
-`inconclusive` verdict asks for and to look again.
+At the margin, with the mean of one quantity a tenth of an sd off or its sd a tenth too
+small, both `agrees` and `differs` are wrong. There the number of draws is set in two
+ways: by precision, as `draws = "auto"` does, and by following the advice, which is to
+add the draws that an `inconclusive` verdict asks for and to compare again.
 """
 
 from __future__ import annotations
@@ -46,16 +45,18 @@ from vi_bench.models.gaussian_diagonal import GaussianDiagonal
 from vi_bench.models.poisson import Poisson
 
 ROWS, SHAPE = 10, (4, 1000)
+"""Rows of a problem; chains and draws of a batch."""
+
 FAMILIES: dict[str, Conjugate] = {
     "gaussian": Gaussian(sigma=3.0, mean=0.0),
     "gaussian-diagonal": GaussianDiagonal(mean=0.0, kappa=0.2, shape=3.0, rate=2.0),
     "poisson": Poisson(shape=2.0, rate=0.4),
 }
 ROUNDS, MOST = 4, 100
-"""How often draws are added, and batches of them at most, as in a run."""
+"""Largest number of rounds of added draws, and of batches in all."""
 
 LOOKS = 4
-"""Verdicts on one pair of samples, draws being added in between."""
+"""Largest number of verdicts on one pair of samples, draws being added in between."""
 
 WEIGHTS = {"uniform": Uniform(), "dirichlet": Dirichlet(1.0)}
 
@@ -101,7 +102,7 @@ def problem(index: int, key: jax.Array) -> tuple[str, list[Sample]]:
 
 
 def joined(mixture: Mixture, batches: list[dict[str, Any]], side: int) -> Sample:
-    """One side of all batches, as the comparison takes it."""
+    """One side of all batches as a `Sample`."""
     parts = [b["draws"][side] for b in batches]
     theta = jax.tree.map(lambda *v: np.concatenate(v, axis=1), *parts)
     log_joint = np.concatenate([b["log_joint"][side] for b in batches], axis=1)
@@ -111,7 +112,7 @@ def joined(mixture: Mixture, batches: list[dict[str, Any]], side: int) -> Sample
 def sample(
     mixture: Mixture, theta: dict[str, jax.Array], log_joint: np.ndarray
 ) -> Sample:
-    """Draws as the comparison takes them."""
+    """Draws (chain, draw, *dims) and their log joints as a `Sample`."""
     host = {n: np.asarray(v) for n, v in theta.items()}
     known = {n: v for n, v in host.items() if n != STICK}
     columns, shared = flatten(mixture.family.compared(known), {"feature": ["x0"]})
@@ -122,7 +123,7 @@ def sample(
 
 
 def moved(given: Sample, shift: float) -> Sample:
-    """Every component moved by `shift` sds of the mean over components."""
+    """The sample with every component shifted by `shift` sds of the component mean."""
     columns = {}
     for label, values in given.columns.items():
         sd = 0.0 if label == WEIGHT else float(values.mean(axis=-1).std())
@@ -131,7 +132,7 @@ def moved(given: Sample, shift: float) -> Sample:
 
 
 def scaled(given: Sample, factor: float) -> Sample:
-    """Every component's draws drawn together around its mean."""
+    """The sample with every component's draws scaled around their mean."""
     found = compare({"own": Sample(given.columns, given.shared)}, "own")
     columns = {}
     for label, values in found.relabelled["own"].items():
@@ -149,13 +150,13 @@ AT_THE_MARGIN: dict[str, tuple[float, float]] = {
     "mean off by the margin": (0.1, 1.0),
     "sd off by the margin": (0.0, 0.9),
 }
-"""Shift in sds, and factor of the sd."""
+"""Case -> shift of the mean in sds, and factor of the sd."""
 
 
 def at_the_margin(
     random: np.random.Generator, shift: float, scale: float, by_precision: bool
 ) -> str:
-    """The last word on two samples of normals that are exactly at the margin."""
+    """The final verdict on two normal samples that differ exactly by the margin."""
     a, b, more = np.empty((4, 0, 1)), np.empty((4, 0, 1)), 1000
     for _ in range(LOOKS):
         grown = random.normal(size=(2, 4, more, 1))
@@ -176,7 +177,7 @@ def at_the_margin(
 
 
 def count_at_the_margin(replications: int, seed: int) -> dict[str, dict[str, int]]:
-    """Words by case and by how draws were decided."""
+    """Counts of verdicts by case and by the rule for the number of draws."""
     random = np.random.default_rng(seed)
     return {
         f"{case}, draws by {'precision' if precise else 'the advice'}": dict(
@@ -198,19 +199,19 @@ def interval(count: int, of: int) -> tuple[float, float]:
 
 
 def rate(count: int, of: int) -> str:
-    """A share and its interval."""
+    """A share and its 95 % interval, as text."""
     low, high = interval(count, of)
     return f"{count} of {of} = {count / of:.3f} (95 %: {low:.3f} to {high:.3f})"
 
 
 def cell(count: int, of: int) -> str:
-    """A count and its share's 95 % interval, in per cent."""
+    """A count and its share's 95 % interval in per cent, as text."""
     low, high = (round(100 * e, 1) for e in interval(count, of))
     return f"{count} ({low:g} to {high:g} %)"
 
 
 def pages(found: Mapping[str, Any]) -> list[str]:
-    """Two Markdown tables of what was counted: words, and words at the margin."""
+    """Two Markdown tables of counts: all verdicts, and false ones at the margin."""
     words = (
         "differs",
         "agrees",
@@ -238,7 +239,7 @@ def pages(found: Mapping[str, Any]) -> list[str]:
 
 
 def count(problems: int, power: int, seed: int) -> dict[str, Any]:
-    """Verdicts by word; each that is wrong or open is printed with its reason."""
+    """Counts of verdicts; each that is wrong or open is printed with its reason."""
     jax.config.update("jax_enable_x64", True)
     key = jax.random.key(seed)
     same: Counter[str] = Counter()
@@ -267,7 +268,7 @@ def count(problems: int, power: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Count, print the rates, and keep the counts."""
+    """Count verdicts, print their rates, write the counts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--problems", type=int, default=500)
     parser.add_argument("--power", type=int, default=200)

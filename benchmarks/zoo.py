@@ -1,12 +1,12 @@
-"""Which check finds which fault, and how often what is right is called wrong.
+"""Which check finds which fault, and how often correct code is called wrong.
 
     uv run python -m benchmarks.zoo [--seeds 200] [--out results/published/zoo.json]
         [--page docs/zoo.md]
 
-Every mutant of tests/zoo is verified on the battery of seed 0; right implementations,
-this package's kernel among them, and honest approximations on the batteries of all
-seeds (the slow sampler on a tenth of them). A fault that is not found, a false alarm or
-an approximation called a fault makes the exit code 1.
+Every mutant of tests/zoo is verified on the battery of seed 0; correct implementations,
+this package's kernel among them, and stated approximations on the batteries of all
+seeds (the slow sampler on a tenth of them). The exit code is 1 if a fault is not found,
+or if a correct implementation or an approximation raises an alarm.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.zoo import families, gaussian, kernel
 from vi_bench.verification import Report, verify
 
 CHUNK = 10
-"""Seeds that one task tries: programs are compiled once per process and shape."""
+"""Seeds of one task, as programs are compiled once per process and shape."""
 
 RIGHT = [gaussian.Right, kernel.Kernel, kernel.KernelOfFamilies, *families.RIGHT]
 APPROXIMATIONS = [*gaussian.APPROXIMATIONS, *families.APPROXIMATIONS]
@@ -40,23 +40,23 @@ EVERY = {kind: kind.__name__ for kind in (*RIGHT, *APPROXIMATIONS, *MUTANTS)}
 
 
 def tried(kind: type, seed: int) -> Report:
-    """One implementation on one battery."""
+    """The report on one implementation by the battery of one seed."""
     chosen = getattr(kind, "families", None)
     return verify(kind(), seed=seed, families=chosen)
 
 
 def label(kind: type) -> str:
-    """A name for the table: the module tells namesakes apart."""
+    """The name of an implementation in tables, with that of its module."""
     return f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
 
 
 def fault(kind: type) -> str:
-    """The first line of a docstring."""
+    """The fault of an implementation, which is the first line of its docstring."""
     return (kind.__doc__ or "").partition("\n")[0].rstrip(".")
 
 
 def task(kind: type, seeds: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """What several batteries found, as plain values."""
+    """Seed -> the findings of its battery on an implementation, as plain values."""
     warnings.simplefilter("ignore", RuntimeWarning)  # mutants overflow
     found = {}
     for seed in seeds:
@@ -73,7 +73,7 @@ def task(kind: type, seeds: Iterable[int]) -> dict[int, dict[str, Any]]:
 
 
 def planned(seeds: int) -> list[tuple[type, list[int]]]:
-    """Implementations and the seeds of a task."""
+    """All tasks: an implementation and the seeds of its batteries."""
     work: list[tuple[type, list[int]]] = []
     for kind in (*RIGHT, *APPROXIMATIONS):
         number = max(seeds // 10, 1) if kind is families.Metropolis else seeds
@@ -83,7 +83,7 @@ def planned(seeds: int) -> list[tuple[type, list[int]]]:
 
 
 def told(found: dict[type, dict[int, dict[str, Any]]]) -> Table:
-    """A row per mutant: which checks found it."""
+    """A table with one row per mutant: its fault, and the checks that found it."""
     drawn = Table("implementation", "fault", "found by")
     for kind in MUTANTS:
         by = ", ".join(found[kind][0]["found_by"]) or "[red]nothing[/]"
@@ -92,7 +92,7 @@ def told(found: dict[type, dict[int, dict[str, Any]]]) -> Table:
 
 
 def summary(found: dict[type, dict[int, dict[str, Any]]]) -> dict[str, Any]:
-    """All numbers, with their seeds."""
+    """All results as plain values, with their seeds."""
     rights, coarse = {}, {}
     for kind in (*RIGHT, *APPROXIMATIONS):
         reports = found[kind]
@@ -126,7 +126,7 @@ def summary(found: dict[type, dict[int, dict[str, Any]]]) -> dict[str, Any]:
 
 
 def page(result: dict[str, Any]) -> str:
-    """All of it as a page of the documentation."""
+    """The results as the text of docs/zoo.md."""
 
     def cell(text: str) -> str:
         return text.replace("|", "\\|")
@@ -175,7 +175,7 @@ def page(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Verify all, print the table, write what was found."""
+    """Verify all implementations, print the table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--processes", type=int, default=os.cpu_count())

@@ -1,1 +1,1 @@
-"""What is inferred: one short file per component family."""
+"""Component families of the mixtures, one in each file."""

@@ -1,4 +1,4 @@
-"""What Gaussian families share: rows on the real line, that have a place."""
+"""Shared code of Gaussian families: real-valued rows, which may be shifted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOG_2PI = float(np.log(2 * np.pi))
 
 
 class RealRows:
-    """Data that may be moved, a mean that moves along; -(d/2) log(2 pi) as log h."""
+    """Data that may be shifted together with the means; log h is -(d/2) log(2 pi)."""
 
     centred: ClassVar[bool] = True
     located: ClassVar[tuple[str, ...]] = ("mean", "mu", "m")
@@ -25,9 +25,9 @@ class RealRows:
         return np.asarray((level + random.normal(size=level.shape)).round(2))
 
     def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """-(d/2) log(2 pi): the precision belongs to the parameters."""
+        """Log base measure -(d/2) log(2 pi); precision is part of the parameters."""
         return jnp.full(x.shape[1:], -0.5 * x.shape[0] * LOG_2PI, x.dtype)
 
     def location(self, theta: Parameters) -> Any:
-        """Mu."""
+        """E[x | theta] of each component, mu (..., K, d)."""
         return theta["mu"]

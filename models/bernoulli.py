@@ -36,8 +36,8 @@ class Bernoulli(Conjugate):
     Beta(a_kj, b_kj) are (a_j - 1, a_j + b_j - 2), the last one the same for all j.
 
     Attributes:
-        a: of the probabilities' Betas, the prior's worth in ones.
-        b: of the probabilities' Betas, the prior's worth in zeros.
+        a: first parameter of the Beta priors, the prior's number of ones.
+        b: second parameter of the Beta priors, the prior's number of zeros.
     """
 
     a: Positive = 1.0
@@ -57,24 +57,24 @@ class Bernoulli(Conjugate):
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """Probability (K, d)."""
+        """The probabilities have the dimensions (K, d)."""
         return {"probability": ("component", "feature")}
 
     def check(self, table: Table) -> None:
-        """Refuse what is neither 0 nor 1."""
+        """Refuse values other than 0 and 1."""
         table.refuse((table.values != 0) & (table.values != 1), "0 or 1")
 
     @staticmethod
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
-        """(x, 1)."""
+        """Sufficient statistics (x, 1)."""
         return jnp.concatenate([x, jnp.ones_like(x[:1])])
 
     def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """0."""
+        """Log base measure: 0 for every row."""
         return jnp.zeros(x.shape[1:], x.dtype)
 
     def bind(self, centre: np.ndarray, dtype: Any) -> Self:
-        """With an a and a b per feature."""
+        """The bound family, with an a and a b for each feature."""
         bound = super().bind(centre, dtype)
         spread: dict[str, Any] = {
             name: per_feature(getattr(bound, name), len(centre)) for name in ("a", "b")
@@ -82,63 +82,63 @@ class Bernoulli(Conjugate):
         return replace(bound, **spread)
 
     def natural_prior(self) -> Float[Array, " P"]:
-        """(a - 1, a + b - 2)."""
+        """Natural parameters of the prior, (a - 1, a + b - 2)."""
         a, b = jnp.asarray(self.a), jnp.asarray(self.b)
         return jnp.append(a - 1, a[0] + b[0] - 2)
 
     def standard(self, lam: Float[Array, "*b P"]) -> Standard:
-        """Beta(a, b), both (K, d)."""
+        """The parameters a and b of q's Betas, both (K, d)."""
         a = lam[..., :-1] + 1
         return {"a": a, "b": lam[..., -1:] + 2 - a}
 
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-        """sum_j log B(a_j, b_j)."""
+        """A = sum_j log B(a_j, b_j)."""
         q = self.standard(lam)
         return jnp.sum(log_beta(q["a"], q["b"]), axis=-1)
 
     def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
-        """(psi(a) - psi(b), sum_j [psi(b_j) - psi(a_j + b_j)])."""
+        """E s(theta) = (psi(a) - psi(b), sum_j [psi(b_j) - psi(a_j + b_j)])."""
         q = self.standard(lam)
         b = digamma(q["b"])
         none = jnp.sum(b - digamma(q["a"] + q["b"]), axis=-1, keepdims=True)
         return jnp.concatenate([digamma(q["a"]) - b, none], axis=-1)
 
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """(logit probability, sum_j log(1 - probability_j))."""
+        """s(theta) = (logit probability, sum_j log(1 - probability_j))."""
         p = theta["probability"]
         none = jnp.log1p(-p)
         total = jnp.sum(none, axis=-1, keepdims=True)
         return jnp.concatenate([jnp.log(p) - none, total], axis=-1)
 
     def centre(self, q: Float[Array, "K P"]) -> Parameters:
-        """Means of q."""
+        """Means of the probabilities under q (K, d)."""
         standard = self.standard(q)
         return {"probability": standard["a"] / (standard["a"] + standard["b"])}
 
     def hyperparameters(self) -> Standard:
-        """The prior's."""
+        """The parameters a and b of the prior."""
         return {"a": jnp.asarray(self.a), "b": jnp.asarray(self.b)}
 
     def constraints(self) -> dict[str, Any]:
-        """Both are positive."""
+        """Both a and b are positive."""
         from numpyro.distributions import constraints
 
         return dict.fromkeys(("a", "b"), constraints.positive)
 
     def factors(self, standard: Standard) -> dict[str, Factor]:
-        """Probability ~ Beta(a, b)."""
+        """NumPyro's Beta(a, b) of the probabilities."""
         import numpyro.distributions as dist
 
         return {"probability": dist.Beta(standard["a"], standard["b"]).to_event(1)}
 
     def component(self, theta: Parameters) -> Any:
-        """A row x_j ~ Bernoulli(probability_kj)."""
+        """NumPyro's distribution of a row, x_j ~ Bernoulli(probability_kj)."""
         import numpyro.distributions as dist
 
         return dist.Bernoulli(theta["probability"]).to_event(1)
 
     def location(self, theta: Parameters) -> Any:
-        """The probabilities."""
+        """E[x | theta], the probabilities (..., K, d)."""
         return theta["probability"]
 
 

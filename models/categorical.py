@@ -35,15 +35,16 @@ Levels = Annotated[int, Ge(1)]
 class Categorical(Conjugate):
     """Codes 0, 1, ... in d columns, or multinomial counts; see the module.
 
-    The statistics are the columns' indicators side by side (or the counts) and 1, the
-    natural parameters of q = prod_j Dirichlet(alpha_j) are alpha - 1 and an idle 0.
+    The statistics are the columns' indicators side by side (or the counts) and 1; the
+    natural parameters of q = prod_j Dirichlet(alpha_j) are alpha - 1 and an unused 0.
 
     Attributes:
-        concentration: of the Dirichlets, the prior's worth of each level in rows.
-        levels: number of codes, one for all columns or one per column; by default the
-            largest code of the column and one.
-        counts: rows are counts of categories, not codes.
-        total: of a row of counts that is simulated; by default the data's mean total.
+        concentration: alpha of the symmetric Dirichlet priors, the prior's number of
+            rows of each level.
+        levels: number of codes, one for all columns or one per column; by default one
+            more than the largest code of the column.
+        counts: whether rows are counts of categories, not codes.
+        total: sum of a simulated row of counts; by default the data's mean.
     """
 
     concentration: Annotated[float, Gt(0)] = 1.0
@@ -69,7 +70,7 @@ class Categorical(Conjugate):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Levels of each Dirichlet, once complete."""
+        """The number of levels of each Dirichlet, in a complete family."""
         assert isinstance(self.levels, tuple)
         return self.levels
 
@@ -80,7 +81,7 @@ class Categorical(Conjugate):
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """One probability vector per column, (K, levels)."""
+        """One probability vector per column (K, levels); of counts, one (K, d)."""
         ends = [n.replace("probability", "level") for n in self._names()]
         return {
             name: ("component", "feature" if self.counts else end)
@@ -88,7 +89,7 @@ class Categorical(Conjugate):
         }
 
     def coordinates(self, features: tuple[str, ...]) -> dict[str, list[str]]:
-        """Levels as "column=code"; of counts, the columns."""
+        """Coordinates of the levels, "column=code"; of counts, the columns' names."""
         found = {"feature": list(features)}
         if not self.counts:
             for j, (name, size) in enumerate(zip(features, self.sizes, strict=True)):
@@ -96,7 +97,7 @@ class Categorical(Conjugate):
         return found
 
     def check(self, table: Table) -> None:
-        """Refuse what is no code (or no count), and codes beyond their levels."""
+        """Refuse values that are no codes (or no counts), and codes beyond `levels`."""
         x, what = table.values, "counts" if self.counts else "codes"
         table.refuse((x < 0) | (x % 1 != 0), f"{what} 0, 1, 2, ...")
         if self.counts:
@@ -113,7 +114,7 @@ class Categorical(Conjugate):
             )
 
     def complete(self, values: np.ndarray, components: int) -> Self:
-        """The number of levels of each column."""
+        """The family with the number of levels of each column, from the data."""
         d = values.shape[1]
         if self.counts:
             mean = max(1, round(float(values.sum(axis=1).mean())))
@@ -126,33 +127,33 @@ class Categorical(Conjugate):
 
     @property
     def statistics(self) -> Callable[[Float[Array, "d n"]], Float[Array, "P n"]]:
-        """(indicators or counts, 1)."""
+        """Sufficient statistics: (indicators or counts, 1)."""
         return _counts if self.counts else _indicators(self.sizes)
 
     def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """Log of the multinomial coefficient of counts, 0 of codes."""
+        """Log base measure: log multinomial coefficient of counts, 0 of codes."""
         if not self.counts:
             return jnp.zeros(x.shape[1:], x.dtype)
         return gammaln(jnp.sum(x, axis=0) + 1) - jnp.sum(gammaln(x + 1), axis=0)
 
     def natural_prior(self) -> Float[Array, " P"]:
-        """(concentration - 1, ..., 0)."""
+        """Natural parameters of the prior, (concentration - 1, ..., 0)."""
         each = jnp.full(sum(self.sizes), self.concentration - 1)
         return jnp.append(each, 0.0)
 
     def _split(self, vector: Float[Array, "*b L"]) -> dict[str, Array]:
-        """A vector over all levels, column by column."""
+        """Split a vector over all levels (..., L) by columns: name -> (..., levels)."""
         cuts = np.cumsum(self.sizes)[:-1]
         parts = jnp.split(vector, cuts, axis=-1)
         return dict(zip(self._names(), parts, strict=True))
 
     def standard(self, lam: Float[Array, "*b P"]) -> Standard:
-        """Dirichlet(alpha) of each column, (K, levels)."""
+        """The alpha of q's Dirichlet for each column (K, levels)."""
         alpha = self._split(lam[..., :-1] + 1)
         return {n.replace("probability", "alpha"): v for n, v in alpha.items()}
 
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-        """sum_j [ sum_l log Gamma(alpha_jl) - log Gamma(sum_l alpha_jl) ]."""
+        """A = sum_j [ sum_l log Gamma(alpha_jl) - log Gamma(sum_l alpha_jl) ]."""
         terms = [
             jnp.sum(gammaln(alpha), axis=-1) - gammaln(jnp.sum(alpha, axis=-1))
             for alpha in self.standard(lam).values()
@@ -160,7 +161,7 @@ class Categorical(Conjugate):
         return jnp.sum(jnp.stack(terms), axis=0)
 
     def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
-        """(psi(alpha_jl) - psi(sum_l alpha_jl), 0)."""
+        """E s(theta) = (psi(alpha_jl) - psi(sum_l alpha_jl), 0)."""
         parts = [
             digamma(alpha) - digamma(jnp.sum(alpha, axis=-1, keepdims=True))
             for alpha in self.standard(lam).values()
@@ -168,19 +169,19 @@ class Categorical(Conjugate):
         return jnp.concatenate([*parts, jnp.zeros_like(lam[..., :1])], axis=-1)
 
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """(log probability, 0)."""
+        """s(theta) = (log probability, 0)."""
         logs = [jnp.log(theta[name]) for name in self._names()]
         return jnp.concatenate([*logs, jnp.zeros_like(logs[0][..., :1])], axis=-1)
 
     def centre(self, q: Float[Array, "K P"]) -> Parameters:
-        """Means of q."""
+        """Means of the probabilities under q: name -> (K, levels)."""
         return {
             name: alpha / jnp.sum(alpha, axis=-1, keepdims=True)
             for name, alpha in self._split(q[:, :-1] + 1).items()
         }
 
     def hyperparameters(self) -> Standard:
-        """The prior's."""
+        """The alpha of the prior for each column (levels,)."""
         each = jnp.full(sum(self.sizes), self.concentration)
         alpha = self._split(each)
         return {n.replace("probability", "alpha"): v for n, v in alpha.items()}
@@ -193,7 +194,7 @@ class Categorical(Conjugate):
         return dict.fromkeys(names, constraints.positive)
 
     def factors(self, standard: Standard) -> dict[str, Factor]:
-        """Probability_j ~ Dirichlet(alpha_j)."""
+        """NumPyro's Dirichlet(alpha_j) of each probability vector."""
         import numpyro.distributions as dist
 
         return {
@@ -202,7 +203,10 @@ class Categorical(Conjugate):
         }
 
     def component(self, theta: Parameters) -> Any:
-        """The columns side by side, padded to the most levels; or one multinomial."""
+        """NumPyro's distribution of a row: columns padded to equal numbers of levels.
+
+        Of counts it is one multinomial.
+        """
         if self.counts:
             return _row_distributions()[1](theta["probability"], self.total)
         most = max(self.sizes)
@@ -216,7 +220,10 @@ class Categorical(Conjugate):
 
 @cache
 def _row_distributions() -> tuple[Any, Any]:
-    """NumPyro's, with a support that a mixture of them can be sure of."""
+    """NumPyro's categorical and multinomial with a support that is the same for all.
+
+    `MixtureSameFamily` needs that of its components.
+    """
     import numpyro.distributions as dist
     from numpyro.distributions import constraints
 
@@ -227,7 +234,7 @@ def _row_distributions() -> tuple[Any, Any]:
             return super().log_prob(jnp.asarray(value, int))
 
     class Counts(dist.MultinomialProbs):  # type: ignore[misc]
-        """A multinomial that takes the total of the row it is asked about."""
+        """A multinomial whose total is that of the row at which it is evaluated."""
 
         support = constraints.independent(constraints.nonnegative_integer, 1)
 
@@ -242,7 +249,7 @@ def _counts(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
     return jnp.concatenate([x, jnp.ones_like(x[:1])])
 
 
-@cache  # the same function for the same levels: it is part of compiled programs
+@cache  # compiled programs depend on the function: one for the same levels
 def _indicators(
     sizes: tuple[int, ...],
 ) -> Callable[[Float[Array, "d n"]], Float[Array, "P n"]]:

@@ -40,9 +40,10 @@ class Exponential(Conjugate):
     b_kj) are (b, a - 1).
 
     Attributes:
-        shape: of the rates' Gammas.
-        rate: of the rates' Gammas, one number or one per feature; by default `shape`
-            times each feature's mean, which makes one over that mean the prior's mean.
+        shape: shape of the rates' Gamma priors.
+        rate: rate of the Gamma priors, one number or one per feature; by default
+            `shape` times each feature's mean, so that the prior mean of a rate is one
+            over that mean.
     """
 
     shape: Positive = 1.0
@@ -62,93 +63,93 @@ class Exponential(Conjugate):
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """Rate (K, d)."""
+        """The rates have the dimensions (K, d)."""
         return {"rate": ("component", "feature")}
 
     def check(self, table: Table) -> None:
-        """Refuse what is not positive, and a `rate` that does not fit the features."""
+        """Refuse values that are not positive, and a `rate` of the wrong length."""
         table.refuse(table.values <= 0, "positive numbers")
         check_length("exponential", "rate", self.rate, len(table.features))
 
     def complete(self, values: np.ndarray, components: int) -> Self:
-        """A prior around one over the data's means, worth `shape` rows."""
+        """The family with a prior around one over the data's means, of `shape` rows."""
         rate = tuple(rounded(v) for v in self.shape * values.mean(axis=0))
         return replace(self, rate=rate if self.rate is None else self.rate)
 
     @staticmethod
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
-        """(x, 1)."""
+        """Sufficient statistics (x, 1)."""
         return jnp.concatenate([x, jnp.ones_like(x[:1])])
 
     def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """0."""
+        """Log base measure: 0 for every row."""
         return jnp.zeros(x.shape[1:], x.dtype)
 
     def bind(self, centre: np.ndarray, dtype: Any) -> Self:
-        """With a rate per feature."""
+        """The bound family, with a rate for each feature."""
         bound = super().bind(centre, dtype)
         spread: Any = per_feature(bound.rate, len(centre))
         return replace(bound, rate=spread)
 
     def natural_prior(self) -> Float[Array, " P"]:
-        """(rate, shape - 1)."""
+        """Natural parameters of the prior, (rate, shape - 1)."""
         return jnp.append(jnp.asarray(self.rate), self.shape - 1)
 
     def standard(self, lam: Float[Array, "*b P"]) -> Standard:
-        """Gamma(a, b): a (K,), b (K, d)."""
+        """The parameters of q's Gammas: shape a (K,) and rate b (K, d)."""
         return {"a": lam[..., -1] + 1, "b": lam[..., :-1]}
 
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-        """sum_j [ log Gamma(a) - a log b_j ]."""
+        """A = sum_j [ log Gamma(a) - a log b_j ]."""
         b, a = lam[..., :-1], lam[..., -1:] + 1
         return jnp.sum(gammaln(a) - a * jnp.log(b), axis=-1)
 
     def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
-        """(-a / b, sum_j [psi(a) - log b_j])."""
+        """E s(theta) = (-a / b, sum_j [psi(a) - log b_j])."""
         b, a = lam[..., :-1], lam[..., -1:] + 1
         log = jnp.sum(digamma(a) - jnp.log(b), axis=-1, keepdims=True)
         return jnp.concatenate([-a / b, log], axis=-1)
 
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """(-rate, sum_j log rate_j)."""
+        """s(theta) = (-rate, sum_j log rate_j)."""
         rate = theta["rate"]
         log = jnp.sum(jnp.log(rate), axis=-1, keepdims=True)
         return jnp.concatenate([-rate, log], axis=-1)
 
     def centre(self, q: Float[Array, "K P"]) -> Parameters:
-        """Means of q."""
+        """Means of the rates under q (K, d)."""
         return {"rate": (q[:, -1:] + 1) / q[:, :-1]}
 
     def hyperparameters(self) -> Standard:
-        """The prior's."""
+        """The prior's parameters: a (), b (d,)."""
         return {"a": jnp.asarray(self.shape), "b": jnp.asarray(self.rate)}
 
     def constraints(self) -> dict[str, Any]:
-        """Both are positive."""
+        """Both a and b are positive."""
         from numpyro.distributions import constraints
 
         return dict.fromkeys(("a", "b"), constraints.positive)
 
     def factors(self, standard: Standard) -> dict[str, Factor]:
-        """Rate ~ Gamma(a, b)."""
+        """NumPyro's Gamma(a, b) of the rates."""
         import numpyro.distributions as dist
 
         gamma = dist.Gamma(standard["a"][..., None], standard["b"])
         return {"rate": gamma.to_event(1)}
 
     def component(self, theta: Parameters) -> Any:
-        """A row x_j ~ Exponential(rate_kj)."""
+        """NumPyro's distribution of a row, x_j ~ Exponential(rate_kj)."""
         import numpyro.distributions as dist
 
         return dist.Exponential(theta["rate"]).to_event(1)
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
-        """Log rates."""
+        """The compared parameters: log rates."""
         xp = namespace(theta["rate"])
         return {"log rate": (xp.log(theta["rate"]), self.dims["rate"])}
 
     def location(self, theta: Parameters) -> Any:
-        """One over the rates."""
+        """E[x | theta], one over the rates (..., K, d)."""
         return 1 / theta["rate"]
 
 

@@ -35,11 +35,11 @@ class Gaussian(RealRows, Conjugate):
     (h, c) with m = h / c and s2 = variance / c; c counts rows, the prior's included.
 
     Attributes:
-        sigma: prior standard deviation of a mean, in the data's unit; by default that
-            of the data, all features together.
+        sigma: prior standard deviation of a mean, in the data's unit; by default the
+            root mean square of the features' standard deviations.
         variance: variance of a row around its component's mean.
         mean: prior mean, one number for all features or one per feature; by default
-            the data's.
+            the data's mean.
     """
 
     sigma: Annotated[float, Gt(0)] | None = None
@@ -65,7 +65,7 @@ class Gaussian(RealRows, Conjugate):
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """Mu (K, d)."""
+        """The means mu have the dimensions (K, d)."""
         return {"mu": ("component", "feature")}
 
     def check(self, table: Table) -> None:
@@ -73,7 +73,7 @@ class Gaussian(RealRows, Conjugate):
         check_length("gaussian", "mean", self.mean, len(table.features))
 
     def complete(self, values: np.ndarray, components: int) -> Self:
-        """Mean and standard deviation of the data where none are given."""
+        """The family with the data's mean and sd where none are given."""
         spread = rounded(np.sqrt(values.var(axis=0).mean())) or 1.0
         centre = rounded_centre(values)
         return replace(
@@ -84,65 +84,65 @@ class Gaussian(RealRows, Conjugate):
 
     @staticmethod
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
-        """(x, 1)."""
+        """Sufficient statistics (x, 1)."""
         return jnp.concatenate([x, jnp.ones_like(x[:1])])
 
     def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """-(d/2) log(2 pi variance) - ||x||^2 / (2 variance)."""
+        """Log h = -(d/2) log(2 pi variance) - ||x||^2 / (2 variance)."""
         size = x.shape[0] * (LOG_2PI + jnp.log(self.variance))
         return -0.5 * (size + jnp.sum(x**2, axis=0) / self.variance)
 
     def natural_prior(self) -> Float[Array, " P"]:
-        """(c_0 mean, c_0) with c_0 = variance / sigma^2, the prior's worth in rows."""
+        """(c_0 mean, c_0); c_0 = variance / sigma^2 is the prior's number of rows."""
         rows = self.variance / jnp.asarray(self.sigma) ** 2
         return jnp.append(rows * jnp.asarray(self.mean), rows)
 
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-        """(d/2) log(2 pi variance / c) + ||h||^2 / (2 c variance)."""
+        """A = (d/2) log(2 pi variance / c) + ||h||^2 / (2 c variance)."""
         h, c = lam[..., :-1], lam[..., -1]
         size = h.shape[-1] * (LOG_2PI + jnp.log(self.variance / c))
         return 0.5 * (size + jnp.sum(h**2, axis=-1) / (c * self.variance))
 
     def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
-        """(m, -(||m||^2 + d s2) / 2) / variance; d s2, as E||mu||^2 has d terms."""
+        """E s(theta) = (m, -(||m||^2 + d s2) / 2) / variance."""
         h, c = lam[..., :-1], lam[..., -1:]
         m = h / c
         square = jnp.sum(m**2, axis=-1, keepdims=True) + h.shape[-1] * self.variance / c
         return jnp.concatenate([m, -0.5 * square], axis=-1) / self.variance
 
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """(mu, -||mu||^2 / 2) / variance."""
+        """s(theta) = (mu, -||mu||^2 / 2) / variance."""
         mu = theta["mu"]
         square = jnp.sum(mu**2, axis=-1, keepdims=True)
         return jnp.concatenate([mu, -0.5 * square], axis=-1) / self.variance
 
     def standard(self, lam: Float[Array, "*b P"]) -> Standard:
-        """q(mu_k) = N(m_k, s2_k I): m (K, d) and s2 (K,)."""
+        """The parameters of q(mu_k) = N(m_k, s2_k I): m (K, d) and s2 (K,)."""
         return {"m": lam[..., :-1] / lam[..., -1:], "s2": self.variance / lam[..., -1]}
 
     def centre(self, q: Float[Array, "K P"]) -> Parameters:
-        """The means of q."""
+        """The means m of q (K, d)."""
         return {"mu": self.standard(q)["m"]}
 
     def hyperparameters(self) -> Standard:
-        """The prior N(mean, sigma^2 I)."""
+        """The parameters of the prior N(mean, sigma^2 I): m and s2."""
         return {"m": jnp.asarray(self.mean), "s2": jnp.asarray(self.sigma) ** 2}
 
     def constraints(self) -> dict[str, Any]:
-        """A variance is positive."""
+        """The mean m is real, the variance s2 positive."""
         from numpyro.distributions import constraints
 
         return {"m": constraints.real, "s2": constraints.positive}
 
     def factors(self, standard: Standard) -> dict[str, Factor]:
-        """Mu ~ N(m, s2 I)."""
+        """NumPyro's N(m, s2 I) of mu."""
         import numpyro.distributions as dist
 
         scale = jnp.sqrt(standard["s2"])[..., None]
         return {"mu": dist.Normal(standard["m"], scale).to_event(1)}
 
     def component(self, theta: Parameters) -> Any:
-        """A row x ~ N(mu_k, variance I)."""
+        """NumPyro's distribution of a row, x ~ N(mu_k, variance I)."""
         import numpyro.distributions as dist
 
         return dist.Normal(theta["mu"], jnp.sqrt(self.variance)).to_event(1)

@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 class GaussianDiagonal(RealRows, Conjugate):
     """One precision per component and feature; see the module for the densities.
 
-    The statistics are (x^2, x, 1, 1); the prior's worth in rows of the mean (kappa)
+    The statistics are (x^2, x, 1, 1); the prior's numbers of rows of the mean (kappa)
     and of the precision are separate coordinates, each of which a row raises by one.
 
     Attributes:
-        mean: prior mean; by default the data's.
-        kappa: the prior mean's worth in rows.
-        shape: of the precisions' Gammas; by default (d + 2) / 2.
-        rate: of the precisions' Gammas, one number or one per feature; by default each
+        mean: prior mean; by default the data's mean.
+        kappa: number of rows that the prior mean counts for.
+        shape: shape of the precisions' Gamma priors; by default (d + 2) / 2.
+        rate: rate of the Gamma priors, one number or one per feature; by default each
             feature's variance over 2 K^(2/d) (Fraley and Raftery 2007).
     """
 
@@ -69,17 +69,17 @@ class GaussianDiagonal(RealRows, Conjugate):
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """Mu and precision, (K, d)."""
+        """Means mu and precisions have the dimensions (K, d)."""
         return dict.fromkeys(("mu", "precision"), ("component", "feature"))
 
     def check(self, table: Table) -> None:
-        """Refuse a `mean` or `rate` that does not fit the features."""
+        """Refuse a `mean` or `rate` of the wrong length."""
         for name in ("mean", "rate"):
             value = getattr(self, name)
             check_length("gaussian-diagonal", name, value, len(table.features))
 
     def complete(self, values: np.ndarray, components: int) -> Self:
-        """The data's mean, and a precision on the scale of a Kth of their volume."""
+        """The family with the data's mean and a precision for a Kth of their volume."""
         d = values.shape[1]
         variance = values.var(axis=0)
         variance = np.where(variance > 0, variance, 1.0)
@@ -94,7 +94,7 @@ class GaussianDiagonal(RealRows, Conjugate):
 
     @staticmethod
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
-        """(x^2, x, 1, 1)."""
+        """Sufficient statistics (x^2, x, 1, 1)."""
         one = jnp.ones_like(x[:1])
         return jnp.concatenate([x**2, x, one, one])
 
@@ -106,7 +106,10 @@ class GaussianDiagonal(RealRows, Conjugate):
         return jnp.concatenate([square, self.kappa * m, ends])
 
     def standard(self, lam: Float[Array, "*b P"]) -> Standard:
-        """Gamma(a, b) and N(m, 1 / (kappa precision)): a and kappa (K,)."""
+        """Parameters of Gamma(a, b) and N(m, 1 / (kappa precision)).
+
+        m and b are (K, d), a and kappa (K,).
+        """
         d = (lam.shape[-1] - 2) // 2
         square, r, kappa = lam[..., :d], lam[..., d:-2], lam[..., -2]
         return {
@@ -117,7 +120,7 @@ class GaussianDiagonal(RealRows, Conjugate):
         }
 
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-        """sum_j [ (1/2) log(2 pi / kappa) + log Gamma(a) - a log b_j ]."""
+        """A = sum_j [ (1/2) log(2 pi / kappa) + log Gamma(a) - a log b_j ]."""
         q = self.standard(lam)
         d = q["m"].shape[-1]
         size = 0.5 * (LOG_2PI - jnp.log(q["kappa"])) + gammaln(q["a"])
@@ -142,13 +145,13 @@ class GaussianDiagonal(RealRows, Conjugate):
         return jnp.concatenate([-0.5 * precision, precision * mu, ends], axis=-1)
 
     def centre(self, q: Float[Array, "K P"]) -> Parameters:
-        """Means of q."""
+        """Means of mu and of the precisions under q (K, d)."""
         standard = self.standard(q)
         precision = standard["a"][:, None] / standard["b"]
         return {"mu": standard["m"], "precision": precision}
 
     def hyperparameters(self) -> Standard:
-        """The prior's."""
+        """The prior's parameters: m and b (d,), kappa and a ()."""
         return {
             "m": jnp.asarray(self.mean),
             "kappa": jnp.asarray(self.kappa),
@@ -164,7 +167,7 @@ class GaussianDiagonal(RealRows, Conjugate):
         return {"m": constraints.real} | positive
 
     def factors(self, standard: Standard) -> dict[str, Factor]:
-        """Precisions ~ Gamma(a, b), then mu ~ N(m, 1 / (kappa precision))."""
+        """NumPyro's Gamma(a, b) of precision, N(m, 1 / (kappa precision)) of mu."""
         import numpyro.distributions as dist
 
         def mu(theta: Parameters) -> Any:
@@ -175,7 +178,7 @@ class GaussianDiagonal(RealRows, Conjugate):
         return {"precision": precision, "mu": mu}
 
     def component(self, theta: Parameters) -> Any:
-        """A row x_j ~ N(mu_kj, 1 / precision_kj)."""
+        """NumPyro's distribution of a row, x_j ~ N(mu_kj, 1 / precision_kj)."""
         import numpyro.distributions as dist
 
         return dist.Normal(theta["mu"], jax.lax.rsqrt(theta["precision"])).to_event(1)

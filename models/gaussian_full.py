@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 Positive = Annotated[float, Gt(0)]
 
 FLAT = 1e-4
-"""Smallest eigenvalue of the data's correlations under which the default prior has the
-axes alone: its six digits would not be sure to be positive definite."""
+"""Smallest eigenvalue of the data's correlation matrix below which the default scale is
+diagonal: rounded to six digits it might not be positive definite."""
 
 
 @jax.tree_util.register_dataclass
@@ -49,16 +49,16 @@ class GaussianFull(RealRows, Conjugate):
     """One covariance per component; see the module for the densities.
 
     The statistics are (x x^T, x, 1, 1), of the symmetric matrix the upper triangle, so
-    that every coordinate is free; the prior's worth in rows of the mean (kappa) and of
-    the precision are separate coordinates.
+    that every coordinate is free; the prior's numbers of rows of the mean (kappa) and
+    of the precision are separate coordinates.
 
     Attributes:
-        mean: prior mean; by default the data's.
-        kappa: the prior mean's worth in rows.
-        degrees_of_freedom: of the Wishart, over d - 1; by default d + 2.
-        scale: of the inverse-Wishart: one number, one per feature (a diagonal), or a
-            matrix; by default the data's covariance over K^(2/d) (Fraley and Raftery
-            2007).
+        mean: prior mean; by default the data's mean.
+        kappa: number of rows that the prior mean counts for.
+        degrees_of_freedom: those of the Wishart prior, over d - 1; by default d + 2.
+        scale: scale of the inverse-Wishart prior: one number, one per feature (a
+            diagonal), or a matrix; by default the data's covariance over K^(2/d)
+            (Fraley and Raftery 2007).
     """
 
     mean: float | tuple[float, ...] | None = None
@@ -83,7 +83,7 @@ class GaussianFull(RealRows, Conjugate):
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """Mu (K, d); precision and, derived from it, covariance (K, d, d)."""
+        """Mu is (K, d); precision and, derived from it, covariance are (K, d, d)."""
         matrix = ("component", "feature", "feature_2")
         return {
             "mu": ("component", "feature"),
@@ -92,7 +92,7 @@ class GaussianFull(RealRows, Conjugate):
         }
 
     def coordinates(self, features: tuple[str, ...]) -> dict[str, list[str]]:
-        """Features, twice, and their pairs."""
+        """Coordinates of both feature dimensions and of the pairs of features."""
         rows, columns = np.triu_indices(len(features), 1)
         pairs = [
             f"{features[i]},{features[j]}" for i, j in zip(rows, columns, strict=True)
@@ -101,7 +101,7 @@ class GaussianFull(RealRows, Conjugate):
         return {"feature": names, "feature_2": names, "pair": pairs}
 
     def check(self, table: Table) -> None:
-        """Refuse hyperparameters that make no sense for d features."""
+        """Refuse hyperparameters that are invalid for the number of features."""
         d = len(table.features)
         for name in ("mean", "scale"):
             check_length("gaussian-full", name, getattr(self, name), d)
@@ -121,7 +121,7 @@ class GaussianFull(RealRows, Conjugate):
                 )
 
     def complete(self, values: np.ndarray, components: int) -> Self:
-        """The data's mean, and covariances on the scale of a Kth of their volume."""
+        """The family with the data's mean and a covariance of a Kth of their volume."""
         d = values.shape[1]
         scale = np.cov(values.T, ddof=0).reshape(d, d) / components ** (2 / d)
         spread = np.where(np.diag(scale) > 0, np.diag(scale), 1.0)
@@ -140,7 +140,7 @@ class GaussianFull(RealRows, Conjugate):
 
     @staticmethod
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
-        """(x_i x_j for i <= j, x, 1, 1)."""
+        """Sufficient statistics (x_i x_j for i <= j, x, 1, 1)."""
         rows, columns = np.triu_indices(x.shape[0])
         one = jnp.ones_like(x[:1])
         return jnp.concatenate([x[rows] * x[columns], x, one, one])
@@ -159,7 +159,10 @@ class GaussianFull(RealRows, Conjugate):
         return jnp.concatenate([_pack(matrix), self.kappa * m, ends])
 
     def standard(self, lam: Float[Array, "*b P"]) -> Standard:
-        """Wishart(nu, psi^-1) and N(m, (kappa precision)^-1): kappa and nu (K,)."""
+        """Parameters of Wishart(nu, psi^-1) and N(m, (kappa precision)^-1).
+
+        m is (K, d), psi (K, d, d), kappa and nu (K,).
+        """
         d = _features(lam.shape[-1])
         packed, r = lam[..., : -d - 2], lam[..., -d - 2 : -2]
         kappa = lam[..., -2]
@@ -172,7 +175,7 @@ class GaussianFull(RealRows, Conjugate):
         }
 
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-        """(d log(2 pi / kappa) + nu d log 2 - nu log|psi|) / 2 + lgamma_d(nu / 2)."""
+        """A = (d log(2 pi/kappa) + nu d log 2 - nu log|psi|) / 2 + lgamma_d(nu / 2)."""
         q = self.standard(lam)
         d, nu = q["m"].shape[-1], q["nu"]
         size = 0.5 * d * (LOG_2PI - jnp.log(q["kappa"]) + nu * jnp.log(2.0))
@@ -199,13 +202,13 @@ class GaussianFull(RealRows, Conjugate):
         return jnp.concatenate([_halves(precision), turned, ends], axis=-1)
 
     def centre(self, q: Float[Array, "K P"]) -> Parameters:
-        """Means of q."""
+        """Means of mu (K, d) and of the precision (K, d, d) under q."""
         standard = self.standard(q)
         precision = standard["nu"][:, None, None] * jnp.linalg.inv(standard["psi"])
         return {"mu": standard["m"], "precision": precision}
 
     def hyperparameters(self) -> Standard:
-        """The prior's."""
+        """The prior's parameters: m (d,), kappa and nu (), psi (d, d)."""
         return {
             "m": jnp.asarray(self.mean),
             "kappa": jnp.asarray(self.kappa),
@@ -214,7 +217,7 @@ class GaussianFull(RealRows, Conjugate):
         }
 
     def constraints(self) -> dict[str, Any]:
-        """Nu exceeds d - 1, psi is positive definite."""
+        """Nu exceeds d - 1, psi is positive definite, kappa is positive."""
         from numpyro.distributions import constraints
 
         d = jnp.asarray(self.mean).shape[0]
@@ -226,7 +229,7 @@ class GaussianFull(RealRows, Conjugate):
         }
 
     def factors(self, standard: Standard) -> dict[str, Factor]:
-        """Precision ~ Wishart(nu, psi^-1), then mu ~ N(m, (kappa precision)^-1)."""
+        """NumPyro's Wishart(nu, psi^-1), then N(m, (kappa precision)^-1) of mu."""
         import numpyro.distributions as dist
 
         def mu(theta: Parameters) -> Any:
@@ -237,13 +240,13 @@ class GaussianFull(RealRows, Conjugate):
         return {"precision": wishart, "mu": mu}
 
     def component(self, theta: Parameters) -> Any:
-        """A row x ~ N(mu_k, precision_k^-1)."""
+        """NumPyro's distribution of a row, x ~ N(mu_k, precision_k^-1)."""
         import numpyro.distributions as dist
 
         return dist.MultivariateNormal(theta["mu"], precision_matrix=theta["precision"])
 
     def derived(self, theta: Parameters) -> dict[str, Any]:
-        """The covariance."""
+        """The covariance (..., K, d, d), the inverse of the precision."""
         return {"covariance": np.linalg.inv(theta["precision"])}
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
@@ -262,7 +265,7 @@ class GaussianFull(RealRows, Conjugate):
 
 
 def _features(size: int) -> int:
-    """The d of P = d (d + 1) / 2 + d + 2."""
+    """The number of features d for P = d (d + 1) / 2 + d + 2."""
     return int(np.rint((np.sqrt(8 * (size - 2) + 9) - 3) / 2))
 
 
@@ -281,8 +284,8 @@ def _unpack(packed: Float[Array, "*b T"], d: int) -> Float[Array, "*b d d"]:
 
 
 def _halves(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b T"]:
-    """What x x^T, upper triangle, is multiplied with for -x' matrix x / 2."""
-    # an entry off the diagonal stands for its mirror image too
+    """Coefficients of the upper triangle of x x^T in -x' matrix x / 2."""
+    # an entry off the diagonal represents its mirror image too
     return _pack(matrix) * _pack(0.5 * jnp.eye(matrix.shape[-1]) - 1.0)
 
 

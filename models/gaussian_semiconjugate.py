@@ -51,10 +51,10 @@ class GaussianSemiconjugate(RealRows, Family):
     Attributes:
         mean: prior mean; by default the middle of the data's range.
         sd: prior standard deviation of a mean; by default the data's range.
-        shape: of the variances' inverse-Gammas.
-        scale: of the variances' inverse-Gammas; by default 0.02 range^2 (the mean of
-            Richardson and Green's hyperprior).
-        shared: one variance (per feature) for all components.
+        shape: shape of the variances' inverse-Gamma priors.
+        scale: scale of these priors; by default 0.02 range^2 (the mean of Richardson
+            and Green's hyperprior).
+        shared: whether all components share one variance (per feature).
     """
 
     mean: float | tuple[float, ...] | None = None
@@ -77,18 +77,18 @@ class GaussianSemiconjugate(RealRows, Family):
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """Mu (K, d); variance (K, d), or (d,) where it is shared."""
+        """Mu is (K, d); variance is (K, d), or (d,) where it is shared."""
         mu = ("component", "feature")
         return {"mu": mu, "variance": ("feature",) if self.shared else mu}
 
     def check(self, table: Table) -> None:
-        """Refuse hyperparameters that do not fit the features."""
+        """Refuse hyperparameters of the wrong length."""
         for name in ("mean", "sd", "scale"):
             value = getattr(self, name)
             check_length("gaussian-semiconjugate", name, value, len(table.features))
 
     def complete(self, values: np.ndarray, components: int) -> Self:
-        """Defaults from the range, feature by feature."""
+        """The family with defaults from the data's range, feature by feature."""
         low, high = values.min(axis=0), values.max(axis=0)
         span = np.where(high > low, high - low, 1.0)
         middle = rounded_centre(np.stack([low, high]))
@@ -102,11 +102,11 @@ class GaussianSemiconjugate(RealRows, Family):
 
     @staticmethod
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
-        """(x^2, x, 1)."""
+        """Sufficient statistics (x^2, x, 1)."""
         return jnp.concatenate([x**2, x, jnp.ones_like(x[:1])])
 
     def prior(self, components: int) -> Standard:
-        """The q that is the prior."""
+        """The q that equals the prior."""
         h = self.hyperparameters()
         d = h["m"].shape[0]
         shape = (components, d)
@@ -122,7 +122,7 @@ class GaussianSemiconjugate(RealRows, Family):
         } | spread
 
     def update(self, q: Standard, expected: Float[Array, "K P"]) -> Standard:
-        """First q(mu) given q(variance), then q(variance) given that."""
+        """The M-step: first q(mu) given q(variance), then q(variance) given that."""
         square, r, n = _parts(expected)
         h = self.hyperparameters()
         precision = q["a"] / q["b"]
@@ -153,18 +153,21 @@ class GaussianSemiconjugate(RealRows, Family):
     def residual(
         self, q: Standard, new: Standard, total: Float[Array, " P"]
     ) -> Float[Array, ""]:
-        """Means in their sds; all else relative to itself, it is positive."""
+        """Largest change, of m in its sds and of the other parameters relative."""
         scale = q | {"m": jnp.sqrt(q["v"])}
         moved = jax.tree.map(lambda a, b, s: jnp.max(jnp.abs(b - a) / s), q, new, scale)
         return jnp.max(jnp.stack(jax.tree.leaves(moved)))
 
     def permute(self, q: Standard, order: Array) -> Standard:
-        """Components in another order; a shared variance has none."""
+        """The same q with its components, but no shared variance, in another order."""
         named = ("m", "v") if self.shared else q
         return q | {name: q[name][order] for name in named}
 
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """(-1/2, mu) / variance, -sum_j (mu_j^2 / variance_j + log variance_j) / 2."""
+        """s(theta): -1 / (2 variance), mu / variance, and a last coordinate.
+
+        The last is -sum_j (mu_j^2 / variance_j + log variance_j) / 2.
+        """
         mu, variance = theta["mu"], theta["variance"]
         if self.shared:
             variance = variance[..., None, :]
@@ -172,22 +175,22 @@ class GaussianSemiconjugate(RealRows, Family):
         return _coefficients(1 / variance, mu, mu**2, jnp.log(variance))
 
     def natural_parameters(self, q: Standard) -> Standard:
-        """Of mu (m, 1) / v, of each variance (a, b)."""
+        """Natural parameters: of q(mu) (m, 1) / v, of q(variance) (a, b)."""
         return {"r": q["m"] / q["v"], "c": 1 / q["v"], "a": q["a"], "b": q["b"]}
 
     def from_natural_parameters(self, eta: Standard) -> Standard:
-        """The inverse."""
+        """The q with given natural parameters."""
         m, v = eta["r"] / eta["c"], 1 / eta["c"]
         return {"m": m, "v": v, "a": eta["a"], "b": eta["b"]}
 
     def expected_statistics(self, q: Standard) -> Standard:
-        """(m, -(m^2 + v) / 2), and of -log variance and -1 / variance."""
+        """E of mu and -mu^2 / 2, and of -log variance and -1 / variance."""
         a, b = q["a"], q["b"]
         log = jnp.sum(digamma(a) - jnp.log(b), axis=-1, keepdims=True)
         return {"r": q["m"], "c": -0.5 * (q["m"] ** 2 + q["v"]), "a": log, "b": -a / b}
 
     def natural_update(self, q: Standard, expected: Float[Array, "K P"]) -> Standard:
-        """Of both factors at once, each given the other as it is in q."""
+        """Natural parameters of both factors' optima, each given the other in q."""
         square, r, n = _parts(expected)
         h = self.hyperparameters()
         precision = q["a"] / q["b"]
@@ -203,7 +206,10 @@ class GaussianSemiconjugate(RealRows, Family):
     def resample(
         self, key: Key, theta: Parameters, expected: Float[Array, "K P"]
     ) -> Parameters:
-        """First mu given the variances, then these given mu; Chib (1995), section 4."""
+        """A Gibbs step: mu given the variances, then these given mu.
+
+        Chib (1995), section 4.
+        """
         of_mu, of_variance = jax.random.split(key)
         square, r, n = _parts(expected)
         h = self.hyperparameters()
@@ -218,11 +224,11 @@ class GaussianSemiconjugate(RealRows, Family):
         return {"mu": mu, "variance": b / jax.random.gamma(of_variance, a)}
 
     def log_prior(self, theta: Parameters) -> Float[Array, "*b"]:
-        """Normal on the means, inverse-Gamma on the variances."""
+        """Log prior: normal of the means, inverse-Gamma of the variances."""
         return self.log_q(theta, self.hyperparameters())
 
     def log_q(self, theta: Parameters, q: Standard) -> Float[Array, "*b"]:
-        """Normal on the means, inverse-Gamma on the variances."""
+        """Log q: normal of the means, inverse-Gamma of the variances."""
         gap = (theta["mu"] - q["m"]) ** 2 / q["v"]
         normal = -0.5 * (LOG_2PI + jnp.log(q["v"]) + gap)
         variance, a, b = theta["variance"], q["a"], q["b"]
@@ -236,11 +242,11 @@ class GaussianSemiconjugate(RealRows, Family):
         return {"mu": q["m"], "variance": q["b"] / q["a"]}
 
     def describe(self, q: Standard) -> Standard:
-        """Itself: it is made of its usual parameters."""
+        """A copy of q, which consists of its usual parameters."""
         return dict(q)
 
     def hyperparameters(self) -> Standard:
-        """The prior's: m, v and b (d,), a ()."""
+        """The prior's parameters: m, v and b (d,), a ()."""
         d = jnp.asarray(self.mean).shape[0]
         return {
             "m": jnp.asarray(self.mean),
@@ -257,7 +263,7 @@ class GaussianSemiconjugate(RealRows, Family):
         return {"m": constraints.real} | positive
 
     def factors(self, standard: Standard) -> dict[str, Factor]:
-        """Mu ~ N(m, v) and variance ~ inverse-Gamma(a, b), independent."""
+        """NumPyro's N(m, v) of mu and inverse-Gamma(a, b) of variance, independent."""
         import numpyro.distributions as dist
 
         variance = dist.InverseGamma(standard["a"], standard["b"])
@@ -265,7 +271,7 @@ class GaussianSemiconjugate(RealRows, Family):
         return {"mu": mu.to_event(1), "variance": variance.to_event(1)}
 
     def component(self, theta: Parameters) -> Any:
-        """A row x_j ~ N(mu_kj, variance_kj)."""
+        """NumPyro's distribution of a row, x_j ~ N(mu_kj, variance_kj)."""
         import numpyro.distributions as dist
 
         return dist.Normal(theta["mu"], jnp.sqrt(theta["variance"])).to_event(1)

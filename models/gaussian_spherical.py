@@ -37,14 +37,15 @@ if TYPE_CHECKING:
 class GaussianSpherical(RealRows, Conjugate):
     """One precision per component; see the module for the densities.
 
-    The statistics are (||x||^2, x, 1, 1); the prior's worth in rows of the mean (kappa)
-    and of the precision are separate coordinates, each of which a row raises by one.
+    The statistics are (||x||^2, x, 1, 1); the prior's numbers of rows of the mean
+    (kappa) and of the precision are separate coordinates, each of which a row raises by
+    one.
 
     Attributes:
-        mean: prior mean; by default the data's.
-        kappa: the prior mean's worth in rows.
-        shape: of the precision's Gamma; by default (d + 2) / 2.
-        rate: of the precision's Gamma; by default the data's variance, averaged over
+        mean: prior mean; by default the data's mean.
+        kappa: number of rows that the prior mean counts for.
+        shape: shape of the precision's Gamma prior; by default (d + 2) / 2.
+        rate: rate of the Gamma prior; by default the data's variance, averaged over
             features, over 2 K^(2/d) (Fraley and Raftery 2007).
     """
 
@@ -67,15 +68,15 @@ class GaussianSpherical(RealRows, Conjugate):
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """Mu (K, d), precision (K,)."""
+        """Mu is (K, d), precision (K,)."""
         return {"mu": ("component", "feature"), "precision": ("component",)}
 
     def check(self, table: Table) -> None:
-        """Refuse a `mean` that does not fit the features."""
+        """Refuse a `mean` of the wrong length."""
         check_length("gaussian-spherical", "mean", self.mean, len(table.features))
 
     def complete(self, values: np.ndarray, components: int) -> Self:
-        """The data's mean, and a precision on the scale of a Kth of their volume."""
+        """The family with the data's mean and a precision for a Kth of their volume."""
         d = values.shape[1]
         variance = values.var(axis=0).mean() or 1.0
         rate = rounded(variance / (2 * components ** (2 / d)))
@@ -89,7 +90,7 @@ class GaussianSpherical(RealRows, Conjugate):
 
     @staticmethod
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
-        """(||x||^2, x, 1, 1)."""
+        """Sufficient statistics (||x||^2, x, 1, 1)."""
         one = jnp.ones_like(x[:1])
         return jnp.concatenate([jnp.sum(x**2, axis=0, keepdims=True), x, one, one])
 
@@ -104,7 +105,10 @@ class GaussianSpherical(RealRows, Conjugate):
         )
 
     def standard(self, lam: Float[Array, "*b P"]) -> Standard:
-        """Gamma(a, b) and N(m, I / (kappa precision)): m (K, d), the others (K,)."""
+        """Parameters of Gamma(a, b) and N(m, I / (kappa precision)).
+
+        m is (K, d), the others (K,).
+        """
         square, r, kappa, n = lam[..., 0], lam[..., 1:-2], lam[..., -2], lam[..., -1]
         d = r.shape[-1]
         return {
@@ -115,7 +119,7 @@ class GaussianSpherical(RealRows, Conjugate):
         }
 
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-        """(d/2) log(2 pi / kappa) + log Gamma(a) - a log b."""
+        """A = (d/2) log(2 pi / kappa) + log Gamma(a) - a log b."""
         q = self.standard(lam)
         d = q["m"].shape[-1]
         size = 0.5 * d * (LOG_2PI - jnp.log(q["kappa"]))
@@ -133,7 +137,7 @@ class GaussianSpherical(RealRows, Conjugate):
         return jnp.concatenate([-0.5 * precision[..., None], middle, ends], axis=-1)
 
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """(-1/2, mu, -||mu||^2 / 2) precision, and (d/2) log precision."""
+        """s(theta) = (-1/2, mu, -||mu||^2 / 2) precision, and (d/2) log precision."""
         mu, precision = theta["mu"], theta["precision"][..., None]
         square = jnp.sum(mu**2, axis=-1, keepdims=True)
         log = 0.5 * mu.shape[-1] * jnp.log(precision)
@@ -141,12 +145,12 @@ class GaussianSpherical(RealRows, Conjugate):
         return jnp.concatenate(parts, axis=-1)
 
     def centre(self, q: Float[Array, "K P"]) -> Parameters:
-        """Means of q."""
+        """Means of mu (K, d) and of the precision (K,) under q."""
         standard = self.standard(q)
         return {"mu": standard["m"], "precision": standard["a"] / standard["b"]}
 
     def hyperparameters(self) -> Standard:
-        """The prior's."""
+        """The prior's parameters: m (d,), kappa, a and b ()."""
         return {
             "m": jnp.asarray(self.mean),
             "kappa": jnp.asarray(self.kappa),
@@ -162,7 +166,7 @@ class GaussianSpherical(RealRows, Conjugate):
         return {"m": constraints.real} | positive
 
     def factors(self, standard: Standard) -> dict[str, Factor]:
-        """Precision ~ Gamma(a, b), then mu ~ N(m, I / (kappa precision))."""
+        """NumPyro's Gamma(a, b) of precision, and N(m, I / (kappa precision)) of mu."""
         import numpyro.distributions as dist
 
         def mu(theta: Parameters) -> Any:
@@ -172,7 +176,7 @@ class GaussianSpherical(RealRows, Conjugate):
         return {"precision": dist.Gamma(standard["a"], standard["b"]), "mu": mu}
 
     def component(self, theta: Parameters) -> Any:
-        """A row x ~ N(mu_k, I / precision_k)."""
+        """NumPyro's distribution of a row, x ~ N(mu_k, I / precision_k)."""
         import numpyro.distributions as dist
 
         scale = jax.lax.rsqrt(theta["precision"])[..., None]

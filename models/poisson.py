@@ -41,10 +41,10 @@ class Poisson(Conjugate):
     b_k) are (a - 1, b).
 
     Attributes:
-        shape: of the rates' Gammas, one number or one per feature; by default `rate`
-            times each feature's mean, which makes that mean the prior's.
-        rate: of the rates' Gammas, the prior's worth in rows; by default one over the
-            data's mean.
+        shape: shape of the rates' Gamma priors, one number or one per feature; by
+            default `rate` times each feature's mean, which then is the prior mean.
+        rate: rate of the Gamma priors, the number of rows that the prior counts for; by
+            default one over the data's mean.
     """
 
     shape: Positive | tuple[Positive, ...] | None = None
@@ -68,18 +68,18 @@ class Poisson(Conjugate):
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """Rate (K, d)."""
+        """The rates have the dimensions (K, d)."""
         return {"rate": ("component", "feature")}
 
     def check(self, table: Table) -> None:
-        """Refuse what is no count, and a `shape` that does not fit the features."""
+        """Refuse values that are no counts, and a `shape` of the wrong length."""
         table.refuse(
             (table.values < 0) | (table.values % 1 != 0), "counts 0, 1, 2, ..."
         )
         check_length("poisson", "shape", self.shape, len(table.features))
 
     def complete(self, values: np.ndarray, components: int) -> Self:
-        """A prior around the data's means, worth about one count."""
+        """The family with a prior around the data's means, of about one count."""
         means = np.maximum(values.mean(axis=0), 1 / len(values))
         rate = rounded(1 / means.mean()) if self.rate is None else self.rate
         shape = tuple(rounded(v) for v in rate * means)
@@ -89,78 +89,78 @@ class Poisson(Conjugate):
 
     @staticmethod
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
-        """(x, 1)."""
+        """Sufficient statistics (x, 1)."""
         return jnp.concatenate([x, jnp.ones_like(x[:1])])
 
     def log_base(self, x: Float[Array, "d n"]) -> Float[Array, " n"]:
-        """-sum_j log x_j!."""
+        """Log h = -sum_j log x_j!."""
         return -jnp.sum(gammaln(x + 1), axis=0)
 
     def bind(self, centre: np.ndarray, dtype: Any) -> Self:
-        """With a shape per feature."""
+        """The bound family, with a shape for each feature."""
         bound = super().bind(centre, dtype)
         spread: Any = per_feature(bound.shape, len(centre))
         return replace(bound, shape=spread)
 
     def natural_prior(self) -> Float[Array, " P"]:
-        """(shape - 1, rate)."""
+        """Natural parameters of the prior, (shape - 1, rate)."""
         return jnp.append(jnp.asarray(self.shape) - 1, jnp.asarray(self.rate))
 
     def standard(self, lam: Float[Array, "*b P"]) -> Standard:
-        """Gamma(a, b): a (K, d), b (K,)."""
+        """The parameters of q's Gammas: shape a (K, d) and rate b (K,)."""
         return {"a": lam[..., :-1] + 1, "b": lam[..., -1]}
 
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-        """sum_j [ log Gamma(a_j) - a_j log b ]."""
+        """A = sum_j [ log Gamma(a_j) - a_j log b ]."""
         a, b = lam[..., :-1] + 1, lam[..., -1:]
         return jnp.sum(gammaln(a) - a * jnp.log(b), axis=-1)
 
     def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
-        """(psi(a) - log b, -sum_j a_j / b)."""
+        """E s(theta) = (psi(a) - log b, -sum_j a_j / b)."""
         a, b = lam[..., :-1] + 1, lam[..., -1:]
         total = jnp.sum(a, axis=-1, keepdims=True) / b
         return jnp.concatenate([digamma(a) - jnp.log(b), -total], axis=-1)
 
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """(log rate, -sum_j rate_j)."""
+        """s(theta) = (log rate, -sum_j rate_j)."""
         rate = theta["rate"]
         total = jnp.sum(rate, axis=-1, keepdims=True)
         return jnp.concatenate([jnp.log(rate), -total], axis=-1)
 
     def centre(self, q: Float[Array, "K P"]) -> Parameters:
-        """Means of q."""
+        """Means of the rates under q (K, d)."""
         return {"rate": (q[:, :-1] + 1) / q[:, -1:]}
 
     def hyperparameters(self) -> Standard:
-        """The prior's."""
+        """The prior's parameters: a (d,), b ()."""
         return {"a": jnp.asarray(self.shape), "b": jnp.asarray(self.rate)}
 
     def constraints(self) -> dict[str, Any]:
-        """Both are positive."""
+        """Both a and b are positive."""
         from numpyro.distributions import constraints
 
         return dict.fromkeys(("a", "b"), constraints.positive)
 
     def factors(self, standard: Standard) -> dict[str, Factor]:
-        """Rate ~ Gamma(a, b)."""
+        """NumPyro's Gamma(a, b) of the rates."""
         import numpyro.distributions as dist
 
         gamma = dist.Gamma(standard["a"], standard["b"][..., None])
         return {"rate": gamma.to_event(1)}
 
     def component(self, theta: Parameters) -> Any:
-        """A row x_j ~ Poisson(rate_kj)."""
+        """NumPyro's distribution of a row, x_j ~ Poisson(rate_kj)."""
         import numpyro.distributions as dist
 
         return dist.Poisson(theta["rate"]).to_event(1)
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
-        """Log rates."""
+        """The compared parameters: log rates."""
         xp = namespace(theta["rate"])
         return {"log rate": (xp.log(theta["rate"]), self.dims["rate"])}
 
     def location(self, theta: Parameters) -> Any:
-        """The rates."""
+        """E[x | theta], the rates (..., K, d)."""
         return theta["rate"]
 
 

@@ -1,4 +1,4 @@
-"""Compare posteriors: arrays in, tables out; knows no method and no model."""
+"""Comparison of posteriors from arrays of draws, whatever the method and the model."""
 
 from vi_bench.comparison.comparison import Comparison, compare
 from vi_bench.comparison.sample import Sample

@@ -39,29 +39,33 @@ from vi_bench.comparison.verdict import (
 )
 
 ModeEvidence = Callable[[str, Sequence[Mode]], Mapping[int, float]]
-"""(label, modes) -> log evidence, or a bound alike in each, by position."""
+"""(label, modes) -> log evidence of each mode by its position, in nats.
+
+A lower bound will do if its gap is alike in all modes.
+"""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that was found.
+    """The result of a comparison.
 
     Attributes:
         reference: label of the reference.
-        samples: label -> what was compared.
+        samples: label -> the draws that were compared.
         relabelled: label -> columns permuted to the pivot.
-        relabellings: label -> how.
-        invariants: label -> name -> (chain, draw).
+        relabellings: label -> the permutation of each draw.
+        invariants: label -> quantity -> label-invariant draws (chain, draw).
         summaries: label -> quantity -> Summary; relabelled parameters included.
-        modes: label -> groups of chains in one mode each; one group is the rule.
+        modes: label -> groups of chains in one mode each; usually one group.
         distances: label -> quantity -> Distance, for all but the reference.
         judged: the quantities that verdicts rest on.
         verdicts: label -> Verdict, for all but the reference.
-        importance: label -> what importance weights say of a variational q.
+        importance: label -> importance-sampling diagnostics of a variational q.
         evidence: bounds on log p(X), estimates of it, and the gaps; None if none.
-        coverage: the optima that are known, and which method never visits one.
-        margin: what still counts as agreement.
-        doubted: whether nothing is judged because a check that is fit, too, differs.
+        coverage: the known optima, and the best one that each method misses.
+        margin: the equivalence margins.
+        doubted: whether nothing is judged because a reliable check differs from the
+            reference.
         note: what a reader of the verdicts must know; empty if nothing.
     """
 
@@ -84,7 +88,7 @@ class Comparison:
 
     @cached_property
     def examination(self) -> Examination:
-        """Joint distances, co-clustering, predictions; when first asked for."""
+        """Joint distances, co-clustering and predictions, computed on first access."""
         known = self.summaries[self.reference]
         identifiable = self.relabellings[self.reference].identifiable
         scalars = {
@@ -97,13 +101,13 @@ class Comparison:
         return examine(self.samples, self.reference, scalars, names, self.margin.mean)
 
     def noted(self, *notes: str) -> Comparison:
-        """The same with further notes; empty ones say nothing."""
+        """A copy with further notes; empty ones are ignored."""
         return self.saying(note="; ".join(filter(None, [self.note, *notes])))
 
     def saying(self, **changes: Any) -> Comparison:
-        """The same draws with other verdicts or notes.
+        """A copy with some fields replaced, the draws being the same.
 
-        What was examined of them stays: it takes half a second a method.
+        An examination that was computed is kept, as it takes half a second a method.
         """
         other = replace(self, **changes)
         if "examination" in self.__dict__:
@@ -128,9 +132,9 @@ def compare(
     Args:
         samples: label -> draws, all of the same mixture.
         reference: the label that the others are compared with.
-        margin: what still counts as agreement; 0.1 sd and 10 % by default.
-        mode_evidence: asked for the modes of a method whose chains sit in several.
-        coverage: which optima of the bound are known, and who never visits one.
+        margin: the equivalence margins; 0.1 sd and 10 % by default.
+        mode_evidence: called with the modes of a method whose chains sit in several.
+        coverage: the known optima of the bound, and the methods that miss one.
     """
     margin, coverage = margin or Margin(), coverage or Coverage()
     known = measure(samples, reference)
@@ -173,7 +177,7 @@ def compare(
 
 
 def _looked_at_jointly(found: Comparison) -> Comparison:
-    """Where single quantities agree: whether a classifier tells the draws apart."""
+    """`agrees` becomes `agrees in marginals` where a joint test finds a difference."""
     agreeing = [k for k, v in found.verdicts.items() if v.word == "agrees"]
     if not agreeing:
         return found
@@ -206,14 +210,14 @@ def _case(
     whole: Mapping[Quantity, Distance],
     margin: Margin,
 ) -> Case:
-    """What the verdict on the chains of one mode rests on.
+    """The tests behind the verdict on the chains of one mode.
 
     Args:
-        known: of all draws.
-        label: of the method.
-        mode: which of its chains.
-        whole: the distances of all its chains, which need not be measured again.
-        margin: what still counts as agreement.
+        known: summaries and draws of all methods.
+        label: label of the method.
+        mode: the mode whose chains are tested.
+        whole: distances of all its chains, reused where the mode has all of them.
+        margin: the equivalence margins.
     """
     scalars, theirs = known.scalars[label], known.scalars[known.reference]
     names = [n for n in known.judged if n in scalars]
@@ -297,7 +301,7 @@ def _evidence(
 
 
 CHIB_R_HAT, CHIB_ESS = 1.05, 100.0
-"""What a chain must reach in every quantity for its evidence to be believed."""
+"""Largest R-hat and smallest ESS of any quantity with which an evidence is used."""
 
 
 def _unmixed(

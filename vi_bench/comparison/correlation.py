@@ -1,4 +1,4 @@
-"""Correlations between quantities of a method, held against the reference's."""
+"""Correlations between quantities of a method, compared with the reference's."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def worst_correlations(
     trusted: Mapping[Quantity, Summary],
     margin: Margin,
 ) -> list[Test]:
-    """The pairs of quantities that decide: the furthest off, and the least certain.
+    """Tests of the two pairs of quantities that decide: most different, least certain.
 
-    Of all pairs only two are returned: the one whose difference of correlations is
+    Of all pairs at most two are returned: the one whose difference of correlations is
     farthest beyond the margin, in its errors, which stands for all by Bonferroni's
-    correction; and the one whose error is largest. They are found by errors from the
-    effective sample sizes of the two quantities, and then have errors of their own.
+    correction; and the one whose error is largest. They are selected with errors from
+    the effective sample sizes of the two quantities, then tested with that of `error`.
 
     Args:
         mine: quantity -> draws (chain, draw) of the method.
-        own: their summaries.
-        theirs: those of the reference.
-        trusted: their summaries.
-        margin: what still counts as agreement.
+        own: quantity -> the method's summary.
+        theirs: quantity -> draws (chain, draw) of the reference.
+        trusted: quantity -> the reference's summary.
+        margin: the equivalence margins.
     """
     names = [
         n
@@ -70,8 +70,8 @@ def worst_correlations(
 def error(x: np.ndarray, y: np.ndarray) -> float:
     """The Monte-Carlo error of the correlation of two quantities (chain, draw).
 
-    That of the mean of the influence, which mixes in a way of its own: products of
-    antithetic chains are not antithetic.
+    It is that of the mean of the influence function, whose autocorrelation is not that
+    of the quantities: products of antithetic chains are not antithetic.
     """
     x, y = ((v - v.mean()) / v.std() for v in (x, y))
     r = np.mean(x * y)
@@ -80,7 +80,7 @@ def error(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _sizes(summaries: Mapping[Quantity, Summary], names: list[Quantity]) -> np.ndarray:
-    """Effective sample sizes (quantity,)."""
+    """Bulk effective sample sizes (Q,), at least 1."""
     sizes = np.array([summaries[n].ess_bulk for n in names])
     return np.maximum(np.where(np.isfinite(sizes), sizes, 1.0), 1.0)
 
@@ -93,7 +93,7 @@ def correlations(draws: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.n
     sample sizes.
 
     Args:
-        draws: of every quantity.
+        draws: draws of every quantity.
         sizes: their effective sample sizes (Q,).
     """
     flat = draws.reshape(len(draws), -1)

@@ -15,28 +15,28 @@ import numpy as np
 from vi_bench.comparison.modes import Optimum, separate
 
 SAME = 0.01
-"""Nats: ends of ascents whose bounds are nearer may be one optimum."""
+"""Nats: end points of ascents whose bounds are closer may be the same optimum."""
 
 NEAR = 5.0
-"""Nats: an optimum that lies further below the best one visited need not be visited by
-a chain: by its bound it holds under 1 % of the posterior's mass."""
+"""Nats: an optimum further below the best one visited need not be visited by a chain;
+by its bound it holds under 1 % of the posterior mass."""
 
 NEAR_WEIGHED = 1.5
-"""The same of methods that weigh modes: theirs is the say about masses, and an optimum
-so near would hold a fifth of the mass if bounds were as far off in each."""
+"""The same for methods that estimate masses of modes themselves; an optimum so near
+would hold a fifth of the mass if the bounds had equal gaps."""
 
 
 @dataclass(frozen=True)
 class End:
-    """Where one ascent ended.
+    """The end point of one coordinate ascent.
 
     Attributes:
-        bound: there, nats.
+        bound: the ELBO there, nats.
         quantities: label-invariant quantities of draws of its q (quantity, draw).
         source: label of the method whose start or draw it began from.
         visited: whether it began from a draw of the method's posterior.
-        log_copies: log of the number of relabellings that are other places, K! / (K -
-            m)! with m components in use: the bound knows of one of them.
+        log_copies: log of the number of distinct relabellings, K! / (K - m)! with m
+            occupied components; the bound accounts for one of them.
     """
 
     bound: float
@@ -47,17 +47,17 @@ class End:
 
     @property
     def mass(self) -> float:
-        """A lower bound, about, on the log mass of all relabellings of the place."""
+        """Log posterior mass of all relabellings by the bound, nats, up to log p(X)."""
         return self.bound + self.log_copies
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """The optima that are known to a run, best first, relabellings of each counted.
+    """The known optima, largest mass first (relabellings counted), and who visits them.
 
     Attributes:
-        optima: those within NEAR of the best one.
-        visits: label -> share of its draws that lead to each of `optima`.
+        optima: optima within NEAR nats of the best one.
+        visits: label -> share of its ascents from draws that end in each of `optima`.
         missed: label -> the best optimum that it should have visited and has not.
     """
 
@@ -82,7 +82,7 @@ def cover(
     weighing: Collection[str] = (),
     exact: Collection[str] = (),
 ) -> Coverage:
-    """Group ends into optima, and find who never visits one.
+    """Group end points into optima, and find the samplers that miss one.
 
     An optimum is missed by a sampler if no ascent from its draws ends there, its q is
     apart from every chain in some label-invariant quantity, and its bound, copies
@@ -91,11 +91,11 @@ def cover(
     missed even where it is not apart.
 
     Args:
-        ends: of ascents from starts and from draws.
+        ends: end points of ascents from starts and from draws.
         chains: label -> label-invariant quantities of draws (chain, quantity, draw), in
             the order of the ends' quantities, of methods that should visit every mode.
-        weighing: labels of those that weigh modes.
-        exact: labels of exact draws; these miss nothing.
+        weighing: labels of methods that estimate the masses of modes.
+        exact: labels of methods with exact draws; these miss nothing.
     """
     groups = _groups([e for e in ends if np.isfinite(e.bound)])
     if not groups:
@@ -123,7 +123,7 @@ def cover(
 
 
 def _groups(ends: Sequence[End]) -> list[list[End]]:
-    """Ends of one optimum each, best first."""
+    """Group end points by optimum, the largest mass first."""
     groups: list[list[End]] = []
     for end in sorted(ends, key=lambda e: -e.bound):
         for group in groups:

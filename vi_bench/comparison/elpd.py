@@ -17,8 +17,8 @@ class Elpd:
     """Log predictive densities of rows, nats.
 
     Attributes:
-        points: of each row (n,); NaN where a draw makes a row impossible and the
-            leave-one-out density cannot be had.
+        points: log predictive density of each row (n,); NaN where a draw gives a row
+            density 0, which leaves the leave-one-out density undefined.
         mc_error: Monte-Carlo standard error of their sum, from the number of draws; it
             is not the error over rows.
         khat: of each row's leave-one-out weights (n,); infinite where they cannot be
@@ -33,7 +33,7 @@ class Elpd:
 
     @property
     def total(self) -> Estimate:
-        """Their sum, and its standard error over rows."""
+        """The sum over rows, and its standard error over rows."""
         return _sum(self.points)
 
     @property
@@ -45,11 +45,11 @@ class Elpd:
 
 
 def psis_loo(log_lik: np.ndarray, log_w: np.ndarray | None = None) -> Elpd:
-    """Leave-one-out by Pareto-smoothed importance sampling, from the rows themselves.
+    """Leave-one-out predictive densities by Pareto-smoothed importance sampling.
 
-    Vehtari, Gelman and Gabry (2017). Draws of a q are weighted to the posterior as well
-    (Magnusson, Andersen, Jonasson and Vehtari 2019); without that, the leave-one-out
-    density is that of q, taken for the posterior.
+    Vehtari, Gelman and Gabry (2017). With `log_w`, draws of a q are weighted to the
+    posterior as well (Magnusson, Andersen, Jonasson and Vehtari 2019); without it, they
+    are treated as posterior draws.
 
     Args:
         log_lik: log p(x_i | theta) of each draw (chain, draw, n).
@@ -91,10 +91,10 @@ def held_out(log_lik: np.ndarray) -> Elpd:
 
 
 def difference(a: Elpd, b: Elpd) -> Estimate:
-    """Elpd of a minus that of b, the error over rows paired.
+    """Elpd of a minus that of b, with the paired standard error over rows.
 
     Raises:
-        ValueError: they are not of equally many rows.
+        ValueError: the numbers of rows differ.
     """
     if a.points.shape != b.points.shape:
         raise ValueError(f"{a.points.size} rows against {b.points.size}")
@@ -102,7 +102,7 @@ def difference(a: Elpd, b: Elpd) -> Estimate:
 
 
 def _sum(points: np.ndarray) -> Estimate:
-    """A sum over rows taken at random, and its error."""
+    """The sum over rows, and its standard error for rows sampled at random."""
     n = points.size
     known = n > 1 and np.isfinite(points).all()
     error = np.sqrt(n) * points.std(ddof=1) if known else np.nan
@@ -110,7 +110,7 @@ def _sum(points: np.ndarray) -> Estimate:
 
 
 def _efficiency(log_lik: np.ndarray) -> np.ndarray:
-    """Effective draws of each row's likelihood over draws, (n,), at most 1."""
+    """Relative effective sample size of each row's likelihood (n,), at most 1."""
     most = log_lik.max(axis=(0, 1))
     likelihood = np.exp(log_lik - np.where(np.isfinite(most), most, 0.0))
     ess = array_stats.ess(likelihood, chain_axis=0, draw_axis=1, method="mean")

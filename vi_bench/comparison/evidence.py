@@ -1,10 +1,10 @@
 """The evidence ladder: bounds on log p(X), each above the one before it, and the gap.
 
-From below: the bound with the assignments in q (CAVI's ELBO); E_q [log p(X, theta) -
-log q(theta)] of the same q, the assignments summed out; the same with q averaged over
-label permutations; importance-weighted bounds (Burda, Grosse and Salakhutdinov 2016);
-and log p(X) itself, from enumeration or estimated with an error. ELBO + log K! is no
-rung: it can lie above log p(X).
+From below: the ELBO with the assignments in q (CAVI's); the marginal ELBO E_q [log p(X,
+theta) - log q(theta)] of the same q, assignments marginalised; the same with q averaged
+over label permutations; importance-weighted bounds (Burda, Grosse and Salakhutdinov
+2016); and log p(X) itself, from enumeration or estimated with an error. ELBO + log K!
+is not among them: it can lie above log p(X).
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ import numpy as np
 from vi_bench.comparison.measures import Estimate
 
 GROUP = 100
-"""Draws under one logarithm in the importance-weighted bound."""
+"""Draws averaged under one logarithm in the importance-weighted bound."""
 
 BEYOND = 4.5
-"""Standard errors beyond which a wrong order is no chance: 3e-6 a pair where errors are
-normal. Errors of few runs are widened to hold 95 %: 1e-4 with 15 degrees of freedom,
-3e-3 with 3."""
+"""Standard errors beyond which two values count as out of order. With normal errors
+chance exceeds it in 3e-6 of pairs. Errors of few runs are widened for 95 % coverage,
+and chance exceeds it in 1e-4 with 15 degrees of freedom, in 3e-3 with 3."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one variational method knows of log p(X), nats.
+    """Lower bounds on log p(X) from one variational method, nats.
 
     Attributes:
-        elbo: the bound with the assignments in q, or None.
-        marginal_elbo: E_q [log p(X, theta) - log q(theta)].
+        elbo: ELBO with the assignments in q, or None.
+        marginal_elbo: E_q [log p(X, theta) - log q(theta)], assignments marginalised.
         symmetrised: the same with q averaged over label permutations, or None.
         importance_weighted: E log of the mean of GROUP weights, with the symmetrised q
             where there is one; None with fewer draws than two groups.
-        symmetry: symmetrised - summed out, from the same draws, or None.
+        symmetry: symmetrised minus marginal ELBO, from the same draws, or None.
     """
 
     elbo: Estimate | None
@@ -46,7 +46,7 @@ class Bounds:
     symmetry: Estimate | None
 
     def rungs(self) -> dict[str, Estimate]:
-        """Name -> bound, from the lowest up, those that there are."""
+        """Name -> bound, in the order in which they increase, without missing ones."""
         named = {
             "ELBO": self.elbo,
             "marginal ELBO": self.marginal_elbo,
@@ -58,15 +58,15 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Gap:
-    """log p(X) minus a method's lowest bound, and what it consists of, nats.
+    """log p(X) minus a method's lowest bound, and its decomposition, nats.
 
     Attributes:
         total: the gap.
-        optimisation: the best bound of this kind that any restart or method reached,
-            minus this one.
-        symmetry: what averaging q over label permutations gains, up to log K!; None
+        optimisation: the best ELBO that any restart or method reached, minus this one.
+        symmetry: gain from averaging q over label permutations, up to log K!; None
             where that was not possible.
-        mean_field: the rest: q's form; None where it would hold other modes, too.
+        mean_field: the remainder, due to q's form; None where modes that q misses
+            would be part of it.
     """
 
     total: Estimate
@@ -77,14 +77,14 @@ class Gap:
 
 @dataclass(frozen=True)
 class Claim:
-    """An estimate of log p(X) and how far it may be believed.
+    """An estimate of log p(X), and whether it may be used.
 
     Attributes:
         estimate: log p(X) and its error, nats; an error of 0 means exact.
-        weighs: whether the method weighs modes against one another: enumeration, and
-            populations that start from the prior. A chain, or a q, that sits in one of
-            several modes knows nothing of the others.
-        withheld: why nothing is measured from it; empty if it may be.
+        weighs: whether the method estimates the relative mass of modes, as enumeration
+            and populations started from the prior do. A chain, or a q, in one of
+            several modes does not.
+        withheld: why no gap is measured from it; empty if one may be.
     """
 
     estimate: Estimate
@@ -102,8 +102,8 @@ class Ladder:
             exact.
         trusted: the label of the estimate that gaps are measured from, or None.
         gaps: label -> Gap.
-        withheld: label -> why nothing is measured from this estimate.
-        no_gaps: why the gaps, or a part of them, are not given; or empty.
+        withheld: label -> why no gap is measured from this estimate.
+        no_gaps: why the gaps, or a part of them, are not given; empty if they are.
     """
 
     bounds: dict[str, Bounds] = field(default_factory=dict)
@@ -114,10 +114,10 @@ class Ladder:
     no_gaps: str = ""
 
     def violations(self) -> list[str]:
-        """What cannot all be right, by over BEYOND errors: a bug, or a bad evidence.
+        """Violations of the ordering by over BEYOND standard errors, as sentences.
 
-        Bounds out of order; estimates of log p(X) that lie below a bound, or exclude
-        one another.
+        Bounds out of order, and estimates of log p(X) that lie below a bound or
+        contradict one another: a bug, or a wrong evidence estimate.
         """
         found = []
         for label, bounds in self.bounds.items():
@@ -151,7 +151,7 @@ class Ladder:
 
 
 def _excess(low: Estimate, high: Estimate) -> float:
-    """By how many of its errors a bound lies above what should be above it."""
+    """Standard errors by which `low` exceeds `high`; 0 where an error is unknown."""
     apart = _minus(low, high)
     if np.isnan(apart.se):  # an error that is not known excludes nothing
         return 0.0
@@ -172,14 +172,14 @@ def _above(low: str, a: Estimate, high: str, b: Estimate) -> list[str]:
 
 @dataclass(frozen=True)
 class Terms:
-    """What the bounds of one variational method are made from.
+    """The input of the bounds of one variational method.
 
     Attributes:
         log_joint: log p(X, theta) of draws of q (chain, draw).
-        log_q: log q(theta) of the same draws.
+        log_q: log q(theta) of the same draws (chain, draw).
         log_q_symmetric: log of q averaged over label permutations, or None.
-        bound: the bound with the assignments in q, or None.
-        best: the best such bound over restarts, or None.
+        bound: ELBO with the assignments in q, nats, or None.
+        best: the best such ELBO over restarts, nats, or None.
     """
 
     log_joint: np.ndarray
@@ -192,7 +192,7 @@ class Terms:
 def ladder(
     terms: Mapping[str, Terms], claims: Mapping[str, Claim], beside: str = ""
 ) -> Ladder | None:
-    """All bounds, the evidence that is best believed, and the gaps to it.
+    """All bounds, the most trusted estimate of log p(X), and the gaps to it.
 
     Exact values come first, then estimates by methods that weigh modes, then others;
     among equals the one of the smallest error. Gaps are not measured from an estimate
@@ -201,8 +201,11 @@ def ladder(
     Args:
         terms: label -> terms, of variational methods.
         claims: label -> estimate of log p(X).
-        beside: why a q does not stand for the posterior, other optima; or empty. What
-            is left of a gap is then not mean field's alone.
+        beside: why one q does not cover the posterior (other optima), or empty. The
+            remainder of a gap is then not due to mean field alone.
+
+    Returns:
+        None where there are neither terms nor claims.
     """
     if not terms and not claims:
         return None

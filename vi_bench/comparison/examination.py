@@ -20,15 +20,15 @@ from vi_bench.comparison.sample import Sample
 
 @dataclass(frozen=True)
 class Examination:
-    """What is known beside the verdicts.
+    """Results beside the verdicts.
 
     Attributes:
         joint: label -> distances to the reference in all columns at once.
-        columns: what those columns are.
+        columns: names of those columns.
         similarity: label -> distance of the co-clustering matrix to the reference's.
-        loo: label -> expected log predictive density by PSIS-LOO, of the draws as they
-            are: a q is taken for the posterior.
-        held_out: label -> log predictive density of rows that were set aside.
+        loo: label -> expected log predictive density by PSIS-LOO; draws of a q are
+            treated as posterior draws.
+        held_out: label -> log predictive density of held-out rows.
     """
 
     joint: dict[str, Joint] = field(default_factory=dict)
@@ -45,15 +45,15 @@ def examine(
     names: tuple[Quantity, ...],
     shift: float,
 ) -> Examination:
-    """Examine samples.
+    """Compute joint distances, co-clustering distances and predictive densities.
 
     Args:
         samples: label -> draws.
         reference: the label that the others are compared with.
         scalars: label -> quantity -> draws: the relabelled parameters, or where
             components have no identity the label-invariant quantities.
-        names: those that are compared jointly.
-        shift: of every column, in sds, that still counts as agreement.
+        names: quantities that are compared jointly.
+        shift: shift of every column, in reference sds, that is tolerated.
     """
     own = samples[reference]
     others = [label for label in samples if label != reference]

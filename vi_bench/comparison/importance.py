@@ -20,13 +20,15 @@ from vi_bench.comparison.measures import Estimate
 from vi_bench.comparison.quantities import Quantity
 
 GOOD, USABLE = 0.5, 0.7
-"""Limits of k-hat: finite variance of the weights; errors still fall with draws."""
+"""Limits of k-hat below which the weights have finite variance, and below which errors
+still fall usefully with the number of draws."""
 
 LEAST = 25
-"""Draws under which the tail, a fifth of them, has too few to be fitted."""
+"""Number of draws below which their tail, a fifth of them, is too small to be fitted.
+"""
 
 CONSTANT = 1e-4
-"""An sd of the log weights under which only rounding would be fitted."""
+"""Sd of the log weights below which they vary by rounding only."""
 
 Word = Literal["good", "usable", "unreliable", "few draws", "constant", "unknown"]
 
@@ -35,16 +37,16 @@ Proposal = Literal["q", "symmetrised q"]
 
 @dataclass(frozen=True)
 class Correction:
-    """A quantity under q as it is, and with q's draws weighted.
+    """Mean and sd of a quantity under q, and with q's draws importance weighted.
 
     Under the symmetrised q a component's own quantity becomes that of the posterior in
     which each draw is shared among labellings as q weighs them.
 
     Attributes:
-        raw_mean: under q.
-        raw_sd: under q.
-        mean: weighted, smoothed weights normalised to sum to 1.
-        sd: likewise.
+        raw_mean: mean under q.
+        raw_sd: sd under q.
+        mean: weighted mean, the smoothed weights normalised to sum to 1.
+        sd: weighted sd, likewise.
     """
 
     raw_mean: Estimate
@@ -55,23 +57,24 @@ class Correction:
 
 @dataclass(frozen=True)
 class Importance:
-    """What the importance weights of one q say.
+    """Importance-sampling diagnostics of one q.
 
-    Errors are those of independent draws; from k-hat over 0.5 on weights have no finite
-    variance and errors are too small.
+    Errors are those of independent draws; where k-hat exceeds 0.5 the weights have no
+    finite variance and errors are too small.
 
     Attributes:
-        word: good, usable or unreliable by k-hat; few draws: k-hat would do with more
-            of them; constant: weights do not vary; unknown: see the sentence.
-        khat: NaN where it means nothing, infinite where it cannot be fitted.
-        sd_log_weights: of the draws that have a weight.
+        word: good, usable or unreliable by k-hat; few draws: more are needed for this
+            k-hat; constant: the weights do not vary; unknown: see the sentence.
+        khat: Pareto k-hat; NaN where the weights do not vary or are too few, infinite
+            where it cannot be fitted.
+        sd_log_weights: sd of the finite log weights, nats.
         relative_ess: (sum w)^2 / (S sum w^2), 1 for equal weights.
         proposal: the density in the denominator.
-        log_evidence: log of the mean weight, nats. Under the symmetrised q it is
-            unbiased for p(X) on the scale of p(X), although draws are q's alone; under
-            q itself modes that q misses are missing from it.
-        corrected: name -> Correction.
-        sentence: what k-hat says, and what it cannot say.
+        log_evidence: log of the mean weight, nats. With the symmetrised q the mean
+            weight is unbiased for p(X), although draws are q's alone; with q itself it
+            lacks the modes that q misses.
+        corrected: quantity -> Correction.
+        sentence: the diagnosis by k-hat, and its limits.
     """
 
     word: Word
@@ -94,14 +97,14 @@ def weigh(
 
     Args:
         log_joint: log p(X, theta) of each draw (chain, draw).
-        log_q: log q(theta) of each.
-        values: name -> quantity of each draw (chain, draw).
-        log_q_symmetric: log of q averaged over label permutations; used where given.
+        log_q: log q(theta) of each draw (chain, draw).
+        values: quantity -> its value in each draw (chain, draw).
+        log_q_symmetric: log of q averaged over label permutations; replaces `log_q`.
     """
     proposal: Proposal = "q" if log_q_symmetric is None else "symmetrised q"
     below = log_q if log_q_symmetric is None else log_q_symmetric
     log_w = (log_joint - below).ravel()
-    # a draw of no weight is one where p vanishes, any other is an error
+    # a log weight of -inf is a draw where p vanishes; others not finite are errors
     bad = int(np.sum(np.isnan(log_w) | (log_w == np.inf)))
     if bad or not np.isfinite(log_w.max()):
         why = f"{bad} of {log_w.size} log weights are not finite"
@@ -137,12 +140,12 @@ def pareto_smooth(
 ) -> tuple[np.ndarray, float]:
     """Log weights (S,) that sum to 1, the largest smoothed, and k-hat.
 
-    As they are where there is no k-hat: it is NaN where the weights do not vary or are
-    under LEAST, infinite where their tail cannot be fitted.
+    They are not smoothed where there is no finite k-hat: it is NaN where the weights do
+    not vary or are fewer than LEAST, infinite where their tail cannot be fitted.
 
     Args:
-        log_w: log weights, in any unit.
-        efficiency: effective draws over draws.
+        log_w: log weights (S,), up to a constant.
+        efficiency: relative effective sample size of the draws.
     """
     if log_w.size < LEAST or _sd(log_w) < CONSTANT:
         return _normalised(log_w), np.nan
@@ -163,12 +166,12 @@ def _normalised(log_w: np.ndarray) -> np.ndarray:
 
 
 def _sd(log_w: np.ndarray) -> float:
-    """Of the log weights of draws that have a weight."""
+    """Standard deviation of the finite log weights."""
     return float(log_w[np.isfinite(log_w)].std())
 
 
 def relative_ess(log_w: np.ndarray) -> float:
-    """(sum w)^2 / (S sum w^2) of log weights (S,)."""
+    """Relative effective sample size (sum w)^2 / (S sum w^2) of log weights (S,)."""
     w = np.exp(log_w - log_w.max())
     return float(w.sum() ** 2 / (w.size * (w**2).sum()))
 

@@ -1,9 +1,9 @@
-"""How far two multivariate posteriors are apart, each number beside its noise.
+"""Distances between two multivariate posteriors, each with its noise floor.
 
 Quantities that agree one by one may still depend on each other in different ways: these
-measures see all columns at once. Both samples are put into the reference's unit (its
-mean and sd per column) and thinned to about their smallest effective sample size, so
-that every number refers to nearly independent draws, equally many of each.
+measures use all columns at once. Both samples are standardised by the reference's mean
+and sd per column and thinned to about their smallest effective sample size, so that
+every number refers to nearly independent draws, equally many of each.
 
 Floors come from the reference alone: the same measure between two halves of its chains,
 half as many draws a side, root mean square over three ways of halving, then scaled to
@@ -37,50 +37,50 @@ from vi_bench.comparison.two_sample import (
 )
 
 MOST = 1000
-"""Draws a side: ten columns then take about half a second."""
+"""Largest number of draws a side; ten columns then take about half a second."""
 
 MATCHED = 400
-"""Draws a side of the transport, whose cost grows with their cube."""
+"""Largest number of draws a side of the transport distance, which costs their cube."""
 
 CHANCE = 0.5
-"""The accuracy of a classifier that can tell nothing."""
+"""The accuracy of a classifier that cannot distinguish the samples."""
 
 FEW = 20
-"""Effective draws of either side under which nothing is known."""
+"""Effective sample size of either side below which nothing is computed."""
 
 SEPARABLE, SURE = 0.03, 3.7
-"""Accuracy, over that of two normals a margin apart, that a joint difference must reach
-beyond its noise; and that noise in binomial errors: 3.09 of them (1 in 1000), which are
-a fifth too small."""
+"""Accuracy, over that for two normals one margin apart, that a joint difference must
+exceed beyond its noise; and that noise in binomial standard errors: 3.09 (1 in 1000),
+raised because those are a fifth too small."""
 
 SHIFT = 0.1
-"""Sds that every column may be moved by, unless a margin says otherwise, before a joint
-difference counts."""
+"""Default shift of every column, in sds, that does not count as a joint difference."""
 
 MORE, RARE = 1999, 1e-3
-"""Permutations where none of the usual number is as extreme as the true labelling; the
-p-value under which two samples are told apart."""
+"""Permutations used where none of the usual number is as extreme as the true labelling;
+and the largest p-value that counts as a joint difference."""
 
 TOGETHER = 8
-"""Groups of chains that are halved: more would have too many halves to list."""
+"""Largest number of parts that are halved; more parts are grouped first."""
 
 SPLITS = 3
-"""Ways of halving the reference that a floor is the mean of."""
+"""Ways of halving the reference over which a floor is averaged."""
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
-"""Two samples (n, D) -> how far they are apart."""
+"""Two samples (n, D) -> their distance."""
 
 Halves = list[tuple[np.ndarray, np.ndarray]]
+"""Pairs of halves of one sample, each half (m, D)."""
 
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """One measure of two samples.
+    """One distance between two samples, with its noise.
 
     Attributes:
-        value: the measure.
-        floor: what the reference shows against itself at this size.
-        p_value: of a permutation test that both are draws of one distribution, or None.
+        value: the distance.
+        floor: the same distance between halves of the reference, scaled to this size.
+        p_value: permutation p-value that both have one distribution, or None.
         se: standard error of the value, or None.
     """
 
@@ -92,7 +92,7 @@ class Discrepancy:
 
 @dataclass(frozen=True)
 class Joint:
-    """Two samples held against each other in all columns at once.
+    """Distances between two samples in all columns at once.
 
     Lengths are in sds of the reference's columns. All are NaN where either side has
     under FEW effective draws.
@@ -102,21 +102,21 @@ class Joint:
             random directions (Bonneel, Rabin, Peyre and Pfister 2015). A shift delta of
             one of D columns counts as about 0.8 delta / sqrt(D).
         transport: Wasserstein-1 distance in D dimensions, by optimal assignment. Noise
-            adds to it as n^(-1/D), and in many dimensions hides what is small: read it
-            against its floor, which is of as many draws, and not scaled.
+            adds to it as n^(-1/D), and in many dimensions hides small differences:
+            compare it with its floor, which is for as many draws and not scaled.
         energy: 2 E|x - y| - E|x - x'| - E|y - y'| over all pairs, never negative
             (Szekely and Rizzo 2013).
-        mmd: squared maximum mean discrepancy, unbiased, hence often negative where
-            there is none; Gaussian kernel, its width the median distance between draws
+        mmd: squared maximum mean discrepancy, unbiased, hence often negative for equal
+            distributions; Gaussian kernel, its width the median distance between draws
             of the reference (Gretton et al. 2012, eq. 3).
-        classifier: out-of-fold accuracy of a logistic regression that tells the samples
-            apart; 0.5 means that it cannot (Lopez-Paz and Oquab 2017). Its error is
-            binomial, as if folds were independent, and about a fifth too small.
-        used: draws a side, of all but the transport.
-        matched: draws a side of the transport.
-        dropped: columns in which the reference does not vary, left out.
-        tolerated: the energy distance of the reference from itself moved by the margin
-            in every column.
+        classifier: out-of-fold accuracy of a logistic regression between the samples;
+            0.5 means that it cannot distinguish them (Lopez-Paz and Oquab 2017). Its
+            error is binomial, as for independent folds, and about a fifth too small.
+        used: draws a side, of all but the transport distance.
+        matched: draws a side of the transport distance.
+        dropped: indices of columns that do not vary in the reference, left out.
+        tolerated: energy distance between the reference and itself shifted by the
+            margin in every column.
     """
 
     sliced: Discrepancy
@@ -131,15 +131,16 @@ class Joint:
 
 
 def told_apart(found: Joint, shift: float = SHIFT) -> str:
-    """What a joint test says, where it tells two samples apart; else empty.
+    """A sentence where a joint test finds a difference; else empty.
 
-    Differences that the margins of single quantities explain do not count: of the
-    classifier SEPARABLE over what two normals show that are one margin apart (a tenth
-    of an sd: 52 %), of the energy distance what the margin in every column makes.
-    Beyond that the classifier must be SURE, or the permutation test under RARE.
+    Differences that the margins of single quantities explain do not count: an accuracy
+    up to SEPARABLE over that for two normals one margin apart (52 % for a tenth of an
+    sd), and an energy distance up to that of a shift by the margin in every column.
+    Beyond that the accuracy must exceed SURE errors, or the permutation p-value of the
+    energy distance be at most RARE.
 
     Args:
-        found: from a `Yardstick` of the same shift.
+        found: distances from a `Yardstick` of the same shift.
         shift: the margin of means, in sds.
     """
     told, energy = found.classifier, found.energy
@@ -166,26 +167,26 @@ def told_apart(found: Joint, shift: float = SHIFT) -> str:
 def compare_jointly(
     a: np.ndarray, b: np.ndarray, most: int = MOST, seed: int = 0
 ) -> Joint:
-    """Hold a sample (chain, draw, D) against a reference's, see `Yardstick`."""
+    """Compare a sample (chain, draw, D) with a reference; see `Yardstick`."""
     return Yardstick(b, most, seed).compare(a)
 
 
 class Yardstick:
-    """A reference that samples are held against, in its own unit.
+    """A reference with which samples are compared, standardised by its mean and sd.
 
-    What it shows against itself is found once for as many draws.
+    Its noise floors are computed once for each number of draws.
     """
 
     def __init__(
         self, b: np.ndarray, most: int = MOST, seed: int = 0, shift: float = SHIFT
     ) -> None:
-        """Take the reference's draws.
+        """Standardise and thin the reference's draws.
 
         Args:
             b: draws (chain, draw, D), finite, chains and draws in any number.
-            most: draws a side at most.
-            seed: of directions, permutations and folds.
-            shift: sds that every column may be moved by.
+            most: largest number of draws a side.
+            seed: random seed of directions, permutations and folds.
+            shift: tolerated shift of every column, in sds.
         """
         self._shift = shift
         self._idle = np.ptp(b, axis=(0, 1)) <= 1e-12 * np.abs(b).max(axis=(0, 1))
@@ -196,10 +197,10 @@ class Yardstick:
         self._known: dict[int, _Itself] = {}
 
     def compare(self, a: np.ndarray) -> Joint:
-        """Hold a sample against it.
+        """Compare a sample with the reference.
 
         The permutation p-values are exact for independent draws of one distribution,
-        but for the unit and the kernel's width, which are the reference's.
+        except that the scaling and the kernel's width come from the reference.
 
         Args:
             a: draws (chain, draw, D), finite, relabelled or label-invariant.
@@ -244,7 +245,7 @@ class Yardstick:
 
 
 def _refined(similarity: np.ndarray, signs: np.ndarray, n: int, seed: int) -> float:
-    """A permutation p-value; of MORE permutations where the usual ones resolve none."""
+    """A permutation p-value, from MORE permutations where it is as small as can be."""
     found = p_value(similarity, signs)
     if found * len(signs) > 1.5:
         return found
@@ -253,15 +254,15 @@ def _refined(similarity: np.ndarray, signs: np.ndarray, n: int, seed: int) -> fl
 
 @dataclass(frozen=True)
 class _Itself:
-    """What a reference shows against itself with so many draws a side.
+    """Noise floors of a reference for one number n of draws a side.
 
     Attributes:
-        draws: its own (n, D).
-        matched: draws a side of the transport.
-        width: of the kernel.
-        measures: all but the transport.
-        floors: of all.
-        tolerated: energy distance from the same draws moved by the margin.
+        draws: the reference's draws (n, D).
+        matched: draws a side of the transport distance.
+        width: width of the Gaussian kernel, in sds.
+        measures: name -> distance, all but the transport distance.
+        floors: name -> noise floor, of all distances.
+        tolerated: energy distance from the same draws shifted by the margin.
     """
 
     draws: np.ndarray
@@ -294,9 +295,9 @@ def _itself(thinned: np.ndarray, n: int, seed: int, shift: float) -> _Itself:
 
 
 def thin(draws: np.ndarray) -> np.ndarray:
-    """Draws (chain, draw, D) that are left, evenly spaced, at the smallest ESS.
+    """Thin draws (chain, draw, D), evenly spaced, to their effective sample size.
 
-    The smallest over columns, of bulk and tails.
+    That is the smallest over columns, of bulk and tails.
     """
     chains, length, columns = draws.shape
     if not columns:
@@ -322,7 +323,7 @@ def spread(draws: np.ndarray, count: int) -> np.ndarray:
 def splits(parts: int) -> list[np.ndarray]:
     """Up to SPLITS ways to take half of the parts, as masks (parts,).
 
-    Of more than TOGETHER parts neighbours go together.
+    More than TOGETHER parts are first grouped with their neighbours.
     """
     groups = min(parts, TOGETHER)
     group = np.arange(parts) * groups // parts
@@ -332,9 +333,9 @@ def splits(parts: int) -> list[np.ndarray]:
 
 
 def halves(draws: np.ndarray, n: int) -> Halves:
-    """Halves of (chain, draw, D), up to n // 2 draws each, in a few ways.
+    """Halves of draws (chain, draw, D), up to n // 2 draws each, in a few ways.
 
-    Of chains where there are four or more; of equal stretches of fewer chains.
+    Four or more chains are halved whole; fewer are first cut into equal stretches.
     """
     chains, length, columns = draws.shape
     pieces = -(-4 // chains)
@@ -368,7 +369,7 @@ def similarity_distance(a: np.ndarray, b: np.ndarray) -> Discrepancy:
         return Discrepancy(value, np.nan)
     squares = []
     for mask in splits(chains):
-        # the variance of a mean falls with the chains in it; two of all are held apart
+        # the variance of a mean falls with its chains; scale to two means over all
         scale = (2 / chains) / (1 / mask.sum() + 1 / (~mask).sum())
         apart = _frobenius(b[mask].mean(axis=0), b[~mask].mean(axis=0))
         squares.append(scale * apart**2)

@@ -23,12 +23,13 @@ from vi_bench.comparison.verdict import FRACTION, Margin
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of draws before anything is judged; fields as in `Comparison`.
+    """Relabelled draws and their summaries; other fields are as in `Comparison`.
 
     Attributes:
         reference: label of the reference.
-        scalars: label -> quantity -> (chain, draw), all that are compared.
-        certain: label -> differences that are beyond doubt, in words.
+        scalars: label -> quantity -> draws (chain, draw), of all that are compared.
+        certain: label -> sentences on quantities that are constant in the reference
+            and differ in this method.
         note: what is not compared, and why.
     """
 
@@ -43,7 +44,7 @@ class Measured:
     note: str
 
     def distances(self, label: str) -> dict[Quantity, Distance]:
-        """Every quantity of a method against the reference's."""
+        """Distances of every quantity of a method from the reference's."""
         theirs = self.reference
         return distances_between(
             self.scalars[label],
@@ -53,12 +54,12 @@ class Measured:
         )
 
     def effort(self, label: str, margin: Margin) -> float:
-        """By what factor its draws have to grow until its errors are small enough.
+        """Factor by which a method's draws must grow for its errors to be small.
 
-        Until the Monte-Carlo error of every judged mean, sd and 5 and 95 % quantile is
-        under FRACTION of its margin. Nothing of how far the method is from the
-        reference enters: draws that are decided by precision leave the verdict's error
-        rates as they are.
+        The Monte-Carlo error of every judged mean, sd and 5 and 95 % quantile has to be
+        under FRACTION of its margin. The factor does not depend on the method's
+        distance from the reference: a sample size chosen by precision leaves the
+        verdict's error rates as they are.
         """
         trusted, own = self.summaries[self.reference], self.summaries[label]
         of_tails = FRACTION * margin.band("5 % quantile")
@@ -80,7 +81,7 @@ def measure(samples: Mapping[str, Sample], reference: str) -> Measured:
 
     Args:
         samples: label -> draws, all of the same mixture.
-        reference: whose draws give the pivot and the units.
+        reference: label of the sample that gives the pivot and the units.
     """
     trusted = samples[reference]
     pivot = find_pivot(
@@ -127,7 +128,7 @@ def _certain(
     theirs: Mapping[Quantity, np.ndarray],
     reference: str,
 ) -> list[str]:
-    """Quantities that the reference holds fixed, and these draws elsewhere or not."""
+    """Sentences on quantities that are constant in the reference and differ here."""
     found = []
     for name, fixed in theirs.items():
         if name not in mine or rare(name, fixed) or not constant(fixed):
@@ -146,7 +147,11 @@ def _drop_idle(
     invariant: dict[str, dict[Quantity, np.ndarray]],
     reference: str,
 ) -> list[str]:
-    """Drop what the reference gives no unit for; returns the weights among these."""
+    """Drop, in place, quantities for which the reference's sd is no usable unit.
+
+    Returns:
+        The weights of almost always empty components among them.
+    """
     known = scalars[reference]
     empty = {name for name, v in known.items() if rare(name, v)}
     dropped = empty | {name for name, v in known.items() if constant(v)}
@@ -162,7 +167,7 @@ def _left_out(
     scalars: Mapping[str, Mapping[Quantity, np.ndarray]],
     empty: Sequence[str],
 ) -> str:
-    """What no verdict rests on although the reference has it."""
+    """A note on quantities of the reference that are not compared; empty if none."""
     said = []
     if empty:
         said.append(
@@ -182,7 +187,7 @@ def distances_between(
     trusted: Mapping[Quantity, Summary],
     own: Mapping[Quantity, Summary],
 ) -> dict[Quantity, Distance]:
-    """Distances of all quantities that both have, in sds of the second."""
+    """Distances of all quantities that both have, in reference sds."""
     return {
         name: distance(draws, own[name], theirs[name], trusted[name])
         for name, draws in mine.items()

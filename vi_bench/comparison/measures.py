@@ -1,4 +1,4 @@
-"""How far two sets of draws are apart, with the Monte-Carlo error of every number.
+"""Distances between two sets of draws, each with its Monte-Carlo standard error.
 
 Draws are (chain, draw); effective sample sizes and standard errors are ArviZ's
 (Vehtari, Gelman, Simpson, Carpenter and Buerkner 2021).
@@ -26,15 +26,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean, sd and tails of one quantity with their errors, and how well it mixed.
+    """Mean, sd and quantiles of one quantity with their errors, its ESS and R-hat.
 
     Attributes:
-        mean: its mean.
-        sd: its standard deviation.
-        ess_bulk: effective sample size by ranks.
-        ess_tail: the smaller one of its 5 and 95 % quantiles.
-        r_hat: by ranks, of chains or of the halves of one.
-        tails: its 5 and 95 % quantiles; None where they were not computed.
+        mean: mean over all draws.
+        sd: standard deviation over all draws.
+        ess_bulk: bulk (rank-normalised) effective sample size.
+        ess_tail: tail effective sample size, the smaller of the two quantiles'.
+        r_hat: rank-normalised split R-hat.
+        tails: 5 and 95 % quantiles; None where they were not computed.
     """
 
     mean: Estimate
@@ -47,14 +47,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class Distance:
-    """One quantity of a method against the reference.
+    """Differences between a method and the reference in one quantity.
 
     Attributes:
         mean_difference: (mean - reference mean) / reference sd.
         sd_ratio: sd / reference sd.
         w1: Wasserstein-1 distance over the reference sd.
-        w1_floor: w1 of the reference against itself: half its draws against the other
-            half, scaled to the effective draws of the method and of the reference.
+        w1_floor: w1 between two halves of the reference's draws, scaled to the
+            effective sample sizes of the method and of the reference.
         tails: differences of the 5 and 95 % quantiles over the reference sd.
     """
 
@@ -66,30 +66,30 @@ class Distance:
 
 
 MANY = 8
-"""Chains from which on the spread of their means is an error that is known enough."""
+"""Number of chains from which the spread of their means gives a usable error."""
 
 TAILS = (0.05, 0.95)
-"""Quantiles that are compared."""
+"""Probabilities of the two tail quantiles that are compared."""
 
 
 def _stat(name: str, draws: np.ndarray, **options: Any) -> float:
     function = getattr(array_stats, name)
-    # an indicator may be constant within chains: not known, and no warning
+    # an indicator may be constant within chains: NaN then, without a warning
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(function(draws, chain_axis=0, draw_axis=1, **options))
 
 
 @remembered
 def summarise(draws: np.ndarray) -> Summary:
-    """Mean, sd, their Monte-Carlo errors, ESS and R-hat of (chain, draw) draws."""
-    # a constant, but for its last digits, is known exactly and has not mixed
+    """Mean, sd, quantiles, their errors, ESS and R-hat of draws (chain, draw)."""
+    # draws that are constant up to rounding are known exactly, and have no R-hat
     if np.ptp(draws) <= 16 * np.finfo(float).eps * np.abs(draws).max():
         constant = float(draws.flat[0])
         known = Estimate(constant, 0.0)
         return Summary(known, Estimate(0.0, 0.0), 1.0, 1.0, np.nan, (known, known))
     several, centre = draws, draws.mean()
     sd = float(draws.std(ddof=1))
-    if len(draws) == 1:  # R-hat holds one half of a single chain against the other
+    if len(draws) == 1:  # R-hat compares the two halves of a single chain
         several = draws[:, : draws.shape[1] // 2 * 2].reshape(2, -1)
     return Summary(
         mean=Estimate(float(centre), error_of_mean(draws)),
@@ -107,12 +107,12 @@ def summarise(draws: np.ndarray) -> Summary:
 
 
 def error_of_mean(draws: np.ndarray) -> float:
-    """The Monte-Carlo error of the mean of (chain, draw) draws."""
+    """The Monte-Carlo standard error of the mean of draws (chain, draw)."""
     return _at_least_spread(_stat("mcse", draws, method="mean"), draws)
 
 
 def _quantile(draws: np.ndarray, q: float) -> Estimate:
-    """A quantile; its error grows as that of the share of draws below it."""
+    """A quantile; the spread of many chains scales its error as that of a share."""
     value = float(np.quantile(draws, q))
     error = _stat("mcse", draws, method="quantile", prob=q)
     below = (draws <= value).astype(float)
@@ -123,14 +123,14 @@ def _quantile(draws: np.ndarray, q: float) -> Estimate:
 
 
 def _at_least_spread(error: float, influence: np.ndarray) -> float:
-    """An error, or that of the means of many chains where it is larger.
+    """The larger of a standard error and that from the spread of many chains' means.
 
-    Chains of a population method are independent runs, and what all draws of a run
-    share, such as its volumes, no autocorrelation within it shows.
+    Chains of a population method are independent runs. An error that all draws of a run
+    share, such as that of its prior volumes, does not show in autocorrelation.
 
     Args:
-        error: ArviZ's, from autocorrelation.
-        influence: what each draw adds to the estimate (chain, draw).
+        error: standard error from autocorrelation, by ArviZ.
+        influence: contribution of each draw to the estimate (chain, draw).
     """
     chains = len(influence)
     if chains < MANY:
@@ -143,7 +143,7 @@ def _at_least_spread(error: float, influence: np.ndarray) -> float:
 def distance(
     draws: np.ndarray, own: Summary, reference: np.ndarray, theirs: Summary
 ) -> Distance:
-    """Compare (chain, draw) draws with the reference's; summaries as computed."""
+    """Distances of draws (chain, draw) from the reference's, given both summaries."""
     sd = theirs.sd.value
     if sd == 0:
         nothing = Estimate(np.nan, np.nan)
@@ -167,14 +167,17 @@ def distance(
 
 
 def _growth(own: float, theirs: float) -> float:
-    """How much larger noise is between two samples than between two of the second's."""
+    """Noise of W1 relative to that of two samples of the second's ESS, at least 1."""
     if not (np.isfinite(own) and np.isfinite(theirs) and own > 0):
         return 1.0
     return float(max(1.0, np.sqrt((theirs / own + 1) / 2)))
 
 
 def _tails(own: Summary, theirs: Summary) -> tuple[Estimate, Estimate] | None:
-    """Differences of the quantiles in reference sds; the error of the unit included."""
+    """Differences of the 5 and 95 % quantiles in reference sds.
+
+    Their errors include that of the reference's sd.
+    """
     if own.tails is None or theirs.tails is None:
         return None
     sd = theirs.sd.value
@@ -192,7 +195,7 @@ def wasserstein(a: np.ndarray, b: np.ndarray) -> Estimate:
     W1 is the integral of |F - G|, so a draw x of the first sample moves it by
     -H(x), where H integrates sign(F - G) from the left, and one of the second by
     +H(x): the error is that of the mean of H over each sample. Where F and G are
-    equal but for noise the value is noise too: hold it against the floor.
+    equal but for noise the value is noise too: compare it with the floor.
     """
     flat_a, flat_b = np.sort(a, axis=None), np.sort(b, axis=None)
     grid = np.sort(np.concatenate([flat_a, flat_b]))

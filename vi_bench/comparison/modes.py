@@ -17,13 +17,13 @@ APART = 0.99
 label-invariant quantity, with at least this probability (or at most one minus it)."""
 
 LEAST = 20
-"""Draws of a chain under which nothing is said of where it sits."""
+"""Draws per chain below which no modes are distinguished."""
 
 MANY, PIVOTS = 32, 8
-"""Chains beyond which they are held to about PIVOTS of them, not to all others."""
+"""Number of chains beyond which each is compared with about PIVOTS chains, not all."""
 
 ENOUGH = 1000
-"""Draws of a chain that tell where it sits."""
+"""Largest number of draws per chain that are used, evenly spaced."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Mode:
     """Chains that overlap each other, and no other chain.
 
     Attributes:
-        chains: their indices.
+        chains: indices of the chains.
         log_joint: mean log p(X, theta) of their draws; NaN where it is not known.
-        share: of the posterior's mass by evidence, relative to the other modes found;
-            NaN where it is not known.
+        share: share of the posterior mass by evidence, relative to the other modes
+            found; NaN where it is not known.
     """
 
     chains: tuple[int, ...]
@@ -42,7 +42,7 @@ class Mode:
     share: float = np.nan
 
     def say(self) -> str:
-        """The chains, and what is known of the mode."""
+        """The mode in words: its chains, log joint and share of the mass."""
         one = len(self.chains) == 1
         named = "chain" if one else "chains"
         known = [] if np.isnan(self.log_joint) else [f"log joint {self.log_joint:.2f}"]
@@ -57,8 +57,8 @@ class Optimum:
     """An optimum of the bound with the assignments in q, up to relabelling.
 
     Attributes:
-        bound: there, nats.
-        below: the best optimum that is known, nats, relabellings of both counted.
+        bound: the ELBO there, nats.
+        below: nats below the best known optimum, relabellings of both counted.
         sources: labels of the methods that found it, or whose draws lead there.
     """
 
@@ -67,7 +67,7 @@ class Optimum:
     sources: tuple[str, ...] = ()
 
     def say(self) -> str:
-        """The optimum, and who knows of it."""
+        """The optimum in words: its ELBO, and the methods that found it."""
         place = f", {self.below:.2f} nats below the best one" if self.below > 0 else ""
         sources = ", ".join(self.sources)
         return f"the optimum of ELBO {self.bound:.2f}{place} (known from {sources})"
@@ -78,8 +78,8 @@ def find_modes(
 ) -> tuple[Mode, ...]:
     """Group chains by label-invariant quantities, the highest log joint first.
 
-    Chains of one group are linked by overlap, if only through others. One group means
-    that nothing was found, not that there is nothing to find.
+    Chains of one group are linked by overlap, perhaps through other chains. One group
+    means that no separate modes were found, not that there are none.
 
     Args:
         invariants: name -> (chain, draw); no permutation of components changes them.
@@ -87,7 +87,7 @@ def find_modes(
     """
     chains, length = next(iter(invariants.values())).shape
     quantities = _thinned(np.stack(list(invariants.values()), axis=1))
-    # so few draws are apart by chance
+    # chance separates chains of so few draws
     together = np.full((chains, chains), length < LEAST)
     pairs: Iterable[tuple[int, int]] = combinations(range(chains), 2)
     if chains > MANY:
@@ -113,7 +113,7 @@ def _thinned(draws: np.ndarray) -> np.ndarray:
 
 def separate(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two sets of draws (quantity, draw) are apart in any quantity."""
-    # asymptotic is the p-value, which is not used
+    # the method concerns the p-value only, which is not used
     found = mannwhitneyu(a, b, axis=1, method="asymptotic").statistic
     larger = found / (a.shape[1] * b.shape[1])
     return bool(np.any((larger > APART) | (larger < 1 - APART)))
@@ -122,7 +122,7 @@ def separate(a: np.ndarray, b: np.ndarray) -> bool:
 def weighted(
     modes: tuple[Mode, ...], log_evidence: Mapping[int, float]
 ) -> tuple[Mode, ...]:
-    """The modes with their shares of the mass.
+    """The modes with their shares of the mass; unchanged where one evidence is missing.
 
     Args:
         modes: from `find_modes`.

@@ -1,4 +1,4 @@
-"""What is compared: scalars of each draw, label-invariant ones first."""
+"""The scalar quantities on which posteriors are compared, and their names."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 
 SQUARES = "sum of squared"
-"""The statistic of weights: 1 / it is an effective number of components."""
+"""Statistic of the weights; its inverse is an effective number of components."""
 
 
 class Quantity(str):
-    """A scalar of the posterior; as text, its name in tables.
+    """A scalar quantity of the posterior; as a string, its name in tables.
 
-    The text is "mu[x0] of component 1", "mean mu[x0]", "sorted mu[x0] 2" (the second
+    The string is "mu[x0] of component 1", "mean mu[x0]", "sorted mu[x0] 2" (the second
     smallest over components) or a plain name such as "log joint".
 
     Attributes:
-        name: of the parameter, or of the scalar.
-        coordinate: of the parameter's further dimensions, in order; empty if none.
-        component: its number from 0; None of what no component owns.
-        statistic: over components, such as "mean"; empty of a value itself.
-        rank: from 1, of a sorted value.
+        name: name of the parameter, or of the scalar.
+        coordinate: coordinate along each other dimension of the parameter, in order.
+        component: index of the component, from 0; None if it belongs to none.
+        statistic: statistic over components, such as "mean"; empty for a plain value.
+        rank: rank of a sorted value, 1 for the smallest; None otherwise.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Quantity(str):
         statistic: str = "",
         rank: int | None = None,
     ) -> Quantity:
-        """A quantity and its text."""
+        """Make a quantity and compose its string."""
         label = f"{name}[{','.join(coordinate)}]" if coordinate else name
         if statistic == SQUARES:
             label += "s"
@@ -54,7 +54,7 @@ class Quantity(str):
         return made
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        """What a copy is made from."""
+        """Arguments of `__new__`, for copying and unpickling."""
         return (
             self.name,
             self.coordinate,
@@ -64,7 +64,10 @@ class Quantity(str):
         )
 
     def of(self, **changes: object) -> Quantity:
-        """The same parameter and coordinate, of a component or with a statistic."""
+        """A quantity of the same parameter and coordinate; other attributes as given.
+
+        Those that are not given take their defaults.
+        """
         known = {"name": self.name, "coordinate": self.coordinate}
         return Quantity(**(known | changes))  # type: ignore[arg-type]
 
@@ -77,28 +80,28 @@ LOG_JOINT = Quantity("log joint")
 
 
 def named(name: str) -> Quantity:
-    """A quantity, or a plain name as one."""
+    """A plain name as a quantity; a quantity is returned unchanged."""
     return name if isinstance(name, Quantity) else Quantity(name)
 
 
 RARE = 0.01
-"""A weight whose median is under this share of its mean is one of rare draws only."""
+"""Ratio of a weight's median to its mean below which a few draws determine its mean."""
 
 
 def flatten(
     named: Mapping[str, tuple[Any, tuple[str, ...]]],
     coordinates: Mapping[str, Sequence[object]],
 ) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
-    """Every coordinate of every array by its label; arrays of NumPy or JAX.
+    """Split arrays (NumPy or JAX) into scalars, one for each coordinate.
 
     Args:
-        named: name -> (values (chain, draw, *dims), dims), "component" first where a
-            component has one.
+        named: name -> (values (chain, draw, *dims), names of dims); "component" comes
+            first for a parameter that each component has.
         coordinates: dimension -> coordinates, for every other dimension.
 
     Returns:
-        Columns (chain, draw, K) of what each component has, and scalars (chain, draw)
-        of what they share.
+        Scalars of each component (chain, draw, K), and scalars that the components
+        share (chain, draw).
     """
     columns: dict[Quantity, Any] = {}
     shared: dict[Quantity, Any] = {}
@@ -123,11 +126,11 @@ def invariants(
 
     Arrays of NumPy or JAX; `log_joint` may be None.
 
-    The log joint density; what components share; per column the mean and the log of
-    the root mean square over components, weighted where weights are drawn. Where they
-    are not, the sorted values too (1 is the smallest); where they are, the sorted
-    weights and the sum of their squares: an empty component's parameters are draws from
-    the prior, and their order tells nothing about the data.
+    They are the log joint density, the shared scalars, and for each column the mean and
+    the log root mean square over components, weighted where weights are drawn. Without
+    weights the sorted values are added (rank 1 is the smallest). With weights only the
+    sorted weights and the sum of their squares are: an empty component's parameters are
+    draws from the prior, and their order tells nothing about the data.
     """
     found: dict[Quantity, Any] = {}
     if log_joint is not None:
@@ -147,9 +150,9 @@ def invariants(
 def averages(columns: Mapping[Quantity, Any]) -> dict[Quantity, Any]:
     """Mean and log root mean square over components, weighted where weights are drawn.
 
-    Of the weights themselves the sum of squares; of one component its value alone.
-    Arrays of NumPy or JAX, (..., K). The mean square itself has tails too heavy for its
-    sd to be known: now and then a component is empty, and lies anywhere.
+    For the weights it is their sum of squares; with one component, its value alone.
+    Arrays of NumPy or JAX, (..., K). The logarithm is taken because the mean square has
+    tails too heavy for its sd to be estimated: an empty component may lie anywhere.
     """
     weights = columns.get(WEIGHT)
     found: dict[Quantity, Any] = {}
@@ -171,10 +174,10 @@ def averages(columns: Mapping[Quantity, Any]) -> dict[Quantity, Any]:
 
 
 def rare(quantity: Quantity, values: np.ndarray) -> bool:
-    """Whether the reference's draws of a weight are no unit to measure in.
+    """Whether a few draws determine the mean and sd of a weight of the reference.
 
-    Those of an empty component under a sparse prior are 1e-100 give or take a factor of
-    1e+90, so that mean and sd are those of a few draws.
+    Weights of an empty component under a sparse prior are 1e-100 give or take a factor
+    of 1e+90, so their sd is not usable as a unit.
     """
     if quantity.name != WEIGHT:
         return False
@@ -182,7 +185,7 @@ def rare(quantity: Quantity, values: np.ndarray) -> bool:
 
 
 def constant(values: np.ndarray) -> bool:
-    """Whether draws vary by rounding only, as the one weight of K = 1 does."""
+    """Whether draws vary by rounding only, as the single weight with K = 1 does."""
     return float(np.ptp(values)) <= 1e-12 * float(np.max(np.abs(values)))
 
 

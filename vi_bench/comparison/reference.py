@@ -1,4 +1,4 @@
-"""A reference that another sampler vouches for."""
+"""Comparison with a reference that a second sampler checks."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def compare_checked(
 
     Args:
         samples: label -> draws.
-        reference: the reference.
-        check: a sampler that shares as little with it as possible.
-        margin: what still counts as agreement.
+        reference: label of the reference.
+        check: label of a sampler that shares as little with it as possible.
+        margin: the equivalence margins.
         mode_evidence: see `compare`.
         coverage: see `compare`.
     """

@@ -17,15 +17,16 @@ from scipy.optimize import linear_sum_assignment
 from vi_bench.comparison.quantities import Quantity
 
 ENUMERATED = 6
-"""Up to this K all K! permutations are tried, vectorised over draws."""
+"""Largest K for which all K! permutations are enumerated."""
 
 NEAR_TIE = 0.1
 """A margin under this share of the median margin is a near tie."""
 
 AMBIGUOUS = 0.01
-"""Above this share of near ties, components have no identity to compare."""
+"""Share of near ties above which components are not compared one by one."""
 
 CHUNK = 2048
+"""Draws whose cost matrices are held at once."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Relabelling:
 
     @property
     def usual(self) -> np.ndarray:
-        """The most common order of all draws (K,)."""
+        """The most common order over all draws (K,)."""
         orders, counts = np.unique(
             self.order.reshape(-1, self.order.shape[-1]), axis=0, return_counts=True
         )
@@ -77,25 +78,25 @@ class Relabelling:
         return self.ambiguous <= AMBIGUOUS
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """Permute (chain, draw, K, ...) values."""
+        """Permute the components of values (chain, draw, K, ...)."""
         extra = values.ndim - self.order.ndim
         order = self.order.reshape(self.order.shape + (1,) * extra)
         return np.take_along_axis(values, order, axis=2)
 
 
 def points(columns: dict[Quantity, np.ndarray]) -> np.ndarray:
-    """All scalars of a component side by side: (chain, draw, K, F)."""
+    """Stack all columns: the F scalars of each component (chain, draw, K, F)."""
     return np.stack([v for _, v in sorted(columns.items())], axis=-1)
 
 
 @dataclass(frozen=True)
 class Pivot:
-    """What draws are permuted to.
+    """The labelled components to which draws are permuted.
 
     Attributes:
         points: (K, F), scalars of each component.
-        weights: (K,), what each component matters; equal where weights are not drawn.
-        scale: (F,), the unit of each scalar.
+        weights: (K,), mixture weights; all 1 / K where weights are not drawn.
+        scale: (F,), weighted standard deviation of each scalar; 1 where that is 0.
     """
 
     points: np.ndarray
@@ -104,10 +105,10 @@ class Pivot:
 
 
 def costs(draws: np.ndarray, weights: np.ndarray, pivot: Pivot) -> np.ndarray:
-    """Squared scaled distance of pivot component j and draw component k, (S, j, k).
+    """Cost of matching pivot component j with draw component k, (S, j, k).
 
-    Times the sum of their weights: an empty component may lie anywhere, and must not
-    decide which of the others is which.
+    It is their squared scaled distance times the sum of their weights: an empty
+    component may lie anywhere, and must not decide how the others are matched.
     """
     gap = (draws[:, None, :, :] - pivot.points[None, :, None, :]) / pivot.scale
     square = np.einsum("sjkf,sjkf->sjk", gap, gap)
@@ -117,7 +118,7 @@ def costs(draws: np.ndarray, weights: np.ndarray, pivot: Pivot) -> np.ndarray:
 def relabel(
     draws: np.ndarray, pivot: Pivot, weights: np.ndarray | None = None
 ) -> Relabelling:
-    """Permute (chain, draw, K, F) draws, weights (chain, draw, K), onto a pivot."""
+    """Match draws (chain, draw, K, F), of weights (chain, draw, K), with a pivot."""
     chains, length, components, _ = draws.shape
     flat = draws.reshape(-1, *draws.shape[2:])
     heavy = _or_equal(weights, draws).reshape(-1, components)
@@ -171,8 +172,8 @@ def find_pivot(
 ) -> Pivot:
     """A pivot from the reference's (chain, draw, K, F) draws.
 
-    It begins at the draw of the highest log joint and is replaced, a few times, by the
-    mean of the draws relabelled to it, components weighted.
+    It starts as the draw of the highest log joint (the first draw where none is known)
+    and is replaced, `rounds` times, by the weighted mean of the draws relabelled to it.
     """
     heavy = _or_equal(weights, draws)
     total = heavy.sum()

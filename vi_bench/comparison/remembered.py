@@ -1,8 +1,8 @@
-"""Results of costly functions of arrays, remembered by what the arrays hold.
+"""A cache of costly functions of arrays, keyed by the arrays' contents.
 
-A run summarises the same draws again and again: whenever draws were added to another
-method, when it is compared, and when notes are added. A digest of an array takes a
-hundredth of the time of its effective sample sizes.
+A run summarises the same draws repeatedly: whenever draws are added to another method,
+at the comparison, and when notes are added. A digest of an array takes a hundredth of
+the time of its effective sample sizes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 MOST = 20_000
-"""Results kept, of each function; the oldest go first."""
+"""Results kept for each function; the oldest are dropped first."""
 
 
 def remembered[**P, T](function: Callable[P, T]) -> Callable[P, T]:
-    """The same function of arrays and small values, each result worked out once.
+    """Cache a function of arrays and small values.
 
-    Results must not be changed by those who get them.
+    Callers must not modify the results.
     """
     known: dict[bytes, T] = {}
     lock = Lock()
@@ -47,7 +47,7 @@ def _digest(values: tuple[Any, ...]) -> bytes:
     """A digest of arrays by their contents, and of other values by their text."""
     made = hashlib.blake2b(digest_size=16)
     for value in values:
-        if hasattr(value, "__array__"):  # of NumPy, or of JAX, whose text is cut
+        if hasattr(value, "__array__"):  # NumPy, or JAX, whose repr is truncated
             value = np.asarray(value)
         if isinstance(value, np.ndarray):
             made.update(f"{value.shape}{value.dtype.str}".encode())

@@ -1,4 +1,4 @@
-"""Draws of one posterior, and what is known about them."""
+"""Draws of one posterior, with their densities, bounds and diagnostics."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from vi_bench.comparison.quantities import Quantity, named
 
 @dataclass(frozen=True)
 class Sample:
-    """Draws of one posterior, and what is known about them.
+    """Draws of one posterior, with their densities, bounds and diagnostics.
 
     Attributes:
-        columns: label -> (chain, draw, K), scalars that each component has.
-        shared: label -> (chain, draw), scalars that the components share.
+        columns: quantity -> draws (chain, draw, K) of a scalar of each component.
+        shared: quantity -> draws (chain, draw) of a scalar the components share.
         log_joint: log p(X, theta) of each draw (chain, draw), or None.
-        divergent: share of divergent transitions.
-        log_q: log q(theta) of each draw (chain, draw), of a q that draws come from.
+        divergent: share of transitions that diverged, between 0 and 1.
+        log_q: log q(theta) of each draw (chain, draw), or None if not drawn from a q.
         log_q_symmetric: log of q averaged over label permutations, or None.
-        bound: on log p(X) with the assignments in q, or None.
-        best_bound: the best such bound over restarts, or None.
-        evidence: log p(X) where the method estimates it, or None.
+        bound: ELBO with the assignments in q, nats, or None.
+        best_bound: the largest such ELBO over restarts, nats, or None.
+        evidence: the method's estimate of log p(X), nats, or None.
         log_likelihood: log p(x_i | theta) of some rows (chain, draw, n), or None.
-        held_out: the same of rows that were set aside, or None.
-        similarity: P(c_i = c_j) of some rows by chain (chain, p, p), or None.
-        e_bfmi: the smallest over chains, of a Hamiltonian sampler, or None.
-        weighs: whether the method weighs modes against one another, as enumeration and
-            populations that start from the prior do, and a chain in one mode does not.
+        held_out: log p(x_i | theta) of held-out rows (chain, draw, n), or None.
+        similarity: co-clustering probabilities P(c_i = c_j) of p rows, by chain
+            (chain, p, p), or None.
+        e_bfmi: the smallest E-BFMI over chains of a Hamiltonian sampler, or None.
+        weighs: whether the method estimates the relative mass of modes, as enumeration
+            and populations started from the prior do; a chain in one mode does not.
     """
 
     columns: dict[Quantity, np.ndarray]
@@ -48,10 +49,10 @@ class Sample:
     weighs: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse draws that are not finite; plain names become quantities.
+        """Convert plain names to quantities and refuse draws that are not finite.
 
         Raises:
-            ValueError: it names the first one.
+            ValueError: names the first such quantity, chain and draw.
         """
         for part in ("columns", "shared"):
             known = {named(k): v for k, v in getattr(self, part).items()}

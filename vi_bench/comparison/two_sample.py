@@ -1,7 +1,6 @@
-"""Measures of how far two samples (n, D) of equal size are apart.
+"""Distances between two samples (n, D) of equal size, draws taken as independent.
 
-Draws are taken as independent; what a number means beside its noise, see
-`vi_bench.comparison.joint`.
+Noise floors are in `vi_bench.comparison.joint`.
 """
 
 from __future__ import annotations
@@ -11,9 +10,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist, pdist
 
 DIRECTIONS, PERMUTATIONS, FOLDS = 200, 199, 5
+"""Random directions of `sliced`, permutations of a test, folds of cross-validation."""
 
 PRODUCTS = 12
-"""Up to this many columns the classifier sees products of two, beyond it squares."""
+"""Number of columns up to which the classifier uses products of two, beyond it squares.
+"""
 
 
 def sliced(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
@@ -31,7 +32,7 @@ def transport(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def energy(x: np.ndarray, y: np.ndarray) -> float:
-    """Energy distance of two (n, D) samples, all pairs counted."""
+    """Energy distance of two (n, D) samples (V-statistic, never negative)."""
     within = cdist(x, x).mean() + cdist(y, y).mean()
     return float(2 * cdist(x, y).mean() - within)
 
@@ -54,20 +55,20 @@ def mmd(x: np.ndarray, y: np.ndarray, width: float) -> float:
 
 
 def labellings(n: int, seed: int, number: int = PERMUTATIONS) -> np.ndarray:
-    """Signs (1 + number, 2n) that say whose a draw is, the true ones first."""
+    """Sample labels +1 and -1 (1 + number, 2n): the true ones, then permutations."""
     true = np.repeat([1.0, -1.0], n)
     rows = np.tile(true, (number, 1))
     return np.vstack([true, np.random.default_rng(seed).permuted(rows, axis=1)])
 
 
 def p_value(similarity: np.ndarray, labels: np.ndarray) -> float:
-    """Share of labellings under which draws of one side are as alike as they are.
+    """Permutation p-value: share of labellings whose statistic is at least the first's.
 
-    For samples of equal size MMD^2 and energy are increasing functions of the sum of
-    s_i s_j similarity_ij, which is like within sides less like across.
+    The statistic is the sum of s_i s_j similarity_ij: similarity within samples less
+    that across. With equal sizes MMD^2 and energy distance are increasing in it.
     """
     alike = np.einsum("pi,pi->p", labels @ similarity, labels)
-    # the true labelling may come up again, by another order of summation
+    # a permutation may repeat the true labelling, summed in another order
     return float(np.mean(alike >= alike[0] - 1e-9 * abs(alike[0])))
 
 
@@ -88,13 +89,13 @@ def classify(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     seen = features(np.concatenate([x, y]))
-    with threadpool_limits(1):  # so little work is waited for longer than it takes
+    with threadpool_limits(1):  # several threads are slower on so little work
         told = cross_val_predict(model, seen, whose, cv=folds)
     return float(np.mean(told == whose))
 
 
 def features(x: np.ndarray) -> np.ndarray:
-    """Columns, and their squares or products of two, (n, F) of (n, D)."""
+    """Columns with their products of two, or squares beyond PRODUCTS, (n, F)."""
     i, j = np.triu_indices(x.shape[1])
     if x.shape[1] > PRODUCTS:
         i = j = np.arange(x.shape[1])

@@ -1,17 +1,19 @@
-"""One word for a comparison: an equivalence test with its error rates controlled.
+"""Verdicts: equivalence tests of a method and a reference, error rates controlled.
 
 For each quantity the mean must lie within `margin.mean` reference sds and the sd within
 the factor 1 - `margin.sd` of the reference's; 5 and 95 % quantiles, Wasserstein-1
 distances and correlations within what these two margins allow a normal posterior.
-`differs`: some test is outside its band beyond doubt (Holm's procedure over all tests
-of all methods keeps the chance of one false word in the whole table at ALPHA).
+`differs`: some test is significantly outside its band (Holm's procedure over all tests
+of all methods keeps the chance of any false `differs` in the whole table at ALPHA).
 `agrees`: every test is inside, each at ALPHA (an intersection-union test needs no
-correction). Neither: `at the margin` where Monte-Carlo errors are as small as was asked
-for, else `inconclusive`.
+correction); `agrees in marginals` where a joint test still finds a difference. Neither:
+`at the margin` where Monte-Carlo errors are as small as FRACTION asks for, else
+`inconclusive`.
 
-p-values are always valid: they stay right however often somebody looks, adds draws and
-looks again (`beyond`). Before any of these words the reference must be fit to judge by,
-and both sides must have draws enough for their errors to be known.
+p-values are always valid: they hold under optional stopping, when draws are added and
+the test is repeated (`beyond`). Before any other verdict the reference must pass its
+diagnostics (else `reference unreliable`), and the method must have draws enough for its
+errors to be known.
 """
 
 from __future__ import annotations
@@ -30,27 +32,29 @@ from vi_bench.comparison.quantities import Quantity
 
 ALPHA = 0.05
 R_HAT, ESS = 1.01, 400.0
-"""What a reference must reach in every judged quantity, ESS in bulk and tails."""
+"""Largest R-hat and smallest ESS (bulk and tail) of a reliable reference, over all
+judged quantities."""
 
 E_BFMI = 0.3
 """Energy Bayesian fraction of missing information that a Hamiltonian sampler must reach
 in every chain (Betancourt 2016)."""
 
 FEW, FEW_FOR_SD = 100.0, 400.0
-"""Effective draws under which a method's own errors are not known well enough: those of
-means; those of sds, quantiles, distances and correlations."""
+"""Effective sample sizes below which a method's errors are not known well enough: those
+of means; those of sds, quantiles, distances and correlations."""
 
 DIVERGENT = 0.01
+"""Largest share of divergent transitions of a reliable reference."""
 
 FRACTION = 0.1
-"""Of its margin that the Monte-Carlo error of each side should not exceed."""
+"""Largest Monte-Carlo error of each side, as a fraction of its margin."""
 
 ENOUGH = 1.25
-"""Of the variance that FRACTION asks for, what is as good: errors are estimated."""
+"""Accepted multiple of the variance that FRACTION asks for: errors are estimated."""
 
 TUNED = 6.0
-"""Information at which the always-valid test is sharpest, in units of its mixture's, at
-the errors that FRACTION asks for."""
+"""Ratio of the information to that of the mixture in `beyond` at the errors that
+FRACTION asks for; there the always-valid test is sharpest."""
 
 Word = Literal[
     "agrees",
@@ -66,11 +70,11 @@ Kind = Literal["mean", "sd", "5 % quantile", "95 % quantile", "W1", "correlation
 
 @dataclass(frozen=True)
 class Margin:
-    """What still counts as agreement.
+    """The equivalence margins.
 
     Attributes:
-        mean: of a difference of means, in reference sds.
-        sd: of an sd, relative.
+        mean: largest difference of means, in reference sds.
+        sd: largest relative difference of sds.
     """
 
     mean: float = 0.1
@@ -98,13 +102,13 @@ class Margin:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word and the sentence behind it.
+    """A verdict and the reason for it.
 
     Attributes:
-        word: see the module.
+        word: the verdict; see the module.
         reason: one sentence with the numbers that decided.
-        more_draws: how many further draws, of each of the two, would make the errors as
-            small as is asked for; None where draws are not what is missing.
+        more_draws: about how many further draws are needed, of the method or, where the
+            reason says so, of each side; None where draws are not what is missing.
     """
 
     word: Word
@@ -114,17 +118,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Test:
-    """|value| against a band.
+    """An equivalence test of one difference: |value| against its margin.
 
     Attributes:
-        kind: what is compared.
-        name: of the quantity, or of two.
-        value: how far the method is from the reference; the logarithm of the ratio, of
-            sds.
-        se: its Monte-Carlo standard error.
-        band: the margin.
-        noise: what the value is where nothing but noise tells both sides apart.
-        among: tests that this one is the most extreme of.
+        kind: the statistic that is compared.
+        name: name of the quantity, or of a pair of quantities.
+        value: difference between method and reference; for sds the log of their ratio.
+        se: Monte-Carlo standard error of the value.
+        band: the margin, in the unit of the value.
+        noise: the value expected from noise alone where both sides are equal.
+        among: number of tests of which this is the most extreme (Bonferroni).
     """
 
     __test__ = False  # no test case of pytest's
@@ -150,16 +153,16 @@ class Test:
 
     @property
     def share(self) -> float:
-        """Where the value lies, in units of the band."""
+        """|value| in units of the band."""
         return abs(self.value) / self.band
 
     @property
     def effort(self) -> float:
-        """By what factor draws have to grow for the error that FRACTION asks for."""
+        """Factor by which draws must grow for the error that FRACTION asks for."""
         return (self.se / (math.sqrt(2) * FRACTION * self.band)) ** 2
 
     def say(self) -> str:
-        """The numbers in words."""
+        """The difference and its error in words."""
         off = f"{self.value:+.3f} +- {self.se:.3f}"
         if self.kind == "sd":
             ratio = np.exp(self.value)
@@ -173,13 +176,14 @@ class Test:
 
 
 def beyond(excess: float, se: float, band: float) -> float:
-    """An always-valid p-value that an estimate exceeds a limit by chance.
+    """Always-valid p-value of the hypothesis that the true value is below a limit.
 
     With information t = 1 / se^2 the estimate's path is a Brownian motion; averaging
     its likelihood ratio against the limit over half-normal drifts gives a non-negative
     martingale, whose inverse is a p-value at every t at once (Robbins 1970; Howard,
-    Ramdas, McAuliffe and Sekhon 2021). The mixture is the one that is sharpest near the
-    error that FRACTION asks for: 1.645 errors of a single look become 2.77 there.
+    Ramdas, McAuliffe and Sekhon 2021). The mixture makes the test sharpest near the
+    error that FRACTION asks for; the 5 % critical value of 1.645 errors in a single
+    look is 2.77 there.
 
     Args:
         excess: how far the estimate is over the limit.
@@ -203,17 +207,16 @@ def beyond(excess: float, se: float, band: float) -> float:
 
 @dataclass(frozen=True)
 class Case:
-    """What the verdict on one method, or on some of its chains, rests on.
+    """The input of the verdict on one method, or on some of its chains.
 
     Attributes:
-        tests: of all judged quantities.
-        draws: all chains together.
-        quantities: judged.
-        certain: differences that are beyond doubt, in words: constants that are not
-            equal.
+        tests: tests of all judged quantities.
+        draws: number of draws, all chains together.
+        quantities: number of judged quantities.
+        certain: sentences on quantities that are constant in the reference and differ.
         least: the quantity of the smallest effective sample size, and that size.
-        untested: quantities whose effective sample size allows no test but that of the
-            mean, and that size.
+        untested: among quantities whose effective sample size allows only the test of
+            the mean, the one of the smallest, and that size; None if there are none.
     """
 
     tests: Sequence[Test]
@@ -235,10 +238,10 @@ def case_of(
     """The tests of a method's judged quantities.
 
     Args:
-        distances: of the judged quantities.
-        summaries: of the method, for its effective sample sizes.
-        margin: what still counts as agreement.
-        draws: of the method, all chains together.
+        distances: judged quantity -> distance from the reference.
+        summaries: quantity -> the method's summary, for its effective sample sizes.
+        margin: the equivalence margins.
+        draws: number of draws of the method, all chains together.
         certain: see `Case`.
         correlations: tests of pairs of quantities.
     """
@@ -248,7 +251,7 @@ def case_of(
         if k in distances and s.sd.value > 0
     }
     small = {k: v for k, v in sizes.items() if not v >= FEW_FOR_SD}
-    # an error that is not known tests nothing
+    # without a known error there is no test
     small |= {k: 0.0 for k in sizes if not np.isfinite(distances[k].mean_difference.se)}
     tests = []
     for name, d in distances.items():
@@ -293,7 +296,7 @@ def tests_of(name: str, d: Distance, margin: Margin, only_mean: bool) -> list[Te
 
 
 def judge(cases: Sequence[Case]) -> list[Verdict]:
-    """The verdicts on all methods of a table, error rates kept over all of them."""
+    """The verdicts on all methods, with error rates controlled over all of them."""
     tests = [t for case in cases for t in case.tests]
     rejected = iter(holm([t.p_outside for t in tests]))
     return [_judge(case, [t for t in case.tests if next(rejected)]) for case in cases]
@@ -325,7 +328,7 @@ def _judge(case: Case, outside: Sequence[Test]) -> Verdict:
 
 
 def _too_few(case: Case) -> Verdict | None:
-    """Whether a method has draws enough for anything to be said of it."""
+    """`inconclusive` where a method has too few draws to be judged, else None."""
     if case.draws < FEW:
         more = math.ceil(FEW_FOR_SD) - case.draws
         return Verdict(
@@ -349,7 +352,7 @@ def _too_few(case: Case) -> Verdict | None:
 
 
 def _inside(case: Case) -> Verdict:
-    """Agrees, at the margin, or how many draws the errors ask for."""
+    """`agrees`, `at the margin`, or `inconclusive` with the number of draws needed."""
     open_ = [t for t in case.tests if t.p_inside > ALPHA]
     if not open_:
         worst = max(case.tests, key=lambda t: t.share)
@@ -378,7 +381,7 @@ def _inside(case: Case) -> Verdict:
 
 
 def jointly(verdict: Verdict, told: str) -> Verdict:
-    """`agrees` where a joint test tells the two apart: what it said, and that."""
+    """`agrees` becomes `agrees in marginals` where `told`, a joint test, differs."""
     if verdict.word != "agrees" or not told:
         return verdict
     return replace(
@@ -396,11 +399,11 @@ def unreliable(
     """Why the reference cannot be trusted; empty if it can.
 
     Args:
-        summaries: of its judged quantities.
+        summaries: judged quantity -> the reference's summary.
         divergent: share of its transitions that diverged.
-        modes: that its chains sit in.
-        missed: an optimum known to the run that it never visits.
-        e_bfmi: the smallest of its chains, of a Hamiltonian sampler.
+        modes: modes in which its chains sit.
+        missed: a known optimum that it never visits, or None.
+        e_bfmi: the smallest E-BFMI over chains of a Hamiltonian sampler, or None.
     """
     judged = {k: s for k, s in summaries.items() if s.sd.value > 0}
     if not judged:
@@ -452,7 +455,7 @@ def _undersized(
 
 
 def say_modes(modes: Sequence[Mode]) -> str:
-    """Every mode in words."""
+    """All modes in words."""
     return "; ".join(mode.say() for mode in modes)
 
 
@@ -461,7 +464,7 @@ def _or_infinite(value: float) -> float:
 
 
 def holm(p_values: Sequence[float], level: float = ALPHA) -> list[bool]:
-    """Which hypotheses Holm's step-down procedure rejects at a level."""
+    """Which hypotheses Holm's (1979) step-down procedure rejects at a level."""
     order = np.argsort(p_values)
     rejected = [False] * len(p_values)
     for position, index in enumerate(order):

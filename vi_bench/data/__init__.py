@@ -1,1 +1,1 @@
-"""Rows to infer from: tables, files that are read piece by piece, simulated data."""
+"""Data: tables of rows in memory, files read piece by piece, simulated rows."""

@@ -1,4 +1,4 @@
-"""Load a table of rows, from anywhere, and refuse what cannot be right."""
+"""Load a table of rows from any supported source and refuse invalid data."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DATASETS = Path(__file__).parent.parent / "datasets"
 
 
 def load(what: Any, standardise: bool = False, stream: bool = False) -> Table:
-    """A checked table.
+    """Load and check a table.
 
     Args:
         what: a built-in's name, "simulate:K=5,d=2,N=1000,separation=4,seed=0", the
             path of a .csv, .npy, .parquet or .zarr file, a Table, or an (N, d) array.
         standardise: give each feature mean 0 and standard deviation 1.
-        stream: leave the rows in their file, which then is .npy, .parquet or .zarr; the
-            table's values are a sample of them.
+        stream: leave the rows in their file, which must be .npy, .parquet or .zarr; the
+            table's values are then a sample of them.
 
     Raises:
         InputError: the data cannot be found, read or used.
@@ -47,7 +47,7 @@ def load(what: Any, standardise: bool = False, stream: bool = False) -> Table:
 def _named(what: str) -> Table:
     try:
         return _found(what)
-    except MemoryError:  # also of a header that claims more than there is
+    except MemoryError:  # also from a file header that claims too many rows
         raise SpecError(
             f"data {what!r}: needs more memory than there is; rows of a .npy, .parquet "
             "or .zarr file can be streamed"
@@ -71,7 +71,11 @@ def _found(what: str) -> Table:
 
 
 def read_csv(path: Path) -> Table:
-    """Comma-separated numbers, with or without one line of column names."""
+    """Read comma-separated numbers, with or without one line of column names.
+
+    Raises:
+        InputError: the file cannot be read, or is no table of finite numbers.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -123,7 +127,8 @@ def read_csv(path: Path) -> Table:
 
 
 def _is_number(cell: str) -> bool:
-    if "_" in cell or not cell.isascii():  # Python takes 1_000, and others' digits
+    # float() also accepts 1_000, and digits of other scripts
+    if "_" in cell or not cell.isascii():
         return False
     try:
         float(cell)
@@ -133,7 +138,11 @@ def _is_number(cell: str) -> bool:
 
 
 def read_npy(path: Path) -> Table:
-    """A NumPy array; never a pickled one."""
+    """Read a NumPy array, never a pickled one.
+
+    Raises:
+        InputError: the file cannot be read, or is no table of finite numbers.
+    """
     try:
         values = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -150,13 +159,13 @@ def read_npy(path: Path) -> Table:
 
 
 def read_parquet(path: Path) -> Table:
-    """A parquet file of numeric columns; needs the extra `parquet`."""
+    """Read a parquet file of numeric columns; needs the extra `parquet`."""
     rows = ParquetFile(path)
     return from_array(rows[:], path.name, rows.names, copy=False)
 
 
 def read_zarr(path: Path) -> Table:
-    """A Zarr array; needs the extra `zarr`."""
+    """Read a Zarr array; needs the extra `zarr`."""
     return from_array(open_rows(path)[:], path.name, copy=False)
 
 
@@ -174,13 +183,14 @@ SIMULATION: dict[str, tuple[Callable[[str], Any], Any]] = {
     "separation": (float, 4.0),
     "seed": (int, 0),
 }
+"""Setting of "simulate:..." -> its type and default."""
 
 
 def simulation(what: str) -> dict[str, Any] | None:
-    """What data named "simulate:..." are drawn with; None of others.
+    """The settings of data named "simulate:..."; None for other names.
 
     Raises:
-        InputError: a setting is unknown, or is no number that can be used.
+        InputError: a setting is unknown, given twice, or not a valid number.
     """
     if not what.startswith("simulate:"):
         return None
@@ -215,8 +225,8 @@ def simulation(what: str) -> dict[str, Any] | None:
 def simulate(K: int, d: int, N: int, separation: float, seed: int) -> Table:
     """Rows of a mixture of K unit-variance Gaussians in d dimensions.
 
-    Means are normal, two of them `separation` apart in root mean square; labels are
-    uniform.
+    Means are normal, with root mean square distance `separation` between two of them;
+    labels are uniform.
     """
     random = np.random.default_rng(seed)
     means = random.normal(size=(K, d)) * separation / np.sqrt(2 * d)
@@ -228,7 +238,15 @@ def simulate(K: int, d: int, N: int, separation: float, seed: int) -> Table:
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A data set that ships with the package."""
+    """A data set that ships with the package.
+
+    Attributes:
+        file: name of its file.
+        features: names of its columns.
+        source: where the numbers come from, and their licence.
+        note: description of the data; empty if there is none.
+        unit: what stored values are divided by.
+    """
 
     file: str
     features: tuple[str, ...]
@@ -236,10 +254,10 @@ class BuiltIn:
     note: str = ""
     unit: float = 1.0
     one_from: float | None = None
-    """Values from here on are 1, others 0; None leaves them."""
+    """Threshold from which values become 1, others 0; None leaves them unchanged."""
 
     def load(self) -> Table:
-        """Read it."""
+        """Read the data set as a table."""
         path = DATASETS / self.file
         values = READERS[path.suffix](path).values / self.unit
         return from_array(
@@ -300,7 +318,7 @@ BUILT_IN: dict[str, BuiltIn] = {
 
 
 def described() -> list[tuple[str, str]]:
-    """Name and one line of everything that can be loaded."""
+    """Names and one-line descriptions of all data that can be loaded."""
     found = [(name, data.note or data.source) for name, data in BUILT_IN.items()]
     settings = ",".join(f"{k}={v:g}" for k, (_, v) in SIMULATION.items())
     found.append(("simulate:...", f"a Gaussian mixture, for example {settings}"))

@@ -1,4 +1,4 @@
-"""Rows in files, read piece by piece: what does not fit into memory, or need not."""
+"""Rows in files, read piece by piece, for data that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from vi_bench.errors import InputError, ScalingError, SpecError, unknown
 
 PIECE = 2**23
-"""Bytes that are read at once, about."""
+"""About how many bytes are read at once."""
 
 
 @runtime_checkable
 class Rows(Protocol):
-    """What an (N, d) array gives, whether it is in memory or not."""
+    """The interface of an (N, d) array of rows, in memory or in a file."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -24,18 +24,18 @@ class Rows(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the values."""
+        """Type of the values."""
 
     def __getitem__(self, place: slice, /) -> Any:
         """The rows start:stop (n, d)."""
 
 
 def pieces(rows: Rows, multiple: int = 1) -> Iterator[tuple[int, int]]:
-    """First row and the one after the last, PIECE bytes at a time.
+    """Cut rows into ranges [start, stop) of about PIECE bytes.
 
     Args:
-        rows: to be cut.
-        multiple: of which each piece's rows, but the last's, are one.
+        rows: the rows to be cut.
+        multiple: number that divides the length of each range but the last.
     """
     total, features = rows.shape
     fit = PIECE // max(features * np.dtype(rows.dtype).itemsize, 1)
@@ -45,7 +45,7 @@ def pieces(rows: Rows, multiple: int = 1) -> Iterator[tuple[int, int]]:
 
 
 def take(rows: Rows, places: np.ndarray) -> np.ndarray:
-    """The rows at some places, which ascend."""
+    """The rows at ascending indices."""
     if isinstance(rows, np.ndarray):
         return np.asarray(rows[places])
     found = [
@@ -57,7 +57,7 @@ def take(rows: Rows, places: np.ndarray) -> np.ndarray:
 
 
 class NumpyFile:
-    """A .npy file of rows, read and not mapped.
+    """A .npy file of rows, read rather than memory-mapped.
 
     A mapped page counts as the process's own memory for as long as it is mapped, and a
     file that shrinks meanwhile kills the process; a read does neither.
@@ -133,7 +133,7 @@ class ParquetFile:
         self._held: tuple[int, np.ndarray] | None = None
 
     def _group(self, index: int) -> np.ndarray:
-        """A row group's rows; the last one is kept, as pieces are smaller."""
+        """The rows of one row group; the last one is cached, as pieces are smaller."""
         held = self._held
         if held is not None and held[0] == index:
             return held[1]
@@ -166,7 +166,11 @@ class ParquetFile:
 
 
 def open_zarr(path: Path) -> Rows:
-    """A Zarr array of rows; needs the extra `zarr`."""
+    """Open a Zarr array of rows; needs the extra `zarr`.
+
+    Raises:
+        InputError: it cannot be read, or zarr is not installed.
+    """
     try:
         import zarr
     except ImportError:
@@ -176,12 +180,12 @@ def open_zarr(path: Path) -> Rows:
         ) from None
     try:
         return _Zarr(path, zarr.open_array(path, mode="r"))
-    except Exception as error:  # zarr has many, of many bases
+    except Exception as error:  # zarr raises many kinds
         raise _unreadable(path, "a Zarr array", error) from None
 
 
 class _Zarr:
-    """A Zarr array whose chunks are found damaged, if they are, where they are read."""
+    """A Zarr array that reports a damaged chunk as an InputError when it is read."""
 
     def __init__(self, path: Path, array: Any) -> None:
         self.path, self._array = path, array
@@ -190,7 +194,7 @@ class _Zarr:
     def __getitem__(self, place: slice) -> Any:
         try:
             return self._array[place]
-        except Exception as error:  # of zarr or of any codec
+        except Exception as error:  # from zarr or any codec
             raise _unreadable(self.path, "a Zarr array", error) from None
 
 
@@ -204,7 +208,7 @@ SOURCES: dict[str, Callable[[Path], Rows]] = {
     ".parquet": ParquetFile,
     ".zarr": open_zarr,
 }
-"""What can be read piece by piece, by the ending of its name."""
+"""File extension -> reader, of files that can be read piece by piece."""
 
 
 def open_rows(path: Path) -> Rows:

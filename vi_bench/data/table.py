@@ -1,4 +1,4 @@
-"""A table of rows, in memory or in its file, and what makes one unusable."""
+"""A table of rows, in memory or in its file, and the checks of its values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vi_bench.data.rows import Rows, pieces, take
 from vi_bench.errors import SpecError
 
 LARGEST = 1e70
-"""Of a value; one over it is the smallest spread of a column."""
+"""Largest absolute value; its inverse is the smallest nonzero spread of a column."""
 
 SAMPLE = 2**16
-"""Rows that stand for all in figures, starts and priors, where those stay in a file."""
+"""Rows that represent all of a streamed table in figures, starts and priors."""
 
 
 def spaced(size: int, most: int) -> np.ndarray:
@@ -26,13 +26,13 @@ def spaced(size: int, most: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Whole:
-    """All rows of a table that stay in their file.
+    """All rows of a streamed table, which stay in their file.
 
     Attributes:
-        rows: (N, d), read piece by piece.
-        mean: of each feature (d,).
-        spread: standard deviations (d,), ddof 0.
-        sha256: of all values, as `Table.sha256`.
+        rows: all rows (N, d), read piece by piece.
+        mean: mean of each feature (d,).
+        spread: standard deviation of each feature (d,), ddof 0.
+        sha256: hash of all values, as `Table.sha256`.
     """
 
     rows: Rows
@@ -43,7 +43,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of numbers, and what is known about them.
+    """Rows of numbers, with their names and origin.
 
     Attributes:
         name: short name, for titles and records.
@@ -51,9 +51,9 @@ class Table:
         features: names of the d columns.
         note: what a reader should know; empty if nothing.
         source: where built-in numbers come from, and their licence.
-        truth: what simulated rows were made from: "means" and "labels".
-        where: (row, column) from 0 to where that is in the file, in words.
-        whole: all rows, of a streamed table; else None.
+        truth: parameters of simulated rows: "means" (K, d) and "labels" (N,).
+        where: gives the place in the file, in words, of a (row, column) from 0.
+        whole: all rows of a streamed table; else None.
     """
 
     name: str
@@ -71,18 +71,18 @@ class Table:
 
     @property
     def numbers(self) -> np.ndarray:
-        """Which rows, from 0, `values` are."""
+        """Indices, from 0, of the rows in `values`."""
         return spaced(len(self), len(self.values))
 
     @property
     def mean(self) -> np.ndarray:
-        """Of each feature over all rows (d,)."""
+        """Mean of each feature over all rows (d,)."""
         if self.whole is not None:
             return self.whole.mean
         return np.asarray(self.values.mean(axis=0))
 
     def parts(self) -> Iterator[Table]:
-        """All rows, in tables that are in memory."""
+        """All rows as tables in memory, one piece after the other."""
         if self.whole is None:
             yield self
             return
@@ -96,7 +96,7 @@ class Table:
             yield Table(self.name, values, self.features, where=where)
 
     def at(self, row: int, column: int) -> str:
-        """Where a reader of the data finds a cell, counted from 1."""
+        """The place of a cell in the data source, in words; counted from 1."""
         if self.where is not None:
             return self.where(row, column)
         return f"row {row + 1}, column {column + 1}"
@@ -116,13 +116,17 @@ class Table:
 
     @property
     def sha256(self) -> str:
-        """Of the float64 values in row order, little endian."""
+        """SHA-256 of the float64 values in row order, little endian."""
         if self.whole is not None:
             return self.whole.sha256
         return hashlib.sha256(np.ascontiguousarray(self.values, "<f8")).hexdigest()
 
     def split(self, rows: int, seed: int) -> tuple[Table, Table]:
-        """The table without `rows` rows chosen at random, and those rows, in order."""
+        """The table without `rows` rows chosen at random, and those rows, in order.
+
+        Raises:
+            InputError: the table is streamed.
+        """
         if self.whole is not None:
             raise SpecError(
                 f"held_out = {rows}: rows of streamed data {self.name!r} cannot be set "
@@ -142,7 +146,11 @@ class Table:
         return parts[0], parts[1]
 
     def standardised(self) -> Table:
-        """Each feature minus its mean, over its standard deviation (ddof 0)."""
+        """Each feature minus its mean, over its standard deviation (ddof 0).
+
+        Raises:
+            InputError: a column is constant.
+        """
         whole = self.whole
         spread = self.values.std(axis=0) if whole is None else whole.spread
         if np.any(spread == 0):
@@ -164,7 +172,7 @@ class Table:
 
 
 class Scaled:
-    """Rows minus a mean and over a spread, as they are read."""
+    """Rows that are standardised as they are read."""
 
     def __init__(self, rows: Rows, mean: np.ndarray, spread: np.ndarray) -> None:
         self.rows, self.mean, self.spread = rows, mean, spread
@@ -176,10 +184,10 @@ class Scaled:
 
 
 def survey(rows: Rows, name: str, features: Sequence[str], note: str = "") -> Table:
-    """A table of rows that stay where they are, after one look at all of them.
+    """A table of rows that stay in their file, checked in one pass over all of them.
 
     Raises:
-        InputError: a value that `from_array` refuses, and where it is.
+        InputError: names the first value that `from_array` refuses, and its place.
     """
     size, d = rows.shape
     sha, seen = hashlib.sha256(), 0
@@ -215,7 +223,7 @@ def from_array(
 ) -> Table:
     """A table from anything array-like, checked; 1-D data are read as N rows of one.
 
-    Without `copy` an array of float64 is taken as it is, and has to stay so.
+    Without `copy` an array of float64 is not copied, and must not be modified later.
 
     Raises:
         InputError: empty, masked, not numeric, more than 2-D, or not finite (with the
@@ -228,7 +236,7 @@ def from_array(
             f"data {name!r}: has masked values, {many} in all, the first at ({place}) "
             "counted from 1; drop or fill them"
         )
-    if hasattr(values, "toarray"):  # of scipy; NumPy makes one object of it
+    if hasattr(values, "toarray"):  # SciPy's; NumPy makes one object of it
         raise SpecError(f"data {name!r}: is sparse, expected a dense array (toarray)")
     try:
         raw = np.asarray(values)
@@ -263,10 +271,10 @@ def from_array(
 
 
 def check_finite(table: Table) -> None:
-    """Refuse what has no finite fourth power: linear response takes covariances of x^2.
+    """Refuse values whose fourth power overflows, as in linear response's Cov[x^2].
 
     Raises:
-        InputError: the first such value, and where it is.
+        InputError: a value is not finite (the first is named), or too large.
     """
     table.refuse(~np.isfinite(table.values), "finite numbers")
     if np.abs(table.values).max() > LARGEST:
@@ -277,10 +285,10 @@ def check_finite(table: Table) -> None:
 
 
 def check_spread(name: str, features: Sequence[str], spread: np.ndarray) -> None:
-    """Refuse columns that vary, but whose squares or fourth powers are 0.
+    """Refuse columns that vary by so little that fourth powers underflow to 0.
 
     Raises:
-        InputError: the first such column.
+        InputError: names the first such column.
     """
     flat = (spread > 0) & (spread < 1 / LARGEST)
     if np.any(flat):
@@ -292,5 +300,5 @@ def check_spread(name: str, features: Sequence[str], spread: np.ndarray) -> None
 
 
 def feature_names(features: int) -> tuple[str, ...]:
-    """The names of columns that have none."""
+    """Default column names: x0, x1, ..."""
     return tuple(f"x{i}" for i in range(features))

@@ -1,4 +1,4 @@
-"""Posterior draws from anywhere, compared."""
+"""Comparison of posterior draws from any source."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def compare(
     weight: str = "weight",
     variables: Iterable[str] | None = None,
 ) -> Comparison:
-    """Compare posteriors with one of them; they may come from anywhere.
+    """Compare posteriors, drawn by any program, with one of them.
 
     Args:
         draws: label -> an ArviZ DataTree with draws, or what `vi_bench.read_draws`
             takes: a .nc file, or posteriordb's reference draws.
         reference: the label that the others are compared with.
-        margin: of means, in reference sds, that still counts as agreement.
-        sd_margin: of sds, relative, likewise.
-        component_dim: the dimension that a permutation of labels acts on.
+        margin: equivalence margin of means, in reference sds.
+        sd_margin: equivalence margin of sds, relative.
+        component_dim: the dimension of the components, which label permutations act on.
         weight: the variable that holds the components' weights, if there is one.
-        variables: those to compare; by default all that every tree has.
+        variables: variables to compare; by default all that every tree has.
 
     Raises:
-        InputError: something cannot be read or compared; one line says what.
+        InputError: an argument is invalid, or draws cannot be read or compared.
     """
     from vi_bench.comparison import Margin
     from vi_bench.comparison import compare as held

@@ -1,6 +1,6 @@
-"""Draws that were not made here: read as ArviZ DataTrees, then as samples to compare.
+"""External draws: read as ArviZ DataTrees, then converted to samples to compare.
 
-Read are netCDF files and Zarr folders as ArviZ writes them, and reference draws of
+Supported are netCDF files and Zarr folders as ArviZ writes them, and reference draws of
 posteriordb. Nothing that is read is ever executed.
 """
 
@@ -21,15 +21,16 @@ from vi_bench.draws import posteriordb
 from vi_bench.errors import InputError, unknown
 
 ZARR = ("zarr.json", ".zgroup", ".zmetadata")
-"""Of these one lies in every Zarr folder."""
+"""File names of which every Zarr folder holds at least one."""
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
+"""The first bytes of an HDF5 file."""
 
 DRAWS = ("chain", "draw")
 
 
 def read_draws(path: Path | str) -> DataTree:
-    """The draws in a file or folder, in memory.
+    """Read the draws in a file or folder into memory.
 
     Args:
         path: a .nc file; a Zarr folder; a .json, .json.zip or .zip of posteriordb's
@@ -156,7 +157,7 @@ def sample_of(
 ) -> Sample:
     """The posterior group as a sample; relabelling is left to the comparison.
 
-    Of `sample_stats`, "log_joint" and "diverging" are taken, not "lp": that may be a
+    Of `sample_stats`, "log_joint" and "diverging" are used. "lp" is not: it may be a
     density of unconstrained parameters, Jacobians included, and up to a constant.
 
     Args:
@@ -164,12 +165,12 @@ def sample_of(
         component_dim: the dimension of the components; several names where each
             variable has its own. Variables without it are shared by the components.
         weight: the variable that holds the components' weights, if there is one.
-        variables: what to take, by default all that is not whole numbers: assignments
-            have no moments.
-        label: of these draws, for messages.
+        variables: variables to take; by default all of floating point, as integer
+            variables such as assignments have no moments.
+        label: name of these draws in messages.
 
     Raises:
-        InputError: one line says what is missing, or not finite and where.
+        InputError: a variable is missing, has wrong dimensions, or is not finite.
     """
     posterior = _posterior(tree, label)
     own = {component_dim} if isinstance(component_dim, str) else set(component_dim)
@@ -188,7 +189,7 @@ def sample_of(
     if WEIGHT in named:
         _check_weights(*named[WEIGHT], label)
     coordinates = {
-        str(dim): posterior[dim].to_numpy().tolist()  # a range where there are none
+        str(dim): posterior[dim].to_numpy().tolist()  # a range without coordinates
         for dim in posterior.dims
     }
     columns, shared = flatten(named, coordinates)
@@ -273,7 +274,7 @@ def _check_weights(values: np.ndarray, dims: tuple[str, ...], label: str) -> Non
 def _statistics(
     tree: DataTree, posterior: Dataset, label: str
 ) -> dict[str, np.ndarray]:
-    """What is known of each draw (chain, draw)."""
+    """`log_joint` and `diverging` of each draw (chain, draw), where they are given."""
     if "sample_stats" not in tree.children:
         return {}
     found = {}
@@ -294,11 +295,11 @@ def _statistics(
 def comparable(
     samples: Mapping[str, Sample],
 ) -> tuple[dict[str, Sample], list[str]]:
-    """The samples with what all of them have, and the names left out.
+    """The samples restricted to the quantities that all have, and the names left out.
 
     Raises:
-        InputError: they have nothing in common, or what they have is of different
-            shape, such as numbers of components.
+        InputError: they have no component's quantity in common, or the numbers of
+            components differ.
     """
     has = {label: set(s.columns) | set(s.shared) for label, s in samples.items()}
     common = set.intersection(*has.values())

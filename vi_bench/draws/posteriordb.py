@@ -22,7 +22,7 @@ from xarray import DataTree
 from vi_bench.errors import InputError
 
 MOST_BYTES = 2**30
-"""What a file may unpack to."""
+"""Largest size of a file's contents once unpacked."""
 
 PLACES = (
     "posterior_database/reference_posteriors/draws/draws",
@@ -31,7 +31,7 @@ PLACES = (
     "draws",
     "",
 )
-"""Where draws lie, seen from the database's root or from further in."""
+"""Folders of the draws, relative to the database's root or to a folder within it."""
 
 _SIZE = r"(?:0|[1-9]\d{0,8})"
 INDEXED = re.compile(rf"(?P<name>.+)\[(?P<index>{_SIZE}(?:,{_SIZE})*)\]")
@@ -40,10 +40,10 @@ EXPECTED = 'a list of chains, each {"mu[1]": [numbers], "theta": [numbers]}'
 
 
 def read(path: Path) -> DataTree:
-    """The draws in a .json or .zip file; info beside them goes into the attributes.
+    """Read the draws in a .json or .zip file, their .info.json as an attribute.
 
     Raises:
-        InputError: it cannot be read, or is not of the form expected.
+        InputError: the file cannot be read, or is not of the expected form.
     """
     chains = _parse(path)
     arrays, coords, dims = {}, {}, {}
@@ -128,7 +128,7 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
 
 
 def _scalars(chains: Any, path: Path) -> dict[str, np.ndarray]:
-    """Name -> (chain, draw)."""
+    """Name -> draws of a scalar (chain, draw)."""
     if not isinstance(chains, list) or not chains:
         raise _wrong(path, "no list of chains")
     if not all(isinstance(chain, dict) and chain for chain in chains):
@@ -165,7 +165,7 @@ def _numbers(values: Any) -> np.ndarray | None:
 
 
 def _arrays(scalars: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    """Name -> (chain, draw, *), its elements put together."""
+    """Assemble scalars into arrays: name -> draws (chain, draw, *shape)."""
     parts: dict[str, dict[tuple[int, ...], np.ndarray]] = {}
     for label, draws in scalars.items():
         match = INDEXED.fullmatch(label)
@@ -208,7 +208,7 @@ def _place(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _info(path: Path) -> Any:
-    """What the database tells about the draws, if it lies beside them."""
+    """The contents of the draws' .info.json file, or None where there is none."""
     name = path.name.removesuffix(".zip").removesuffix(".json") + ".info.json"
     for place in (path.parent / name, path.parent.parent / "info" / name):
         if place.is_file():

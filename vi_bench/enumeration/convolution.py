@@ -14,7 +14,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 BITS = 10
-"""Rows whose 3^BITS pairs of disjoint sets are held at once, in a core's cache."""
+"""Number of rows whose 3^BITS pairs of disjoint sets are processed at once, in cache.
+"""
 
 
 def subset_sums(t: Float[Array, "P n"]) -> Float[Array, "sets P"]:
@@ -26,9 +27,10 @@ def subset_sums(t: Float[Array, "P n"]) -> Float[Array, "sets P"]:
 
 
 def disjoint_pairs(bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All 3^bits pairs of disjoint sets: both, and their union.
+    """All 3^bits pairs of disjoint sets: the first, the second, and their union.
 
-    Digit by digit, the highest first: in neither, in the first, in the second.
+    A pair's position in base 3 has one digit for each row, the highest row first: 0 in
+    neither set, 1 in the first, 2 in the second.
     """
     first = second = np.zeros(1, int)
     for _ in range(bits):
@@ -53,8 +55,8 @@ def log_convolve(
 ) -> Float[Array, " sets"]:
     """Log of the subset convolution: ``logsumexp_{T in S} f(T) + g(S - T)``, all S.
 
-    3^N terms: those that share their high rows' digits are summed at once, around their
-    maximum; the groups one after the other, so that little is held.
+    There are 3^N terms. Those that share the high rows' digits are summed at once,
+    around their maximum; these groups follow one another, which limits memory.
     """
     N = f.size.bit_length() - 1
     low = min(N, BITS)

@@ -35,7 +35,7 @@ WIDEST = 30_000_000
 """States (n, s) beyond which the law is not held in memory, at some 100 bytes each."""
 
 SECONDS = 1.5e-9
-"""Per step of the recursion, on one core of an ordinary machine."""
+"""Seconds per step of the recursion, on one core of an ordinary machine."""
 
 
 class Grid(NamedTuple):
@@ -43,7 +43,7 @@ class Grid(NamedTuple):
 
     Attributes:
         spacing: h, in the statistic's unit.
-        total: S, the sum of all rows' places on it.
+        total: S = sum_i z_i, the sum of all rows' lattice coordinates.
     """
 
     spacing: float
@@ -53,13 +53,13 @@ class Grid(NamedTuple):
 def find_grid(statistics: np.ndarray) -> Grid | None:
     """The coarsest lattice that statistics t(x_i) = (u_i, 1) lie on, to rounding.
 
-    Multiples of a power of ten from 1000 down to 1e-6.
+    Spacings are integer multiples of a power of ten from 1000 down to 1e-6.
 
     Args:
-        statistics: (P, N).
+        statistics: sufficient statistics of all rows (P, N).
 
     Returns:
-        None where there is none, or where P is not 2.
+        None where there is no such lattice, no row, or P is not 2.
     """
     if len(statistics) != 2 or not statistics.size:
         return None
@@ -79,7 +79,7 @@ def states(rows: int, grid: Grid) -> int:
 
 
 def seconds(rows: int, grid: Grid) -> float:
-    """About how long the recursion takes: half of the states once for each row."""
+    """Estimated seconds of the recursion: half of the states once for each row."""
     return SECONDS * rows * states(rows, grid) / 2
 
 
@@ -88,7 +88,7 @@ def seconds(rows: int, grid: Grid) -> float:
 class LatticePosterior(Posterior):
     """The law of the number n of one component's rows and of the sum s of their z.
 
-    State (n, s) of all (N + 1, S + 1).
+    State (n, s) is cell (n, s) of a table (N + 1, S + 1).
     """
 
     def of_others(self, block: Float[Array, "C c Q"]) -> Float[Array, "C c Q"]:
@@ -96,7 +96,7 @@ class LatticePosterior(Posterior):
         return block[::-1, ::-1]
 
     def drawn_statistics(self, key: Key, draws: int) -> Float[Array, "draws K P"]:
-        """By inverse distribution functions: n first, then s."""
+        """Independent draws by inverse distribution functions: n first, then s."""
         share = jnp.exp(self.log_weight)
         of_number = jnp.sum(share, axis=1)
         whole = self.outer[-1] + self.inner[-1]
@@ -114,8 +114,8 @@ def enumerate_lattice(mixture: Mixture, grid: Grid) -> LatticePosterior:
     """The exact posterior, by the recursion over sufficient statistics.
 
     Args:
-        mixture: of two components, which `marginals.check` lets pass.
-        grid: of its statistics, by `find_grid`.
+        mixture: a mixture of two components that `marginals.check` accepts.
+        grid: the lattice of its statistics, by `find_grid`.
     """
     u = mixture.statistics()[0]
     places = jnp.rint((u - jnp.min(u)) / grid.spacing).astype(jnp.int32)
@@ -139,13 +139,14 @@ def enumerate_lattice(mixture: Mixture, grid: Grid) -> LatticePosterior:
 def count_sets(places: Int[Array, " N"], total: int) -> Float[Array, "N+1 sums"]:
     """The number of sets of n rows whose places sum to s, for all n and s.
 
-    Row after row: a set has it or not. Only half of the n are computed: the complement
-    of a set of n rows that sum to s has N - n rows that sum to S - s.
+    Rows are added one by one: a set contains the row or not. Only half of the n are
+    computed: the complement of a set of n rows that sum to s has N - n rows that sum to
+    S - s.
     """
     rows, width = len(places), total + 1
     half = rows // 2 + 1
-    # (n, s) flat, before it room for a shift by one row of the table and by a place: no
-    # sum of places passes the end of the table's row
+    # (n, s) flattened, with room in front for a shift by one row of the table and one
+    # place; no sum of places exceeds the width of a row
     room = 2 * width
     table = jnp.zeros(room + half * width).at[room].set(1.0)
 

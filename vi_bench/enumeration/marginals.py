@@ -1,9 +1,9 @@
-"""Marginals of the rows of one component, and what the weights make of their number.
+"""Marginal likelihoods of the rows of one component, with the weights' factor.
 
 ``m(T) = exp(A(lam_0 + sum_{i in T} t(x_i)) - A(lam_0))`` for a conjugate family, the
 parameters integrated out. Under a symmetric Dirichlet(alpha) the weights' integral
 factorises too, ``p(c) = Gamma(K alpha) / Gamma(K alpha + N) prod_k Gamma(alpha + n_k) /
-Gamma(alpha)``, and the component's factor of it is counted to m(T).
+Gamma(alpha)``, and the component's factor of it is included in m(T).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.weights import Dirichlet, Uniform
 
 ABSENT = -1e300
-"""The logarithm of 0, finite: sums and differences of it make no NaN."""
+"""A finite stand-in for log 0, so that sums and differences are never NaN."""
 
 
 def check(mixture: Mixture) -> None:
-    """Refuse what cannot be summed exactly, whatever its size.
+    """Refuse mixtures that cannot be enumerated, whatever their size.
 
     Raises:
-        NotApplicable: the reason, and what to do.
+        NotApplicable: gives the reason, and what to do.
     """
     family, weights = mixture.family, mixture.weights
     instead = "use smc, gibbs or nuts"
@@ -52,7 +52,7 @@ def check(mixture: Mixture) -> None:
 
 
 def log_block_weight(mixture: Mixture, counts: Float[Array, "*b"]) -> Array:
-    """A component's factor of p(c) up to a constant: log Gamma(a + n) / Gamma(a)."""
+    """A component's log factor of p(c): log (Gamma(alpha + n) / Gamma(alpha))."""
     if not isinstance(mixture.weights, Dirichlet):
         return jnp.zeros_like(counts)
     alpha = jnp.asarray(mixture.weights.concentration)
@@ -67,7 +67,8 @@ def log_block_marginals(
 ) -> Float[Array, "C c"]:
     """Log m(T) = A(lam_0 + sum_{i in T} t_i) - A(lam_0), and the weights' factor.
 
-    Without sum_i log h(x_i), which all assignments share; 0 where not possible.
+    The term sum_i log h(x_i), which all assignments share, is left out. States that are
+    not possible have 0.
     """
     family: Any = mixture.family
     prior = family.natural_prior()
@@ -81,7 +82,7 @@ def log_block_marginals(
 
 
 def log_constant(mixture: Mixture) -> Float[Array, ""]:
-    """What all assignments share: sum_i log h(x_i), and the constant of p(c)."""
+    """The log factor of all assignments: sum_i log h(x_i), and the constant of p(c)."""
     N, K = mixture.rows, mixture.components
     if not isinstance(mixture.weights, Dirichlet):
         return mixture.log_base - N * math.log(K)
@@ -105,9 +106,9 @@ def over_states(
     function: Callable[..., Any],
     *arrays: Array,
 ) -> Any:
-    """A function of ``lam`` (c, P) for each of `outer`, one after the other.
+    """Apply a function to ``lam`` (c, P) for each row of `outer`, one after the other.
 
-    States that are not possible (C, c) are given the prior's lam, which has a density.
+    States that are not `possible` get the prior's lam, which has a density.
     """
     prior = mixture.family.natural_prior()  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""The posterior of a small mixture by summing over assignments: no draws, no error.
+"""The exact posterior of a small mixture, by summing over assignments.
 
 Under exchangeable weights whatever is symmetric in the labels follows from one law,
 that of the rows T of one component, ``w(T) = P({i: c_i = 1} = T | X)``, or of their
@@ -30,7 +30,7 @@ from vi_bench.runtime.keys import Key
 
 
 class Moments(NamedTuple):
-    """Mean and variance of sums over components; trailing axes are the summands'."""
+    """Mean and variance of a sum over components, with the axes of its summands."""
 
     mean: Float[Array, "*dims"]
     variance: Float[Array, "*dims"]
@@ -44,10 +44,10 @@ class Posterior(ABC):
     inner[i]``. Results are in the mixture's coordinates, centred where its data are.
 
     Attributes:
-        mixture: whose posterior.
-        outer: first part of the statistics.
-        inner: second part.
-        log_weight: log probability that they are component 1's, or ABSENT.
+        mixture: the mixture.
+        outer: first part of the statistics (C, P).
+        inner: second part of the statistics (c, P).
+        log_weight: log probability of each state for component 1, or ABSENT.
         log_evidence: log p(X), nats.
         occupancy: P(b components have rows | X) for b = 0, ..., K.
     """
@@ -65,16 +65,17 @@ class Posterior(ABC):
 
     @abstractmethod
     def of_others(self, block: Float[Array, "C c Q"]) -> Float[Array, "C c Q"]:
-        """Sum of a function of the statistics over components 2, ..., K.
+        """Expected sum of a function of the statistics over components 2, ..., K.
 
-        Its expectation, given the rows of component 1 (which index the result) and X.
+        The expectation is given X and the state of component 1, which indexes the
+        result.
 
         Args:
             block: the function's value at each state.
         """
 
     def over_states(self, function: Callable[..., Any], *arrays: Array) -> Any:
-        """A function of ``lam`` (c, P) and slices of `arrays`, for each j of (j, i)."""
+        """Apply a function to ``lam`` (c, P) and slices of `arrays`, for each j."""
         possible = self.log_weight > 0.5 * ABSENT
         return over_states(
             self.mixture, self.outer, self.inner, possible, function, *arrays
@@ -87,12 +88,13 @@ class Posterior(ABC):
 
         Args:
             mean: E[g | T] at each state (C, c, *dims), as `over_states` gives it.
-            variance: Var[g | T], likewise. By default g is the natural statistics s.
+            variance: Var[g | T], likewise. Without both, g is the family's natural
+                statistics s(theta).
 
         Returns:
-            `Moments` with the axes of g. The variance is the expected one given the
-            assignments plus that of the mean given the assignments: of the law of pairs
-            of components only ``E[sum_{k > 1} E[g | T_k] | T_1]`` is needed.
+            `Moments` with the axes of g. The variance is the expectation of that given
+            the assignments plus the variance of the mean given the assignments, which
+            of the joint law needs only ``E[sum_{k > 1} E[g | T_k] | T_1]``.
         """
         if mean is None or variance is None:
             mean, variance = self.over_states(self._natural_moments)
@@ -138,9 +140,9 @@ class Posterior(ABC):
         A mixture, over T, of conjugate posteriors; the same for every component.
 
         Args:
-            name: of a parameter that the family draws first, or independently.
-            index: its coordinate within a component, () where it is one number.
-            grid: where to evaluate.
+            name: name of a parameter that the family draws first, or independently.
+            index: its coordinate within a component, () for a scalar.
+            grid: values at which the density is evaluated.
 
         Raises:
             NotApplicable: it is drawn given another one: use `density_by_draws`.
@@ -172,13 +174,13 @@ class Posterior(ABC):
         grid: Float[Array, " n"],
         draws: int,
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """The same of any parameter, Rao-Blackwellised; Gelfand and Smith (1990).
+        """The marginal density of any parameter, by Rao-Blackwellised draws.
 
-        The mean of its conditional density over independent exact draws of the
-        assignments and of the parameters it is drawn given.
+        It is the mean of the conditional density over independent exact draws of the
+        assignments and of the parameters it is drawn given (Gelfand and Smith 1990).
 
         Returns:
-            The density, and its standard error.
+            The density at each grid value, and its Monte-Carlo standard error.
         """
         family: Any = self.mixture.family
         of_rows, of_theta = jax.random.split(key)
@@ -196,7 +198,7 @@ class Posterior(ABC):
         return found
 
     def draw(self, key: Key, shape: tuple[int, ...]) -> Parameters:
-        """Independent draws from the posterior, labels included, (*shape, *dims)."""
+        """Independent draws of theta from the posterior: name -> (*shape, *dims)."""
         of_rows, of_theta = jax.random.split(key)
         expected = self.drawn_statistics(of_rows, math.prod(shape))
         theta = self._parameters(of_theta, expected)
@@ -218,11 +220,11 @@ class Posterior(ABC):
 def pick(
     level: Float[Array, ""], share: Float[Array, " n"]
 ) -> tuple[Int[Array, ""], Float[Array, ""]]:
-    """Inverse of a discrete distribution function, and what of the level is left.
+    """Inverse of a discrete distribution function, and the remainder of the level.
 
     Args:
-        level: between 0 and the sum of the shares.
-        share: not normalised; one of size 0 is never picked.
+        level: a number between 0 and the sum of the shares.
+        share: probabilities up to a factor; an index of share 0 is never picked.
     """
     below = jnp.cumsum(share)
     # rounding may put the level before the first one possible, or beyond the last
@@ -240,10 +242,10 @@ def pick_cell(
 
 
 def univariate(factor: Any, name: str) -> Any:
-    """The distributions of a factor's coordinates by themselves, as one batch.
+    """The marginal distributions of a factor's coordinates, as one batch.
 
     Raises:
-        NotApplicable: these have no density here.
+        NotApplicable: the factor's marginals are not implemented.
     """
     import numpyro.distributions as dist
 

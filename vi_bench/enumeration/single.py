@@ -17,14 +17,14 @@ from vi_bench.runtime.keys import Key
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SinglePosterior(Posterior):
-    """One state: all rows belong to the only component."""
+    """The posterior with K = 1; in its only state the component has all rows."""
 
     def of_others(self, block: Float[Array, "C c Q"]) -> Float[Array, "C c Q"]:
-        """There are none."""
+        """Zeros, as there are no other components."""
         return jnp.zeros_like(block)
 
     def drawn_statistics(self, key: Key, draws: int) -> Float[Array, "draws K P"]:
-        """Those of all rows."""
+        """The summed statistics of all rows, the same in every draw."""
         return jnp.broadcast_to(self.outer, (draws, *self.outer.shape))
 
 
@@ -32,7 +32,7 @@ def conjugate_posterior(mixture: Mixture) -> SinglePosterior:
     """The exact posterior of a mixture of one component.
 
     Args:
-        mixture: with K = 1, which `marginals.check` lets pass.
+        mixture: a mixture with K = 1 that `marginals.check` accepts.
     """
     whole = jnp.sum(mixture.statistics(), axis=1)[None]
     nothing, one = jnp.zeros_like(whole), jnp.zeros((1, 1))

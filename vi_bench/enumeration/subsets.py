@@ -33,13 +33,13 @@ MOST = 18
 """Rows beyond which the recursion is refused: each further row triples its cost."""
 
 MOST_OF_TWO = 22
-"""The same of two components, where it doubles it, and the memory that is needed."""
+"""The same limit with two components, where each row doubles cost and memory."""
 
 TOGETHER = 4
 """Functions whose sums over components are carried through the recursion at once."""
 
 SECONDS = 1e-8
-"""Per term, on one core of an ordinary machine."""
+"""Seconds per term, on one core of an ordinary machine."""
 
 
 @jax.tree_util.register_dataclass
@@ -58,7 +58,7 @@ class SubsetPosterior(Posterior):
     log_partitions: Float[Array, "B sets"]
 
     def co_clustering(self) -> Float[Array, "N N"]:
-        """P(c_i = c_j | X)."""
+        """Co-clustering probabilities P(c_i = c_j | X)."""
         weight = self.mixture.components * jnp.exp(self.log_weight)
         first, second = members(len(self.inner)), members(len(self.outer))
         across = first.T @ weight.T @ second
@@ -87,14 +87,15 @@ class SubsetPosterior(Posterior):
         return found[:, ::-1].T.reshape(block.shape)
 
     def drawn_statistics(self, key: Key, draws: int) -> Float[Array, "draws K P"]:
-        """Of draws of the assignments."""
+        """Summed statistics of independent draws of the assignments."""
         t = self.mixture.statistics()
         return self.assignments(key, draws).astype(t.dtype) @ t.T
 
     def assignments(self, key: Key, draws: int) -> Bool[Array, "draws K N"]:
-        """Independent draws of the assignments given the data, as c_i = k.
+        """Independent draws of the assignments given the data, as indicators c_i = k.
 
-        A number of blocks, then block after block, each with the last row left.
+        The number of blocks is drawn, then one block after the other: each time the one
+        of the last row left.
         """
         N, most = self.mixture.rows, min(self.mixture.rows, self.mixture.components)
         everything = jnp.asarray(2**N - 1, jnp.int32)
@@ -140,12 +141,15 @@ class SubsetPosterior(Posterior):
     def _shares(
         self, left: Int[Array, ""], number: Int[Array, ""], bits: int
     ) -> Float[Array, "r c"]:
-        """Shares of the sets that the block of the last row of `left` has beside it.
+        """Relative probabilities of the rows that join the last row of `left`.
 
         Args:
-            left: rows, to be divided into `number` blocks.
-            number: of blocks.
-            bits: the other rows of `left` are among the first so many.
+            left: set of rows to be divided into `number` blocks.
+            number: number of blocks.
+            bits: the other rows of `left` are among the first `bits` rows.
+
+        Returns:
+            The probability of each set of the first `bits` rows, up to a factor.
         """
         last = last_of(left)
         others = left & ~last
@@ -164,7 +168,7 @@ def enumerate_subsets(mixture: Mixture) -> SubsetPosterior:
     """The exact posterior, by the recursion over sets of rows.
 
     Args:
-        mixture: which `marginals.check` lets pass, of at most `most_rows`.
+        mixture: a mixture that `marginals.check` accepts, of at most `most_rows` rows.
     """
     N, K = mixture.rows, mixture.components
     t = mixture.statistics()
@@ -188,7 +192,7 @@ def enumerate_subsets(mixture: Mixture) -> SubsetPosterior:
 
 
 def members(sets: int) -> Float[Array, "sets n"]:
-    """Whether each of 2^n sets holds each row, as 1 and 0."""
+    """Whether each of 2^n sets contains each row, as 1 or 0."""
     rows = jnp.arange(sets.bit_length() - 1)
     return ((jnp.arange(sets)[:, None] >> rows) & 1).astype(float)
 
@@ -234,7 +238,7 @@ def log_assignments(
 ) -> Float[Array, " sets"]:
     """Log f_k(S), over assignments of S to k components, from log g_b.
 
-    `log_empty` is log m of no rows: 0, but where a tilt is differentiated it counts.
+    `log_empty` is log m of the empty set: 0, but its derivative along a tilt is not.
     """
     empty = (components - jnp.arange(len(partitions))) * log_empty
     named = log_orders(components, len(partitions)) + empty
@@ -255,12 +259,12 @@ def log_occupied(
 
 
 def most_rows(components: int) -> int:
-    """How many rows the recursion takes."""
+    """The largest number of rows that the recursion accepts."""
     return MOST if components > 2 else MOST_OF_TWO
 
 
 def log_seconds(rows: int, components: int) -> float:
-    """Log of about how long the recursion takes, in seconds."""
+    """Log of the estimated seconds of the recursion."""
     convolutions = min(components - 1, rows) - 1
     sets = rows * np.log(2.0)
     if convolutions < 1:

@@ -1,1 +1,1 @@
-"""What several methods share: the ascent, starts, linear response."""
+"""Inference that methods share: coordinate ascent, starts, linear response."""

@@ -1,4 +1,4 @@
-"""Linear response: what mean field hides, read off the fixed point of CAVI.
+"""Linear response: covariances that mean field misses, from a fixed point of CAVI.
 
 Tilting the posterior by exp(eps g) moves the fixed point lam = F(lam) of coordinate
 ascent by d lam / d eps = (I - J)^-1 G', with J the Jacobian of one step in natural
@@ -29,20 +29,21 @@ from vi_bench.mixture.types import ExponentialFactors
 from vi_bench.mixture.weights import expected_logs
 
 LARGEST = 2000
-"""Natural parameters beyond which a dense Jacobian is not formed."""
+"""Largest number of natural parameters for which a dense Jacobian is formed."""
 
 FIXED = 1e-5
-"""How far, relative, one more step may move the point from which all is linearised."""
+"""Largest relative change by one more step at a point that counts as a fixed point."""
 
 STRICT = 1 - 1e-9
-"""What every eigenvalue of CAVI's step is below at a strict optimum, its real part."""
+"""At a strict optimum the real parts of all eigenvalues of CAVI's step are below this.
+"""
 
 SKEW, NEGATIVE = 1e-6, 1e-8
-"""Asymmetry, and negative variances, of a covariance that rounding explains; shares of
-its largest entry."""
+"""Asymmetry, and negative eigenvalues, of a covariance that rounding explains; shares
+of its largest entry."""
 
 APART = 4.0
-"""Linear-response sds between two components under which they may swap places."""
+"""Linear-response sds between two components up to which they count as overlapping."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,13 @@ class LinearResponse:
     """Covariances of the compared quantities, corrected by linear response.
 
     Attributes:
-        labels: of the quantities: "mu[x0] of component 1", then averages over
-            components; components in q's own order.
-        covariance: by linear response (Q, Q); empty where it was refused.
-        mean_field: q's own (Q, Q), by the same delta method.
+        labels: the quantities: "mu[x0] of component 1", then averages over components;
+            components in q's own order.
+        covariance: covariance by linear response (Q, Q); empty where it was refused.
+        mean_field: covariance under q (Q, Q), by the same delta method.
         rate: the spectral radius of J, CAVI's linear rate of convergence.
-        overlapping: components that another one lies so close to that the posterior is
-            not Gaussian around either: their own figures are unreliable, those of
+        overlapping: components so close to another one that the posterior is not
+            Gaussian around either: their own covariances are unreliable, those of
             averages need not be.
         refused: why there are no covariances; empty if there are.
     """
@@ -70,12 +71,12 @@ class LinearResponse:
 
     @property
     def sd(self) -> dict[Quantity, float]:
-        """Standard deviations by quantity."""
+        """Standard deviations by linear response, by quantity."""
         return self._roots(self.covariance)
 
     @property
     def mean_field_sd(self) -> dict[Quantity, float]:
-        """Those of q."""
+        """Standard deviations under q, by quantity."""
         return self._roots(self.mean_field)
 
     def unreliable(self, quantity: Quantity) -> bool:
@@ -83,7 +84,7 @@ class LinearResponse:
         return quantity.component in self.overlapping
 
     def reordered(self, order: Sequence[int]) -> LinearResponse:
-        """With components named by another order: new component j was order[j]."""
+        """A copy with the components renumbered: new component j was order[j]."""
         place = {old: new for new, old in enumerate(order)}
 
         def renamed(quantity: Quantity) -> Quantity:
@@ -112,13 +113,13 @@ def linear_response(
 ) -> LinearResponse:
     """Linear response at a fixed point of CAVI.
 
-    Quantities are those that posteriors are compared on. The delta method takes them to
-    first order around the central theta under q.
+    The quantities are those on which posteriors are compared, linearised around the
+    central theta under q (delta method).
 
     Args:
         mixture: the mixture that q approximates.
         q: a fixed point.
-        coordinates: of the family's dimensions.
+        coordinates: dimension -> coordinates, of the family's dimensions.
 
     Returns:
         Covariances, or the reason why there are none.
@@ -151,14 +152,14 @@ def _linearised(
 
 
 class Linearisation(NamedTuple):
-    """What linear response is made from; arrays of NumPy or JAX.
+    """The input of linear response; arrays of NumPy or JAX.
 
     Attributes:
         values: the quantities at the central theta under q (Q,).
         jacobian: J of one step in natural parameters (P, P).
         variance: V, the covariance of q's sufficient statistics (P, P).
         gradient: d quantities / d natural parameters (Q, P).
-        gap: how far, relative, one more step moves q.
+        gap: largest relative change of a natural parameter by one more step.
     """
 
     values: Any
@@ -202,7 +203,7 @@ def linearise(
 
 
 def covariances(linear: Linearisation) -> tuple[Any, Any]:
-    """Of the quantities, by linear response and under q itself, each (Q, Q)."""
+    """Covariances of the quantities, by linear response and under q, each (Q, Q)."""
     linalg = linear.jacobian.__array_namespace__().linalg
     # a statistic that is constant has no variance, and no quantity depends on it
     tilt = linalg.lstsq(linear.variance, linear.gradient.T, rcond=1e-12)[0]
@@ -215,9 +216,9 @@ class Sds(NamedTuple):
     """Standard deviations of quantities at one fixed point.
 
     Attributes:
-        corrected: by linear response (Q,).
-        mean_field: q's own, by the same delta method (Q,).
-        strict: whether q is a strict optimum of the bound, so that they mean something.
+        corrected: standard deviations by linear response (Q,).
+        mean_field: standard deviations under q, by the same delta method (Q,).
+        strict: whether q is a strict optimum of the ELBO; else they mean nothing.
     """
 
     corrected: Float[Array, " Q"]
@@ -228,7 +229,7 @@ class Sds(NamedTuple):
 def sds(
     mixture: Mixture, q: Factors, coordinates: Mapping[str, Sequence[object]]
 ) -> Sds:
-    """`linear_response` in a trace: what that refuses has `strict` False."""
+    """`linear_response` inside a trace, `strict` being False where it would refuse."""
     linear = linearise(mixture, q, coordinates)
     slowest = jnp.max(jnp.real(jnp.linalg.eigvals(linear.jacobian)))
     covariance, own = covariances(linear)
@@ -262,7 +263,7 @@ def _expected(
 
 
 def _step(mixture: Mixture, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:
-    """F: the E-step, then every factor's optimum given the others."""
+    """F: the E-step, then the optimum of every factor given the others in q."""
     family, coefficients = mixture.family, mixture.view(q).coefficients
     assert isinstance(family, ExponentialFactors)
     _, expected = mixture_pass(mixture.family.statistics, mixture.blocks, coefficients)
@@ -275,7 +276,7 @@ def quantities(
     q: Factors,
     coordinates: Mapping[str, Sequence[object]],
 ) -> dict[Quantity, Array]:
-    """What posteriors are compared on, at the central theta under q."""
+    """The compared quantities at the central theta under q."""
     theta = mixture.centre(q)
     lifted = {name: value[None] for name, value in theta.items()}
     columns, shared = columns_of(mixture, mixture.uncentred(lifted), coordinates)

@@ -1,11 +1,11 @@
-"""The optima that several restarts of one fit ended in; arrays of NumPy."""
+"""The local optima that the restarts of one fit reached; arrays of NumPy."""
 
 from __future__ import annotations
 
 import numpy as np
 
 SAME_OPTIMUM = 1e-4
-"""Nats: bounds that are closer are of one optimum."""
+"""Nats: bounds that are closer belong to one optimum."""
 
 
 def distinct_optima(
@@ -13,16 +13,16 @@ def distinct_optima(
 ) -> list[tuple[float, int, int]]:
     """Distinct optima among the restarts, best first.
 
-    Neighbours in order less than SAME_OPTIMUM apart, or less than their precision
-    resolves, are one optimum; restarts whose bound is not finite count nowhere.
+    Sorted neighbours less than SAME_OPTIMUM apart, or less than their precision
+    resolves, are one optimum; restarts whose bound is not finite are ignored.
 
     Args:
-        bounds: (restarts,).
+        bounds: ELBO of each restart (restarts,), nats.
         counts: expected rows by component (restarts, K).
 
     Returns:
-        For each optimum its bound, the restarts there, and in the best of them the
-        components that hold at least half a row.
+        For each optimum its bound, the number of restarts there, and the number of
+        components with at least half a row in the best of them.
     """
     finite = np.flatnonzero(np.isfinite(bounds))
     if not len(finite):
@@ -39,10 +39,10 @@ def distinct_optima(
 
 
 def all_apart(bounds: np.ndarray, counts: np.ndarray) -> bool:
-    """Whether each of more than three restarts has an optimum of its own."""
+    """Whether there are over three restarts, and each has an optimum of its own."""
     return len(bounds) > 3 and len(distinct_optima(bounds, counts)) == len(bounds)
 
 
 def occupied(counts: np.ndarray) -> int:
-    """Components that hold at least half a row; the others are empty."""
+    """The number of components with at least half a row; the others are empty."""
     return int(np.sum(counts >= 0.5))

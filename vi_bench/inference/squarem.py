@@ -1,4 +1,4 @@
-"""The one bounded loop: coordinate ascent until the bound and the point stand still.
+"""Coordinate ascent until the bound and the point converge, with an iteration limit.
 
 Accelerated by squared extrapolation (SQUAREM, scheme S3; Varadhan and Roland 2008) of
 the E-step's coefficients. Those are natural parameters of the responsibilities and free
@@ -23,10 +23,11 @@ from vi_bench.mixture.mixture import Factors, Mixture, Move
 RUNNING, CONVERGED, NOT_FINITE = 0, 1, 2
 
 FIRST, SECOND, EXTRAPOLATED = 0, 1, 2
-"""Phases of an accelerated cycle: two plain sweeps, then one from where they point."""
+"""Phases of an accelerated cycle: two plain sweeps, then one from the extrapolation."""
 
 GROWTH = 4.0
-"""The longest extrapolation grows by this when one was accepted, else shrinks."""
+"""Factor by which the longest extrapolation grows when one of that length is accepted,
+and shrinks when one is rejected."""
 
 
 class Ascent(NamedTuple):
@@ -34,20 +35,20 @@ class Ascent(NamedTuple):
 
     Attributes:
         point: the current point; once converged, `bound` is its bound.
-        view: what the next sweep starts from: the point's, or an extrapolated one.
+        view: E-step coefficients of the next sweep: the point's, or extrapolated ones.
         kept: in the second phase the first one's view, in the third the point's.
-        bound: the last bound evaluated, nats; it never falls.
-        floor: in the third phase the bound that it has to reach.
+        bound: the last ELBO evaluated, nats; it does not decrease.
+        floor: in the third phase the bound that the extrapolation has to reach.
         longest: the longest extrapolation allowed, in units of a sweep.
-        limited: whether the extrapolation was cut to that.
+        limited: whether the last extrapolation was cut to that length.
         residual: largest relative |F(point) - point|.
         change: last change of the bound over max(1, |bound|).
-        fall: largest fall of the bound seen, over max(1, |bound|); rounding, or a bug.
-        iteration: sweeps so far.
-        extrapolations: accepted extrapolations.
+        fall: largest decrease of the bound over max(1, |bound|); rounding, or a bug.
+        iteration: number of sweeps so far.
+        extrapolations: number of accepted extrapolations.
         phase: FIRST, SECOND or EXTRAPOLATED.
         status: RUNNING, CONVERGED or NOT_FINITE.
-        trace: the bound by sweep, NaN beyond the last one.
+        trace: the bound after each sweep (most,), NaN beyond the last one.
     """
 
     point: Any
@@ -68,7 +69,7 @@ class Ascent(NamedTuple):
 
 
 def begin(point: Any, view: Any, most: int) -> Ascent:
-    """The state before the first sweep. No bound is known: it is -inf, not 0."""
+    """The state before the first of up to `most` sweeps; its bound is -inf."""
     dtype = view.coefficients.dtype
     infinite = jnp.asarray(jnp.inf, dtype)
     none = jnp.zeros((), jnp.int32)
@@ -92,10 +93,10 @@ def begin(point: Any, view: Any, most: int) -> Ascent:
 
 
 def resolvable(tolerance: float, dtype: Any) -> float:
-    """The tolerance, or what the precision can resolve where that is coarser.
+    """The tolerance, or 16 machine epsilons where these are larger.
 
-    A relative change of 1e-10 does not exist in float32: a loop that waits for it can
-    spin for ever.
+    A relative change of 1e-10 does not exist in float32: a loop that waits for it may
+    never converge.
     """
     return max(tolerance, 16 * float(jnp.finfo(dtype).eps))
 
@@ -108,15 +109,15 @@ def ascend(
     accelerate: bool = True,
     weight: Float[Array, "*w"] | float = 1.0,
 ) -> Ascent:
-    """Up to `iterations` more sweeps, fewer once it has converged.
+    """Run up to `iterations` more sweeps, stopping at convergence.
 
     Args:
         sweep: ``(point, view) -> Move``.
         state: from `begin`, or from an earlier call.
-        iterations: sweeps this call may spend.
-        tolerance: on the relative change of the bound and on the residual, both.
+        iterations: iteration limit of this call, in sweeps.
+        tolerance: limit on both the relative change of the bound and the residual.
         accelerate: whether to extrapolate after every second sweep.
-        weight: of the coefficients in the norms that set its length.
+        weight: weights of the coefficients in the norms that set its length.
     """
     last = jnp.minimum(state.iteration + iterations, state.trace.shape[0])
 
@@ -181,7 +182,7 @@ def ascend(
 def _extrapolate(
     first: Any, second: Any, third: Any, longest: Array, weight: Any
 ) -> tuple[Array, Bool[Array, ""]]:
-    """Where two sweeps point to, and whether the way was cut to the longest allowed.
+    """The extrapolated coefficients, and whether their length was cut to the limit.
 
     With r the first sweep's change and v the change of the change, ``M_0 + 2 a r + a^2
     v`` with a = |r| / |v|; a = 1 is the third view itself.
@@ -207,7 +208,7 @@ def _finite(tree: Any) -> Bool[Array, ""]:
 
 
 def coordinate_ascent(mixture: Mixture) -> Callable[..., Ascent]:
-    """`ascend` by sweeps over a mixture's rows; what all sweeps share is found once."""
+    """`ascend` by sweeps over a mixture's rows; their scale is computed once."""
     total = mixture.total()
 
     def sweep(point: Factors, view: Any) -> Move:

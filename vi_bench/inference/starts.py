@@ -1,4 +1,4 @@
-"""Where inference starts: several kinds of starts, and the optima they lead to."""
+"""Starting points of several kinds, and the local optima that they lead to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
 NEAR = 10.0
-"""Nats: an optimum this far below the best one has no mass that a chain could miss."""
+"""Nats: an optimum further below the best one has no mass that a chain could miss."""
 
 KINDS = 5
 SEEDS, RANDOM, LONG_RUN, ROW_CENTRES, PRIOR = range(KINDS)
@@ -27,20 +27,21 @@ SEEDS, RANDOM, LONG_RUN, ROW_CENTRES, PRIOR = range(KINDS)
 as centres, a draw from the prior."""
 
 ROWS = 2**14
-"""Rows, evenly spaced, on which starts are sought."""
+"""Largest number of rows, evenly spaced, on which starts are searched for."""
 
 STARTS, EARLY, PARTS, FEW = 20, 5, 20, 8
-"""A search for optima: its starts, the sweeps after which a climb is still far from its
-optimum, how many times as many it may make, and how many climbs go on to all rows."""
+"""A search for optima: its number of starts, the sweeps after which an ascent is still
+far from its optimum, its iteration limit as a multiple of these, and the number of
+ascents that are continued on all rows."""
 
 POOL = 3
-"""Short runs for each long one."""
+"""Short runs for each start that is kept."""
 
 TOLERANCE = 1e-8
-"""Of a climb, on the relative change of the ELBO and on the residual, both."""
+"""Limit on both the relative change of the ELBO and the residual of an ascent."""
 
 ROUNDS = 50
-"""Of a long k-means run."""
+"""Iterations of a long k-means run."""
 
 
 def _squared_distances(
@@ -81,7 +82,7 @@ def nearest(x: Float[Array, "N d"], centres: Float[Array, "K d"]) -> Int[Array, 
 def plus_plus_responsibilities(
     key: Key, x: Float[Array, "N d"], components: int
 ) -> Float[Array, "N K"]:
-    """Each row given wholly to its nearest k-means++ seed."""
+    """Hard assignments of each row to its nearest k-means++ seed."""
     seeds = plus_plus(key, x, components)
     return jax.nn.one_hot(nearest(x, seeds), components, dtype=x.dtype)
 
@@ -106,7 +107,7 @@ def k_means(
 ) -> Float[Array, "K d"]:
     """Centres of the best of several short k-means runs, in random order.
 
-    A start for methods that follow one path, as SVI does.
+    A start for methods with one optimisation path, such as SVI.
     """
 
     def attempt(key: Key) -> tuple[Float[Array, ""], Float[Array, "K d"]]:
@@ -121,7 +122,7 @@ def k_means(
 
 
 def k_means_factors(key: Key, mixture: Mixture) -> Factors:
-    """The M-step after `k_means`; the prior where there are no rows."""
+    """Factors by an M-step after `k_means`; the prior where there are no rows."""
     if mixture.rows == 0:
         return mixture.prior()
     x = mixture.some()
@@ -133,10 +134,10 @@ def k_means_factors(key: Key, mixture: Mixture) -> Factors:
 def centred_responsibilities(
     kind: Shaped[Array, ""], key: Key, x: Float[Array, "N d"], components: int
 ) -> Float[Array, "N K"]:
-    """Each row given wholly to its nearest centre.
+    """Hard assignments of each row to its nearest centre.
 
-    The centres are k-means++ SEEDS, where a LONG_RUN of k-means from there ends, or
-    distinct rows drawn uniformly (ROW_CENTRES): one program for all three.
+    The centres are k-means++ SEEDS, the result of a LONG_RUN of k-means from these, or
+    distinct rows drawn uniformly (ROW_CENTRES): one compiled program for all three.
     """
     of_seeds, of_rows = jax.random.split(key)
     places = jax.random.permutation(of_rows, x.shape[0])[:components]
@@ -159,13 +160,13 @@ def prior_responsibilities(
 def start_point(
     kind: Shaped[Array, ""], key: Key, mixture: Mixture, x: Array | None = None
 ) -> Factors:
-    """The M-step after one kind of start; the prior where there are no rows.
+    """Factors by an M-step after one kind of start; the prior where there are no rows.
 
     Args:
         kind: one of the KINDS.
-        key: of the start.
-        mixture: what is started.
-        x: rows (n, d) that stand for all; by default `mixture.some()`.
+        key: random key of the start.
+        mixture: the mixture.
+        x: rows (n, d) that represent all; by default `mixture.some()`.
     """
     if mixture.rows == 0:
         return mixture.prior()
@@ -183,7 +184,7 @@ def start_point(
 
 
 def sample_of(mixture: Mixture) -> Mixture:
-    """The mixture of up to ROWS evenly spaced rows; itself where it has no more.
+    """The mixture on up to ROWS evenly spaced rows; itself where it has no more.
 
     Rows that are streamed are read into memory.
     """
@@ -193,10 +194,10 @@ def sample_of(mixture: Mixture) -> Mixture:
 
 
 def carried_over(mixture: Mixture, sample: Mixture, q: Factors) -> Factors:
-    """What q, found on a sample of the rows, is on all of them.
+    """Factors for all rows from a q that was found on a sample of them.
 
-    The M-step for q's responsibilities of the sample, which stands for all rows; q
-    itself where the sample has them all.
+    They are given by the M-step for q's responsibilities of the sample, which
+    represents all rows; q itself where the sample has them all.
     """
     if sample.rows == mixture.rows:
         return q
@@ -204,10 +205,10 @@ def carried_over(mixture: Mixture, sample: Mixture, q: Factors) -> Factors:
 
 
 def best_of_many(key: Key, mixture: Mixture, number: int) -> Factors:
-    """The most promising of POOL times as many starts (number, ...), best first.
+    """The best `number` of POOL times as many starts (number, ...), best first.
 
-    All KINDS in turn, each followed by EARLY sweeps on up to ROWS rows: short runs of
-    many, so that long ones are made of the best alone (Biernacki, Celeux and Govaert
+    Starts are of all KINDS in turn, each followed by EARLY sweeps on up to ROWS rows:
+    many short runs, of which only the best are continued (Biernacki, Celeux and Govaert
     2003). With one component, or without rows, there is nothing to choose from.
     """
     if mixture.components == 1 or mixture.rows == 0:
@@ -227,18 +228,18 @@ def best_of_many(key: Key, mixture: Mixture, number: int) -> Factors:
 def split_and_merge(
     key: Key, mixture: Mixture, x: Float[Array, "n d"], q: Factors
 ) -> Factors:
-    """What becomes of q: two components made one, and another one made two.
+    """A proposal from q that merges two components and splits another one.
 
-    Ueda, Nakano, Ghahramani and Hinton (2000), who order the moves; here they are
-    drawn. Two components are merged in proportion to the cosine between their
-    responsibilities; one that holds less than half a row is as good as merged. Another
-    is split in proportion to its rows, between two of them that are far apart. With
-    two components the merged one is split anew.
+    Ueda, Nakano, Ghahramani and Hinton (2000), who rank the moves; here they are drawn
+    at random. A pair is merged with probability proportional to the cosine between its
+    responsibilities, which counts as 1 if a component has less than half a row. Another
+    component is split, with probability proportional to its rows, between two of them
+    that are far apart. With two components the merged one is split.
 
     Args:
-        key: of the move.
-        mixture: at least two components, and rows.
-        x: rows that stand for all.
+        key: random key of the move.
+        mixture: a mixture with at least two components, and rows.
+        x: rows (n, d) that represent all.
         q: an optimum.
     """
     of_pair, of_third, of_split = jax.random.split(key, 3)
@@ -256,7 +257,7 @@ def split_and_merge(
 
 
 def _similar(key: Key, phi: Float[Array, "K n"], each: float) -> tuple[Array, Array]:
-    """A pair to be merged; a row stands for `each`."""
+    """Draw a pair of components to be merged; a row of phi represents `each` rows."""
     norm = jnp.linalg.norm(phi, axis=1)
     tiny = jnp.finfo(phi.dtype).tiny
     cosine = phi @ phi.T / jnp.maximum(norm[:, None] * norm, tiny)
@@ -277,14 +278,14 @@ def _far_side(key: Key, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> 
 
 
 class Optima(NamedTuple):
-    """Where climbs from several starts ended, best first; leading axis (starts,).
+    """End points of ascents from several starts, best first; leading axis (starts,).
 
     Attributes:
-        points: the optima, or how far the climbs came.
-        bound: their ELBOs, -inf where it was not finite.
-        distinct: whether the optimum is the first one at its bound.
-        origins: where each climb was after EARLY sweeps.
-        kind: of the start, see `start_point`.
+        points: factors at the optima, or where the iteration limit was reached.
+        bound: their ELBOs, nats; -inf where it was not finite.
+        distinct: whether it is the first end point of its optimum.
+        origins: factors of each ascent after EARLY sweeps.
+        kind: kind of the start, see `start_point`.
     """
 
     points: Factors
@@ -297,17 +298,16 @@ class Optima(NamedTuple):
 def find_optima(
     key: Key, mixture: Mixture, number: int = STARTS, parts: int = PARTS
 ) -> Optima:
-    """The optima of the ELBO that climbs from all KINDS of starts reach.
+    """The optima of the ELBO that ascents from all KINDS of starts reach.
 
-    Over more than ROWS rows the climbs are made on a sample of them. The best FEW, one
-    of each optimum first, then go on from there with all rows, and are all that is
-    given.
+    With more than ROWS rows the ascents use a sample of them. Only the best FEW, one of
+    each optimum first, are then continued with all rows and returned.
 
     Args:
-        key: of the starts.
-        mixture: has rows.
-        number: of starts.
-        parts: of EARLY sweeps that each climb may make.
+        key: random key of the starts.
+        mixture: a mixture with rows.
+        number: number of starts.
+        parts: iteration limit of each ascent, in units of EARLY sweeps.
     """
     sample = sample_of(mixture)
     found = _climbs(key, sample, number, parts)
@@ -329,7 +329,7 @@ def find_optima(
 def _climbs(
     key: Key, mixture: Mixture, number: int, parts: int
 ) -> tuple[Factors, Factors, Float[Array, " number"]]:
-    """Climbs from all kinds of starts in turn; see `_climber`."""
+    """Ascents from all kinds of starts in turn; see `_climber`."""
     x = mixture.data()
     climb = _climber(mixture, parts)
 
@@ -343,9 +343,10 @@ def _climbs(
 def _climber(
     mixture: Mixture, parts: int
 ) -> Callable[[Factors], tuple[Factors, Factors, Float[Array, ""]]]:
-    """From a point: where it is after EARLY sweeps and after `parts` times as many.
+    """An ascent from given factors, as a function.
 
-    The third result is the ELBO there, -inf where it is not finite.
+    It returns the factors after EARLY sweeps, those after up to `parts` times as many,
+    and the ELBO of the latter in nats, -inf where it is not finite.
     """
     onward = coordinate_ascent(mixture)
     tolerance = resolvable(TOLERANCE, mixture.log_base.dtype)
@@ -366,7 +367,7 @@ def _climber(
 
 
 def _ranked(origins: Factors, points: Factors, bound: Array, kind: Array) -> Optima:
-    """Best first."""
+    """Sort ascents by their ELBO, best first, and mark distinct optima."""
     order = jnp.argsort(-bound, stable=True)
     found = Optima(points, bound, jnp.isfinite(bound), origins, kind)
     ordered: Optima = jax.tree.map(lambda v: v[order], found)
@@ -374,7 +375,7 @@ def _ranked(origins: Factors, points: Factors, bound: Array, kind: Array) -> Opt
 
 
 def distinct(bound: Float[Array, " n"]) -> Bool[Array, " n"]:
-    """Which of descending bounds are the first of their optimum; never one of -inf."""
+    """Whether each of descending bounds is the first of its optimum; never for -inf."""
     resolved = 16 * jnp.finfo(bound.dtype).eps * jnp.abs(bound[0])
     falls = bound[:-1] - bound[1:] > jnp.maximum(SAME_OPTIMUM, resolved)
     first = jnp.concatenate([jnp.ones(1, bool), falls])
@@ -383,7 +384,7 @@ def distinct(bound: Float[Array, " n"]) -> Bool[Array, " n"]:
 
 @remembered
 def chains_start(chains: int) -> Stage:
-    """The first stage of Markov chains; methods that have it share its program."""
+    """The starting stage of Markov chains, whose compiled program methods share."""
 
     def start(key: Key, mixture: Mixture, _: Any) -> Parameters:
         return chain_starts(key, mixture, chains)
@@ -395,11 +396,11 @@ def chain_starts(key: Key, mixture: Mixture, chains: int) -> Parameters:
     """Overdispersed starting points for Markov chains (chains, ...).
 
     One chain starts at each distinct optimum within NEAR nats of the best, best first.
-    The others start where a climb to one of these optima was after EARLY sweeps from
+    The others start where an ascent to one of these optima was after EARLY sweeps from
     random responsibilities or a draw from the prior, or from another kind of start
-    where there are too few of those: far out, but on the way to no optimum without
-    mass, which a chain would take for ever to leave. See Gelman and Rubin (1992),
-    section 2.1, on starting points around the modes that a search has found.
+    where there are too few of those. Such points are dispersed, yet do not lead to an
+    optimum of negligible mass, which a chain would hardly leave. See Gelman and Rubin
+    (1992), section 2.1, on starting points around the modes that a search has found.
     """
     if mixture.rows == 0:
         return mixture.draw(key, mixture.prior(), (chains,))

@@ -1,1 +1,1 @@
-"""Inference methods, side by side; the file's name is the method's name."""
+"""Inference methods, one in each file, which bears the method's name."""

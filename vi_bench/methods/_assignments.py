@@ -1,4 +1,4 @@
-"""Assignments drawn at random: their statistics by component, the order of labels."""
+"""Random assignments: their statistics by component, and random orders of labels."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ def assigned_statistics(
 def new_order(
     key: Key, mixture: Mixture, counts: Float[Array, " K"]
 ) -> Int[Array, " K"]:
-    """A random order of the labels that leaves p(c), the sticks integrated out, as is.
+    """A random order of the labels that leaves p(c) invariant, sticks integrated out.
 
-    Exchangeable weights: uniform. Else K proposals to swap two labels, accepted by the
-    ratio of ``p(c) = prod_k B(a_k + n_k, b_k + n_{>k}) / B(a_k, b_k)``; as
-    Papaspiliopoulos and Roberts (2008), section 3.4, but without the sticks.
+    Under exchangeable weights it is uniform. Otherwise K swaps of two labels are
+    proposed, and accepted by the ratio of ``p(c) = prod_k B(a_k + n_k, b_k + n_{>k}) /
+    B(a_k, b_k)``; as Papaspiliopoulos and Roberts (2008), section 3.4, but without the
+    sticks.
     """
     size = mixture.components
     if exchangeable(mixture):

@@ -1,4 +1,4 @@
-"""What methods share whose q is the mixture's own `Factors`."""
+"""Shared code of methods whose q is the mixture's own `Factors`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vi_bench.mixture.types import Parameters
 
 
 class InFactors:
-    """A method that hands its q over in `Draws.factors`."""
+    """Base class of methods whose q is in `Draws.factors`."""
 
     def log_q(
         self, mixture: Mixture, draws: Draws, theta: Parameters
     ) -> Float[Array, ""]:
-        """Log q at any theta."""
+        """Log q(theta) at any theta."""
         found: Array = mixture.log_q(theta, draws.factors)
         return found

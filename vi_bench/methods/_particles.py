@@ -1,4 +1,4 @@
-"""What samplers that start from the prior share: particles, densities, evidences."""
+"""Shared code of samplers that start from the prior: densities, draws, evidences."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def from_prior(key: Key, mixture: Mixture, number: int) -> Parameters:
 def densities(mixture: Mixture) -> tuple[Density, Density]:
     """Log prior, its Jacobian included, and log likelihood of unconstrained theta.
 
-    Where rounding leaves no finite value, the likelihood is the lowest that there is:
-    a particle without weight, but 0 times it is 0.
+    Where rounding leaves no finite value, the log likelihood is a very low finite
+    number: the particle has no weight, yet 0 times its log likelihood is 0.
     """
     lowest = 0.01 * jnp.finfo(mixture.log_base.dtype).min
 
@@ -47,17 +47,17 @@ def densities(mixture: Mixture) -> tuple[Density, Density]:
 
 
 def constrained(mixture: Mixture, free: Parameters) -> Parameters:
-    """Particles (chain, draw, *dims) in the usual parameters."""
+    """Constrained parameters of unconstrained particles (chain, draw, *dims)."""
     return jax.vmap(jax.vmap(lambda one: constrain(mixture, one)[0]))(free)
 
 
 def resample(
     key: Key, weights: Float[Array, " points"], number: int
 ) -> Int[Array, " number"]:
-    """Indices of equally weighted draws of weighted points, systematically.
+    """Indices of equally weighted draws from weighted points, by systematic resampling.
 
-    The points are put into a random order first, and copies of one stay side by side:
-    so the draws' autocorrelation tells of the copies, and of nothing else.
+    The points are put into a random order first, and copies of one stay side by side,
+    so that the draws' autocorrelation is that of the copies alone.
     """
     shuffle, pick = jax.random.split(key)
     order = jax.random.permutation(shuffle, weights.shape[0])
@@ -81,7 +81,7 @@ def log_mean_evidence(
 
 
 def widened(error: Any, freedom: Any) -> Any:
-    """A standard error from a few runs, so that 1.96 of it either side hold 95 %.
+    """A standard error from a few runs, widened so that +-1.96 of it covers 95 %.
 
     The spread of n runs is itself an estimate, with n - 1 degrees of freedom: the
     interval is Student's, t_{0.975, n - 1} standard errors wide on either side, and the
@@ -92,11 +92,11 @@ def widened(error: Any, freedom: Any) -> Any:
 
 
 def of_runs(runs: Float[Array, " chain"]) -> dict[str, Array]:
-    """What is reported of log p(X), from the logarithms of independent runs' evidences.
+    """The report on log p(X) from the log evidences of independent runs.
 
     Returns:
-        "log_evidence"; "log_evidence_se", `widened`; and "log_evidence_df", the degrees
-        of freedom that the runs' spread has.
+        "log_evidence", nats; "log_evidence_se", `widened`; and "log_evidence_df", the
+        degrees of freedom of that error.
     """
     log_evidence, error = log_mean_evidence(runs)
     freedom = runs.shape[0] - 1
@@ -108,7 +108,7 @@ def of_runs(runs: Float[Array, " chain"]) -> dict[str, Array]:
 
 
 def joined(reports: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """What several reports say of each run, one after the other; numbers left out."""
+    """The arrays of several reports, concatenated over runs; scalars are left out."""
     return {
         name: np.concatenate([np.asarray(report[name]) for report in reports])
         for name, value in reports[0].items()
@@ -117,5 +117,5 @@ def joined(reports: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def host(report: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The same as arrays of NumPy."""
+    """A report as arrays of NumPy."""
     return {name: np.asarray(value) for name, value in report.items()}

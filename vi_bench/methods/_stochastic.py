@@ -1,8 +1,8 @@
-"""Natural-gradient steps on minibatches: what `stochastic-cavi` and CAVI's start share.
+"""Natural-gradient steps on minibatches, for `stochastic-cavi` and a start of CAVI.
 
-Hoffman, Blei, Wang and Paisley (2013): with the statistics S of a minibatch of n rows
-scaled up to all N, the M-step's answer for (N / n) S is a noisy natural-gradient step
-away, and q's natural parameters go there by a share rho_t = (t + delay)^-forgetting.
+Hoffman, Blei, Wang and Paisley (2013): with the statistics S of a minibatch of n of N
+rows, the M-step for (N / n) S is a full noisy natural-gradient step, of which q's
+natural parameters go the share rho_t = (t + delay)^-forgetting.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from vi_bench.mixture.types import ExponentialFactors
 from vi_bench.runtime.keys import Key
 
 SEEN = 4096
-"""Rows, in whole blocks, from which steps start."""
+"""Rows, rounded to whole blocks, on which the starting point is found."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Robbins and Monro's: the shares add up to infinity, their squares do not.
+    """Step sizes of Robbins and Monro: their sum diverges, that of their squares not.
 
     Attributes:
         batch: rows of a minibatch, rounded to whole blocks.
-        delay: makes the first steps smaller.
-        forgetting: over 1/2, at most 1.
+        delay: larger values make the first steps smaller.
+        forgetting: exponent of the step sizes, over 1/2, at most 1.
     """
 
     batch: int
@@ -42,25 +42,25 @@ class Schedule:
     forgetting: float
 
     def share(self, step: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
-        """rho_t, t from 0."""
+        """The step size rho_t of a step, counted from 0."""
         t = step.astype(dtype) + 1
         return jnp.asarray((t + self.delay) ** -self.forgetting, dtype)
 
 
 def check(mixture: Mixture) -> None:
-    """Refuse what has no natural parameters to step in.
+    """Refuse a family whose q has no natural parameters.
 
     Raises:
-        NotApplicable: the family.
+        NotApplicable: the family is no `ExponentialFactors`.
     """
     if not isinstance(mixture.family, ExponentialFactors):
         raise NotApplicable("the family does not give q's natural parameters: use cavi")
 
 
 def minibatch(key: Key, mixture: Mixture, rows: int) -> tuple[Blocks, Float[Array, ""]]:
-    """Some of the data's blocks, drawn with replacement, and the rows they stand for.
+    """Blocks drawn with replacement, and the factor from their sums to all blocks'.
 
-    Without a whole block there is only the tail: then it is all of the data.
+    Data without a whole block have only a tail, and are returned complete.
     """
     blocks, dtype = mixture.blocks, mixture.log_base.dtype
     number, size = whole_blocks(blocks), blocks.body.shape[2]
@@ -72,10 +72,10 @@ def minibatch(key: Key, mixture: Mixture, rows: int) -> tuple[Blocks, Float[Arra
 
 
 def begin(key: Key, mixture: Mixture) -> Factors:
-    """The M-step after k-means on some SEEN rows, scaled up to all.
+    """Factors by an M-step after k-means on about SEEN rows, scaled up to all.
 
-    Its few rounds cost less than a step on all rows, and without them steps spend most
-    of their time on getting centres apart.
+    The few rounds of k-means cost less than a step on all rows, and without them most
+    steps would be spent on separating the centres.
     """
     if mixture.rows == 0:
         return mixture.prior()
@@ -90,7 +90,7 @@ def begin(key: Key, mixture: Mixture) -> Factors:
 def advance(
     key: Key, mixture: Mixture, q: Factors, step: Int[Array, ""], schedule: Schedule
 ) -> Factors:
-    """One step; the tail, less than a block, is in every minibatch."""
+    """One natural-gradient step; the tail, less than a block, is in every minibatch."""
     family: Any = mixture.family
     coefficients = mixture.view(q).coefficients
     some, scale = minibatch(key, mixture, schedule.batch)
@@ -114,7 +114,7 @@ def advance(
 def run(
     key: Key, mixture: Mixture, q: Factors, first: Array, steps: int, schedule: Schedule
 ) -> Factors:
-    """Several steps, the first of them number `first`."""
+    """The factors after several steps, of which the first is number `first`."""
 
     def one(i: Array, q: Factors) -> Factors:
         return advance(jax.random.fold_in(key, i), mixture, q, first + i, schedule)

@@ -38,34 +38,34 @@ from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
 SLICE, TERMS = 500, 2e9
-"""Iterations each restart may spend between two looks at the clock: up to SLICE, fewer
-where they are over TERMS terms <t(x_i), M_k>, some seconds."""
+"""Iterations of each restart in one call of the fit stage: at most SLICE, fewer where
+they exceed TERMS products <t(x_i), M_k>, which take some seconds."""
 
 STEPS, WARM_UP = 300, Schedule(batch=1024, delay=1.0, forgetting=0.6)
-"""Of a stochastic start."""
+"""The number of steps of a stochastic start, and their schedule."""
 
 TIE = 1e-9
-"""Bounds that differ by less than this share are as good as each other."""
+"""Relative difference of bounds up to which they count as equal."""
 
 PART = 10
-"""Sweeps between two looks at how many a climb may make."""
+"""Sweeps between two checks of an ascent's iteration limit."""
 
 TRIAL, TARGETS, PATIENCE = 40, 5, 12
-"""Splits and merges: sweeps after which one has to have raised the bound, how many
-optima are tried at once, and how many times in a row nothing is gained by it."""
+"""Splits and merges: the sweeps within which one has to raise the bound, the number of
+optima tried at once, and the number of rounds without a gain after which they end."""
 
 WORK, ROUNDS = 2e6, 100
-"""Sweeps times N K that splits and merges may always spend, and how often they are
-tried at most."""
+"""Sweeps times N K that rejected splits and merges may always use, and the number of
+rounds that the fit stage has calls for."""
 
 CHECKPOINT = ".npz"
 
 
 def is_start(start: str) -> bool:
-    """Whether CAVI can start so: "usual", "stochastic" or a PATH.npz.
+    """Whether a start is valid: "usual", "stochastic" or a checkpoint's PATH.npz.
 
     Raises:
-        ValueError: it cannot; why.
+        ValueError: gives the reason why it is not.
     """
     if start in ("usual", "stochastic"):
         return True
@@ -83,17 +83,18 @@ class CAVI(InFactors):
     """Settings of CAVI.
 
     Attributes:
-        restarts: climbs in one compiled program; the best bound is kept. Several times
-            as many starts of five kinds are climbed for a few sweeps, and the best go
-            on; from the best optima components are then split and merged for as long
-            as that raises the bound.
-        max_iterations: cap on the iterations of each restart.
-        tol: on the relative change of the ELBO and on the fixed-point residual, both;
-            raised to what the precision resolves.
-        accelerate: leap ahead after every second sweep (SQUAREM), where the ELBO rises.
-        start: "usual"; or "stochastic", STEPS natural-gradient steps on minibatches of
-            every restart first, for many rows; or a checkpoint's path, PATH.npz, of
-            the same data, for the first restart.
+        restarts: number of restarts, run in one compiled program; the best bound is
+            kept. They are the best of several times as many starts of five kinds after
+            a few sweeps; from the best optima components are then split and merged for
+            as long as that raises the bound.
+        max_iterations: iteration limit of each restart.
+        tol: tolerance on both the relative change of the ELBO and the fixed-point
+            residual; raised to what the precision resolves.
+        accelerate: extrapolate after every second sweep (SQUAREM), and accept where the
+            ELBO rises.
+        start: "usual"; or "stochastic", for many rows: every restart begins with STEPS
+            natural-gradient steps on minibatches; or PATH.npz, a checkpoint of the same
+            data as the starting point of the first restart.
     """
 
     restarts: Annotated[int, Gt(0)] = 20
@@ -108,7 +109,7 @@ class CAVI(InFactors):
     bound_keeps_labels: ClassVar[bool] = True
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Start, fit (in slices), draw.
+        """The stages start, fit (in slices) and draw.
 
         Raises:
             NotApplicable: a stochastic start needs q's natural parameters.
@@ -131,10 +132,10 @@ class CAVI(InFactors):
     def stages(self, shape: tuple[int, int], slice_: int = SLICE) -> tuple[Stage, ...]:
         """The stages for (chains, draws); they hold no data.
 
-        What the first one is given, if anything, is where the first restart starts.
+        The first stage takes the starting point of the first restart, or None.
 
         Args:
-            shape: of the draws.
+            shape: number of chains and of draws in each.
             slice_: iterations of every restart in one call.
         """
 
@@ -191,12 +192,12 @@ class CAVI(InFactors):
         )
 
     def _limits(self, tried: Array | np.ndarray) -> Array:
-        """Sweeps that a climb may have made (restart,): fewer in a trial."""
+        """Iteration limit of each ascent (restart,), lower during a split and merge."""
         most = self.max_iterations
         return jnp.where(tried, min(TRIAL, most), most)
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Converged, iteration limit or not finite, as the best restart ended."""
+        """Converged, iteration limit or not finite, by the end of the best restart."""
         report = draws.report
         status = int(report["status"])
         iterations, residual = int(report["iterations"]), float(report["residual"])
@@ -226,14 +227,14 @@ class CAVI(InFactors):
 
 
 class Search(NamedTuple):
-    """The restarts' climbs, and the splits and merges that are tried on them.
+    """The restarts' ascents, and the splits and merges that are tried on them.
 
     Attributes:
-        lanes: the climbs (restart, ...).
-        before: the same before a split and merge.
-        tried: which restarts are at a split and merge that has yet to gain (restart,).
-        left: how often more splits and merges may be tried, if none gains.
-        spent: sweeps of climbs that were given up.
+        lanes: the ascents (restart, ...).
+        before: the ascents before their split and merge.
+        tried: whether a restart is in a split and merge, not yet accepted (restart,).
+        left: rounds of splits and merges that are left if none raises the bound.
+        spent: number of sweeps of rejected ascents.
     """
 
     lanes: Ascent
@@ -244,7 +245,7 @@ class Search(NamedTuple):
 
 
 def begun(mixture: Mixture, points: Factors, most: int) -> Search:
-    """Before the first sweep; the points have a leading axis (restart,)."""
+    """The search before its first sweep, from points with a leading axis (restart,)."""
     lanes = jax.vmap(lambda q: begin(q, mixture.view(q), most))(points)
     searched = mixture.components > 1 and mixture.rows > 0
     return Search(
@@ -257,15 +258,15 @@ def begun(mixture: Mixture, points: Factors, most: int) -> Search:
 
 
 def ended(lanes: Ascent, limits: Array) -> Array:
-    """Which climbs are at their end, or have made as many sweeps as they may."""
+    """Which ascents have ended or reached their iteration limit (restart,)."""
     return (lanes.status != RUNNING) | (lanes.iteration >= limits)
 
 
 def following(key: Key, mixture: Mixture, search: Search, most: int) -> Search:
-    """What comes after all climbs have ended: a trial's judgement, or a new trial.
+    """The search once all ascents have ended: trials are judged, or new ones begun.
 
-    Trials end with `left`, or when the sweeps that were given up are as many as those
-    of the climbs that are kept, and WORK.
+    Trials end when none are `left`, or when the sweeps of rejected ascents are as many
+    as those of the kept ones and as WORK allows.
     """
     few = WORK / (mixture.rows * mixture.components)
     allowed = jnp.maximum(jnp.sum(search.lanes.iteration), few)
@@ -287,13 +288,13 @@ def following(key: Key, mixture: Mixture, search: Search, most: int) -> Search:
 
 
 def gained(search: Search) -> Array:
-    """Which trials have raised the bound by more than one optimum's spread."""
+    """Which trials have raised the bound by more than the spread of one optimum."""
     least = jnp.maximum(SAME_OPTIMUM, TIE * jnp.abs(search.before.bound))
     return search.tried & (search.lanes.bound > search.before.bound + least)
 
 
 def settled(search: Search) -> Ascent:
-    """The climbs; where a trial has gained nothing, the climb before it."""
+    """The ascents; where a trial has gained nothing, the ascent before it."""
     lost = search.tried & ~gained(search)
 
     def keep(before: Any, lane: Any) -> Array:
@@ -305,7 +306,7 @@ def settled(search: Search) -> Ascent:
 
 
 def judged(search: Search) -> Search:
-    """Trials that gained go on, the others are taken back."""
+    """Accept the trials that raised the bound, and undo the others."""
     lanes, gain = settled(search), gained(search)
     dropped = jnp.where(gain, search.before.iteration, search.lanes.iteration)
     return Search(
@@ -319,7 +320,7 @@ def judged(search: Search) -> Search:
 
 
 def trial(key: Key, mixture: Mixture, search: Search, most: int) -> Search:
-    """One split and merge on each of the best TARGETS distinct optima."""
+    """Begin one split and merge at each of the best TARGETS distinct optima."""
     lanes = search.lanes
     ranked = jnp.where(jnp.isfinite(lanes.bound), lanes.bound, -jnp.inf)
     order = jnp.argsort(-ranked, stable=True)
@@ -345,17 +346,17 @@ def trial(key: Key, mixture: Mixture, search: Search, most: int) -> Search:
 
 
 def chosen(lanes: Ascent) -> Array:
-    """Which restart has the best bound; of those in one optimum the first."""
-    # a restart whose bound is NaN is never the best; all NaN: the first, and said so
+    """The index of the restart with the best bound; the first one of equals."""
+    # a NaN bound is never the best; where all are NaN, the outcome is not finite
     ranked = jnp.where(jnp.isfinite(lanes.bound), lanes.bound, -jnp.inf)
-    # of restarts in one optimum the first, so that rounding does not choose
+    # among restarts in one optimum the first, so that rounding does not choose
     as_good = ranked >= jnp.max(ranked) - TIE * jnp.abs(jnp.max(ranked))
     return jnp.argmax(as_good)
 
 
 def best_point(search: Search) -> dict[str, Any]:
     """The best restart's q, for a checkpoint."""
-    # on the host first: of several processes one alone writes checkpoints
+    # on the host, as only one of several processes writes checkpoints
     host = jax.tree.map(np.asarray, settled(jax.tree.map(np.asarray, search)))
     best = int(chosen(host))
     leaves = [leaf[best] for leaf in jax.tree.leaves(host.point)]
@@ -367,7 +368,7 @@ def stored_point(path: str, mixture: Mixture) -> Factors:
     """The q of a checkpoint.
 
     Raises:
-        InputError: it is not one of this mixture.
+        InputError: it cannot be read, or its q has not the shapes of this mixture's.
     """
     like, structure = jax.tree.flatten(mixture.prior())
     leaves = read_leaves(path)
@@ -383,7 +384,7 @@ def stored_point(path: str, mixture: Mixture) -> Factors:
 
 
 def warmed_up(key: Key, mixture: Mixture) -> Factors:
-    """Where STEPS steps on minibatches lead."""
+    """Factors after STEPS natural-gradient steps on minibatches."""
     place, steps = jax.random.split(key)
     q = _stochastic.begin(place, mixture)
     none = jnp.zeros((), jnp.int32)

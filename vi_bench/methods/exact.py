@@ -1,8 +1,8 @@
-"""Exact: the posterior itself, by summing over assignments; the arbiter of the others.
+"""Exact: the posterior by summing over all assignments, a reference for other methods.
 
-Independent draws of the assignments from their exact law, then of the parameters from
-their conjugate posteriors. For at most 18 rows, of two components 22, or some
-hundreds where these lie on a lattice, as counts do.
+It draws the assignments independently from their exact law, then the parameters from
+their conjugate posteriors. It takes at most 18 rows; with two components 22, or some
+hundreds where these lie on a lattice, as counts do; with one component, any number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vi_bench.runtime.keys import Key
 
 @dataclass(frozen=True)
 class Exact:
-    """Has no settings: there is nothing to trade for time."""
+    """Exact inference, which has no settings."""
 
     kind: ClassVar[Kind] = "exact"
     summary: ClassVar[str] = "all assignments summed, independent draws; few rows"
@@ -33,10 +33,10 @@ class Exact:
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Enumerate, draw.
+        """The stages enumerate and draw.
 
         Raises:
-            NotApplicable: no closed form, or too many rows; what it would cost.
+            NotApplicable: there is no closed form, or there are too many rows.
         """
         way, _ = cost(problem.mixture)
         grid = lattice_of(problem.mixture) if way == "lattice" else None
@@ -71,15 +71,15 @@ class Exact:
         )
 
     def seconds(self, problem: Problem) -> float:
-        """For the sums over assignments.
+        """About how many seconds the sums over assignments take.
 
         Raises:
-            NotApplicable: they are not in reach.
+            NotApplicable: there is no closed form, or there are too many rows.
         """
         return cost(problem.mixture)[1]
 
     def outcome(self, draws: Draws) -> Outcome:
-        """How many states were summed over."""
+        """Sampled, with the number of states summed over; or not finite."""
         report = draws.report
         log_evidence = float(report["log_evidence"])
         if not (np.isfinite(log_evidence) and log_evidence > marginals.ABSENT / 2):
@@ -95,17 +95,18 @@ class Exact:
 
 
 def cost(mixture: Mixture) -> tuple[str, float]:
-    """Whether the exact posterior is in reach, and for how many seconds; runs nothing.
+    """The algorithm of the exact posterior and its estimated cost; runs nothing.
 
     Args:
-        mixture: bound to its data.
+        mixture: the mixture, bound to its data.
 
     Returns:
-        "single" (K = 1), "subsets" or "lattice", the way that is used; and about how
-        many seconds it takes, compilation and draws not counted.
+        "single" (K = 1), "subsets" or "lattice", the algorithm that is used; and about
+        how many seconds it takes, compilation and draws not counted.
 
     Raises:
-        NotApplicable: it is not in reach: why, what it would cost, what to use instead.
+        NotApplicable: the posterior cannot be enumerated; says why, the cost, and what
+            to use instead.
     """
     marginals.check(mixture)
     rows, components = mixture.rows, mixture.components
@@ -118,10 +119,10 @@ def cost(mixture: Mixture) -> tuple[str, float]:
 
 
 def lattice_of(mixture: Mixture) -> lattice.Grid:
-    """The lattice of more rows than `subsets` takes, if that is in reach.
+    """The lattice of data that have more rows than `subsets` accepts.
 
     Raises:
-        NotApplicable: it is not; the cost of either recursion.
+        NotApplicable: there is none, or it has too many states; gives the cost.
     """
     rows, components = mixture.rows, mixture.components
     by_sets = subsets.log_seconds(rows, components)

@@ -37,18 +37,18 @@ from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
 PARTS = 20
-"""Calls that the sampling stage is cut into, so that progress can be shown."""
+"""Number of calls of the sampling stage, so that progress can be shown."""
 
 MOST = 10
-"""Up to this K the evidence is symmetrised: it sums over all 2^K sets of labels."""
+"""Largest K for which the evidence is symmetrised, by a sum over all 2^K label sets."""
 
 FEW = 50.0
-"""An evidence that rests on fewer effective draws is not given: what few of them say of
-its error is too little."""
+"""Effective draws below which no evidence is given, as its error cannot be estimated.
+"""
 
 
 class Chain(NamedTuple):
-    """One chain: where it is, and what it has drawn so far."""
+    """One chain: its state, its draws (draw, *dims), and how many it has so far."""
 
     theta: Parameters
     kept: Parameters
@@ -60,11 +60,11 @@ class Gibbs:
     """Settings of the Gibbs sampler.
 
     Attributes:
-        warmup: sweeps per chain that are thrown away.
+        warmup: sweeps per chain that are discarded.
         thin: sweeps per kept draw.
-        permute: put the labels into a random order after each sweep. Where the weights
-            are not exchangeable, swaps of two labels are proposed instead and accepted
-            as Metropolis and Hastings have it.
+        permute: put the labels into a random order in each sweep. Where the weights are
+            not exchangeable, swaps of two labels are proposed instead, with a
+            Metropolis-Hastings step.
     """
 
     warmup: Annotated[int, Ge(0)] = 500
@@ -78,7 +78,7 @@ class Gibbs:
     bound_keeps_labels: ClassVar[bool] = False
 
     def seconds(self, problem: Problem) -> float:
-        """Not foreseen: a sweep is as quick as a gradient.
+        """0, as a sweep costs about as much as one gradient of the log density.
 
         Raises:
             NotApplicable: the family has no Gibbs step.
@@ -87,7 +87,7 @@ class Gibbs:
         return 0.0
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Start, warm up, sample (in parts), estimate the evidence where that is known.
+        """The stages start, warmup, sample (in parts) and evidence or collect.
 
         Raises:
             NotApplicable: the family has no Gibbs step.
@@ -102,7 +102,7 @@ class Gibbs:
 
         def warm_up(key: Key, mixture: Mixture, first: Parameters) -> Chain:
             def chain(key: Key, theta: Parameters) -> Chain:
-                # the first sweep is not one of the warm-up, which may have none
+                # one sweep even without a warm-up
                 end = self._sweeps(key, mixture, theta, 1 + self.warmup)
                 return empty_chain(end, draws)
 
@@ -132,7 +132,7 @@ class Gibbs:
         )
 
     def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
-        """One sweep."""
+        """One Gibbs sweep, which leaves the posterior invariant."""
         check_resample(mixture)
         return sweep(key, mixture, theta, self.permute)
 
@@ -169,7 +169,7 @@ class Gibbs:
         return dict(reports[0]) | pooled_evidence(reports)
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Sampled; and whether the evidence rests on enough draws."""
+        """Sampled, with the effective number of draws behind the evidence."""
         report = draws.report
         if "log_evidence" not in report:
             return Outcome("sampled")
@@ -189,7 +189,7 @@ def check_resample(mixture: Mixture) -> None:
     """Refuse a family without a Gibbs step.
 
     Raises:
-        NotApplicable: what to use instead.
+        NotApplicable: names the methods to use instead.
     """
     if not isinstance(mixture.family, GibbsStep):
         raise NotApplicable(
@@ -205,7 +205,7 @@ def empty_chain(theta: Parameters, draws: int) -> Chain:
 
 
 def with_room(chain: Chain, draws: int) -> Chain:
-    """The chain itself or, where it has all its draws, one that goes on from there."""
+    """The chain, or where it has all its draws, one that continues with none yet."""
     return chain._replace(done=jnp.where(chain.done >= draws, 0, chain.done))
 
 
@@ -215,10 +215,10 @@ def sweep(
     """One sweep: c | theta, then the sticks | c, then each theta_k | c.
 
     Args:
-        key: of the sweep.
-        mixture: whose posterior is left invariant.
-        theta: where the chain is.
-        permuted: whether the labels are moved, after c was drawn.
+        key: random key of the sweep.
+        mixture: the mixture whose posterior is left invariant.
+        theta: the state of the chain.
+        permuted: whether the labels are permuted after c is drawn.
     """
     of_labels, of_order, of_sticks, of_components = jax.random.split(key, 4)
     expected = assigned_statistics(of_labels, mixture, mixture.natural(theta))
@@ -249,13 +249,13 @@ def chib(key: Key, mixture: Mixture, theta: Parameters) -> dict[str, Array]:
     (Marin and Robert 2008, section 3).
 
     Args:
-        key: of the assignments.
-        mixture: whose evidence.
+        key: random key of the assignments.
+        mixture: the mixture.
         theta: draws (chain, draw, *dims).
 
     Returns:
-        "log_evidence", "log_evidence_se" by batch means, and "evidence_ess", Kish's
-        effective number of draws that carry the mean; NaN where these are FEW.
+        "log_evidence", nats, NaN with under FEW effective draws; "log_evidence_se" by
+        batch means; and "evidence_ess", Kish's effective number of draws behind it.
     """
     shape = next(iter(theta.values())).shape[:2]
     flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
@@ -282,9 +282,9 @@ def chib(key: Key, mixture: Mixture, theta: Parameters) -> dict[str, Array]:
 def pooled_evidence(reports: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """`chib` of several batches of draws together; host arrays.
 
-    Log of the mean of the batches' evidences, those that are NaN left out; its error
-    from theirs, as of independent estimates. "evidence_ess" is the sum over the batches
-    that count or, where none does, the most that any has, which is then under FEW.
+    It is the log of the mean of the batches' evidences without those that are NaN; its
+    error follows from theirs as from independent estimates. "evidence_ess" is the sum
+    over the batches used or, if there are none, the largest one, which is under FEW.
     """
     names = ("log_evidence", "log_evidence_se", "evidence_ess")
     values, errors, sizes = (
@@ -335,7 +335,7 @@ def log_full_conditional(
 def log_permanent(terms: Float[Array, "K K"]) -> Float[Array, ""]:
     """Log of the sum over permutations s of exp(sum_j terms[j, s(j)]).
 
-    Row after row, over the 2^K sets of columns that the rows so far have taken.
+    It is computed row by row over the 2^K sets of columns that earlier rows have taken.
     """
     size = terms.shape[0]
     sets, column = np.arange(2**size)[:, None], np.arange(size)

@@ -1,9 +1,10 @@
 """Nested sampling: the evidence by shrinking the prior; BlackJAX's slice sampler.
 
-Skilling (2006); inner moves by Yallup, Kroupa and Handley (2026). Live points from the
-prior; again and again the least likely are put aside and replaced by new ones that are
-likelier than all of these. What was put aside, weighted by the prior volume that it
-stood for, is the posterior; the sum of these weights is the evidence.
+Skilling (2006); inner moves by Yallup, Kroupa and Handley (2026). Live points are drawn
+from the prior; repeatedly those of lowest likelihood are removed and replaced by new
+ones of higher likelihood than all of these. The removed points, weighted by likelihood
+times the prior volume they represent, sample the posterior; the sum of these weights is
+the evidence.
 """
 
 from __future__ import annotations
@@ -37,23 +38,23 @@ from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
 SLICE = 20
-"""Batches that every run may replace between two looks at the clock."""
+"""Largest number of batches that every run replaces in one call of the shrink stage."""
 
 SIMULATIONS = 200
-"""Sequences of prior volumes that the error of the evidence is estimated from."""
+"""Simulated sequences of prior volumes, from which a run's error is estimated."""
 
 STUCK = 0.05
-"""Share of slice moves that may find no point before the run is called suspect."""
+"""Share of slice moves without a new point above which a run is suspect."""
 
 
 class Run(NamedTuple):
-    """One population on its way.
+    """The state of one population.
 
     Attributes:
         state: BlackJAX's: live points, its running evidence, the inner kernel's metric.
-        position: points put aside, in the order in which they were; room for the rest.
-        log_likelihood: theirs; -inf where there is none yet.
-        batches: batches put aside so far.
+        position: removed points in order, with room for further ones.
+        log_likelihood: log likelihoods of removed points, -inf where there is none yet.
+        batches: number of batches removed so far.
         moved: sum over batches of the share of slice moves that found a point.
         done: whether the live points' share of the evidence is negligible.
     """
@@ -68,22 +69,22 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Nested:
-    """Settings of nested sampling. Draws are of independent runs, several a chain.
+    """Settings of nested sampling, of which each chain has several independent runs.
 
-    How far independent runs differ is the one error that has everything in it, and a
-    few runs tell it badly: so `runs` of them share the draws of a chain, and the draws
+    Only the spread of independent runs includes every source of error, and a few runs
+    do not estimate it well: so `runs` of them share the draws of a chain, and the draws
     have the shape (chains * runs, draws / runs).
 
     Attributes:
         runs: independent populations in place of each chain.
-        live: live points of each run; the error of log p(X) falls with the root of
-            those of all runs.
-        share: of the live points that are replaced at once.
-        sweeps: over all parameters, a slice move of each, for a new point; too few bias
-            the evidence.
+        live: live points of each run; the error of log p(X) falls with the square root
+            of their number over all runs.
+        share: share of the live points that are replaced at once.
+        sweeps: sweeps for a new point, each of one slice move per parameter; too few
+            bias the evidence.
         remaining: a run ends when its live points hold less than this share of the
             evidence.
-        max_batches: cap on the batches that each run replaces.
+        max_batches: largest number of batches that each run replaces.
     """
 
     runs: Annotated[int, Gt(0)] = 4
@@ -100,11 +101,11 @@ class Nested:
 
     @property
     def batch(self) -> int:
-        """Points replaced at once."""
+        """The number of live points replaced at once."""
         return min(max(1, round(self.share * self.live)), self.live - 1)
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Draw the live points, shrink (in slices), draw, simulate the volumes."""
+        """The stages start, shrink (in slices), draw and volumes."""
         draws = -(-problem.draws // self.runs)
         return self._stages(problem.chains * self.runs, draws)
 
@@ -139,10 +140,10 @@ class Nested:
         )
 
     def _sampler(self, mixture: Mixture) -> Any:
-        """Slices along coordinates, as wide as the live points are spread.
+        """BlackJAX's slice sampler along coordinates, as wide as the live points.
 
-        Directions from the live points' covariance would be those between modes, too
-        long by far within one, and mix slowly.
+        Directions from the live points' covariance would be those between modes, far
+        too long within one, and mix slowly.
         """
         return blackjax.nsswig(*densities(mixture), self.sweeps, self.batch)
 
@@ -163,7 +164,7 @@ class Nested:
         )
 
     def _advance(self, key: Key, mixture: Mixture, run: Run) -> Run:
-        """Replace one batch."""
+        """Replace one batch of live points."""
         step = self._sampler(mixture).step
         state, info = step(jax.random.fold_in(key, run.batches), run.state)
         at = run.batches * self.batch
@@ -182,7 +183,7 @@ class Nested:
         )
 
     def _draw(self, key: Key, mixture: Mixture, runs: Run, draws: int) -> Draws:
-        """Weighted points resampled, and each run's evidence."""
+        """Draws resampled from the weighted points, and each run's evidence."""
 
         def one(key: Key, run: Run) -> tuple[Parameters, Array, Array]:
             position, _ = self._points(run)
@@ -204,7 +205,7 @@ class Nested:
         return Draws(constrained(mixture, free), {}, None, {}, report)
 
     def _with_errors(self, key: Key, runs: Run, draws: Draws) -> Draws:
-        """The error that each run's volumes leave, and the runs' evidences together."""
+        """Add each run's error from its volumes, and the evidence of all runs."""
         own = draws.report["run_log_evidence"]
         keys = jax.random.split(key, own.shape[0])
         volume = over_lanes(self._volume_error, keys, runs)
@@ -212,7 +213,7 @@ class Nested:
         return draws._replace(report=draws.report | report)
 
     def _points(self, run: Run) -> tuple[Parameters, Float[Array, " all"]]:
-        """All points, the live ones last, in the order of their likelihoods."""
+        """Positions and log likelihoods of all points, the live ones last, sorted."""
         live = run.state.particles
         order = jnp.argsort(live.loglikelihood)
         position = jax.tree.map(
@@ -225,10 +226,10 @@ class Nested:
         )
 
     def _log_weights(self, run: Run) -> Float[Array, " all"]:
-        """Log of likelihood times prior volume; their sum is the unbiased evidence.
+        """Log of likelihood times prior volume; their sum estimates p(X) unbiasedly.
 
-        Each of n live points stands for one n-th of the volume that is left, and a
-        batch of m takes the share m/n away; for m = 1 see Walter (2017).
+        Each of n live points represents one n-th of the volume that is left, and a
+        batch of m removes the share m/n; for m = 1 see Walter (2017).
         """
         _, log_likelihood = self._points(run)
         log_kept = jnp.log1p(-self.batch / self.live)
@@ -293,10 +294,10 @@ class Nested:
 def together(
     own: Float[Array, " runs"], volume: Float[Array, " runs"]
 ) -> dict[str, Array]:
-    """What is reported of log p(X), from every run's own and its volumes' error.
+    """The report on log p(X) from the runs' log evidences and their volumes' errors.
 
-    The error is the one that the runs' spread gives, which has everything in it. A
-    single run has that of its simulated prior volumes, which know of nothing else.
+    The error is that of the runs' spread, which includes every source. A single run has
+    that of its simulated prior volumes, which includes no other.
     """
     report = of_runs(own)
     if own.shape[0] > 1:
@@ -305,7 +306,7 @@ def together(
 
 
 def ended(runs: Run) -> bool:
-    """Whether no run goes on."""
+    """Whether all runs have ended."""
     return bool(np.all(np.asarray(runs.done)))
 
 

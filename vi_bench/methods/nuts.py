@@ -27,14 +27,14 @@ from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
 STEP = 0.3
-"""Step size of a transition outside of a run: any leaves the posterior invariant."""
+"""Step size of `transition`; any value leaves the posterior invariant."""
 
 PARTS = 20
-"""Calls that the sampling stage is cut into, so that progress can be shown."""
+"""Number of calls of the sampling stage, so that progress can be shown."""
 
 
 class Chain(NamedTuple):
-    """One chain: where it is, how it moves, and what it has drawn so far."""
+    """One chain: its state, its tuning, its draws (draw, *dims) and their number."""
 
     state: Any
     step_size: Array
@@ -49,9 +49,9 @@ class NUTS:
     """Settings of NUTS.
 
     Attributes:
-        warmup: adaptation steps per chain, thrown away.
+        warmup: adaptation steps per chain, which are discarded.
         target_acceptance: acceptance rate that the step size is tuned to.
-        max_tree_depth: doublings of a trajectory at most.
+        max_tree_depth: largest number of doublings of a trajectory.
         dense_mass: adapt a full mass matrix instead of a diagonal one.
     """
 
@@ -67,7 +67,7 @@ class NUTS:
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Start, warm up, sample (in parts), collect."""
+        """The stages start, warmup, sample (in parts) and collect."""
         return self._stages(problem.chains, problem.draws)
 
     @remembered
@@ -111,7 +111,7 @@ class NUTS:
         )
 
     def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
-        """One trajectory, of step size STEP in the unit metric."""
+        """One NUTS transition with step size STEP and the unit metric."""
         density, free = unconstrained_density(mixture), unconstrain(mixture, theta)
         metric = jnp.ones_like(ravel_pytree(free)[0])
         state = blackjax.nuts.init(free, density)
@@ -140,7 +140,7 @@ class NUTS:
             return Outcome("not finite", "log densities of draws are not finite")
         chains, draws_each = stats["lp"].shape
         stuck = [c for c, lp in enumerate(stats["lp"]) if len(np.unique(lp)) < 2]
-        if draws_each == 1:  # which cannot be told
+        if draws_each == 1:  # a single draw cannot show it
             stuck = []
         if diverging == total or len(stuck) == chains:
             return Outcome(
@@ -202,7 +202,7 @@ def empty_chain(state: Any, step_size: Array, metric: Array, draws: int) -> Chai
 
 
 def with_room(chain: Chain, draws: int) -> Chain:
-    """The chain itself or, where it has all its draws, one that goes on from there."""
+    """The chain, or where it has all its draws, one that continues with none yet."""
     return chain._replace(done=jnp.where(chain.done >= draws, 0, chain.done))
 
 

@@ -1,10 +1,10 @@
 """Pathfinder: normal approximations along quasi-Newton paths, importance resampled.
 
-Zhang, Carpenter, Gelman and Vehtari (2022), algorithm 2: from each start L-BFGS climbs
-the log density; of the normals N(theta + H grad, H) along its path, H the inverse
-Hessian as known there, the one with the best ELBO is drawn from. The draws of all paths
-are weighted, the weights smoothed (PSIS), and resampled. L-BFGS, the factors of H and
-PSIS are BlackJAX's.
+Zhang, Carpenter, Gelman and Vehtari (2022), algorithm 2: from each start L-BFGS
+maximises the log density; of the normals N(theta + H grad, H) along its path, H being
+the inverse Hessian estimated there, the one with the best ELBO is sampled. The draws of
+all paths are weighted, the weights smoothed (PSIS), and resampled. L-BFGS, the factors
+of H and PSIS are BlackJAX's.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ BATCH = 50
 """Draws whose density is evaluated at once."""
 
 SHARE = 0.1
-"""Of each row that a start rests on, which puts it some three posterior sds from the
-mode: a path that starts at the mode has nothing to learn the curvature from."""
+"""Weight of each row in the factors from which a start is drawn. It puts the start some
+three posterior sds from the mode: a path that starts there cannot learn the curvature.
+"""
 
 USABLE = 0.7
-"""k-hat above which importance weights are not to be trusted (Vehtari et al. 2024)."""
+"""k-hat above which importance weights are unreliable (Vehtari et al. 2024)."""
 
 
 EQUAL = 1e-3
-"""Nats: log weights whose sd is less are equal."""
+"""Sd of the log weights, in nats, up to which they count as equal."""
 
 
 class Path(NamedTuple):
@@ -57,12 +58,12 @@ class Path(NamedTuple):
 
     Attributes:
         position: a point of the path.
-        gradient: of the log density there.
+        gradient: gradient of the log density there.
         alpha: H is diag(alpha) + beta gamma beta^T.
         beta: see alpha.
         gamma: see alpha.
-        bound: its ELBO, from the draws that it was chosen by.
-        iterations: of L-BFGS.
+        bound: its ELBO, nats, from the draws by which it was chosen.
+        iterations: number of iterations of L-BFGS.
     """
 
     position: Float[Array, " D"]
@@ -80,15 +81,14 @@ class Pathfinder:
 
     Attributes:
         paths: L-BFGS runs, each from around a k-means start of its own.
-        max_iterations: cap on the iterations of each.
+        max_iterations: iteration limit of each path.
         tol: a path ends when its log density changes by less, relatively.
-        history: steps that the inverse Hessian is made from.
-        bound_draws: draws that each ELBO along a path is estimated from.
+        history: number of steps from which the inverse Hessian is estimated.
+        bound_draws: draws from which each ELBO along a path is estimated.
         candidates: draws from the paths' normals per draw that is kept.
-        batches: in place of each chain, every one weighting candidates of its own.
-            Resampled draws share their candidates' weights, which no autocorrelation
-            tells in full; how far independent batches differ does. The draws have the
-            shape (chains * batches, draws / batches).
+        batches: batches in place of each chain, resampled from candidates of their own.
+            Autocorrelation does not show the whole error of resampling, the spread of
+            batches does. The draws have the shape (chains * batches, draws / batches).
     """
 
     paths: Annotated[int, Gt(0)] = 12
@@ -105,7 +105,7 @@ class Pathfinder:
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Climb from every start, then draw."""
+        """The stages climb, L-BFGS from every start, and draw."""
         draws = -(-problem.draws // self.batches)
         return self._stages((problem.chains * self.batches, draws))
 
@@ -144,7 +144,7 @@ class Pathfinder:
             )
             point = Path(
                 position=path.x[index],
-                # BlackJAX's own loop hands over the objective's, which points downhill
+                # of the log density; BlackJAX's own loop passes that of its objective
                 gradient=-path.g[index],
                 alpha=path.alpha[index],
                 beta=beta,
@@ -183,7 +183,7 @@ class Pathfinder:
         )
 
         def by_chain(leaf: Array) -> Array:
-            """(paths, chains * each, ...) to (chains, paths * each, ...)."""
+            """Rearrange (paths, chains * each, ...) to (chains, paths * each, ...)."""
             cut = leaf.reshape(self.paths, chains, each, *leaf.shape[2:])
             joined = jnp.moveaxis(cut, 1, 0)
             return joined.reshape(chains, self.paths * each, *leaf.shape[2:])
@@ -209,7 +209,7 @@ class Pathfinder:
         return Draws(theta, {}, None, {}, report)
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Converged, or suspect where the importance weights are."""
+        """Converged, iteration limit, or suspect by k-hat of the importance weights."""
         report = draws.report
         khat, bound = float(report["khat"]), float(report["bound"])
         if not np.isfinite(bound):
@@ -246,9 +246,9 @@ def dispersed_start(key: Key, mixture: Mixture) -> Parameters:
 
 
 def steps_before(points: Array, used: Array, history: int) -> Any:
-    """Function of an index: the `history` differences of points up to that one.
+    """A function of an index: the `history` differences of points before that point.
 
-    Zero where the path has not begun, and where L-BFGS did not use a difference.
+    They are 0 where the path has not begun, and where L-BFGS did not use them.
     """
     steps = jnp.where(used[1:], jnp.diff(points, axis=0), 0.0)
     padded = jnp.pad(steps, ((history, 0), (0, 0)))

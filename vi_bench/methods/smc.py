@@ -39,10 +39,10 @@ from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
 SLICE = 5
-"""Temperatures that every run may take between two looks at the clock."""
+"""Largest number of temperatures of every run in one call of the temper stage."""
 
 STEP = 0.2
-"""Step size of a move outside of a run: any leaves the posterior invariant."""
+"""Step size of `transition`; any value leaves the posterior invariant."""
 
 BATCH = 50
 """Particles moved at once: their (K, block) logits stay in a core's cache."""
@@ -51,22 +51,22 @@ GAIN = 2.0
 """How fast the logarithm of the step size follows the acceptance rate."""
 
 LEAST = 0.3
-"""Below this mean acceptance rate at the last temperature the moves hardly move."""
+"""Mean acceptance rate at the last temperature below which a run is suspect."""
 
 DISTINCT = 0.05
-"""Where less than this share of the particles is distinct the population is lost."""
+"""Share of distinct particles below which a run has failed."""
 
 
 class Run(NamedTuple):
-    """One population on its way.
+    """The state of one population.
 
     Attributes:
         state: BlackJAX's particles, their weights and the inverse temperature.
-        step_size: of the next leapfrog steps.
-        log_evidence: sum of the log increments so far.
+        step_size: size of the next leapfrog steps.
+        log_evidence: sum of the log increments of the evidence so far, nats.
         temperatures: inverse temperatures so far, NaN beyond.
-        acceptance: mean acceptance rates so far, NaN beyond.
-        steps: temperatures so far.
+        acceptance: mean acceptance rate at each of them, NaN beyond.
+        steps: number of temperatures so far.
         done: whether the particles were resampled and moved at temperature 1.
     """
 
@@ -81,21 +81,21 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class SMC:
-    """Settings of SMC. Draws are the particles of independent runs, several a chain.
+    """Settings of SMC, of which each chain has several independent runs.
 
-    How far independent runs differ is the one error that has everything in it, and a
-    few runs tell it badly: so `runs` of them share the draws of a chain, and the draws
+    Only the spread of independent runs includes every source of error, and a few runs
+    do not estimate it well: so `runs` of them share the draws of a chain, and the draws
     have the shape (chains * runs, draws / runs).
 
     Attributes:
         runs: independent populations in place of each chain.
-        particles: of each run at least, however few draws it is asked for.
-        target_ess: share of the particles that the next weights are worth; higher
-            ones take more temperatures.
+        particles: smallest number of particles of each run; more if it has more draws.
+        target_ess: relative effective sample size of the weights at the next
+            temperature; higher ones take more temperatures.
         steps: Hamiltonian moves per temperature.
         leapfrog: leapfrog steps per move.
-        target_acceptance: acceptance rate that the step size follows.
-        max_temperatures: cap on the temperatures of each run.
+        target_acceptance: acceptance rate to which the step size is adapted.
+        max_temperatures: largest number of temperatures of each run.
     """
 
     runs: Annotated[int, Gt(0)] = 4
@@ -113,7 +113,7 @@ class SMC:
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Draw from the prior, temper (in slices), collect."""
+        """The stages start, temper (in slices) and collect."""
         draws = -(-problem.draws // self.runs)
         return self._stages(problem.chains * self.runs, draws)
 
@@ -177,7 +177,7 @@ class SMC:
         return constrain(mixture, moved.position)[0]
 
     def _move(self) -> Callable[..., tuple[Any, Any]]:
-        """A Hamiltonian move, its step size jittered; and its acceptance rate."""
+        """A Hamiltonian move of jittered step size, with its acceptance rate."""
         move = blackjax.hmc.build_kernel()
 
         def step(
@@ -286,15 +286,15 @@ def inverse_mass(mixture: Mixture, run: Run) -> Float[Array, " D"]:
 
 
 def ended(runs: Run) -> bool:
-    """Whether no run goes on."""
+    """Whether all runs have ended."""
     return bool(np.all(np.asarray(runs.done)))
 
 
 def collect(draws: int, _: Key, mixture: Mixture, runs: Run) -> Draws:
-    """Particles in their order, so that relatives stand side by side, and evidences.
+    """Particles in their order, which keeps copies side by side, and the evidences.
 
-    Of more particles than draws evenly spaced ones are taken. A run that did not reach
-    temperature 1 has no evidence.
+    Where there are more particles than draws, evenly spaced ones are taken. A run that
+    did not reach temperature 1 has no evidence.
     """
     own = jnp.where(runs.done, runs.log_evidence, jnp.nan)
     last = jnp.maximum(runs.steps - 1, 0)[:, None]

@@ -1,7 +1,7 @@
 """Stochastic CAVI: natural-gradient steps on minibatches, for many rows.
 
-Hoffman, Blei, Wang and Paisley (2013), section 2. Quick to come near an optimum, slow
-to reach it: for the last digits CAVI takes over (`start = "stochastic"` there).
+Hoffman, Blei, Wang and Paisley (2013), section 2. It comes near an optimum quickly but
+converges slowly; CAVI with `start = "stochastic"` continues from such a point.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
 WINDOW = 50
-"""Steps of every restart between two looks at the clock."""
+"""Steps of every restart in one call of the fit stage."""
 
 SETTLED = 1e-6
-"""What one whole sweep may still gain of the bound, relative."""
+"""Largest relative gain of the ELBO by one sweep of all rows at convergence."""
 
 
 class Lane(NamedTuple):
-    """One restart: where it is, and its steps so far."""
+    """One restart: its factors, and the number of its steps so far."""
 
     q: Factors
     step: Int[Array, ""]
@@ -43,10 +43,10 @@ class StochasticCAVI(InFactors):
 
     Attributes:
         restarts: independent runs; the best bound is kept.
-        steps: of each.
+        steps: number of steps of each, rounded up to a multiple of WINDOW.
         batch: rows of a minibatch, in whole blocks.
-        delay: makes the first steps smaller.
-        forgetting: the share of step t is (t + delay)^-forgetting; over 1/2, at most 1.
+        delay: larger values make the first steps smaller.
+        forgetting: the size of step t is (t + delay)^-forgetting; over 1/2, at most 1.
     """
 
     restarts: Annotated[int, Gt(0)] = 4
@@ -62,11 +62,11 @@ class StochasticCAVI(InFactors):
 
     @property
     def schedule(self) -> Schedule:
-        """Of the steps' lengths."""
+        """The schedule of the step sizes."""
         return Schedule(self.batch, self.delay, self.forgetting)
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Start, step (in windows), draw.
+        """The stages start, fit (in windows) and draw.
 
         Raises:
             NotApplicable: q's factors have no natural parameters.
@@ -104,7 +104,7 @@ class StochasticCAVI(InFactors):
     def _draw(
         self, key: Key, mixture: Mixture, lanes: Lane, shape: tuple[int, int]
     ) -> Draws:
-        """Independent draws from the q with the best bound, of whole sweeps."""
+        """Independent draws from the q with the best ELBO on all rows."""
 
         def whole(q: Factors) -> tuple[Array, Array, Array]:
             bound, following = mixture.step(q)
@@ -127,7 +127,7 @@ class StochasticCAVI(InFactors):
         return Draws(theta, {}, log_q, mixture.describe(q), report, q)
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Converged where a whole sweep of CAVI would gain next to nothing."""
+        """Converged where one CAVI sweep of all rows would gain at most SETTLED."""
         report = draws.report
         bound, gain = float(report["bound"]), float(report["gain"])
         steps = int(report["iterations"])

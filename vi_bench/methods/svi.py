@@ -49,13 +49,13 @@ from vi_bench.mixture.types import Factor, Parameters, Standard
 from vi_bench.runtime.keys import Key
 
 WINDOW = 100
-"""Steps between two looks: one call of the fit stage, one point of the trace."""
+"""Steps of one call of the fit stage, which gives one point of the trace."""
 
 STANDING_STILL = 0.05
-"""Nats: a fit has converged when its bound moved less over its last tenth."""
+"""Nats: a fit has converged when its ELBO rose less over its last tenth."""
 
 STICK_CONSTRAINTS = dict.fromkeys(("stick_a", "stick_b"), constraints.positive)
-"""Of the weights' Beta parameters, beside the family's own."""
+"""Constraints of the sticks' Beta parameters, beside the family's own."""
 
 Guide = Literal["mean-field", "full-rank", "same-family"]
 
@@ -64,7 +64,7 @@ Posterior = Callable[[Key, Mixture, dict[str, Array]], tuple[Parameters, Array]]
 
 
 class Fit(NamedTuple):
-    """The optimiser's state and what is known of the bound so far, by window."""
+    """The optimiser's state, and the mean bound and its error by window so far."""
 
     optimiser: Any
     bound: Float[Array, " windows"]
@@ -81,10 +81,10 @@ class SVI:
         guide: "mean-field" (AutoNormal), "full-rank" (AutoMultivariateNormal) or
             "same-family" (the prior's family, assignments enumerated).
         steps: Adam steps.
-        learning_rate: of the first step.
-        final_learning_rate: of the last step; it falls exponentially in between.
+        learning_rate: learning rate of the first step.
+        final_learning_rate: that of the last step; it falls exponentially in between.
         particles: draws per gradient.
-        bound_draws: fresh draws that the reported bound is estimated from.
+        bound_draws: fresh draws from which the reported bound is estimated.
         init_scale: standard deviation that a Gaussian guide starts with.
     """
 
@@ -106,13 +106,13 @@ class SVI:
         return self.guide == "same-family"
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Start, fit (in windows), draw, estimate the bound."""
+        """The stages start, fit (in windows), draw and bound."""
         return self._stages((problem.chains, problem.draws))
 
     @remembered
     def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
         windows = max(1, self.steps // WINDOW)
-        rest = self.steps - (windows - 1) * WINDOW  # of the last one: all that is left
+        rest = self.steps - (windows - 1) * WINDOW  # steps of the last window
 
         def start(key: Key, mixture: Mixture, _: Any) -> Fit:
             place, own = jax.random.split(key)
@@ -129,7 +129,7 @@ class SVI:
 
             def window(optimiser: Any, steps: int) -> tuple[Any, ...]:
                 optimiser, loss = lax.scan(update, optimiser, None, length=steps)
-                # of a single step the spread is not known, and taken for none
+                # a single step shows no spread: it is taken as 0
                 spread = jnp.std(loss, ddof=min(1, steps - 1))
                 bad = jnp.sum(~jnp.isfinite(loss)).astype(jnp.int32)
                 return optimiser, jnp.mean(loss), spread / steps**0.5, bad
@@ -190,7 +190,7 @@ class SVI:
     def _build(
         self, mixture: Mixture, start: Parameters, standard: Standard
     ) -> tuple[Any, Callable[..., None], Posterior]:
-        """NumPyro's SVI on the chosen guide, its model, and how to draw from it."""
+        """NumPyro's SVI with the chosen guide, its model, and a function that draws."""
         model: Callable[..., None] = marginal_model
         guide: Any
         posterior: Posterior
@@ -213,11 +213,11 @@ class SVI:
         return svi, model, posterior
 
     def _started(self, mixture: Mixture) -> tuple[Any, Callable[..., None], Posterior]:
-        """What `_build` made, after its start, wherever that was.
+        """`_build` with a guide that has been initialised, at the prior.
 
-        NumPyro's guides learn the latent sites when they are first called. What they
-        start from is of no account beside the parameters that a fit holds: it takes no
-        part in a compiled program.
+        NumPyro's guides learn the latent sites when they are first called. Their
+        starting values do not matter, as a fit holds the parameters, and are no part of
+        the compiled program.
         """
         q = mixture.prior()
         svi, model, posterior = self._build(mixture, *parameters_of(mixture, q))
@@ -237,7 +237,7 @@ class SVI:
         return log_q
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Converged when the bound stood still over the last tenth of the steps."""
+        """Converged where the bound rose by next to nothing over the last tenth."""
         report = draws.report
         bad = int(report["not_finite"])
         if bad or not np.isfinite(report["bound"]):
@@ -257,8 +257,7 @@ class OrderedELBO(ELBO):  # type: ignore[misc]
     """NumPyro's Trace_ELBO for reparametrised sites, its sum in a fixed order.
 
     Trace_ELBO adds up the sites in the order of a Python set, which changes with the
-    hash seed of the process: another program for the compilation cache, and other
-    last digits from the same seed.
+    hash seed of the process, and with it the compiled program and the last digits.
     """
 
     def loss_with_mutable_state(
@@ -278,7 +277,7 @@ class OrderedELBO(ELBO):  # type: ignore[misc]
 
 
 def start_parameters(key: Key, mixture: Mixture) -> tuple[Parameters, Standard]:
-    """One component on each cluster of a short k-means run: a theta, and a q."""
+    """`parameters_of` the factors after a short k-means run."""
     return parameters_of(mixture, starts.k_means_factors(key, mixture))
 
 
@@ -321,7 +320,7 @@ def same_family_posterior(
 def same_family_log_q(
     mixture: Mixture, params: Mapping[str, Array], theta: Parameters
 ) -> Float[Array, ""]:
-    """Log density of the same-family guide."""
+    """Log density of the same-family guide at a constrained theta."""
     factors = same_family_factors(mixture, params)
     terms = [jnp.sum(resolve(f, theta).log_prob(theta[n])) for n, f in factors.items()]
     return jnp.sum(jnp.stack(terms))
@@ -356,7 +355,10 @@ def numpyro_density(
 
 
 def late_rise(trace: Any, error: Any) -> tuple[float, float]:
-    """How much the bound rose from the second last to the last tenth, and its error."""
+    """Rise of the bound from the second last to the last tenth, and its error, nats.
+
+    The rise is infinite where the trace has less than two windows.
+    """
     bounds, errors = np.asarray(trace), np.asarray(error)
     tenth = max(1, len(bounds) // 10)
     if len(bounds) < 2 * tenth:

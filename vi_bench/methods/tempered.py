@@ -1,4 +1,4 @@
-"""Tempered: parallel tempering of the blocked Gibbs sampler, from the prior upwards.
+"""Tempered: parallel tempering of the blocked Gibbs sampler, from prior to posterior.
 
 At the inverse temperature beta row i counts w_i(beta) times, from 0 to 1, and the
 target is
@@ -8,22 +8,23 @@ target is
 M with log w_k included: the prior at beta = 0, c uniform, and the posterior at beta =
 1. The base measure h is not tempered; it is the same everywhere and cancels. Since t
 enters linearly, the Gibbs step is the usual one on statistics w_i t(x_i), counts
-included. With c summed out theta has the density
+included. With c marginalised theta has the density
 
     p(theta) exp(L_beta(theta)),    L_beta = sum_i logsumexp_k w_i <t(x_i), M_k>,
 
 by which neighbouring temperatures swap their parameters. On the path "power" w_i = beta
 for all, as in deterministic annealing (Ueda and Nakano 1998), which keeps modes of one
-shape in proportion. But flattened responsibilities hold components together, and where
-covariances are unknown they let them go all at once, which replicas seldom pass. On the
-path "rows" rows enter one after the other in a random order, as Chopin (2002) adds
-them: nothing is flattened, but the first rows may favour one mode.
+shape in proportion. But flattened responsibilities keep components merged, and where
+covariances are unknown these separate in a sharp transition, which replicas seldom
+cross. On the path "rows" rows enter one after the other in a random order, as Chopin
+(2002) adds them: nothing is flattened, but the first rows may favour one mode.
 
-Even and odd pairs are tried in turn, and the ladder is such that all pairs refuse alike
-(Syed, Bouchard-Cote, Deligiannidis and Doucet 2022): what is drawn from the prior at
-one end travels to the posterior at the other, so that chains forget in which mode they
-were. The evidence is that of the steps of the ladder (Xie, Lewis, Fan, Kuo and Chen
-2011), each by a bridge between its two ends (Meng and Wong 1996).
+Even and odd pairs are tried in turn, and the ladder is such that all pairs have equal
+rejection rates (Syed, Bouchard-Cote, Deligiannidis and Doucet 2022): draws from the
+prior at one end travel to the posterior at the other, so that chains forget in which
+mode they were. The evidence is the product of the ratios of normalisers along the
+ladder (Xie, Lewis, Fan, Kuo and Chen 2011), each estimated by a bridge between its two
+ends (Meng and Wong 1996).
 """
 
 from __future__ import annotations
@@ -55,55 +56,56 @@ from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
 PARTS = 20
-"""Calls that the sampling stage is cut into, so that progress can be shown."""
+"""Number of calls of the sampling stage, so that progress can be shown."""
 
 TOGETHER = 4
-"""Calls that make up one batch of the evidence's error."""
+"""Calls of the sampling stage in one batch for the error of the evidence."""
 
 POWER = 5
 """The first ladder is (i / T)^POWER (Friel and Pettitt 2008), and ladders are
 interpolated on the scale of its steps."""
 
 LEAST = 1e-3
-"""A pair's rejection rate is taken for at least this: the barrier has to increase."""
+"""Lower limit of a pair's rejection rate, so that the barrier strictly increases."""
 
 SHORTEST = 8
-"""Warm-up is halved into rounds while this many sweeps are left."""
+"""Warm-up is halved into rounds while at least this many sweeps are left."""
 
 FEW = 5
-"""Round trips of a chain below which its draws rest on too few visits to the prior."""
+"""Round trips of a chain below which its draws depend on too few visits to the prior.
+"""
 
 SPEED = 3e8
 """Multiply-adds a second of all replicas' sweeps, as measured on one core."""
 
 REFUSED = 0.8
-"""The rejection rate of a pair beyond which round trips become rare."""
+"""Rejection rate of a pair beyond which round trips become rare."""
 
 
 class Way(NamedTuple):
-    """How rows enter: row i counts clip(slope beta - rank_i, 0, 1) times.
+    """How rows enter with beta: row i has the weight clip(slope beta - rank_i, 0, 1).
 
     Attributes:
-        rank: of the rows, from 0, at which each enters; 0 where all enter at once.
-        slope: rows that have entered at beta = 1: N, or 1 where all enter at once.
+        rank: place of each row in the order of entry, from 0; 0 if all enter at once.
+        slope: N where rows enter one after the other, 1 if all enter at once.
     """
 
     rank: Float[Array, " N"]
     slope: Float[Array, ""]
 
     def weights(self, beta: Float[Array, ""]) -> Float[Array, " N"]:
-        """How often each row counts."""
+        """The weight of each row at an inverse temperature (N,)."""
         return jnp.clip(self.slope * beta - self.rank, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What passes over the data take of a family, with rows that have a weight."""
+    """The part of a family that passes over weighted rows use."""
 
     of: Statistics
 
     def statistics(self, x: Float[Array, "e n"]) -> Float[Array, "P n"]:
-        """t(x_i) times the weight, which is the last feature."""
+        """t(x_i) times the row's weight, which is the last feature of x."""
         return x[-1] * self.of(x[:-1])
 
 
@@ -112,8 +114,8 @@ class Ensemble(NamedTuple):
 
     Attributes:
         theta: parameters (temperature, *dims).
-        phase: of the replica that is there now: 0 before it was at beta = 0, 1 on its
-            way from there to beta = 1, 2 on its way back.
+        phase: phase of the replica at each temperature: 0 before it was at beta = 0, 1
+            on its way from there to beta = 1, 2 on its way back.
         odd: whether the pairs tried next are those that begin at odd places.
     """
 
@@ -123,14 +125,14 @@ class Ensemble(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Sums over sweeps, of each pair of neighbouring temperatures b < b'.
+    """Sums over sweeps for each pair of neighbouring temperatures b < b'.
 
     Attributes:
         forward: log of the sum of exp((L_b' - L_b) / 2) over replicas at b.
         backward: log of the sum of exp((L_b - L_b') / 2) over replicas at b'.
-        rejected: sum of the probabilities that the swap was refused.
-        tries: swaps that were tried.
-        trips: replicas that came back to beta = 0 from beta = 1.
+        rejected: sum of the probabilities that the swap is rejected.
+        tries: number of swaps that were tried.
+        trips: number of replicas that came back to beta = 0 from beta = 1.
     """
 
     forward: Float[Array, "*b pair"]
@@ -141,15 +143,15 @@ class Tally(NamedTuple):
 
 
 class Run(NamedTuple):
-    """All chains, which share the ladder, and what they have drawn so far.
+    """All chains, which share the ladder, and their draws so far.
 
     Attributes:
         way: how rows enter.
         ladder: inverse temperatures, from 0 to 1.
-        ensembles: of each chain.
+        ensembles: ensemble of each chain (chain, ...).
         kept: draws at beta = 1 (chain, draw, *dims).
-        tally: by call of the sampling stage (chain, part, ...).
-        done: rounds of the warm-up so far, then draws so far.
+        tally: sums by call of the sampling stage (chain, part, ...).
+        done: number of rounds of the warm-up so far, then of draws so far.
     """
 
     way: Way
@@ -165,10 +167,10 @@ class Tempered:
     """Settings of parallel tempering. Each chain is an ensemble of its own.
 
     Attributes:
-        temperatures: inverse temperatures of the ladder, 0 and 1 among them. About
-            twice the barrier that is reported makes the most round trips.
-        warmup: sweeps that are thrown away: rounds of doubling length, the ladder set
-            anew after each but the last.
+        temperatures: number of inverse temperatures, 0 and 1 among them. About twice
+            the barrier that is reported gives the most round trips.
+        warmup: sweeps that are discarded: rounds of doubling length, after each of
+            which but the last the ladder is adapted.
         thin: sweeps, each of all temperatures and followed by swaps, per kept draw.
         path: how the data enter from beta = 0 to 1: "power", all together, or "rows",
             one after the other.
@@ -187,7 +189,7 @@ class Tempered:
     weighs_modes: ClassVar[bool] = True
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """Draw from the prior, warm up (in rounds), sample (in parts), collect.
+        """The stages start, warmup (in rounds), sample (in parts) and collect.
 
         Raises:
             NotApplicable: the family has no Gibbs step, or rows are not in memory.
@@ -196,7 +198,7 @@ class Tempered:
         return self._stages(problem.chains, problem.draws)
 
     def seconds(self, problem: Problem) -> float:
-        """For warm-up and draws, all temperatures of all chains.
+        """About how many seconds warm-up and draws take, all temperatures and chains.
 
         Raises:
             NotApplicable: the family has no Gibbs step, or rows are not in memory.
@@ -237,7 +239,7 @@ class Tempered:
         )
 
     def _begin(self, key: Key, mixture: Mixture, shape: tuple[int, int, int]) -> Run:
-        """Every replica from the prior, the first ladder, and room for the draws."""
+        """All replicas drawn from the prior, the first ladder, and room for draws."""
         chains, draws, parts = shape
         of_way, of_theta = jax.random.split(key)
         theta = mixture.draw(of_theta, mixture.prior(), (chains, self.temperatures))
@@ -257,7 +259,7 @@ class Tempered:
         return Run(way, ladder, ensembles, kept, tally, jnp.zeros((), jnp.int32))
 
     def _way(self, key: Key, mixture: Mixture) -> Way:
-        """The same for all chains, whose evidences are of the same steps."""
+        """How rows enter, the same in all chains, which share the ladder."""
         rows, dtype = mixture.rows, mixture.log_base.dtype
         if self.path == "power":
             return Way(jnp.zeros(rows, dtype), jnp.ones((), dtype))
@@ -267,7 +269,7 @@ class Tempered:
     def _round(
         self, key: Key, mixture: Mixture, run: Run, length: Int[Array, ""]
     ) -> tuple[Run, Tally]:
-        """So many sweeps of every chain, and the sums over them by chain."""
+        """`length` sweeps of every chain, and the sums over them by chain."""
 
         def chain(key: Key, ensemble: Ensemble) -> tuple[Ensemble, Tally]:
             def step(i: Array, state: tuple[Ensemble, Tally]) -> Any:
@@ -285,9 +287,9 @@ class Tempered:
         return run._replace(ensembles=ensembles), tally
 
     def _extend(self, key: Key, mixture: Mixture, run: Run, part: int) -> Run:
-        """`part` more draws of every chain; what is beyond the room is not kept.
+        """`part` more draws of every chain; draws beyond the room are dropped.
 
-        Where the room was full it is filled anew, as are the sums.
+        Where the room is full, it and the sums are filled anew.
         """
         room = next(iter(run.kept.values())).shape[1]
         done = jnp.where(run.done >= room, 0, run.done)
@@ -316,7 +318,7 @@ class Tempered:
         ensemble: Ensemble,
         number: int,
     ) -> tuple[Ensemble, Tally, Parameters]:
-        """So many draws at beta = 1, the sums over their sweeps, and where it ends."""
+        """The last state, the sums over sweeps, and `number` draws at beta = 1."""
 
         def step(state: tuple[Ensemble, Tally], key: Key) -> Any:
             return counted(key, mixture, run.way, run.ladder, *state), None
@@ -331,14 +333,14 @@ class Tempered:
         return ensemble, tally, drawn
 
     def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
-        """One sweep at beta = 1."""
+        """One sweep at beta = 1, which leaves the posterior invariant."""
         check(mixture)
         return sweep(
             key, mixture, theta, jnp.ones(mixture.rows, mixture.log_base.dtype)
         )
 
     def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """One report of all batches: their sums side by side, then as of one."""
+        """One report of all batches, from their sums put side by side."""
         parts: list[Any] = [
             np.concatenate([np.asarray(r[f"tally_{name}"]) for r in reports], axis=1)
             for name in Tally._fields
@@ -347,7 +349,7 @@ class Tempered:
         return report_of(Tally(*parts), ladder, start)
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Sampled; suspect where few replicas went from the prior and back to it."""
+        """Sampled, or suspect by few round trips or many rejected swaps."""
         report = {name: np.asarray(v) for name, v in draws.report.items()}
         fewest, most = (int(f(report["round_trips"])) for f in (np.min, np.max))
         worst, barrier = float(np.max(report["rejection"])), float(report["barrier"])
@@ -368,7 +370,7 @@ def check(mixture: Mixture) -> None:
     """Refuse a family without a Gibbs step, and rows that are not in memory.
 
     Raises:
-        NotApplicable: which of the two.
+        NotApplicable: says which of the two.
     """
     check_resample(mixture)
     if mixture.blocks.stream is not None:
@@ -385,7 +387,7 @@ def rounds(sweeps: int) -> tuple[int, ...]:
 
 
 def no_tally(shape: tuple[int, ...], pairs: int, dtype: Any) -> Tally:
-    """Sums over no sweeps."""
+    """The sums over no sweeps."""
     nothing = jnp.zeros((*shape, pairs), dtype)
     nowhere = jnp.full((*shape, pairs), -jnp.inf, dtype)
     return Tally(nowhere, nowhere, nothing, nothing, jnp.zeros(shape, dtype))
@@ -396,14 +398,14 @@ def sweep(
 ) -> Parameters:
     """One Gibbs sweep that leaves pi_beta invariant: c, their order, sticks, theta_k.
 
-    As `gibbs.sweep`, which it equals where every row counts once. A row that counts w
-    times adds w to its component's count, so the sticks' Betas, and with them the order
-    of the labels, take the weighted counts.
+    It equals `gibbs.sweep` where every row counts once. A row that counts w times adds
+    w to its component's count, so the sticks' Betas, and with them the order of the
+    labels, use the weighted counts.
 
     Args:
-        key: of the sweep.
-        mixture: whose tempered posterior is left invariant.
-        theta: where the replica is.
+        key: random key of the sweep.
+        mixture: the mixture whose tempered posterior is left invariant.
+        theta: the state of the replica.
         counts: how often each row counts.
     """
     of_labels, of_order, of_sticks, of_components = jax.random.split(key, 4)
@@ -421,9 +423,9 @@ def sweep(
 
 
 def with_counts(mixture: Mixture, counts: Float[Array, " N"]) -> Mixture:
-    """The same for passes over the data, statistics times how often each row counts.
+    """The mixture of rows that count so many times, for passes over the data only.
 
-    Counts are the last feature of its blocks, in their order.
+    The counts become the last feature of its blocks, in the blocks' order.
     """
     body, tail = mixture.blocks.body, mixture.blocks.tail
     whole = body.shape[0] * body.shape[2]
@@ -442,8 +444,8 @@ def log_tempered(
 ) -> Float[Array, ""]:
     """L_beta(theta) = sum_i logsumexp_k w_i <t(x_i), M_k>.
 
-    N log K at beta = 0, whatever theta is. Elsewhere it is the lowest that there is
-    where rounding leaves no finite value: such a replica does not rise.
+    At beta = 0 it is N log K for every theta. Elsewhere it is a very low finite number
+    where rounding leaves no finite one: such a replica does not move towards beta = 1.
     """
     weighted = with_counts(mixture, counts)
     value = log_marginal(
@@ -469,7 +471,7 @@ def counted(
     ensemble: Ensemble,
     tally: Tally,
 ) -> tuple[Ensemble, Tally]:
-    """A sweep at every temperature, then swaps; what they were is added to the sums."""
+    """A sweep at every temperature, then swaps, whose statistics join the sums."""
     of_sweeps, of_swaps = jax.random.split(key)
     moved = ensemble._replace(
         theta=sweeps(of_sweeps, mixture, way, ladder, ensemble.theta)
@@ -510,10 +512,10 @@ def swaps(
     ladder: Float[Array, " temperature"],
     ensemble: Ensemble,
 ) -> tuple[Ensemble, Tally]:
-    """Swaps of every second pair of neighbours, and what is to be added to the sums.
+    """Swaps of every second pair of neighbours, and what they add to the sums.
 
     Two replicas swap with probability min(1, exp(L_b(theta') + L_b'(theta) -
-    L_b(theta) - L_b'(theta'))), each with its assignments summed out.
+    L_b(theta) - L_b'(theta'))), assignments marginalised.
     """
     places = jnp.arange(ladder.shape[0])
     begins = places % 2 == ensemble.odd
@@ -556,7 +558,7 @@ def travelled(
 def equalised(
     ladder: Float[Array, " temperature"], tally: Tally
 ) -> Float[Array, " temperature"]:
-    """The ladder whose pairs are refused alike, by the rates seen at this one.
+    """The ladder of equal rejection rates, estimated from the rates at this one.
 
     Syed et al. (2022), section 5: the sum of rejection rates up to beta estimates the
     communication barrier, whose inverse is taken at equal steps. The interpolation is
@@ -578,7 +580,7 @@ def collect(_: Key, mixture: Mixture, run: Run) -> Draws:
 
 
 def report_of(tally: Tally, ladder: Any, start: Any) -> dict[str, Any]:
-    """What is known of the ladder and of the evidence; arrays of NumPy or JAX.
+    """The report on the ladder and the evidence; arrays of NumPy or JAX.
 
     Args:
         tally: sums by chain and call (chain, part, ...).
@@ -608,7 +610,7 @@ def evidence(tally: Tally, start: Any) -> dict[str, Any]:
     of its share of the upper mean minus that of the lower one. Batches are some
     consecutive calls of a chain, or whole chains: the first may be too short to be
     independent, the second too few to show their spread. The larger error is given,
-    `widened` by the degrees of freedom that it has.
+    `widened` by its degrees of freedom.
 
     Returns:
         "log_evidence", "log_evidence_se", "log_evidence_df", and "run_log_evidence" of
@@ -642,7 +644,7 @@ def log_sum(terms: Any, axis: int | tuple[int, ...]) -> Any:
 
 
 def spread(moved: Any) -> Any:
-    """Standard error of a sum of independent terms of mean 0; NaN of one."""
+    """Standard error of a sum of independent terms of mean 0; NaN for a single term."""
     xp = namespace(moved)
     count = len(moved)
     if count < 2:

@@ -23,25 +23,25 @@ CACHE = 2**17
 """Bytes of (K, block) logits that stay in a core's cache, with what goes with them."""
 
 FEWEST, MOST = 256, 2048
-"""Rows of a block at least and at most, on a CPU."""
+"""Smallest and largest number of rows of a block on a CPU."""
 
 SMALL, STRIP = 36, 2**11
-"""K P up to which a CPU's compiler is better off without products of matrices, and the
-bytes of one number for each row of a block that is then quickest."""
+"""Largest K P for which a pass on a CPU is faster without matrix products, and the
+bytes of one number per row of a block that are fastest then."""
 
 WIDE, ROOM = 2**20, 2**27
-"""Rows of a block on an accelerator at most, which fill it, and the most bytes of
-(K, block) logits where they are made."""
+"""Largest number of rows of a block on an accelerator, which fill it, and the largest
+size in bytes of its (K, block) logits."""
 
 
 class Stream:
-    """Blocks that stay in their file: read when they are needed, the next ones ahead.
+    """Blocks that stay in their file and are read when needed, one chunk ahead.
 
     Attributes:
-        size: rows of a block, B.
-        together: blocks of a chunk, which is what a sweep reads at once.
-        chunks: of which a sweep consists; less than a chunk is left over.
-        blocks: all whole blocks there are, those left over included.
+        size: number of rows of a block, B.
+        together: number of blocks of a chunk, which a sweep reads at once.
+        chunks: number of whole chunks; fewer blocks than a chunk are left over.
+        blocks: number of whole blocks, those left over included.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Stream:
         self._ahead: dict[int, Future[np.ndarray]] = {}
 
     def read(self, first: int, count: int) -> Float[np.ndarray, "count d B"]:
-        """Blocks from number `first` on."""
+        """Read `count` blocks from number `first` on."""
         return cut(self.rows, first, count, self.size, self.dtype, self.centre)
 
     def chunk(self, index: Any) -> Float[np.ndarray, "together d B"]:
@@ -74,7 +74,7 @@ class Stream:
         return self.read(index * self.together, self.together)
 
     def take(self, places: np.ndarray) -> Float[np.ndarray, "d n"]:
-        """Some rows, features first."""
+        """The rows at ascending indices, features first."""
         return np.asarray((take(self.rows, places) - self.centre).T, self.dtype)
 
 
@@ -84,11 +84,11 @@ class Blocks:
     """Rows of data, features first, cut into equal blocks and a tail.
 
     Attributes:
-        body: the blocks (blocks, d, B); where there is a mesh, as many on each of its
-            devices; where there is a stream, those that its chunks leave over.
-        tail: the rows that are left (d, r), on every device.
-        mesh: the devices that share the body, along their one axis.
-        stream: what is not in memory.
+        body: the blocks (blocks, d, B); with a mesh, equally many on each device; with
+            a stream, only those that fill no chunk.
+        tail: the remaining rows (d, r), on every device.
+        mesh: the devices that share the body, along their one axis; or None.
+        stream: the blocks that are not in memory; or None.
     """
 
     body: Any  # a node of a pytree: JAX puts its descriptions of arrays here, too
@@ -98,7 +98,7 @@ class Blocks:
 
     @property
     def rows(self) -> int:
-        """N."""
+        """The number of rows, N."""
         blocks, _, size = self.body.shape
         if self.stream is not None:
             blocks += self.stream.chunks * self.stream.together
@@ -106,12 +106,12 @@ class Blocks:
 
 
 def small(components: int, statistics: int) -> bool:
-    """Whether a pass with so many components and statistics has no matrix product."""
+    """Whether a pass with so many components and statistics avoids matrix products."""
     return backend() == "cpu" and components * statistics <= SMALL
 
 
 def block_rows(components: int, statistics: int, dtype: Any) -> int:
-    """How many rows a block has, by backend, K, P and precision: a power of 2."""
+    """The number of rows of a block, a power of 2, by backend, K, P and precision."""
     size = jnp.dtype(dtype).itemsize
     if backend() != "cpu":
         fit = max(1, ROOM // (components * int(size)))
@@ -132,8 +132,8 @@ def cut(
 ) -> Float[np.ndarray, "count d B"]:
     """`count` blocks of `size` rows minus their centre, from block `first` on.
 
-    Without a copy in between: beside the blocks only a piece of the rows is held, and
-    JAX takes the blocks as they are, for their memory is aligned.
+    Beside the blocks only one piece of the rows is held in memory, and JAX uses the
+    blocks without a copy, as their memory is aligned.
     """
     features = rows.shape[1]
     middle = np.broadcast_to(centre, features)
@@ -176,12 +176,12 @@ def to_blocks(
     The tail needs no padding and no mask.
 
     Args:
-        rows: which may be traced.
-        dtype: of the blocks.
-        size: B.
-        mesh: of one axis; each of its devices gets its share of the blocks.
-        centre: of each feature (d,).
-        stream: leave whole chunks of blocks where they are.
+        rows: rows (N, d), which may be traced.
+        dtype: type of the blocks.
+        size: number of rows of a block, B.
+        mesh: devices along one axis; each gets its share of the blocks.
+        centre: what is subtracted from each feature (d,).
+        stream: leave whole chunks of blocks in their file.
     """
     total, features = rows.shape
     full = total // size
@@ -212,15 +212,15 @@ def to_blocks(
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
-    """The whole of an array on every device."""
+    """The sharding that replicates an array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def from_blocks(blocks: Blocks) -> Float[Array, "d N"]:
-    """All rows again, features first.
+    """All rows as one array, features first.
 
     Raises:
-        NotApplicable: they are not in memory.
+        NotApplicable: the rows are streamed.
     """
     if blocks.stream is not None:
         raise NotApplicable("needs all rows in memory, and they are streamed")
@@ -238,7 +238,7 @@ def some(blocks: Blocks, most: int) -> Float[Array, "d n"]:
 
 
 def pick(blocks: Blocks, places: np.ndarray) -> Float[Array, "d n"]:
-    """The rows at some places, which ascend, features first."""
+    """The rows at ascending indices, features first."""
     if (source := blocks.stream) is not None:
         shape = (source.features, len(places))
         return _fetched(lambda: source.take(places), shape, source.dtype)
@@ -250,7 +250,7 @@ def pick(blocks: Blocks, places: np.ndarray) -> Float[Array, "d n"]:
 
 
 def blocks_at(blocks: Blocks, index: Int[Array, " n"]) -> Float[Array, "n d B"]:
-    """Some whole blocks, of those that `whole_blocks` counts."""
+    """The whole blocks at some indices, which are below `whole_blocks`."""
     if (source := blocks.stream) is None:
         chosen: Array = blocks.body[index]
         return chosen
@@ -266,10 +266,10 @@ def blocks_at(blocks: Blocks, index: Int[Array, " n"]) -> Float[Array, "n d B"]:
 def _fetched(
     read: Callable[..., np.ndarray], shape: tuple[int, ...], dtype: Any, *where: Array
 ) -> Array:
-    """What `read` gives, called on the host while the program runs.
+    """The result of `read`, called on the host while the program runs.
 
-    Passed on as words of 32 bits: whether JAX has numbers of 64 is each thread's own
-    setting, and the thread that calls need not be the one that set it.
+    It is passed as 32-bit words: whether JAX has 64-bit types is a setting of each
+    thread, and the thread that calls need not be the one that set it.
     """
     words = np.dtype(dtype).itemsize // 4
 
@@ -283,7 +283,7 @@ def _fetched(
 
 
 def whole_blocks(blocks: Blocks) -> int:
-    """How many there are, whether in memory or not."""
+    """The number of whole blocks, in memory or not."""
     source = blocks.stream
     return int(blocks.body.shape[0]) if source is None else source.blocks
 
@@ -291,8 +291,8 @@ def whole_blocks(blocks: Blocks) -> int:
 def add_up(function: Callable[..., Any], blocks: Blocks, *operands: Any) -> Any:
     """The sum over all blocks of function(x (d, B), *operands), a pytree of arrays.
 
-    Compensated (Kahan 1965): in float32 the sum of many blocks would else lose as many
-    digits as their number has. Devices add up what each of them found.
+    The sum is compensated (Kahan 1965): in float32 that of many blocks would otherwise
+    lose as many digits as their number has. With a mesh the devices' sums are added.
     """
     of_tail = function(blocks.tail, *operands)
     like = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), of_tail)
@@ -321,7 +321,7 @@ def add_up(function: Callable[..., Any], blocks: Blocks, *operands: Any) -> Any:
 
 
 def _nothing(like: Any) -> tuple[Any, Any]:
-    """A sum of nothing, and what rounding has cost it so far."""
+    """A compensated sum of no terms: 0, and the rounding error 0."""
     zero = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), like)
     return zero, zero
 
@@ -334,7 +334,7 @@ def _add(so_far: tuple[Any, Any], more: Any) -> tuple[Any, Any]:
 
 
 def _shared(sweep: Callable[..., Any], mesh: Mesh, operands: int) -> Callable[..., Any]:
-    """A sweep of which each device does its part; what it gives is added up."""
+    """A sweep split over the devices of a mesh, their results added."""
     (axis,) = mesh.axis_names
 
     def part(body: Array, *operands: Any) -> Any:

@@ -1,6 +1,6 @@
-"""What posteriors are compared on, in one place for verdicts, figures and ranks.
+"""The quantities on which posteriors are compared, for verdicts, figures and ranks.
 
-Of a component's parameters that are `Family.compared`, such as log variances, whose
+Of a component's parameters they are `Family.compared`, such as log variances, whose
 posteriors are closer to normal than those of variances or precisions.
 """
 
@@ -24,8 +24,8 @@ from vi_bench.mixture.types import Family, Parameters
 from vi_bench.mixture.weights import STICK, StickBreaking, log_volume
 
 LOG_LIKELIHOOD = Quantity("log likelihood")
-"""Depends on the data too, as does the log joint; without one of these a posterior that
-is the prior would pass (Modrak et al. 2023)."""
+"""Log p(X | theta). Like the log joint it depends on the data; without one of them a
+sampler that returns the prior would pass a calibration (Modrak et al. 2023)."""
 
 Coordinates = Mapping[str, Sequence[object]]
 """Dimension of a family's parameters -> its coordinates."""
@@ -37,13 +37,13 @@ def compared(
     coordinates: Coordinates,
     weights: Any = None,
 ) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
-    """What draws are compared on; arrays of NumPy or JAX.
+    """The compared quantities of draws; arrays of NumPy or JAX.
 
     Args:
-        family: whose parameters theta are.
-        theta: parameters (chain, draw, *dims) in the coordinates of the data.
-        coordinates: of the family's dimensions.
-        weights: of the components (chain, draw, K), where they are drawn.
+        family: the family of the components.
+        theta: its parameters (chain, draw, *dims) in the coordinates of the data.
+        coordinates: dimension -> coordinates, of the family's dimensions.
+        weights: mixture weights (chain, draw, K), where they are drawn.
 
     Returns:
         Columns (chain, draw, K) of what each component has, the weights among them, and
@@ -59,7 +59,7 @@ def compared(
 def columns_of(
     mixture: Mixture, theta: Parameters, coordinates: Coordinates
 ) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
-    """The same of draws (draws, *dims), inside a trace; columns are (draws, K)."""
+    """`compared` of draws (draws, *dims) inside a trace; columns are (draws, K)."""
     lifted = {name: v[None] for name, v in theta.items()}
     weights = None
     if STICK in theta:

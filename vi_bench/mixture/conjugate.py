@@ -1,4 +1,4 @@
-"""Conjugate exponential families: what every family shares, written once.
+"""Base classes of component families, and all that conjugacy determines.
 
 A prior, and every variational factor of a component, is ``exp(<s(theta), lam> -
 A(lam))``. A family declares s, t, A, its gradient, and the translation of ``lam`` into
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vi_bench.data.table import Table
 
 # ArviZ leaves a lazy proxy for numpyro in sys.modules; if its first use were `import
-# numpyro.distributions`, that package would be executed twice, every class two classes
+# numpyro.distributions`, that package would be executed, and its classes made, twice
 LOADED_NUMPYRO = numpyro.__version__
 
 
@@ -36,12 +36,16 @@ def inner(a: Float[Array, "*#b P"], b: Float[Array, "*#b P"]) -> Float[Array, ".
 
 
 def per_feature(value: Any, features: int) -> Float[Array, " d"]:
-    """A hyperparameter that is one number, or one per feature, as d numbers."""
+    """A hyperparameter of one number, or of one per feature, as an array (d,)."""
     return jnp.broadcast_to(jnp.asarray(value), (features,))
 
 
 def check_length(model: str, name: str, value: Any, features: int) -> None:
-    """Refuse a per-feature hyperparameter of the wrong length."""
+    """Refuse a per-feature hyperparameter of the wrong length.
+
+    Raises:
+        SpecError: it has neither one number nor one per feature.
+    """
     size = len(value) if isinstance(value, tuple) else 1
     if size not in (1, features):
         raise SpecError(
@@ -51,7 +55,7 @@ def check_length(model: str, name: str, value: Any, features: int) -> None:
 
 
 def resolve(factor: Factor, theta: Parameters) -> Any:
-    """A NumPyro distribution: the factor itself, or what it is given `theta`."""
+    """The NumPyro distribution of a factor, given `theta` where it depends on it."""
     return (
         factor(theta) if callable(factor) and not _is_distribution(factor) else factor
     )
@@ -64,7 +68,7 @@ def _is_distribution(factor: Any) -> bool:
 def draw(
     key: Key, factors: Mapping[str, Factor], shape: tuple[int, ...] = ()
 ) -> Parameters:
-    """Draws of theta, `shape` first; a factor given earlier ones is drawn with them."""
+    """Draws of theta (*shape, *dims), each factor given the parameters before it."""
     theta: Parameters = {}
     for name, factor in factors.items():
         key, use = jax.random.split(key)
@@ -80,7 +84,7 @@ def namespace(array: Any) -> Any:
 
 
 def rounded(value: float) -> float:
-    """Six significant digits: a default that is printed is the one that is used."""
+    """A number to six significant digits, so that a printed default is the one used."""
     return float(f"{value:.6g}")
 
 
@@ -95,12 +99,12 @@ def rounded_centre(values: np.ndarray) -> tuple[float, ...]:
 
 
 class Family(ABC):
-    """Defaults for what most families do not care about."""
+    """Base class of families, with defaults that suit most of them."""
 
     summary: ClassVar[str] = ""
     centred: ClassVar[bool] = False
     located: ClassVar[tuple[str, ...]] = ()
-    """Hyperparameters and parameters that move along with the data."""
+    """Names of hyperparameters and parameters that shift with the data."""
 
     @property
     @abstractmethod
@@ -108,18 +112,22 @@ class Family(ABC):
         """Parameter -> names of its dimensions, "component" first."""
 
     def coordinates(self, features: tuple[str, ...]) -> dict[str, list[str]]:
-        """The names of the features."""
+        """Coordinates of the dimension "feature": the names of the features."""
         return {"feature": list(features)}
 
     def check(self, table: Table) -> None:  # noqa: B027 - a default, not a gap
-        """Nothing to refuse."""
+        """Accept every table."""
 
     def complete[F: Family](self: F, values: np.ndarray, components: int) -> F:
         """The family itself: it has no defaults from the data's scale."""
         return self
 
     def bind[F: Family](self: F, centre: np.ndarray, dtype: Any) -> F:
-        """The same family for data from which `centre` (d,) was subtracted."""
+        """The same family for data from which `centre` (d,) was subtracted.
+
+        Raises:
+            ValueError: a hyperparameter is not set.
+        """
         arrays = {}
         for f in fields(self):  # type: ignore[arg-type]
             if f.metadata.get("static"):
@@ -136,7 +144,7 @@ class Family(ABC):
         return replace(self, **arrays)  # type: ignore[type-var]
 
     def permute(self, q: Any, order: Array) -> Any:
-        """The components in another order."""
+        """The same q with its components in another order."""
         return jax.tree.map(lambda leaf: leaf[order], q)
 
     def uncentre(self, theta: Parameters, centre: Any) -> Parameters:
@@ -145,15 +153,15 @@ class Family(ABC):
         return theta | moved
 
     def derived(self, theta: Parameters) -> dict[str, Any]:
-        """None."""
+        """Derived parameters for tables and figures: by default there are none."""
         return {}
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
-        """Every parameter as it is."""
+        """The compared parameters: by default all, unchanged."""
         return {n: (v, self.dims[n]) for n, v in theta.items() if n in self.dims}
 
     def location(self, theta: Parameters) -> Array | None:
-        """Nothing that a figure could show."""
+        """E[x | theta] for figures: None by default."""
         return None
 
 
@@ -162,11 +170,11 @@ class Conjugate(Family):
 
     @abstractmethod
     def natural_prior(self) -> Float[Array, " P"]:
-        """lam_0."""
+        """Natural parameters lam_0 of the prior of one component."""
 
     @abstractmethod
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
-        """A(lam)."""
+        """The log-normaliser A(lam)."""
 
     @abstractmethod
     def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
@@ -178,7 +186,7 @@ class Conjugate(Family):
 
     @abstractmethod
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """s(theta)."""
+        """s(theta), the coefficients of the sufficient statistics t(x)."""
 
     @abstractmethod
     def factors(self, standard: Standard) -> dict[str, Factor]:
@@ -192,7 +200,7 @@ class Conjugate(Family):
     def update(
         self, q: Float[Array, "K P"], expected: Float[Array, "K P"]
     ) -> Float[Array, "K P"]:
-        """lam_k = lam_0 + sum_i phi_ik t(x_i)."""
+        """The M-step: lam_k = lam_0 + sum_i phi_ik t(x_i)."""
         return self.natural_prior() + expected
 
     def resample(
@@ -203,25 +211,25 @@ class Conjugate(Family):
         return draw(key, self.factors(self.describe(q)))
 
     def coefficients(self, q: Float[Array, "K P"]) -> Float[Array, "K P"]:
-        """E_q s(theta)."""
+        """E-step coefficients E_q s(theta)."""
         return self.moments(q)
 
     def natural_parameters(self, q: Float[Array, "K P"]) -> Float[Array, "K P"]:
-        """Lam itself."""
+        """The natural parameters of q, which are q itself."""
         return q
 
     def from_natural_parameters(self, eta: Float[Array, "K P"]) -> Float[Array, "K P"]:
-        """Lam itself."""
+        """The q with natural parameters eta, which is eta itself."""
         return eta
 
     def expected_statistics(self, q: Float[Array, "K P"]) -> Float[Array, "K P"]:
-        """E_q s(theta)."""
+        """Expected statistics E_q s(theta) of q's factors."""
         return self.moments(q)
 
     def natural_update(
         self, q: Float[Array, "K P"], expected: Float[Array, "K P"]
     ) -> Float[Array, "K P"]:
-        """The M-step: one factor a component, whose optimum needs no other."""
+        """The M-step; the single factor of a component depends on no other factor."""
         return self.update(q, expected)
 
     def kl(self, q: Float[Array, "K P"]) -> Float[Array, ""]:
@@ -260,5 +268,5 @@ class Conjugate(Family):
         return jnp.sum(self.log_density(theta, q), axis=-1)
 
     def describe(self, q: Float[Array, "K P"]) -> Standard:
-        """The usual parameters of q, and `lam`."""
+        """The usual parameters of q, and its natural parameters `lam`."""
         return self.standard(q) | {"lam": q}

@@ -1,7 +1,7 @@
-"""The inside of the pass as one kernel of a GPU: no (K, B) array leaves its registers.
+"""The pass over a block as one GPU kernel: no (K, B) array leaves its registers.
 
 XLA makes four kernels of it, a matrix product, the largest logit, the exponentials and
-another product, and what goes between them through memory costs more than all of its
+another product, and the memory traffic between them costs more than all of its
 arithmetic (docs/speed.md).
 """
 
@@ -18,20 +18,20 @@ from jaxtyping import Array, Float
 from vi_bench.runtime.environment import backend
 
 THREADS = 128
-"""Of a program, in four warps of 32."""
+"""Threads of one program of the kernel: four warps of 32."""
 
 REGISTERS = 72
-"""Of 32 bits that a thread has for its share of the sums: beyond, they spill."""
+"""32-bit registers of a thread that hold its share of the sums; more would spill."""
 
 SMALLEST, LARGEST = 32, 128
-"""Rows that a program works on at once, at least and at most."""
+"""Smallest and largest number of rows that a program processes at once."""
 
 PROGRAMS, STEPS = 4096, 4
-"""At most as many programs, and at least so many times does each work on some rows."""
+"""Largest number of programs, and the fewest steps over rows for each of them."""
 
 
 def tile_rows(components: int, statistics: int, dtype: Any) -> int:
-    """How many rows a program works on at once: a power of 2; 0 if too many sums."""
+    """The number of rows a program processes at once: a power of 2; 0 if none fit."""
     words = jnp.dtype(dtype).itemsize // 4
     sums = statistics * pl.next_power_of_2(components) * words
     fit = REGISTERS * THREADS // sums
@@ -39,7 +39,7 @@ def tile_rows(components: int, statistics: int, dtype: Any) -> int:
 
 
 def fits(components: int, statistics: int, dtype: Any) -> bool:
-    """Whether the kernel is for this device, and holds so many sums."""
+    """Whether the backend is a GPU, and the sums fit into its registers."""
     return backend() == "gpu" and tile_rows(components, statistics, dtype) > 0
 
 
@@ -48,7 +48,7 @@ def softmax_product(
 ) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
     """``sum_b logsumexp_k l_kb`` and ``softmax(l) t^T``, where ``l = M t``.
 
-    On a CPU JAX interprets the kernel: slow, and good for tests.
+    On a CPU JAX interprets the kernel, which is slow and meant for tests.
 
     Args:
         coefficients: M (K, P), for which `tile_rows` is not 0.

@@ -1,8 +1,8 @@
-"""Log of the Beta function, to the last digits.
+"""Log of the Beta function, accurate to rounding.
 
-JAX's `betaln` takes an expansion once the larger argument passes 8, and is off by 1e-6
-there: a bound would fall as a count passes 8. And differences of log Gammas lose what
-is small where arguments are large.
+JAX's `betaln` switches to an expansion once the larger argument passes 8, and is off by
+1e-6 there: an ELBO would decrease as a count passes 8. Differences of log Gammas lose
+accuracy where arguments are large.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 LARGE = 10.0
-"""From here on Stirling's series, as far as it is taken, is exact to rounding."""
+"""Argument from which the truncated Stirling series is exact to rounding."""
 
 STIRLING = (
     1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156,
 )  # fmt: skip
-"""B_2n / (2n (2n - 1)), n from 1: of 1 / x, 1 / x^3, ..."""
+"""Coefficients B_2n / (2n (2n - 1)) of 1 / x^(2n - 1), for n = 1, 2, ..."""
 
 
 def log_beta(a: Float[Array, "*b"], b: Float[Array, "*b"]) -> Float[Array, "*b"]:
@@ -29,7 +29,7 @@ def log_beta(a: Float[Array, "*b"], b: Float[Array, "*b"]) -> Float[Array, "*b"]
     """
     small, large = jnp.minimum(a, b), jnp.maximum(a, b)
     plain = gammaln(small) + gammaln(large) - gammaln(small + large)
-    # both are kept from where they are not taken: a gradient goes through all branches
+    # arguments are clipped where a branch is not taken: a gradient goes through all
     y = jnp.maximum(large, LARGE)
     x = jnp.maximum(small, LARGE)
     z = jnp.minimum(small, LARGE)
@@ -44,7 +44,7 @@ def log_beta(a: Float[Array, "*b"], b: Float[Array, "*b"]) -> Float[Array, "*b"]
 
 
 def _rest(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """c(x), what Stirling's formula leaves of log Gamma, x >= LARGE."""
+    """c(x), the remainder of Stirling's formula for log Gamma(x), x >= LARGE."""
     square, total = 1 / x**2, jnp.zeros_like(x)
     for coefficient in reversed(STIRLING):
         total = total * square + coefficient

@@ -1,4 +1,4 @@
-"""The mixture: a family, weights, K, and data; a pytree that every inference takes."""
+"""The mixture: a family, a prior on the weights, K and data, as one JAX pytree."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from vi_bench.runtime.keys import Key
 
 
 class Move(NamedTuple):
-    """One sweep: what is known at a point, and where it leads.
+    """The result of one sweep of coordinate ascent.
 
     Attributes:
-        bound: at the point, if the view was the point's own.
-        after: of the responsibilities that the view gives together with the new point.
+        bound: the ELBO at the old point, if the view was the point's own, nats.
+        after: the ELBO of the new point with the responsibilities of the view, nats.
         point: the new point, a pytree.
-        view: of the new point; a named tuple with `coefficients`.
+        view: view of the new point, a named tuple with `coefficients`.
         residual: largest relative distance of the new point from the old one.
     """
 
@@ -47,14 +47,14 @@ class Move(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """What CAVI holds: q(theta_k) of all components, and q of the weights' sticks."""
+    """CAVI's factors: q of all components, and Beta parameters of the sticks (2, S)."""
 
     components: Any
     sticks: Float[Array, "2 S"]
 
 
 class View(NamedTuple):
-    """What the bound needs of factors: E-step coefficients, and the KL to the prior."""
+    """The E-step coefficients of factors, and their KL to the prior in nats."""
 
     coefficients: Float[Array, "K P"]
     kl: Float[Array, ""]
@@ -103,15 +103,15 @@ class Mixture:
         return self.family.uncentre(theta, -self.data_centre)
 
     def data(self) -> Float[Array, "N d"]:
-        """The data as rows, centred where the family's are."""
+        """The data as rows, minus their centre where the family allows it."""
         return from_blocks(self.blocks).T
 
     def some(self, most: int = SAMPLE) -> Float[Array, "n d"]:
-        """Up to `most` rows, evenly spaced, which stand for all."""
+        """Up to `most` rows, evenly spaced, which represent all."""
         return some(self.blocks, most).T
 
     def with_rows(self, rows: Float[Array, "N d"]) -> Mixture:
-        """The same mixture for other rows, which may be traced, centred as it is."""
+        """The same mixture on other rows, already centred, which may be traced."""
         dtype = self.log_base.dtype
         size = block_size(self.family, self.components, self.features, dtype)
         blocks = to_blocks(rows, dtype, size)
@@ -119,11 +119,11 @@ class Mixture:
         return replace(self, blocks=blocks, log_base=log_base)
 
     def statistics(self) -> Float[Array, "P N"]:
-        """t(x_i) of all rows at once, so held in memory."""
+        """Sufficient statistics t(x_i) of all rows, held in memory."""
         return self.family.statistics(from_blocks(self.blocks))
 
     def total(self) -> Float[Array, " P"]:
-        """``sum_i |t(x_i)|``, the size of the expected statistics."""
+        """``sum_i |t(x_i)|``, the scale of the expected statistics."""
 
         def size(x: Float[Array, "d n"]) -> Float[Array, " P"]:
             return jnp.sum(jnp.abs(self.family.statistics(x)), axis=1)
@@ -140,7 +140,7 @@ class Mixture:
         return Factors(self.family.prior(self.components), self.prior_sticks())
 
     def view(self, q: Factors) -> View:
-        """E_q s(theta_k), E_q log w_k added to the constant's; and the KL."""
+        """E_q s(theta_k), with E_q log w_k added to the constant's; and the KL."""
         expected = self.weights.expected_log(q.sticks, self.components)
         of_sticks = weights.kl(q.sticks, self.prior_sticks())
         kl = self.family.kl(q.components) + of_sticks
@@ -150,7 +150,7 @@ class Mixture:
     def update(
         self, q: Factors, expected: Float[Array, "K P"]
     ) -> tuple[Factors, Float[Array, "K P"]]:
-        """The M-step: new factors, and the statistics in their components' order."""
+        """The M-step: new factors, and the statistics in the order of the new ones."""
         order = self.weights.order(expected[:, -1])
         components = q.components
         if order is not None:
@@ -201,11 +201,11 @@ class Mixture:
     def from_responsibilities(
         self, phi: Float[Array, "n K"], rows: Float[Array, "n d"] | None = None
     ) -> Factors:
-        """The factors that the M-step gives, from the prior, for responsibilities.
+        """Factors by an M-step from the prior, given responsibilities.
 
         Args:
             phi: responsibilities.
-            rows: whose they are, and which stand for all; by default they are all.
+            rows: the rows of phi, which represent all; by default all rows.
         """
         if rows is None:
             return self.update(self.prior(), (self.statistics() @ phi).T)[0]
@@ -214,7 +214,7 @@ class Mixture:
         return self.update(self.prior(), each * expected)[0]
 
     def from_coefficients(self, coefficients: Float[Array, "K P"]) -> Factors:
-        """The same for those that an E-step with these coefficients gives."""
+        """Factors by an E-step with given coefficients and an M-step from the prior."""
         _, expected = mixture_pass(self.family.statistics, self.blocks, coefficients)
         return self.update(self.prior(), expected)[0]
 
@@ -225,23 +225,23 @@ class Mixture:
         return expected[:, -1]
 
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """s(theta_k), log w_k added to the constant's coefficient."""
+        """s(theta_k), with log w_k added to the constant's coefficient."""
         log_weights = self.weights.log_weights(theta, self.components)
         return self.family.natural(theta).at[..., -1].add(log_weights)
 
     def log_prior(self, theta: Parameters) -> Float[Array, ""]:
-        """Log p(theta): of the components' parameters and of the sticks."""
+        """Log p(theta) of the components' parameters and of the sticks."""
         of_sticks = weights.log_density(theta, self.prior_sticks())
         return self.family.log_prior(theta) + of_sticks
 
     def log_likelihood(self, theta: Parameters) -> Float[Array, ""]:
-        """Log p(X | theta), the assignments summed out."""
+        """Log p(X | theta), assignments marginalised."""
         return self.log_base + log_marginal(
             self.family.statistics, self.blocks, self.natural(theta)
         )
 
     def log_joint(self, theta: Parameters) -> Float[Array, ""]:
-        """Log p(X, theta), the assignments summed out."""
+        """Log p(X, theta), assignments marginalised."""
         return self.log_prior(theta) + self.log_likelihood(theta)
 
     def log_q(self, theta: Parameters, q: Factors) -> Float[Array, "*b"]:
@@ -258,7 +258,7 @@ class Mixture:
         return self.family.log_base(points.T) + jax.nn.logsumexp(terms, axis=-2)
 
     def draw(self, key: Key, q: Factors, shape: tuple[int, ...]) -> Parameters:
-        """Draws of theta from factors, each of `shape` and then the parameter's own."""
+        """Draws of theta from factors: name -> (*shape, *dims)."""
         of_components, of_sticks = jax.random.split(key)
         standard = self.family.describe(q.components)
         theta = conjugate.draw(of_components, self.family.factors(standard), shape)
@@ -270,8 +270,8 @@ class Mixture:
         """Rows of the mixture and their components.
 
         Args:
-            key: of the simulation.
-            n: rows.
+            key: random key.
+            n: number of rows.
             theta: one value of the parameters; by default one draw from the prior,
                 which makes this the prior predictive.
 
@@ -288,7 +288,7 @@ class Mixture:
         return rows.astype(self.log_base.dtype), labels
 
     def describe(self, q: Factors) -> Standard:
-        """The usual parameters of q; of the sticks their Betas' a and b."""
+        """The usual parameters of q, and the Beta parameters a and b of the sticks."""
         sticks = {"stick_a": q.sticks[0], "stick_b": q.sticks[1]}
         return self.family.describe(q.components) | (
             sticks if q.sticks.shape[1] else {}
@@ -324,10 +324,10 @@ def bind(
         family: complete, that is with every hyperparameter set.
         rows: an array, or rows in a file.
         components: K.
-        dtype: of all arrays.
-        prior: on the weights; by default they are 1/K.
+        dtype: type of all arrays.
+        prior: prior on the weights; by default they are fixed at 1/K.
         mesh: devices that share the rows, one axis; by default JAX's default device.
-        centre: what `data_centre` gives; by default that of the array.
+        centre: centre by `data_centre` (d,); by default that of the rows.
         stream: leave the rows in their file.
     """
     if centre is None:
@@ -345,7 +345,7 @@ def bind(
 
 
 def block_size(family: Family, components: int, features: int, dtype: Any) -> int:
-    """Rows of a block of the data."""
+    """The number of rows of a block, for a family on so many features."""
     row = jax.ShapeDtypeStruct((features, 1), dtype)
     terms = jax.eval_shape(family.statistics, row).shape[0]
     return block_rows(components, terms, dtype)
@@ -353,18 +353,18 @@ def block_size(family: Family, components: int, features: int, dtype: Any) -> in
 
 @jax.jit
 def sum_log_base(family: Family, blocks: Blocks) -> Float[Array, ""]:
-    """sum_i log h(x_i)."""
+    """The log base measure of all rows, sum_i log h(x_i)."""
     total: Array = add_up(lambda x: jnp.sum(family.log_base(x)), blocks)
     return total
 
 
 def data_centre(family: Family, values: np.ndarray) -> np.ndarray:
-    """What is subtracted: the mean of each feature (d,); 0 where nothing is."""
+    """The centre to be subtracted (d,): the data's mean, or 0 if they are not moved."""
     if len(values):
         return centre_at(family, np.asarray(values.mean(axis=0)))
     return np.zeros(values.shape[1])
 
 
 def centre_at(family: Family, mean: np.ndarray) -> np.ndarray:
-    """The same where the mean of each feature (d,) is known."""
+    """`data_centre` where the mean of each feature (d,) is known."""
     return mean if family.centred else np.zeros_like(mean)

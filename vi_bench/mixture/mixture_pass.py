@@ -1,4 +1,4 @@
-"""The one hot loop of the project: one sweep over the data.
+"""One sweep over the data, which takes nearly all the time of every inference.
 
 Every inference on a mixture of exponential families rests on one product: with rows
 ``t(x_i)`` of sufficient statistics and per component coefficients ``M_k``,
@@ -30,7 +30,7 @@ Statistics = Callable[[Float[Array, "d n"]], Float[Array, "P n"]]
 
 
 LANES = 8
-"""Sums that go side by side in a small product over rows."""
+"""Partial sums that a small product over rows keeps side by side (SIMD)."""
 
 
 def _block_pass(
@@ -73,9 +73,9 @@ def _logits(
 ) -> Float[Array, "K B"]:
     """The product M t.
 
-    A product of small matrices takes XLA on a CPU longer than all exponentials of the
-    block, and all cores for nothing. The barriers keep XLA from computing terms and
-    exponentials anew wherever they are used.
+    On a CPU XLA's product of small matrices takes longer than all exponentials of the
+    block, on all cores. The barriers keep XLA from recomputing terms and exponentials
+    wherever they are used.
     """
     if small(*coefficients.shape):
         terms = [m[:, None] * row for m, row in zip(coefficients.T, t, strict=True)]
@@ -96,7 +96,7 @@ ROUNDED = {"float64": 1.5 * 2.0**52, "float32": 1.5 * 2.0**23}
 """A number whose unit in the last place is 1: adding it rounds to an integer."""
 
 LOWEST = {"float64": -690.0, "float32": -80.0}
-"""What smaller arguments are taken for: e to this power is as good as 0."""
+"""Smaller arguments are replaced by this one; e to this power is negligible."""
 
 LOG_2 = {
     "float64": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
@@ -125,8 +125,8 @@ def _exp(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """Exp of numbers that are not positive, twice as quick as XLA's on a CPU.
 
     exp(n log 2 + r) = 2^n p(r) with |r| <= log 2 / 2. The low bits of x / log 2 plus a
-    large number are n, and shifted into the exponent's place they are 2^n. There is no
-    overflow and no subnormal number to look out for.
+    large number are n, and shifted into the exponent's place they are 2^n. Neither
+    overflow nor subnormal numbers can occur.
     """
     name = x.dtype.name
     if backend() != "cpu" or name not in SERIES:

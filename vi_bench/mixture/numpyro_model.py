@@ -1,9 +1,9 @@
 """The same mixture written with NumPyro's own distributions.
 
 It shares nothing with `mixture_pass`: priors and components are the family's NumPyro
-distributions, the assignments are summed out by `MixtureSameFamily`. That the two log
-densities agree at random points is what makes the comparison a comparison. The models
-take the mixture, whose data may be centred, as their argument.
+distributions, and `MixtureSameFamily` marginalises the assignments. Agreement of the
+two log densities at random points shows that all methods have the same target. The
+models take the mixture, whose data may be centred, as their argument.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class StickBeta(dist.Distribution):  # type: ignore[misc]
         super().__init__(batch_shape=self.a.shape)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        """The logit is the difference of two log Gammas."""
+        """Draws from the logit as the difference of two log Gamma variables."""
         shape = (*sample_shape, *self.batch_shape)
         top, bottom = jax.random.split(key)
         top_draw = jax.random.loggamma(top, self.a, shape)
         return jnp.arcsinh(top_draw - jax.random.loggamma(bottom, self.b, shape))
 
     def log_prob(self, value: Array) -> Array:
-        """Of Beta(a, b) at v = sigmoid(sinh(value)), both Jacobians included."""
+        """Log density: Beta(a, b) at v = sigmoid(sinh(value)), with both Jacobians."""
         logit = jnp.sinh(value)
         size = log_beta(self.a, self.b)
         down, up = jax.nn.softplus(-logit), jax.nn.softplus(logit)
@@ -67,7 +67,7 @@ def prior_factors(mixture: Mixture) -> dict[str, Factor]:
 def with_sticks(
     factors: dict[str, Factor], sticks: Float[Array, "2 S"]
 ) -> dict[str, Factor]:
-    """The same with the sticks, where there are any."""
+    """Factors with those of the sticks added, where there are any."""
     if not sticks.shape[1]:
         return factors
     return factors | {STICK: StickBeta(sticks[0], sticks[1]).to_event(1)}
@@ -85,13 +85,13 @@ def sample_parameters(mixture: Mixture, factors: Mapping[str, Factor]) -> Parame
         else:
             theta[name] = numpyro.sample(name, distribution)
     # without the barrier XLA fuses the random bits of a draw into the loop over rows
-    # and makes them anew for every row: several times the cost of a step
+    # and recomputes them for every row, at several times the cost of a step
     together: Parameters = jax.lax.optimization_barrier(theta)
     return together
 
 
 def marginal_model(mixture: Mixture) -> None:
-    """The model with the assignments summed out."""
+    """The model with the assignments marginalised."""
     theta = sample_parameters(mixture, prior_factors(mixture))
     if not mixture.rows:  # a plate cannot be empty
         return
@@ -130,9 +130,9 @@ def log_joint_by_component(mixture: Mixture, theta: Parameters) -> Float[Array, 
 
 
 def constrain(mixture: Mixture, free: Parameters) -> tuple[Parameters, Array]:
-    """Unconstrained parameters to constrained ones, and the log Jacobian's sum.
+    """Constrained parameters from unconstrained ones, and the log Jacobian.
 
-    By NumPyro's own bijections from the real line to each parameter's support.
+    NumPyro's bijections map the real line to each parameter's support.
     """
     theta: Parameters = {}
     log_jacobian = jnp.zeros(())

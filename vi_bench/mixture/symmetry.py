@@ -23,7 +23,7 @@ from vi_bench.mixture.types import Parameters
 from vi_bench.mixture.weights import STICK, StickBreaking
 
 MOST = 6
-"""Up to this K all K! permutations are averaged over."""
+"""Largest K for which q is averaged over all K! permutations."""
 
 
 def symmetric(mixture: Mixture) -> bool:
@@ -53,11 +53,11 @@ def log_symmetric(
 ) -> Float[Array, ""]:
     """Log of q averaged over all K! permutations of the components, at one theta.
 
-    Densities of sticks are per unit of a coordinate that depends on the order; they are
-    brought to the weights' own measure, which does not, and back.
+    A density of the sticks is with respect to coordinates that depend on the order of
+    the components; it is converted to one with respect to the weights, and back.
 
     Args:
-        mixture: whose parameters theta are.
+        mixture: the mixture.
         log_q: log density of q at any theta.
         theta: one value of the parameters.
     """

@@ -1,4 +1,4 @@
-"""What a component family and a prior on the weights have to offer: types only."""
+"""Interfaces of component families and of priors on the weights: types only."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from vi_bench.data.table import Table
 
 Parameters = dict[str, Any]
-"""Arrays of parameters by name; the component axis comes first, or after draws. NumPy's
-after a run, JAX's before."""
+"""Name -> array of a parameter: axes of draws if any, the component axis, then others.
+Arrays are NumPy's after a run, JAX's before."""
 
 
 Standard = dict[str, Array]
@@ -45,10 +45,10 @@ class Family(Protocol):
     """
 
     summary: ClassVar[str]
-    """One line for lists."""
+    """One line that describes the family in listings."""
 
     centred: ClassVar[bool]
-    """Whether the data may be moved, the prior along with them, before inference."""
+    """Whether data and prior may be shifted together before inference."""
 
     @property
     def dims(self) -> Mapping[str, tuple[str, ...]]:
@@ -83,19 +83,19 @@ class Family(Protocol):
         """
 
     def coefficients(self, q: Any) -> Float[Array, "K P"]:
-        """E_q s(theta)."""
+        """E-step coefficients E_q s(theta)."""
 
     def kl(self, q: Any) -> Float[Array, ""]:
         """KL(q || prior), all components together, nats."""
 
     def residual(self, q: Any, new: Any, total: Float[Array, " P"]) -> Array:
-        """How far `new` is from `q`, relative; `total` is ``sum_i |t(x_i)|``."""
+        """Largest relative change from `q` to `new`; `total` is ``sum_i |t(x_i)|``."""
 
     def permute(self, q: Any, order: Array) -> Any:
         """The same q with its components in another order."""
 
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
-        """s(theta)."""
+        """s(theta), the coefficients of the sufficient statistics t(x)."""
 
     def log_prior(self, theta: Parameters) -> Float[Array, "*b"]:
         """Log p(theta), all components together."""
@@ -110,7 +110,7 @@ class Family(Protocol):
         """The usual parameters of q, and its natural ones where it has them."""
 
     def hyperparameters(self) -> Standard:
-        """The same of the prior, for one component, from the settings alone."""
+        """The usual parameters of one component's prior, from the settings alone."""
 
     def constraints(self) -> dict[str, Any]:
         """NumPyro constraints of the usual parameters, by name."""
@@ -125,10 +125,10 @@ class Family(Protocol):
         """Parameters, or `describe`'s, in the coordinates of the data as given."""
 
     def derived(self, theta: Parameters) -> dict[str, Any]:
-        """Further parameters for the reader; their dims are in `dims`."""
+        """Derived parameters for tables and figures; their dims are in `dims`."""
 
     def compared(self, theta: Parameters) -> dict[str, tuple[Any, tuple[str, ...]]]:
-        """What posteriors are compared on: name -> (values, dims), with moments."""
+        """The compared parameters, which have moments: name -> (values, dims)."""
 
     def location(self, theta: Parameters) -> Array | None:
         """E[x | theta] (..., K, d), for figures; None where it means nothing."""
@@ -175,24 +175,24 @@ class Verifiable(Protocol):
 
 @runtime_checkable
 class ExponentialFactors(Protocol):
-    """A family whose q is made of exponential-family factors: for linear response."""
+    """A family whose q has exponential-family factors, as linear response needs."""
 
     def natural_parameters(self, q: Any) -> Any:
         """The natural parameters of q's factors, a pytree."""
 
     def from_natural_parameters(self, eta: Any) -> Any:
-        """The q of natural parameters."""
+        """The q with given natural parameters."""
 
     def expected_statistics(self, q: Any) -> Any:
-        """E_q of the factors' sufficient statistics, as `natural_parameters`."""
+        """E_q of the factors' sufficient statistics, shaped as `natural_parameters`."""
 
     def natural_update(self, q: Any, expected: Float[Array, "K P"]) -> Any:
-        """Natural parameters of each factor's optimum, the others as they are in q."""
+        """Natural parameters of each factor's optimum given the other factors in q."""
 
 
 @runtime_checkable
 class GibbsStep(Protocol):
-    """A family whose parameters can be drawn given the assignments: for `gibbs`."""
+    """A family whose parameters can be drawn given the assignments, as Gibbs needs."""
 
     def resample(
         self, key: Key, theta: Parameters, expected: Float[Array, "K P"]
@@ -223,10 +223,10 @@ class Weights(Protocol):
     def expected_log(
         self, q: Float[Array, "2 S"], components: int
     ) -> Float[Array, " K"]:
-        """E_q log w."""
+        """Expected log weights E_q log w."""
 
     def log_weights(self, theta: Parameters, components: int) -> Float[Array, "*b K"]:
-        """Log w."""
+        """Log weights log w."""
 
     def order(self, counts: Float[Array, " K"]) -> Int[Array, " K"] | None:
-        """The order of the components that suits the prior best; None: any does."""
+        """The ELBO-maximising order of the components; None where all are equal."""

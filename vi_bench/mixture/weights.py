@@ -5,10 +5,10 @@ All are K - 1 independent sticks ``v_k ~ Beta(a_k, b_k)`` with ``w_k = v_k prod_
 (K - k) alpha; the Dirichlet process truncated at K (Ishwaran and James 2001) is a_k =
 1, b_k = gamma. In both the optimal q(v_k) is Beta(a_k + n_k, b_k + n_{>k}).
 
-Under a sparse prior log w is about -1/alpha give or take 1/alpha: weights are held as
-logarithms, and a stick is sampled as ``asinh(logit v)``, which is the logit where that
-is small and its logarithm far out, so that a wall at -5 and a tail to -5000 are of one
-scale to a gradient-based sampler and to a Gaussian guide.
+Under a sparse prior log w has mean and sd of about -1/alpha and 1/alpha: weights are
+held as logarithms, and a stick is sampled as ``asinh(logit v)``, which is the logit
+where that is small and its logarithm far out, so that a steep fall at -5 and a tail to
+-5000 are of one scale to a gradient-based sampler and to a Gaussian guide.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vi_bench.mixture.types import Parameters, Weights
 from vi_bench.runtime.keys import Key
 
 LEAST = 1e-200
-"""Of a concentration: digammas of far smaller ones, near -1e300, swallow the bound."""
+"""Smallest concentration: digammas of far smaller ones, near -1e300, swamp the ELBO."""
 
 STICK = "stick"
 """The name of the sampled parameter, asinh(logit v)."""
@@ -45,13 +45,13 @@ def log_stick_breaking(
 
 
 def sticks_of(log_weights: Float[Array, "*b K"]) -> Float[Array, "*b S"]:
-    """The sampled parameter, asinh(logit v), of log weights: their inverse."""
+    """The sampled parameter asinh(logit v) for given log weights."""
     behind = jax.lax.cumlogsumexp(log_weights, axis=log_weights.ndim - 1, reverse=True)
     return jnp.arcsinh(log_weights[..., :-1] - behind[..., 1:])
 
 
 def expected_logs(q: Float[Array, "2 S"]) -> Float[Array, "2 S"]:
-    """E log v and E log(1 - v)."""
+    """E log v and E log(1 - v) under Beta factors q."""
     return digamma(q) - digamma(jnp.sum(q, axis=0))
 
 
@@ -76,7 +76,7 @@ def log_density(
 def log_volume(theta: Parameters) -> Float[Array, "*b"] | Float[Array, ""]:
     """Log |d weights / d sticks|, of all weights but the last; 0 without sticks.
 
-    A flat Dirichlet's density of the weights is Gamma(K), whatever they are.
+    It is found from a flat Dirichlet, whose density of the weights is Gamma(K).
     """
     if STICK not in theta:
         return jnp.zeros(())
@@ -102,7 +102,7 @@ def bind(prior: Weights, dtype: Any) -> Weights:
 
 
 def draw(key: Key, q: Float[Array, "2 S"], shape: tuple[int, ...]) -> Parameters:
-    """Sticks from q, (*shape, S); nothing without."""
+    """Draws of the sticks from q (*shape, S); an empty dictionary without sticks."""
     if not q.shape[1]:
         return {}
     # a Beta's logit is the difference of two log Gammas, exact however small v is
@@ -115,39 +115,39 @@ def draw(key: Key, q: Float[Array, "2 S"], shape: tuple[int, ...]) -> Parameters
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Uniform:
-    """Every weight is 1/K."""
+    """Fixed weights: every weight is 1/K."""
 
     def prior(self, components: int) -> Float[Array, "2 S"]:
-        """No sticks."""
+        """An empty array (2, 0), as there are no sticks."""
         return jnp.zeros((2, 0))
 
     def update(self, counts: Float[Array, " K"]) -> Float[Array, "2 S"]:
-        """No sticks."""
+        """An empty array (2, 0), as there are no sticks."""
         return jnp.zeros((2, 0), counts.dtype)
 
     def expected_log(
         self, q: Float[Array, "2 S"], components: int
     ) -> Float[Array, " K"]:
-        """-log K, K times."""
+        """Log weights: -log K for every component."""
         return jnp.full(components, -jnp.log(float(components)), q.dtype)
 
     def log_weights(self, theta: Parameters, components: int) -> Float[Array, " K"]:
-        """-log K, K times."""
+        """Log weights: -log K for every component."""
         return jnp.full(components, -jnp.log(float(components)))
 
     def order(self, counts: Float[Array, " K"]) -> None:
-        """Any order is as good."""
+        """None, as all orders are equally good."""
 
 
 class _Sticks(ABC):
-    """What priors with sticks share; `prior` tells them apart."""
+    """Base class of priors with sticks, which differ in `prior`."""
 
     @abstractmethod
     def prior(self, components: int) -> Float[Array, "2 S"]:
-        """Beta(a_k, b_k)."""
+        """The prior's Beta parameters a_k and b_k."""
 
     def update(self, counts: Float[Array, " K"]) -> Float[Array, "2 S"]:
-        """Beta(a_k + n_k, b_k + n_{>k})."""
+        """The optimal q for expected counts: Beta(a_k + n_k, b_k + n_{>k})."""
         after = jnp.cumsum(counts[::-1])[::-1][1:]
         return self.prior(counts.shape[0]) + jnp.stack([counts[:-1], after])
 
@@ -165,7 +165,7 @@ class _Sticks(ABC):
         return log_stick_breaking(log_sigmoid(u), log_sigmoid(-u))
 
     def order(self, counts: Float[Array, " K"]) -> Int[Array, " K"] | None:
-        """Any order is as good."""
+        """None, as all orders are equally good under an exchangeable prior."""
         return None
 
 
@@ -175,13 +175,13 @@ class Dirichlet(_Sticks):
     """w ~ Dirichlet(concentration, ..., concentration).
 
     Attributes:
-        concentration: of each weight; far under 1 leaves components empty.
+        concentration: alpha of each weight; far under 1 leaves components empty.
     """
 
     concentration: Annotated[float, Ge(LEAST)] = 1.0
 
     def prior(self, components: int) -> Float[Array, "2 S"]:
-        """Beta(alpha, (K - k) alpha)."""
+        """Beta parameters alpha and (K - k) alpha."""
         behind = jnp.arange(components - 1, 0, -1)
         return jnp.asarray(self.concentration) * jnp.stack(
             [jnp.ones_like(behind), behind]
@@ -195,15 +195,15 @@ class StickBreaking(_Sticks):
 
     Attributes:
         concentration: gamma; larger ones spread the mass over more components.
-        reorder: put components into the order that this prior, which is not
-            exchangeable, likes best, after every sweep of CAVI; it raises the ELBO.
+        reorder: whether CAVI puts the components into the ELBO-maximising order after
+            every sweep; the prior is not exchangeable.
     """
 
     concentration: Annotated[float, Ge(LEAST)] = 1.0
     reorder: bool = field(default=True, metadata={"static": True})
 
     def prior(self, components: int) -> Float[Array, "2 S"]:
-        """Beta(1, gamma)."""
+        """Beta parameters 1 and gamma."""
         gamma = jnp.asarray(self.concentration)
         ones = jnp.ones((components - 1,), gamma.dtype)
         return jnp.stack([ones, gamma * ones])
@@ -211,8 +211,8 @@ class StickBreaking(_Sticks):
     def order(self, counts: Float[Array, " K"]) -> Int[Array, " K"] | None:
         """The order with the highest sum of log Beta functions of the counts.
 
-        Swapping neighbours shows that the largest come first; only the last place,
-        whose stick is 1, may suit any component, so all K are tried there.
+        Swapping neighbours shows that larger counts come first, except that any
+        component may be best in the last place, whose stick is 1: all K are tried.
         """
         if not self.reorder:
             return None
@@ -225,6 +225,6 @@ class StickBreaking(_Sticks):
             return jnp.sum(log_beta(*self.update(counts[order]))), order
 
         gain, orders = jax.vmap(with_last)(places)
-        # of equals the plain order by size
+        # ties go to the plain order by size
         best = places[-1] - jnp.argmax(gain[::-1])
         return orders[best]
