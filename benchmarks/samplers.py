@@ -268,10 +268,9 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
     import jax.numpy as jnp
 
     import vi_bench as vb
-    from vi_bench.methods.nuts import start_position
+    from vi_bench.inference.starts import chain_starts
     from vi_bench.mixture.mixture import bind
     from vi_bench.models.gaussian import Gaussian
-    from vi_bench.runtime.lanes import over_lanes
 
     warnings.simplefilter("ignore")
     jax.config.update("jax_enable_x64", True)
@@ -284,10 +283,7 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
         means = table.truth["means"] - table.values.mean(axis=0)
         starts = np.repeat(means[None], CHAINS, axis=0)
     else:
-        keys = jax.random.split(jax.random.key(0), CHAINS)
-        starts = np.asarray(
-            over_lanes(lambda k: start_position(k, mixture), keys)["mu"]
-        )
+        starts = np.asarray(chain_starts(jax.random.key(0), mixture, CHAINS)["mu"])
     contenders = {"ours": ours(mixture, starts, draws, {})}
     for name, settings in case.get("variants", {}).items():
         contenders[name] = ours(mixture, starts, draws, settings)

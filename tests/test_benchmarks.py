@@ -96,8 +96,10 @@ def test_the_page_of_speed_is_that_of_its_numbers():
 
 
 @pytest.mark.slow
-def test_samplers_are_held_against_each_other(monkeypatch):
-    case = {"name": "toy", "data": "simulate:K=2,d=1,N=50,seed=0", "K": 2, "draws": 40}
+@pytest.mark.parametrize("data", ["simulate:K=2,d=1,N=50,seed=0", "galaxies"])
+def test_samplers_are_held_against_each_other(data):
+    """On data whose true means are known, where chains start, and on others."""
+    case = {"name": "toy", "data": data, "K": 2, "draws": 40}
     found = samplers.child(case, rounds=1)
     assert set(found["runs"]) >= {"ours", "numpyro", "numpyro, XLA as it comes"}
     for (run,) in found["runs"].values():

@@ -7,7 +7,8 @@ import pytest
 
 import vi_bench as vb
 from tests.contract.cases import CASES, WEIGHTS
-from vi_bench.contract import Draws
+from vi_bench.contract import Draws, Problem
+from vi_bench.inference.stages import calling, compiled, drive, prepare
 from vi_bench.methods import _stochastic
 from vi_bench.methods._stochastic import Schedule
 from vi_bench.methods.cavi import CAVI
@@ -55,6 +56,17 @@ def test_minibatches_are_unbiased(random):
     _, of_tail = mixture_pass(mixture.family.statistics, rest, coefficients)
     mean = sum(found.values()) / 2 + of_tail
     np.testing.assert_allclose(mean, whole, rtol=1e-10)
+
+
+@pytest.mark.parametrize("steps", [20, 50, 70])
+def test_as_many_steps_are_made_as_were_asked_for(steps, random):
+    x = random.normal(size=(30, 1))
+    mixture = bind(Gaussian(sigma=1.0, mean=0.0), x, 2, jnp.float64)
+    method = StochasticCAVI(restarts=2, steps=steps)
+    key = jax.random.key(0)
+    stages = prepare(method, Problem(mixture, 1, 10), key)
+    draws = drive(stages, key, mixture, calling(compiled(stages)))
+    assert method.outcome(draws).sentence.startswith(f"after {steps} steps")
 
 
 def test_the_shares_are_robbins_and_monros():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
@@ -25,6 +24,7 @@ from vi_bench.errors import NotApplicable
 from vi_bench.mixture.mixture import Mixture, bind
 from vi_bench.runtime.environment import computing, describe, find_device
 from vi_bench.runtime.progress import Watcher
+from vi_bench.runtime.provenance import cores
 
 Arrays = dict[str, np.ndarray]
 Program = Callable[..., Any]
@@ -61,7 +61,7 @@ def study(
         template = bind(family, nothing, settings.components, jnp.float64, mixing)
         coordinates = family.coordinates(feature_names(settings.features))
         truth = _truths(settings, template)
-        runner = _Runner(settings, store, watcher, threads or _cores(), device)
+        runner = _Runner(settings, store, watcher, threads or cores() or 1, device)
         for label, method in settings.spec.inference().items():
             draws, thin = _draws(settings, method)
             examiner = Examiner(method, template, coordinates, draws, thin)
@@ -91,12 +91,6 @@ def study(
                 word = "failed"
             watcher.end(label, word)
     return found
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _draws(settings: Settings, method: Method) -> tuple[int, int]:

@@ -100,7 +100,7 @@ def summarise(draws: np.ndarray) -> Summary:
             ),
         ),
         ess_bulk=_stat("ess", draws, method="bulk"),
-        ess_tail=_stat("ess", draws, method="tail", prob=(0.05, 0.95)),
+        ess_tail=_stat("ess", draws, method="tail", prob=TAILS),
         r_hat=_stat("rhat", several, method="rank"),
         tails=(_quantile(draws, TAILS[0]), _quantile(draws, TAILS[1])),
     )

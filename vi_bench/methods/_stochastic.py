@@ -112,7 +112,12 @@ def advance(
 
 
 def run(
-    key: Key, mixture: Mixture, q: Factors, first: Array, steps: int, schedule: Schedule
+    key: Key,
+    mixture: Mixture,
+    q: Factors,
+    first: Array,
+    steps: int | Array,
+    schedule: Schedule,
 ) -> Factors:
     """The factors after several steps, of which the first is number `first`."""
 

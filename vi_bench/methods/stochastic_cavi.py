@@ -43,7 +43,7 @@ class StochasticCAVI(InFactors):
 
     Attributes:
         restarts: independent runs; the best bound is kept.
-        steps: number of steps of each, rounded up to a multiple of WINDOW.
+        steps: number of steps of each.
         batch: rows of a minibatch, in whole blocks.
         delay: larger values make the first steps smaller.
         forgetting: the size of step t is (t + delay)^-forgetting; over 1/2, at most 1.
@@ -85,10 +85,11 @@ class StochasticCAVI(InFactors):
 
         def fit(key: Key, mixture: Mixture, lanes: Lane) -> Lane:
             def one(key: Key, lane: Lane) -> Lane:
+                number = jnp.minimum(WINDOW, self.steps - lane.step)
                 q = _stochastic.run(
-                    key, mixture, lane.q, lane.step, WINDOW, self.schedule
+                    key, mixture, lane.q, lane.step, number, self.schedule
                 )
-                return Lane(q, lane.step + WINDOW)
+                return Lane(q, lane.step + number)
 
             return over_lanes(one, jax.random.split(key, self.restarts), lanes)
 

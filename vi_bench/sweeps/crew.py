@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 import selectors
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from vi_bench.errors import SweepError
+from vi_bench.runtime.provenance import cores
 from vi_bench.sweeps.pool import Died, Worker
 from vi_bench.sweeps.store import Store
 
@@ -55,7 +55,7 @@ class Crew:
 
     def __init__(self, size: int | None = None, fresh: bool = False) -> None:
         """Set up `size` processes, one per core by default; `fresh`: one per cell."""
-        self.size = size or len(os.sched_getaffinity(0))
+        self.size = size or cores() or 1
         self.fresh = fresh
         self.workers: list[Worker] = []
 
