@@ -255,7 +255,7 @@ def _indicators(
 ) -> Callable[[Float[Array, "d n"]], Float[Array, "P n"]]:
     def statistics(x: Float[Array, "d n"]) -> Float[Array, "P n"]:
         parts = [
-            (x[j] == jnp.arange(size)[:, None]).astype(x.dtype)
+            (x[j][None] == jnp.arange(size, dtype=x.dtype)[:, None]).astype(x.dtype)
             for j, size in enumerate(sizes)
         ]
         return jnp.concatenate([*parts, jnp.ones_like(x[:1])])

@@ -19,6 +19,7 @@ from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
 from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
+from vi_bench.mixture.broadcast import aligned
 from vi_bench.mixture.conjugate import (
     Conjugate,
     check_length,
@@ -171,7 +172,9 @@ class GaussianDiagonal(RealRows, Conjugate):
         import numpyro.distributions as dist
 
         def mu(theta: Parameters) -> Any:
-            scale = jax.lax.rsqrt(standard["kappa"][..., None] * theta["precision"])
+            kappa = standard["kappa"][..., None]
+            kappa, precision = aligned(kappa, theta["precision"])
+            scale = jax.lax.rsqrt(kappa * precision)
             return dist.Normal(standard["m"], scale).to_event(1)
 
         precision = dist.Gamma(standard["a"][..., None], standard["b"]).to_event(1)

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 
 from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
 from vi_bench.errors import SpecError
+from vi_bench.mixture.broadcast import aligned
 from vi_bench.mixture.conjugate import (
     Conjugate,
     check_length,
@@ -188,7 +189,8 @@ class GaussianFull(RealRows, Conjugate):
         precision = nu[..., None, None] * jnp.linalg.inv(q["psi"])
         turned = jnp.einsum("...ij,...j->...i", precision, q["m"])
         square = jnp.sum(turned * q["m"], axis=-1) + d / q["kappa"]
-        digammas = digamma(0.5 * (nu[..., None] - jnp.arange(d)))
+        nu_j, j = aligned(nu[..., None], jnp.arange(d, dtype=nu.dtype))
+        digammas = digamma(0.5 * (nu_j - j))
         log = jnp.sum(digammas, axis=-1) + d * jnp.log(2.0) - _log_det(q["psi"])
         ends = 0.5 * jnp.stack([-square, log], axis=-1)
         return jnp.concatenate([_halves(precision), turned, ends], axis=-1)
@@ -233,8 +235,11 @@ class GaussianFull(RealRows, Conjugate):
         import numpyro.distributions as dist
 
         def mu(theta: Parameters) -> Any:
-            matrix = standard["kappa"][..., None, None] * theta["precision"]
-            return dist.MultivariateNormal(standard["m"], precision_matrix=matrix)
+            kappa = standard["kappa"][..., None, None]
+            kappa, precision = aligned(kappa, theta["precision"])
+            return dist.MultivariateNormal(
+                standard["m"], precision_matrix=kappa * precision
+            )
 
         wishart = dist.Wishart(standard["nu"], rate_matrix=standard["psi"])
         return {"precision": wishart, "mu": mu}
@@ -286,7 +291,11 @@ def _unpack(packed: Float[Array, "*b T"], d: int) -> Float[Array, "*b d d"]:
 def _halves(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b T"]:
     """Coefficients of the upper triangle of x x^T in -x' matrix x / 2."""
     # an entry off the diagonal represents its mirror image too
-    return _pack(matrix) * _pack(0.5 * jnp.eye(matrix.shape[-1]) - 1.0)
+    packed, share = aligned(
+        _pack(matrix), _pack(0.5 * jnp.eye(matrix.shape[-1], dtype=matrix.dtype) - 1.0)
+    )
+    halves: Array = packed * share
+    return halves
 
 
 def _log_det(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b"]:

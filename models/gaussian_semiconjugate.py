@@ -23,6 +23,7 @@ from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
 from vi_bench.contract import Factor, Key, Parameters, SmallProblem, Standard
+from vi_bench.mixture.broadcast import aligned
 from vi_bench.mixture.conjugate import (
     Family,
     check_length,
@@ -126,12 +127,15 @@ class GaussianSemiconjugate(RealRows, Family):
         square, r, n = _parts(expected)
         h = self.hyperparameters()
         precision = q["a"] / q["b"]
-        v = 1 / (1 / h["v"] + precision * n)
-        m = v * (h["m"] / h["v"] + precision * r)
+        tight, pull = (v[None] for v in (1 / h["v"], h["m"] / h["v"]))
+        v = 1 / (tight + precision * n)
+        m = v * (pull + precision * r)
         rest = square - 2 * m * r + n * (m**2 + v)
         if self.shared:
             n, rest = jnp.sum(n, axis=0), jnp.sum(rest, axis=0)
-        return {"m": m, "v": v, "a": h["a"] + 0.5 * n, "b": h["b"] + 0.5 * rest}
+        a, n = aligned(h["a"], n)
+        b, rest = aligned(h["b"], rest)
+        return {"m": m, "v": v, "a": a + 0.5 * n, "b": b + 0.5 * rest}
 
     def coefficients(self, q: Standard) -> Float[Array, "K P"]:
         """E of `natural`: E 1/variance = a / b, E log variance = log b - psi(a)."""
@@ -142,10 +146,11 @@ class GaussianSemiconjugate(RealRows, Family):
     def kl(self, q: Standard) -> Float[Array, ""]:
         """KL of the Normals and of the inverse-Gammas to the prior's."""
         h = self.hyperparameters()
-        ratio = q["v"] / h["v"]
-        gap = (q["m"] - h["m"]) ** 2 / h["v"]
+        m, v = (h[name][None] for name in ("m", "v"))
+        ratio = q["v"] / v
+        gap = (q["m"] - m) ** 2 / v
         normal = 0.5 * (ratio + gap - 1 - jnp.log(ratio))
-        a, b, a0, b0 = q["a"], q["b"], h["a"], h["b"]
+        a, b, a0, b0 = aligned(q["a"], q["b"], h["a"], h["b"])
         inverse = (a - a0) * digamma(a) - gammaln(a) + gammaln(a0)
         inverse = inverse + a0 * jnp.log(b / b0) + a * (b0 - b) / b
         return jnp.sum(normal) + jnp.sum(inverse)
@@ -213,8 +218,9 @@ class GaussianSemiconjugate(RealRows, Family):
         of_mu, of_variance = jax.random.split(key)
         square, r, n = _parts(expected)
         h = self.hyperparameters()
-        v = 1 / (1 / h["v"] + n / theta["variance"])
-        m = v * (h["m"] / h["v"] + r / theta["variance"])
+        tight, pull = (v[None] for v in (1 / h["v"], h["m"] / h["v"]))
+        v = 1 / (tight + n / theta["variance"])
+        m = v * (pull + r / theta["variance"])
         mu = m + jnp.sqrt(v) * jax.random.normal(of_mu, m.shape, m.dtype)
         # the sum of squares around mu: rounding must not make it negative
         rest = jnp.maximum(square - 2 * mu * r + n * mu**2, 0.0)
@@ -229,9 +235,9 @@ class GaussianSemiconjugate(RealRows, Family):
 
     def log_q(self, theta: Parameters, q: Standard) -> Float[Array, "*b"]:
         """Log q: normal of the means, inverse-Gamma of the variances."""
-        gap = (theta["mu"] - q["m"]) ** 2 / q["v"]
-        normal = -0.5 * (LOG_2PI + jnp.log(q["v"]) + gap)
-        variance, a, b = theta["variance"], q["a"], q["b"]
+        mu, m, v = aligned(theta["mu"], q["m"], q["v"])
+        normal = -0.5 * (LOG_2PI + jnp.log(v) + (mu - m) ** 2 / v)
+        variance, a, b = aligned(theta["variance"], q["a"], q["b"])
         inverse = a * jnp.log(b) - gammaln(a)
         inverse = inverse - (a + 1) * jnp.log(variance) - b / variance
         axes = (-1,) if self.shared else (-2, -1)

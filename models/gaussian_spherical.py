@@ -19,6 +19,7 @@ from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
 from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
+from vi_bench.mixture.broadcast import aligned
 from vi_bench.mixture.conjugate import (
     Conjugate,
     check_length,
@@ -170,7 +171,8 @@ class GaussianSpherical(RealRows, Conjugate):
         import numpyro.distributions as dist
 
         def mu(theta: Parameters) -> Any:
-            scale = jax.lax.rsqrt(standard["kappa"] * theta["precision"])
+            kappa, precision = aligned(standard["kappa"], theta["precision"])
+            scale = jax.lax.rsqrt(kappa * precision)
             return dist.Normal(standard["m"], scale[..., None]).to_event(1)
 
         return {"precision": dist.Gamma(standard["a"], standard["b"]), "mu": mu}

@@ -22,7 +22,7 @@ def subset_sums(t: Float[Array, "P n"]) -> Float[Array, "sets P"]:
     """Sums of the columns over all 2^n sets of them; bit i of a set is column i."""
     sums = jnp.zeros((1, t.shape[0]), t.dtype)
     for column in t.T:
-        sums = jnp.concatenate([sums, sums + column])
+        sums = jnp.concatenate([sums, sums + column[None]])
     return sums
 
 

@@ -114,7 +114,7 @@ def over_states(
 
     def one(packed: Any) -> Any:
         offset, possible, *slices = packed
-        lam = jnp.where(possible[:, None], prior + offset + inner, prior)
+        lam = jnp.where(possible[:, None], (prior + offset)[None] + inner, prior[None])
         return function(lam, *slices)
 
     return lax.map(one, (outer, possible, *arrays))

@@ -62,8 +62,8 @@ class SubsetPosterior(Posterior):
         weight = self.mixture.components * jnp.exp(self.log_weight)
         first, second = members(len(self.inner)), members(len(self.outer))
         across = first.T @ weight.T @ second
-        within = first.T * jnp.sum(weight, axis=0) @ first
-        beyond = second.T * jnp.sum(weight, axis=1) @ second
+        within = first.T * jnp.sum(weight, axis=0)[None] @ first
+        beyond = second.T * jnp.sum(weight, axis=1)[None] @ second
         return jnp.block([[within, across], [across.T, beyond]])
 
     def of_others(self, block: Float[Array, "C c Q"]) -> Float[Array, "C c Q"]:
@@ -136,7 +136,8 @@ class SubsetPosterior(Posterior):
             blocks.append(block)
             left = left ^ block
         shuffled = jax.random.permutation(of_order, jnp.stack(blocks))
-        return (shuffled[:, None] >> jnp.arange(N)) & 1 == 1
+        rows = jnp.arange(N, dtype=shuffled.dtype)
+        return (shuffled[:, None] >> rows[None]) & 1 == 1
 
     def _shares(
         self, left: Int[Array, ""], number: Int[Array, ""], bits: int
@@ -194,7 +195,7 @@ def enumerate_subsets(mixture: Mixture) -> SubsetPosterior:
 def members(sets: int) -> Float[Array, "sets n"]:
     """Whether each of 2^n sets contains each row, as 1 or 0."""
     rows = jnp.arange(sets.bit_length() - 1)
-    return ((jnp.arange(sets)[:, None] >> rows) & 1).astype(float)
+    return ((jnp.arange(sets)[:, None] >> rows[None]) & 1).astype(float)
 
 
 def set_of(
@@ -240,7 +241,8 @@ def log_assignments(
 
     `log_empty` is log m of the empty set: 0, but its derivative along a tilt is not.
     """
-    empty = (components - jnp.arange(len(partitions))) * log_empty
+    left = components - jnp.arange(len(partitions), dtype=partitions.dtype)
+    empty = left * log_empty
     named = log_orders(components, len(partitions)) + empty
     return logsumexp(partitions + named[:, None], axis=0)
 

@@ -170,7 +170,7 @@ def ascend(
             change=change,
             fall=jnp.maximum(s.fall, -change),
             iteration=s.iteration + 1,
-            extrapolations=s.extrapolations + taken,
+            extrapolations=s.extrapolations + taken.astype(s.extrapolations.dtype),
             phase=phase.astype(s.phase.dtype),
             status=status.astype(s.status.dtype),
             trace=s.trace.at[s.iteration].set(bound),
@@ -189,8 +189,8 @@ def _extrapolate(
     """
     r = second.coefficients - first.coefficients
     v = third.coefficients - second.coefficients - r
-    size = jnp.sqrt(jnp.sum((weight * r) ** 2))
-    bend = jnp.sqrt(jnp.sum((weight * v) ** 2))
+    size = jnp.sqrt(jnp.sum((weight[None] * r) ** 2))
+    bend = jnp.sqrt(jnp.sum((weight[None] * v) ** 2))
     tiny = jnp.finfo(size.dtype).tiny
     wanted = jnp.where(bend > tiny, size / jnp.maximum(bend, tiny), 1.0)
     length = jnp.clip(wanted, 1.0, longest)

@@ -48,7 +48,7 @@ def _squared_distances(
     x: Float[Array, "N d"], centres: Float[Array, "K d"]
 ) -> Float[Array, "N K"]:
     # centre by centre: (x - c)^2 without cancellation and without an (N, K, d) array
-    by_centre: Array = lax.map(lambda c: jnp.sum((x - c) ** 2, axis=1), centres)
+    by_centre: Array = lax.map(lambda c: jnp.sum((x - c[None]) ** 2, axis=1), centres)
     return by_centre.T
 
 
@@ -66,10 +66,10 @@ def plus_plus(key: Key, x: Float[Array, "N d"], components: int) -> Float[Array,
     ) -> tuple[Float[Array, " N"], Float[Array, " d"]]:
         weights = jnp.where(jnp.any(nearest > 0), nearest, 1.0)
         chosen = x[jax.random.categorical(key, jnp.log(weights))]
-        distance = jnp.sum((x - chosen) ** 2, axis=1)
+        distance = jnp.sum((x - chosen[None]) ** 2, axis=1)
         return jnp.minimum(nearest, distance), chosen
 
-    distance = jnp.sum((x - centre) ** 2, axis=1)
+    distance = jnp.sum((x - centre[None]) ** 2, axis=1)
     _, others = lax.scan(add, distance, jax.random.split(rest, components - 1))
     return jnp.concatenate([centre[None], others])
 
@@ -260,9 +260,9 @@ def _similar(key: Key, phi: Float[Array, "K n"], each: float) -> tuple[Array, Ar
     """Draw a pair of components to be merged; a row of phi represents `each` rows."""
     norm = jnp.linalg.norm(phi, axis=1)
     tiny = jnp.finfo(phi.dtype).tiny
-    cosine = phi @ phi.T / jnp.maximum(norm[:, None] * norm, tiny)
+    cosine = phi @ phi.T / jnp.maximum(norm[:, None] * norm[None], tiny)
     empty = each * jnp.sum(phi, axis=1) < 0.5
-    alike = jnp.where(empty[:, None] | empty, 1.0, cosine)
+    alike = jnp.where(empty[:, None] | empty[None], 1.0, cosine)
     weights = jnp.triu(alike, 1) + jnp.triu(jnp.full_like(alike, tiny), 1)
     pair = jax.random.categorical(key, jnp.log(weights).ravel())
     return pair // len(phi), pair % len(phi)
@@ -271,7 +271,8 @@ def _similar(key: Key, phi: Float[Array, "K n"], each: float) -> tuple[Array, Ar
 def _far_side(key: Key, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> Array:
     """Which rows are nearer to the second of two k-means++ seeds of weighted rows."""
     first, second = jax.random.split(key)
-    near = jnp.sum((x - x[jax.random.categorical(first, jnp.log(weights))]) ** 2, 1)
+    chosen = x[jax.random.categorical(first, jnp.log(weights))]
+    near = jnp.sum((x - chosen[None]) ** 2, axis=1)
     tiny = jnp.finfo(x.dtype).tiny
     far = jax.random.categorical(second, jnp.log(weights * near + tiny))
     return jnp.sum((x - x[far]) ** 2, axis=1) < near

@@ -25,11 +25,11 @@ def assigned_statistics(
     def of_block(key: Key, x: Float[Array, "d n"]) -> Float[Array, "K P"]:
         t = statistics(x)
         logits = jnp.matmul(coefficients, t, precision=lax.Precision.HIGHEST)
-        share = jnp.exp(logits - jnp.max(logits, axis=0))
+        share = jnp.exp(logits - jnp.max(logits, axis=0, keepdims=True))
         below = jnp.cumsum(share, axis=0)
         level = jax.random.uniform(key, x.shape[1:], x.dtype) * below[-1]
         # rounding may put the level at the very end, beyond the last component
-        chosen = jnp.minimum(jnp.sum(below <= level, axis=0), below.shape[0] - 1)
+        chosen = jnp.minimum(jnp.sum(below <= level[None], axis=0), below.shape[0] - 1)
         own = jax.nn.one_hot(chosen, below.shape[0], axis=0, dtype=t.dtype)
         return jnp.matmul(own, t.T, precision=lax.Precision.HIGHEST)
 

@@ -269,8 +269,10 @@ def following(key: Key, mixture: Mixture, search: Search, most: int) -> Search:
     as those of the kept ones and as WORK allows.
     """
     few = WORK / (mixture.rows * mixture.components)
-    allowed = jnp.maximum(jnp.sum(search.lanes.iteration), few)
-    more = (search.left > 0) & (search.spent < allowed)
+    made = jnp.sum(search.lanes.iteration)
+    allowed = jnp.maximum(made.astype(mixture.log_base.dtype), few)
+    spent = search.spent.astype(allowed.dtype)
+    more = (search.left > 0) & (spent < allowed)
 
     def onward() -> Search:
         new = search._replace(left=search.left - 1)
@@ -407,7 +409,7 @@ def best_draws(
         "counts": counts[which],
         "iterations": best.iteration,
         "accepted_extrapolations": best.extrapolations,
-        "total_iterations": search.spent + jnp.sum(lanes.iteration),
+        "total_iterations": search.spent + jnp.sum(lanes.iteration, dtype=jnp.int32),
         "residual": best.residual,
         "change": best.change,
         "fall": jnp.max(lanes.fall),

@@ -326,7 +326,7 @@ def log_full_conditional(
     if not exchangeable(mixture):
         return jnp.trace(each) + sticks
     log_w = mixture.weights.log_weights(theta, mixture.components)
-    powers = log_w[:, None] * counts
+    powers = log_w[:, None] * counts[None]
     total = log_permanent(each + powers)
     orders = jax.scipy.special.gammaln(mixture.components + 1.0)
     return total - orders + sticks - jnp.trace(powers)
@@ -343,7 +343,7 @@ def log_permanent(terms: Float[Array, "K K"]) -> Float[Array, ""]:
     without = jnp.asarray(sets ^ (1 << column))
     so_far = jnp.where(jnp.arange(2**size) == 0, 0.0, -jnp.inf).astype(terms.dtype)
     for row in terms:
-        reached = jnp.where(holds, so_far[without] + row, -jnp.inf)
+        reached = jnp.where(holds, so_far[without] + row[None], -jnp.inf)
         so_far = jax.nn.logsumexp(reached, axis=1)
     return so_far[-1]
 

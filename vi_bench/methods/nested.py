@@ -178,7 +178,8 @@ class Nested:
             position=jax.tree.map(put, run.position, info.particles.position),
             log_likelihood=put(run.log_likelihood, info.particles.loglikelihood),
             batches=run.batches + 1,
-            moved=run.moved + jnp.mean(info.update_info.is_accepted),
+            moved=run.moved
+            + jnp.mean(info.update_info.is_accepted, dtype=run.moved.dtype),
             done=left < jnp.log(self.remaining),
         )
 
@@ -200,7 +201,7 @@ class Nested:
             "kish_ess": kish,
             "done": runs.done,
             "batches": runs.batches,
-            "moved": runs.moved / runs.batches,
+            "moved": runs.moved / runs.batches.astype(runs.moved.dtype),
         }
         return Draws(constrained(mixture, free), {}, None, {}, report)
 
@@ -233,8 +234,9 @@ class Nested:
         """
         _, log_likelihood = self._points(run)
         log_kept = jnp.log1p(-self.batch / self.live)
-        dead = jnp.arange(run.log_likelihood.shape[0]) // self.batch * log_kept
-        live = jnp.full(self.live, run.batches * log_kept)
+        before = jnp.arange(run.log_likelihood.shape[0]) // self.batch
+        dead = before.astype(log_likelihood.dtype) * log_kept
+        live = jnp.full(self.live, run.batches.astype(dead.dtype) * log_kept)
         log_volume = jnp.concatenate([dead, live]) - jnp.log(self.live)
         return log_likelihood + log_volume
 

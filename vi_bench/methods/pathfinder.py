@@ -155,7 +155,7 @@ class Pathfinder:
             use = jax.random.fold_in(own, index)
             free, log_q = sample(use, point, self.bound_draws)
             bound = jnp.mean(lax.map(log_density, free, batch_size=BATCH) - log_q)
-            known = (index <= state.iter_num) & jnp.isfinite(bound)
+            known = (index <= state.iter_num.astype(index.dtype)) & jnp.isfinite(bound)
             return point._replace(bound=jnp.where(known, bound, -jnp.inf))
 
         along = lax.map(normal, jnp.arange(self.max_iterations + 1))

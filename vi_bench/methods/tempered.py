@@ -106,7 +106,7 @@ class Counted:
 
     def statistics(self, x: Float[Array, "e n"]) -> Float[Array, "P n"]:
         """t(x_i) times the row's weight, which is the last feature of x."""
-        return x[-1] * self.of(x[:-1])
+        return x[-1:] * self.of(x[:-1])
 
 
 class Ensemble(NamedTuple):
@@ -299,7 +299,7 @@ class Tempered:
 
         keys = jax.random.split(key, run.ensembles.odd.shape[0])
         ensembles, tally, drawn = over_lanes(draw, keys, run.ensembles)
-        places = done + jnp.arange(part)
+        places = done + jnp.arange(part, dtype=done.dtype)
         kept = jax.tree.map(
             lambda room, new: room.at[:, places].set(new, mode="drop"), run.kept, drawn
         )
@@ -518,7 +518,7 @@ def swaps(
     L_b(theta) - L_b'(theta'))), assignments marginalised.
     """
     places = jnp.arange(ladder.shape[0])
-    begins = places % 2 == ensemble.odd
+    begins = (places % 2 == 1) == ensemble.odd
     partner = jnp.where(begins, places + 1, places - 1)
     partner = jnp.clip(
         partner, 0, ladder.shape[0] - 1
@@ -618,7 +618,8 @@ def evidence(tally: Tally, start: Any) -> dict[str, Any]:
     """
     xp = namespace(tally.forward)
     up, down = (log_sum(part, (0, 1)) for part in (tally.forward, tally.backward))
-    moved = xp.exp(tally.forward - up) - xp.exp(tally.backward - down)
+    moved = xp.exp(tally.forward - up[None, None])
+    moved = moved - xp.exp(tally.backward - down[None, None])
     moved = moved.sum(axis=-1)
     chains, parts = moved.shape
     batches = xp.array_split(moved, max(1, parts // TOGETHER), axis=1)

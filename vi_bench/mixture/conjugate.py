@@ -19,6 +19,7 @@ import numpyro
 from jaxtyping import Array, Float
 
 from vi_bench.errors import SpecError
+from vi_bench.mixture.broadcast import aligned
 from vi_bench.mixture.types import Factor, Parameters, Standard
 from vi_bench.runtime.keys import Key
 
@@ -32,6 +33,7 @@ LOADED_NUMPYRO = numpyro.__version__
 
 def inner(a: Float[Array, "*#b P"], b: Float[Array, "*#b P"]) -> Float[Array, "..."]:
     """The inner product <a, b> over the last axis, leading axes broadcast."""
+    a, b = aligned(a, b)
     return jnp.sum(a * b, axis=-1)
 
 
@@ -149,7 +151,11 @@ class Family(ABC):
 
     def uncentre(self, theta: Parameters, centre: Any) -> Parameters:
         """Located parameters with the centre added again."""
-        moved = {n: v + centre for n, v in theta.items() if n in self.located}
+        moved = {}
+        for name in self.located:
+            if name in theta:
+                value, shift = aligned(theta[name], centre)
+                moved[name] = value + shift
         return theta | moved
 
     def derived(self, theta: Parameters) -> dict[str, Any]:
@@ -201,7 +207,7 @@ class Conjugate(Family):
         self, q: Float[Array, "K P"], expected: Float[Array, "K P"]
     ) -> Float[Array, "K P"]:
         """The M-step: lam_k = lam_0 + sum_i phi_ik t(x_i)."""
-        return self.natural_prior() + expected
+        return self.natural_prior()[None] + expected
 
     def resample(
         self, key: Key, theta: Parameters, expected: Float[Array, "K P"]
@@ -235,7 +241,7 @@ class Conjugate(Family):
     def kl(self, q: Float[Array, "K P"]) -> Float[Array, ""]:
         """KL(q || prior): <lam - lam_0, grad A(lam)> - A(lam) + A(lam_0), summed."""
         prior = self.natural_prior()
-        gap = inner(q - prior, self.moments(q))
+        gap = inner(q - prior[None], self.moments(q))
         return jnp.sum(gap - self.log_normaliser(q) + self.log_normaliser(prior))
 
     def residual(
@@ -251,13 +257,17 @@ class Conjugate(Family):
         """
         scale = jnp.abs(self.natural_prior()) + total
         tiny = jnp.finfo(scale.dtype).tiny
-        return jnp.max(jnp.abs(new - q) / jnp.maximum(scale, tiny))
+        return jnp.max(jnp.abs(new - q) / jnp.maximum(scale, tiny)[None])
 
     def log_density(
         self, theta: Parameters, lam: Float[Array, "*b P"]
     ) -> Float[Array, "..."]:
         """Log of ``exp(<s(theta), lam> - A(lam))`` for each component, normalised."""
-        return inner(self.natural(theta), lam) - self.log_normaliser(lam)
+        tilt, normaliser = aligned(
+            inner(self.natural(theta), lam), self.log_normaliser(lam)
+        )
+        log: Array = tilt - normaliser
+        return log
 
     def log_prior(self, theta: Parameters) -> Float[Array, "*b"]:
         """Log p(theta), all components together."""

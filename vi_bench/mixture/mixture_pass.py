@@ -47,12 +47,12 @@ def _in_steps(
 ) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
     logits = _logits(coefficients, t)
     top = lax.stop_gradient(jnp.max(logits, axis=0))
-    unnormalised = _exp(logits - top)
+    unnormalised = _exp(logits - top[None])
     if small(*coefficients.shape):
         unnormalised = lax.optimization_barrier(unnormalised)
     total = jnp.sum(unnormalised, axis=0)
     # one division a row: not one for each of its statistics
-    expected = _over_rows(unnormalised, t * (1 / total))
+    expected = _over_rows(unnormalised, t * (1 / total)[None])
     return jnp.sum(top) + _sum_of_logs(total, coefficients.shape[0]), expected
 
 
@@ -78,7 +78,9 @@ def _logits(
     wherever they are used.
     """
     if small(*coefficients.shape):
-        terms = [m[:, None] * row for m, row in zip(coefficients.T, t, strict=True)]
+        terms = [
+            m[:, None] * row[None] for m, row in zip(coefficients.T, t, strict=True)
+        ]
         return lax.optimization_barrier(sum(terms[1:], terms[0]))  # type: ignore[no-any-return]
     # HIGHEST: on accelerators the default would round the inputs of the product
     return jnp.matmul(coefficients, t, precision=lax.Precision.HIGHEST)
@@ -88,7 +90,7 @@ def _over_rows(r: Float[Array, "K B"], t: Float[Array, "P B"]) -> Float[Array, "
     """The product r t^T; a small one as sums in lanes."""
     if small(len(r), len(t)) and r.shape[1] % LANES == 0:
         left, right = (v.reshape(len(v), -1, LANES) for v in (r, t))
-        return jnp.sum(jnp.sum(left[:, None] * right, axis=2), axis=-1)
+        return jnp.sum(jnp.sum(left[:, None] * right[None], axis=2), axis=-1)
     return jnp.matmul(r, t.T, precision=lax.Precision.HIGHEST)
 
 

@@ -24,6 +24,7 @@ from jax.nn import log_sigmoid
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float, Int
 
+from vi_bench.mixture.broadcast import aligned
 from vi_bench.mixture.log_beta import log_beta
 from vi_bench.mixture.types import Parameters, Weights
 from vi_bench.runtime.keys import Key
@@ -52,7 +53,7 @@ def sticks_of(log_weights: Float[Array, "*b K"]) -> Float[Array, "*b S"]:
 
 def expected_logs(q: Float[Array, "2 S"]) -> Float[Array, "2 S"]:
     """E log v and E log(1 - v) under Beta factors q."""
-    return digamma(q) - digamma(jnp.sum(q, axis=0))
+    return digamma(q) - digamma(jnp.sum(q, axis=0, keepdims=True))
 
 
 def kl(q: Float[Array, "2 S"], prior: Float[Array, "2 S"]) -> Float[Array, ""]:
@@ -67,7 +68,7 @@ def log_density(
     """Log density of the sticks under Beta factors, Jacobians included; 0 without."""
     if STICK not in theta:
         return jnp.zeros(())
-    t, (a, b) = theta[STICK], q
+    t, a, b = aligned(theta[STICK], *q)
     u = jnp.sinh(t)
     terms = a * log_sigmoid(u) + b * log_sigmoid(-u) - log_beta(a, b)
     return jnp.sum(terms + log_cosh(t), axis=-1)
@@ -182,10 +183,9 @@ class Dirichlet(_Sticks):
 
     def prior(self, components: int) -> Float[Array, "2 S"]:
         """Beta parameters alpha and (K - k) alpha."""
-        behind = jnp.arange(components - 1, 0, -1)
-        return jnp.asarray(self.concentration) * jnp.stack(
-            [jnp.ones_like(behind), behind]
-        )
+        alpha = jnp.asarray(self.concentration)
+        behind = jnp.arange(components - 1, 0, -1, dtype=alpha.dtype)
+        return alpha * jnp.stack([jnp.ones_like(behind), behind])
 
 
 @jax.tree_util.register_dataclass

@@ -110,9 +110,9 @@ def _evaluated(
     def of_points(theta: Parameters) -> tuple[Array, Array]:
         terms = mixture.natural(theta) @ statistics
         most = jnp.max(terms, axis=0)
-        shares = jnp.exp(terms - most)
+        shares = jnp.exp(terms - most[None])
         total = jnp.sum(shares, axis=0)
-        members = (shares / total)[:, : chosen.shape[1]]
+        members = (shares / total[None])[:, : chosen.shape[1]]
         # they are averaged over draws: single precision is enough
         return base + most + jnp.log(total), members.astype(jnp.float32)
 
