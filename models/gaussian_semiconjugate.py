@@ -201,12 +201,13 @@ class GaussianSemiconjugate(RealRows, Family):
         precision = q["a"] / q["b"]
         rest = square - 2 * q["m"] * r + n * (q["m"] ** 2 + q["v"])
         means = {
-            "r": h["m"] / h["v"] + precision * r,
-            "c": 1 / h["v"] + precision * n,
+            "r": (h["m"] / h["v"])[None] + precision * r,
+            "c": (1 / h["v"])[None] + precision * n,
         }
         if self.shared:
             n, rest = jnp.sum(n, axis=0), jnp.sum(rest, axis=0)
-        return means | {"a": h["a"] + 0.5 * n, "b": h["b"] + 0.5 * rest}
+        (a, n), (b, rest) = aligned(h["a"], n), aligned(h["b"], rest)
+        return means | {"a": a + 0.5 * n, "b": b + 0.5 * rest}
 
     def resample(
         self, key: Key, theta: Parameters, expected: Float[Array, "K P"]
@@ -226,7 +227,8 @@ class GaussianSemiconjugate(RealRows, Family):
         rest = jnp.maximum(square - 2 * mu * r + n * mu**2, 0.0)
         if self.shared:
             n, rest = jnp.sum(n, axis=0), jnp.sum(rest, axis=0)
-        a, b = jnp.broadcast_arrays(h["a"] + 0.5 * n, h["b"] + 0.5 * rest)
+        (a, n), (b, rest) = aligned(h["a"], n), aligned(h["b"], rest)
+        a, b = jnp.broadcast_arrays(a + 0.5 * n, b + 0.5 * rest)
         return {"mu": mu, "variance": b / jax.random.gamma(of_variance, a)}
 
     def log_prior(self, theta: Parameters) -> Float[Array, "*b"]:

@@ -275,7 +275,7 @@ def _far_side(key: Key, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> 
     near = jnp.sum((x - chosen[None]) ** 2, axis=1)
     tiny = jnp.finfo(x.dtype).tiny
     far = jax.random.categorical(second, jnp.log(weights * near + tiny))
-    return jnp.sum((x - x[far]) ** 2, axis=1) < near
+    return jnp.sum((x - x[far][None]) ** 2, axis=1) < near
 
 
 class Optima(NamedTuple):

@@ -250,11 +250,14 @@ class Nested:
         room = run.log_likelihood.shape[0]
         dead = self.live - jnp.arange(room) % self.batch
         number = jnp.concatenate([dead, self.live - jnp.arange(self.live)])
+        number = number.astype(log_likelihood.dtype)
         real = log_likelihood > -jnp.inf
 
         def one(key: Key) -> Float[Array, ""]:
             uniform = jax.random.uniform(key, number.shape, log_likelihood.dtype)
-            shrinkage = jnp.where(real, jnp.log1p(-uniform) / number, 0.0)
+            shrinkage = jnp.where(
+                real, jnp.log1p(-uniform) / number.astype(uniform.dtype), 0.0
+            )
             before = jnp.cumsum(shrinkage) - shrinkage
             shell = before + jnp.log(-jnp.expm1(shrinkage))
             return logsumexp(jnp.where(real, log_likelihood + shell, -jnp.inf))

@@ -1,0 +1,16 @@
+"""Types and axes of arrays are written out, never promoted by JAX's rules."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "names", [["cavi"], pytest.param([], marks=pytest.mark.slow)], ids=["cavi", "all"]
+)
+def test_methods_trace_under_strict_promotion_of_types_and_ranks(names):
+    command = [sys.executable, "-m", "tests.contract.promotion", *names]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " traced, 0 broken" in done.stdout
