@@ -20,6 +20,7 @@ from vi_bench.results.record import SCHEMA, Record, record_of
 from vi_bench.results.stored_comparison import comparisons, evidence, joint, posterior
 from vi_bench.results.trees import to_tree
 from vi_bench.runner.result import MethodRun, RunResult
+from vi_bench.runner.sample_stats import sampler
 from vi_bench.runtime.provenance import provenance
 from vi_bench.runtime.strict_json import plain
 from vi_bench.spec import DEFAULTS, values_of
@@ -208,7 +209,7 @@ def _method(result: RunResult, label: str, run: MethodRun) -> dict[str, Any]:
         "short": run.short,
         "ess_per_s": ess_per_second(result, label),
     }
-    if run.draws is not None and "n_steps" in run.draws.sample_stats:
+    if run.draws is not None:
         entry["sampler"] = sampler(run.draws.sample_stats)
     if "restart_bound" in report:
         entry["restarts"] = restarts(report)
@@ -219,17 +220,6 @@ def _method(result: RunResult, label: str, run: MethodRun) -> dict[str, Any]:
         if label in found.importance:
             entry["importance"] = dataclasses.asdict(found.importance[label])
     return entry
-
-
-def sampler(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """How a Hamiltonian sampler moved, over the draws that were kept."""
-    return {
-        "divergences": np.sum(stats["diverging"]),
-        "mean_tree_depth": np.mean(stats["tree_depth"]),
-        "mean_acceptance_rate": np.mean(stats["acceptance_rate"]),
-        "step_size": np.asarray(stats["step_size"])[:, 0],
-        "gradients": np.sum(stats["n_steps"]),
-    }
 
 
 def restarts(report: Mapping[str, Any]) -> dict[str, Any]:
