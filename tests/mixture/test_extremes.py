@@ -72,7 +72,7 @@ def answer(name, x, K=2, weights=None, restarts=2, exact=True, **settings):
         evidence = float(enumerated()(mixture)) if K > 1 and exact else None
     except NotApplicable:
         evidence = None
-    bound = float(carry.report["bound"])
+    bound = float(carry.report.bound)
     if evidence is not None:
         assert bound <= evidence + 1e-10 * abs(evidence)
     return bound, evidence, q

@@ -10,7 +10,7 @@ import numpy as np
 
 from vi_bench.comparison import Comparison
 from vi_bench.comparison.measures import Estimate
-from vi_bench.contract import Draws, Method, Outcome, Stage
+from vi_bench.contract import Draws, Method, Outcome, Stage, told
 from vi_bench.data.table import Table
 from vi_bench.inference.linear_response import LinearResponse
 from vi_bench.runner.evaluate import Evaluation
@@ -47,6 +47,7 @@ class MethodRun:
         setup_s: host work before the first stage.
         stages: stage -> its times.
         draws: as host arrays, uncentred; None unless it finished.
+        shown: what its report adds to its part of summary.json.
         posterior: for the reader: parameters and what is derived from them, uncentred,
             and weights where they are drawn; (chain, draw, ...).
         evaluation: what the mixture tells of each draw, log p(X, theta) first.
@@ -61,6 +62,7 @@ class MethodRun:
     setup_s: float = 0.0
     stages: dict[str, StageTime] = field(default_factory=dict)
     draws: Draws | None = None
+    shown: dict[str, Any] = field(default_factory=dict)
     posterior: dict[str, np.ndarray] = field(default_factory=dict)
     evaluation: Evaluation | None = None
     response: LinearResponse | None = None
@@ -87,11 +89,11 @@ class MethodRun:
         return None if self.evaluation is None else self.evaluation.log_joint
 
     def reported(self, name: str) -> Estimate | None:
-        """A number of the report with its error, such as "log_evidence"."""
-        if self.draws is None or name not in self.draws.report:
+        """A number of the report, such as "log_evidence", with its error or NaN."""
+        if self.draws is None or (value := told(self.draws.report, name)) is None:
             return None
-        report = self.draws.report
-        return Estimate(float(report[name]), float(report[f"{name}_se"]))
+        error = told(self.draws.report, f"{name}_se", np.nan)
+        return Estimate(float(value), float(error))
 
     def bound(self) -> tuple[float | None, float | None]:
         """The bound as the method reports it, and its error."""
