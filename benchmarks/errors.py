@@ -247,9 +247,10 @@ def scored(
         return {kind: short * z for kind, z in found.items()}
     found = scores(values, truth)
     reports = [draws.report for _, draws in runs]
-    if "log_evidence" in reports[0] and float(reports[0]["log_evidence_se"]) > 0:
-        off = [float(r["log_evidence"]) - truth.log_evidence for r in reports]
-        errors = [float(r["log_evidence_se"]) for r in reports]
+    told = reports[0].log_evidence is not None
+    if told and float(reports[0].log_evidence_se) > 0:
+        off = [float(r.log_evidence) - truth.log_evidence for r in reports]
+        errors = [float(r.log_evidence_se) for r in reports]
         found["evidence"] = (np.array(off) / errors)[:, None]
     return found
 

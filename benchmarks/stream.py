@@ -56,7 +56,7 @@ def child(case: Case, rounds: int) -> dict[str, Any]:
     run = result.runs["cavi"]
     if run.draws is None:
         raise SystemExit(run.outcome.sentence)
-    sweeps = int(run.draws.report["iterations"])
+    sweeps = int(run.draws.report.iterations)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "sweeps": sweeps,

@@ -1,6 +1,7 @@
 """Records of runs that were never run: whole, and every number in them made up."""
 
 import copy
+from dataclasses import fields
 
 from vi_bench.results.record import SCHEMA
 
@@ -87,3 +88,8 @@ def record(**changes):
 def method(**changes):
     """One method of it."""
     return copy.deepcopy(METHOD) | changes
+
+
+def partial_report(kind, **known):
+    """A method's own report of which only these fields are known."""
+    return kind(**dict.fromkeys(field.name for field in fields(kind)) | known)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array
+import jax
+from jaxtyping import Array, Float, Int
 
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import (
@@ -41,6 +42,7 @@ __all__ = [
     "Outcome",
     "Parameters",
     "Problem",
+    "Report",
     "Role",
     "SmallProblem",
     "Stage",
@@ -50,6 +52,7 @@ __all__ = [
     "Verifiable",
     "Weights",
     "remembered",
+    "told",
 ]
 
 Kind = Literal["variational", "mcmc", "particles", "exact"]
@@ -85,6 +88,69 @@ class Outcome:
         return self.status == "converged"
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a method tells of itself beside its draws: a pytree of arrays.
+
+    Here is what the code for all methods reads, None where a method does not tell it.
+    A method derives a class of its own, with what its outcome is made from, and
+    declares anew, without None, what it always tells. A dict with these names as keys
+    does as well: see `told`.
+
+    Attributes:
+        bound: lower bound on log p(X), nats.
+        bound_se: its Monte-Carlo error, nats; 0 means exact.
+        log_evidence: estimate of log p(X), nats.
+        log_evidence_se: its error, nats; 1.96 of it either side hold 95 %, 0 means
+            exact.
+        log_evidence_df: degrees of freedom of that error.
+        iterations: of an optimiser; of several restarts those of the best.
+        accepted_extrapolations: that raised the bound, likewise.
+        counts: expected rows by component, likewise (K,).
+        trace: the bound by iteration, nats, likewise; NaN beyond the last one. The
+            seconds until each are shares of the stage "fit".
+        total_iterations: of all restarts together, which share that stage.
+        fall: largest fall of the bound in an iteration, over max(1, |bound|), of
+            methods whose bound may only rise.
+        status: how such a method ended, in the numbers of `inference.squarem`.
+        restart_bound: bounds of all restarts, nats, in the order of `Draws.optima`.
+    """
+
+    bound: Float[Array, ""] | None = None
+    bound_se: Float[Array, ""] | None = None
+    log_evidence: Float[Array, ""] | None = None
+    log_evidence_se: Float[Array, ""] | None = None
+    log_evidence_df: Array | None = None
+    iterations: Int[Array, ""] | None = None
+    accepted_extrapolations: Int[Array, ""] | None = None
+    counts: Float[Array, " K"] | None = None
+    trace: Float[Array, " most"] | None = None
+    total_iterations: Int[Array, ""] | None = None
+    fall: Float[Array, ""] | None = None
+    status: Int[Array, ""] | None = None
+    restart_bound: Float[Array, " restart"] | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Further entries of the method's part of summary.json, from host arrays.
+
+        An entry that `results.record.Method` has no place for is left out.
+        """
+        return {}
+
+
+def told(report: Any, name: str, default: Any = None) -> Any:
+    """What a report tells under a name, be it a `Report` or a dict; else the default.
+
+    A field or a value that is None is not told.
+    """
+    if isinstance(report, Mapping):
+        value = report.get(name)
+    else:
+        value = getattr(report, name, None)
+    return default if value is None else value
+
+
 class Draws(NamedTuple):
     """What the last stage of every method returns: a pytree of plain arrays.
 
@@ -94,20 +160,18 @@ class Draws(NamedTuple):
         sample_stats: per draw (chain, draw), under ArviZ's names.
         log_q: log density of q at each draw (chain, draw); None for MCMC.
         variational: the variational parameters of q; empty where there are none.
-        report: scalars and traces that the outcome and the figures are made from.
-            "bound" and "bound_se", "log_evidence" and "log_evidence_se", in nats, where
-            the method gives them; a standard error of 0 means exact.
+        report: what the method tells of its fit: its own `Report`, or a dict.
         factors: q as the mixture's own `Factors`, of methods that end at a fixed point
             of coordinate ascent; linear response starts from it.
         optima: q of every restart as `Factors` (restart, ...), in the order of
-            `report["restart_bound"]`; None for methods without restarts.
+            `Report.restart_bound`; None for methods without restarts.
     """
 
     parameters: Parameters
     sample_stats: dict[str, Array]
     log_q: Array | None
     variational: dict[str, Array]
-    report: dict[str, Array]
+    report: Any
     factors: Any = None
     optima: Any = None
 
@@ -186,8 +250,8 @@ class Combines(Protocol):
     For other methods the report of the first batch of draws is kept.
     """
 
-    def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Combine the reports of all batches, in order, into one; host arrays."""
+    def combine(self, reports: Sequence[Any]) -> Any:
+        """Combine the reports of all batches, in order, into one of their type."""
 
 
 @runtime_checkable

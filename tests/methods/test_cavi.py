@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,12 +8,14 @@ import pytest
 import vi_bench as vb
 from tests.marks import slow
 from tests.oracles import factors, log_block, log_evidence, textbook_elbo
+from tests.records import partial_report
 from vi_bench.contract import Draws
 from vi_bench.inference.restarts import all_apart, distinct_optima
 from vi_bench.inference.squarem import begin, coordinate_ascent
 from vi_bench.methods.cavi import (
     CAVI,
     PATIENCE,
+    CAVIReport,
     Search,
     begun,
     best_point,
@@ -172,7 +176,7 @@ def test_the_kernel_alone_and_a_run_start_from_the_same_seed(overlapping):
     )
     found = run.runs["cavi"].draws.report
     np.testing.assert_allclose(
-        np.sort(fit.restart_elbo), np.sort(found["restart_bound"]), rtol=1e-12
+        np.sort(fit.restart_elbo), np.sort(found.restart_bound), rtol=1e-12
     )
     elsewhere = vb.cavi(overlapping, 3, 2.0, seed=6, **few).restart_elbo
     assert not np.allclose(np.sort(elsewhere), np.sort(fit.restart_elbo), rtol=1e-12)
@@ -224,23 +228,24 @@ def test_restarts_that_all_end_apart_are_said_to():
     assert all_apart(bounds, counts)
     assert not all_apart(bounds[[0, 0, 1, 2]], counts)
     assert not all_apart(bounds[:3], counts[:3])
-    report = {
-        "status": np.asarray(1),
-        "iterations": np.asarray(7),
-        "residual": np.asarray(0.0),
-        "bound": np.asarray(-10.0),
-        "restart_bound": bounds,
-        "restart_counts": counts,
-    }
+    known = partial_report(
+        CAVIReport,
+        status=np.asarray(1),
+        iterations=np.asarray(7),
+        residual=np.asarray(0.0),
+        bound=np.asarray(-10.0),
+        restart_bound=bounds,
+        restart_counts=counts,
+    )
     method = CAVI(restarts=4)
-    outcome = method.outcome(Draws({}, {}, None, {}, report))
+    outcome = method.outcome(Draws({}, {}, None, {}, known))
     assert outcome.converged
     assert outcome.sentence == (
         "after 7 iterations; every one of the 4 restarts ended in another optimum: "
         "raise restarts"
     )
-    report["restart_bound"] = bounds[[0, 0, 1, 2]]
-    outcome = method.outcome(Draws({}, {}, None, {}, report))
+    known = replace(known, restart_bound=bounds[[0, 0, 1, 2]])
+    outcome = method.outcome(Draws({}, {}, None, {}, known))
     assert outcome.sentence == "after 7 iterations"
 
 
@@ -300,7 +305,7 @@ def test_splits_and_merges_leave_a_poor_optimum():
     assert stuck.bound < best.elbo[-1] - 10
     assert kept == pytest.approx(best.elbo[-1], abs=1e-6)
     draws = draw.run(jax.random.key(1), mixture, search)
-    assert draws.report["restart_bound"] == pytest.approx(best.elbo[-1], abs=1e-6)
+    assert draws.report.restart_bound == pytest.approx(best.elbo[-1], abs=1e-6)
 
 
 def test_optima_are_the_points_of_all_restarts_in_order(overlapping):
@@ -315,7 +320,7 @@ def test_optima_are_the_points_of_all_restarts_in_order(overlapping):
         for i in (0, 7, 19)
     ]
     np.testing.assert_allclose(
-        bounds, draws.report["restart_bound"][[0, 7, 19]], rtol=1e-9
+        bounds, draws.report.restart_bound[[0, 7, 19]], rtol=1e-9
     )
     stages = CAVI().stages((1, 20))
     assert [stage.again for stage in stages] == ["", "", "same"]

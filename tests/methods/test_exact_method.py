@@ -33,10 +33,10 @@ def test_draws_and_evidence_of_few_rows():
     assert list(run.stages) == ["enumerate", "draw"]
     report = run.draws.report
     exact = log_evidence(x, 3, case, WEIGHTS["uniform"])
-    np.testing.assert_allclose(report["log_evidence"], exact, rtol=1e-10)
-    assert report["log_evidence_se"] == 0
-    np.testing.assert_allclose(np.diag(report["similarity"]), 1, rtol=1e-12)
-    np.testing.assert_allclose(report["occupancy"].sum(), 1, rtol=1e-12)
+    np.testing.assert_allclose(report.log_evidence, exact, rtol=1e-10)
+    assert report.log_evidence_se == 0
+    np.testing.assert_allclose(np.diag(report.similarity), 1, rtol=1e-12)
+    np.testing.assert_allclose(report.occupancy.sum(), 1, rtol=1e-12)
     mu = run.posterior["mu"].reshape(4000, 3, 2)
     # labels are exchangeable: differences between components have mean 0
     for d in (mu[:, 0] - mu[:, 1], mu[:, 1] - mu[:, 2], mu[:, 0] ** 2 - mu[:, 2] ** 2):
@@ -62,11 +62,11 @@ def test_two_components_of_counts_reach_hundreds_of_rows():
     assert run.outcome.sentence == (
         f"N = 200: summed over {states:,} values of the statistics"
     )
-    assert "similarity" not in run.draws.report
+    assert run.draws.report.similarity is None
     assert run.posterior["rate"].shape == (2, 50, 2, 1)
     assert len(np.unique(run.posterior["weight"])) == 200
     assert np.all(np.isfinite(run.log_joint))
-    assert np.isfinite(run.draws.report["log_evidence"])
+    assert np.isfinite(run.draws.report.log_evidence)
 
 
 @pytest.mark.parametrize(

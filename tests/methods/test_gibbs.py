@@ -19,6 +19,7 @@ from vi_bench.errors import NotApplicable
 from vi_bench.methods._assignments import assigned_statistics, new_order
 from vi_bench.methods.gibbs import (
     Gibbs,
+    GibbsReport,
     chib,
     log_full_conditional,
     log_mean_exp,
@@ -53,9 +54,9 @@ def test_moments_and_evidence_equal_enumeration():
     run = result.runs["gibbs"]
     assert "effective draws" in run.outcome.sentence
     report = run.draws.report
-    assert report["evidence_ess"] > 1000
-    assert report["log_evidence_se"] < 0.05
-    z = (report["log_evidence"] - log_evidence(x, 2, 2.0)) / report["log_evidence_se"]
+    assert report.evidence_ess > 1000
+    assert report.log_evidence_se < 0.05
+    z = (report.log_evidence - log_evidence(x, 2, 2.0)) / report.log_evidence_se
     assert abs(z) < 4.5, report
 
 
@@ -75,7 +76,7 @@ def test_the_evidence_is_symmetric_where_no_label_is_switched():
     mu = run.posterior["mu"][..., 0]
     switched = np.sign(mu) != np.sign(mu[:, :1])
     assert not switched.any()
-    found = run.draws.report["log_evidence"]
+    found = run.draws.report.log_evidence
     assert found == pytest.approx(log_evidence(x, 2, 8.0), abs=1e-6)
 
 
@@ -260,22 +261,24 @@ def test_further_draws_go_on_from_where_the_chain_is():
 
 def test_evidences_of_batches_are_pooled():
     def report(log_evidence, error, size):
-        found = {"log_evidence": log_evidence, "log_evidence_se": error}
-        return {k: np.asarray(v) for k, v in (found | {"evidence_ess": size}).items()}
+        found = GibbsReport(
+            log_evidence=log_evidence, log_evidence_se=error, evidence_ess=size
+        )
+        return jax.tree.map(np.asarray, found)
 
     several = [report(np.log(2.0) - 800, 0.1, 100.0), report(np.log(4) - 800, 0.2, 80)]
     found = Gibbs().combine(several)
-    assert found["log_evidence"] == pytest.approx(np.log(3) - 800, rel=1e-12)
+    assert found.log_evidence == pytest.approx(np.log(3) - 800, rel=1e-12)
     error = np.hypot(2 * 0.1, 4 * 0.2) / 6
-    assert found["log_evidence_se"] == pytest.approx(error)
-    assert found["evidence_ess"] == 180
+    assert found.log_evidence_se == pytest.approx(error)
+    assert found.evidence_ess == 180
     some = Gibbs().combine([report(np.nan, 0.5, 10.0), several[0]])
     assert some == several[0]
     none = Gibbs().combine([report(np.nan, 0.5, 10.0), report(np.nan, 0.5, 30.0)])
-    assert np.isnan(none["log_evidence"])
+    assert np.isnan(none.log_evidence)
     draws = Draws({}, {}, None, {}, none)
     assert "rest on 30 effective draws" in Gibbs().outcome(draws).sentence
-    assert Gibbs().combine([{}, {}]) == {}
+    assert Gibbs().combine([GibbsReport(), GibbsReport()]) == GibbsReport()
 
 
 def test_what_has_no_gibbs_step_says_so():
@@ -288,10 +291,10 @@ def test_an_evidence_from_few_draws_is_not_given():
     mixture = mixture_of("gaussian", 12, 2)
     theta = mixture.draw(jax.random.key(1), mixture.prior(), (2, 20))
     report = jax.jit(chib)(jax.random.key(2), mixture, theta)
-    assert report["evidence_ess"] < 50
-    assert np.isnan(report["log_evidence"])
+    assert report.evidence_ess < 50
+    assert np.isnan(report.log_evidence)
     draws = Draws({}, {}, None, {}, jax.tree.map(np.asarray, report))
     assert Gibbs().outcome(draws).sentence.startswith("no evidence")
-    enough = draws._replace(report=report | {"evidence_ess": np.array(900.0)})
+    enough = draws._replace(report=replace(report, evidence_ess=np.array(900.0)))
     assert "rests on 900 effective draws" in Gibbs().outcome(enough).sentence
-    assert Gibbs().outcome(draws._replace(report={})).sentence == ""
+    assert Gibbs().outcome(draws._replace(report=GibbsReport())).sentence == ""

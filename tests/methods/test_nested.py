@@ -1,5 +1,6 @@
 """Nested sampling against closed forms and enumeration, and its bookkeeping."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -10,9 +11,10 @@ from scipy.special import logsumexp
 
 import vi_bench as vb
 from tests.contract.cases import CASES, WEIGHTS, log_evidence
+from tests.records import partial_report
 from vi_bench.contract import Combines, Draws, Problem
 from vi_bench.methods._particles import of_runs
-from vi_bench.methods.nested import Nested, Run, together
+from vi_bench.methods.nested import Nested, NestedReport, Run, together
 from vi_bench.mixture.mixture import bind
 
 
@@ -46,12 +48,12 @@ def test_one_component_equals_the_closed_form():
     result, found = run(case.family, x, 1, method, chains=4, draws=800)
     report = found.draws.report
     assert found.outcome.status == "sampled", found.outcome
-    assert report["log_evidence_se"] < 0.1
-    z = (report["log_evidence"] - case.log_blocks([x])) / report["log_evidence_se"]
+    assert report.log_evidence_se < 0.1
+    z = (report.log_evidence - case.log_blocks([x])) / report.log_evidence_se
     assert abs(z) < 6, report
-    ratio = report["run_log_evidence"].std(ddof=1) / report["run_volume_se"].mean()
+    ratio = report.run_log_evidence.std(ddof=1) / report.run_volume_se.mean()
     assert 0.35 < ratio < 1.9
-    assert np.all(report["kish_ess"] > 100)
+    assert np.all(report.kish_ess > 100)
     a = np.array([1.5, 0.7]) + x.sum(axis=0)
     exact = a / (0.4 + 10)
     rate = found.posterior["rate"][:, :, 0]
@@ -74,9 +76,9 @@ def test_two_components_equal_enumeration():
     prior = WEIGHTS["dirichlet"]
     _, found = run(case.family, x, 2, method, weights=prior, chains=2, draws=200)
     report = found.draws.report
-    assert report["log_evidence_se"] < 0.12
+    assert report.log_evidence_se < 0.12
     exact = log_evidence(x, 2, case, prior)
-    assert abs(report["log_evidence"] - exact) < 7.5 * report["log_evidence_se"]
+    assert abs(report.log_evidence - exact) < 7.5 * report.log_evidence_se
 
 
 def some_run(method, batches, log_likelihood):
@@ -141,23 +143,25 @@ def test_a_run_that_is_cut_short_has_no_evidence():
     _, found = run(CASES["poisson"].family, x, 1, method, chains=2, draws=20)
     assert found.outcome.status == "iteration limit"
     assert "max_batches = 2 spent" in found.outcome.sentence
-    assert np.isnan(found.draws.report["log_evidence"])
+    assert np.isnan(found.draws.report.log_evidence)
 
 
 def test_moves_that_find_nothing_are_suspect():
-    report = {
-        "done": np.array([True]),
-        "log_evidence": np.array(-3.0),
-        "moved": np.array([0.8]),
-        "batches": np.array([9]),
-        "kish_ess": np.array([70.0]),
-    }
-    draws = Draws({}, {}, None, {}, report)
-    assert "20% of the slice moves" in Nested().outcome(draws).sentence
-    report["moved"] = np.array([1.0])
-    assert Nested().outcome(draws).status == "sampled"
-    report["log_evidence"] = np.array(np.nan)
-    assert Nested().outcome(draws).status == "not finite"
+    known = partial_report(
+        NestedReport,
+        done=np.array([True]),
+        log_evidence=np.array(-3.0),
+        moved=np.array([1.0]),
+        batches=np.array([9]),
+        kish_ess=np.array([70.0]),
+    )
+
+    def outcome(**changed):
+        return Nested().outcome(Draws({}, {}, None, {}, replace(known, **changed)))
+
+    assert outcome().status == "sampled"
+    assert "20% of the slice moves" in outcome(moved=np.array([0.8])).sentence
+    assert outcome(log_evidence=np.array(np.nan)).status == "not finite"
 
 
 def test_some_points_always_survive():
@@ -190,13 +194,18 @@ def test_batches_of_runs_are_one_batch_of_all_runs(random):
     method = Nested()
     assert isinstance(method, Combines)
     reports = [
-        together(jnp.asarray(a), jnp.asarray(b))
-        | {"run_log_evidence": a, "run_volume_se": b}
+        partial_report(
+            NestedReport,
+            **together(jnp.asarray(a), jnp.asarray(b)),
+            run_log_evidence=a,
+            run_volume_se=b,
+        )
         for a, b in zip(own, volume, strict=True)
     ]
     found = method.combine(reports)
-    np.testing.assert_array_equal(found["run_volume_se"], volume.ravel())
-    assert found["log_evidence_df"] == 11
+    assert isinstance(found, NestedReport)
+    np.testing.assert_array_equal(found.run_volume_se, volume.ravel())
+    assert found.log_evidence_df == 11
     whole = together(jnp.asarray(own.ravel()), jnp.asarray(volume.ravel()))
     for name, value in whole.items():
-        assert found[name] == pytest.approx(float(value), rel=1e-12)
+        assert getattr(found, name) == pytest.approx(float(value), rel=1e-12)

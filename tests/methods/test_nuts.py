@@ -7,7 +7,7 @@ from scipy.special import logsumexp
 import vi_bench as vb
 from tests.oracles import enumerate_assignments
 from vi_bench.comparison.measures import summarise
-from vi_bench.contract import Problem
+from vi_bench.contract import Draws, Problem, Report
 from vi_bench.methods.nuts import NUTS, unconstrained_density
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
@@ -125,14 +125,12 @@ def test_further_draws_go_on_from_where_the_chain_is(overlapping):
 
 
 def test_stuck_chains_and_divergences_are_suspect():
-    from vi_bench.contract import Draws
-
     stats = {
         "lp": np.zeros((2, 9)),
         "diverging": np.zeros((2, 9), bool),
         "tree_depth": np.ones((2, 9)),
     }
-    draws = Draws({}, stats, None, {}, {})
+    draws = Draws({}, stats, None, {}, Report())
     assert "never moved" in NUTS().outcome(draws).sentence
     stats["lp"] = np.arange(18.0).reshape(2, 9)
     assert NUTS().outcome(draws).status == "sampled"

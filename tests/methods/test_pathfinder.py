@@ -10,9 +10,16 @@ import vi_bench as vb
 from tests.contract.cases import CASES
 from tests.methods.test_nuts import exact_moments
 from tests.oracles import log_evidence
+from tests.records import partial_report
 from vi_bench.contract import Draws, Problem
 from vi_bench.methods.nuts import unconstrained_density
-from vi_bench.methods.pathfinder import Path, Pathfinder, sample, steps_before
+from vi_bench.methods.pathfinder import (
+    Path,
+    Pathfinder,
+    PathfinderReport,
+    sample,
+    steps_before,
+)
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 
@@ -53,8 +60,8 @@ def test_a_normal_posterior_is_found_exactly():
     report = found.draws.report
     assert found.outcome.status == "converged", found.outcome
     exact = case.log_blocks([x])
-    np.testing.assert_allclose(report["path_bound"], exact, atol=1e-3)
-    assert report["log_weight_sd"] < 1e-3
+    np.testing.assert_allclose(report.path_bound, exact, atol=1e-3)
+    assert report.log_weight_sd < 1e-3
     assert found.draws.log_q is None
 
 
@@ -66,12 +73,12 @@ def test_two_components_equal_enumeration():
     result, found = run(family, x, 2, Pathfinder(max_iterations=60))
     report = found.draws.report
     assert found.outcome.status == "converged", found.outcome
-    assert report["khat"] < 0.7 or report["log_weight_sd"] < 1e-3
+    assert report.khat < 0.7 or report.log_weight_sd < 1e-3
     # one of two label modes: the gap is at least log 2
     exact = log_evidence(x, 2, 5.0)
-    assert report["bound"] < exact - np.log(2) + 5 * report["bound_se"] + 1e-6
-    assert report["bound"] > exact - np.log(2) - 0.1
-    assert found.marginal_bound() == (report["bound"], report["bound_se"])
+    assert report.bound < exact - np.log(2) + 5 * report.bound_se + 1e-6
+    assert report.bound > exact - np.log(2) - 0.1
+    assert found.marginal_bound() == (report.bound, report.bound_se)
     for name, moment in exact_moments(x, 2, 5.0).items():
         summary = result.comparison.summaries["pathfinder"][name]
         assert summary.ess_bulk > 1000, name
@@ -146,8 +153,9 @@ def test_batches_share_the_draws_of_a_chain():
     ],
 )
 def test_outcomes(change, status, words):
-    report = {"khat": 0.4, "bound": -3.0, "log_weight_sd": 1.0, "best_iterations": 9}
-    values = {k: np.array(v) for k, v in (report | change).items()}
-    outcome = Pathfinder().outcome(Draws({}, {}, None, {}, values))
+    usual = {"khat": 0.4, "bound": -3.0, "log_weight_sd": 1.0, "best_iterations": 9}
+    values = {k: np.array(v) for k, v in (usual | change).items()}
+    known = partial_report(PathfinderReport, **values)
+    outcome = Pathfinder().outcome(Draws({}, {}, None, {}, known))
     assert outcome.status == status
     assert words in outcome.sentence

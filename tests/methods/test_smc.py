@@ -1,5 +1,7 @@
 """SMC against closed forms and enumeration; what it says when it does not arrive."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ import vi_bench as vb
 from tests.contract.cases import CASES, WEIGHTS
 from tests.methods.test_nuts import drawn_moments, exact_moments
 from tests.oracles import log_evidence
+from tests.records import partial_report
 from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Combines, Draws, Problem
 from vi_bench.methods._particles import (
@@ -22,7 +25,7 @@ from vi_bench.methods._particles import (
     widened,
 )
 from vi_bench.methods.nuts import unconstrained_density
-from vi_bench.methods.smc import SMC
+from vi_bench.methods.smc import SMC, SMCReport
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 
@@ -46,10 +49,10 @@ def test_one_component_has_the_evidence_of_the_closed_form():
     found = run(case.family, x, 1, SMC(), chains=4, draws=1000).runs["smc"]
     report = found.draws.report
     assert found.outcome.status == "sampled", found.outcome
-    assert report["log_evidence_se"] < 0.1
-    z = (report["log_evidence"] - case.log_blocks([x])) / report["log_evidence_se"]
+    assert report.log_evidence_se < 0.1
+    z = (report.log_evidence - case.log_blocks([x])) / report.log_evidence_se
     assert abs(z) < 6, report
-    for trace, steps in zip(report["temperatures"], report["steps"], strict=True):
+    for trace, steps in zip(report.temperatures, report.steps, strict=True):
         taken = trace[:steps]
         assert np.all(np.diff(taken) >= 0)
         # the last step resamples and moves at temperature 1
@@ -62,8 +65,8 @@ def test_two_components_equal_enumeration():
     x = np.array([-2.1, -1.4, -1.9, 0.3, 1.2, 1.8, 2.4, 2.0])[:, None]
     result = run(Gaussian(sigma=2.0, mean=0.0), x, 2, SMC(), chains=4, draws=1200)
     report = result.runs["smc"].draws.report
-    assert report["log_evidence_se"] < 0.05
-    z = (report["log_evidence"] - log_evidence(x, 2, 2.0)) / report["log_evidence_se"]
+    assert report.log_evidence_se < 0.05
+    z = (report.log_evidence - log_evidence(x, 2, 2.0)) / report.log_evidence_se
     assert abs(z) < 6, report
     found = drawn_moments(result, "smc")
     for name, exact in exact_moments(x, 2, 2.0).items():
@@ -81,33 +84,34 @@ def test_a_run_that_does_not_arrive_has_no_evidence():
     found = found.runs["smc"]
     assert found.outcome.status == "iteration limit"
     assert "max_temperatures = 2 spent" in found.outcome.sentence
-    assert np.isnan(found.draws.report["log_evidence"])
-    assert found.draws.report["reached"].max() < 1
+    assert np.isnan(found.draws.report.log_evidence)
+    assert found.draws.report.reached.max() < 1
 
 
 def test_moves_that_are_not_accepted_are_suspect():
-    report = {
-        "done": np.array([True, True]),
-        "log_evidence": np.array(-3.0),
-        "last_acceptance": np.array([0.8, 0.1]),
-        "steps": np.array([9, 11]),
-    }
+    known = partial_report(
+        SMCReport,
+        done=np.array([True, True]),
+        log_evidence=np.array(-3.0),
+        last_acceptance=np.array([0.8, 0.1]),
+        steps=np.array([9, 11]),
+    )
     particles = np.arange(2 * 100 * 3.0).reshape(2, 100, 3)
 
-    def outcome():
-        return SMC().outcome(Draws({"mu": particles}, {}, None, {}, report))
+    def outcome(**changed):
+        draws = Draws({"mu": particles}, {}, None, {}, replace(known, **changed))
+        return SMC().outcome(draws)
 
     assert outcome().status == "suspect"
     assert "10% of the last moves" in outcome().sentence
-    report["last_acceptance"][1] = 0.7
+    known.last_acceptance[1] = 0.7
     assert outcome().status == "sampled"
     particles[1, 4:] = particles[1, 4]
     assert outcome().status == "sampled"
     particles[1, 3:] = particles[1, 3]
     assert outcome().status == "failed"
     assert "4 distinct particles of 100 are left" in outcome().sentence
-    report["log_evidence"] = np.array(np.nan)
-    assert outcome().status == "not finite"
+    assert outcome(log_evidence=np.array(np.nan)).status == "not finite"
 
 
 @pytest.mark.slow
@@ -160,10 +164,10 @@ def test_two_errors_either_side_hold_95_percent_however_few_the_runs(freedom):
 
 
 def test_one_run_has_no_error():
-    report = of_runs(jnp.array([-3.0]))
-    assert report["log_evidence"] == -3
-    assert np.isnan(report["log_evidence_se"])
-    assert report["log_evidence_df"] == 0
+    found = of_runs(jnp.array([-3.0]))
+    assert found["log_evidence"] == -3
+    assert np.isnan(found["log_evidence_se"])
+    assert found["log_evidence_df"] == 0
 
 
 def test_several_runs_share_the_draws_of_a_chain():
@@ -189,14 +193,17 @@ def test_batches_of_runs_are_one_batch_of_all_runs(random):
     method = SMC()
     assert isinstance(method, Combines)
     reports = [
-        of_runs(jnp.asarray(one)) | {"run_log_evidence": one, "done": arrived}
+        partial_report(
+            SMCReport, **of_runs(jnp.asarray(one)), run_log_evidence=one, done=arrived
+        )
         for one, arrived in zip(own, done, strict=True)
     ]
     found = method.combine(reports)
-    np.testing.assert_array_equal(found["done"], done.ravel())
+    assert isinstance(found, SMCReport)
+    np.testing.assert_array_equal(found.done, done.ravel())
     whole = of_runs(jnp.asarray(own.ravel()))
-    assert found["log_evidence_df"] == 11
-    assert found.keys() == reports[0].keys()
+    assert found.log_evidence_df == 11
+    assert found.steps is None
     for name, value in whole.items():
-        assert isinstance(found[name], np.ndarray)
-        assert found[name] == pytest.approx(float(value), rel=1e-12)
+        assert isinstance(getattr(found, name), np.ndarray)
+        assert getattr(found, name) == pytest.approx(float(value), rel=1e-12)

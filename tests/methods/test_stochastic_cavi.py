@@ -7,12 +7,13 @@ import pytest
 
 import vi_bench as vb
 from tests.contract.cases import CASES, WEIGHTS
+from tests.records import partial_report
 from vi_bench.contract import Draws, Problem
 from vi_bench.inference.stages import calling, compiled, drive, prepare
 from vi_bench.methods import _stochastic
 from vi_bench.methods._stochastic import Schedule
 from vi_bench.methods.cavi import CAVI
-from vi_bench.methods.stochastic_cavi import StochasticCAVI
+from vi_bench.methods.stochastic_cavi import StochasticCAVI, StochasticCAVIReport
 from vi_bench.mixture.blocks import Blocks, block_rows
 from vi_bench.mixture.mixture import bind
 from vi_bench.mixture.mixture_pass import mixture_pass
@@ -98,13 +99,13 @@ def test_it_comes_near_cavis_optimum_and_says_how_near(many):
         repeats=1,
     )
     best, near, warm = (
-        float(result.runs[label].draws.report["bound"])
+        float(result.runs[label].draws.report.bound)
         for label in ("cavi", "stochastic-cavi", "warm")
     )
     assert 0 <= best - near < 1e-5 * abs(best)
     np.testing.assert_allclose(warm, best, rtol=1e-9)
     run = result.runs["stochastic-cavi"]
-    gain = float(run.draws.report["gain"])
+    gain = float(run.draws.report.gain)
     assert 0 <= gain <= best - near + 1e-6
     assert result.runs["warm"].outcome.converged
 
@@ -118,8 +119,8 @@ def test_it_comes_near_cavis_optimum_and_says_how_near(many):
     ],
 )
 def test_it_says_what_one_more_sweep_would_gain(bound, gain, status):
-    report = {"bound": bound, "gain": gain, "iterations": 400}
-    outcome = StochasticCAVI().outcome(Draws({}, {}, None, {}, report))
+    known = partial_report(StochasticCAVIReport, bound=bound, gain=gain, iterations=400)
+    outcome = StochasticCAVI().outcome(Draws({}, {}, None, {}, known))
     assert outcome.status == status
     if np.isfinite(bound):
         assert f"one sweep of all rows would gain {gain:.3g}" in outcome.sentence

@@ -9,6 +9,7 @@ m_j the counts after j, or K^{-sum_i w_i} for the second product where weights a
 """
 
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import jax
@@ -20,6 +21,7 @@ from scipy.special import betaln, logsumexp
 import vi_bench as vb
 from tests.contract.cases import CASES, WEIGHTS, log_evidence
 from tests.marks import slow_but
+from tests.records import partial_report
 from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Draws, Problem
 from vi_bench.errors import NotApplicable
@@ -29,6 +31,7 @@ from vi_bench.methods.tempered import (
     Ensemble,
     Tally,
     Tempered,
+    TemperedReport,
     Way,
     equalised,
     evidence,
@@ -374,8 +377,8 @@ def run(family, x, K, prior="uniform", method=None, **fields):
 
 def z_score(report, exact):
     """Of the evidence. Its error has 19 degrees or is larger than one of 19."""
-    assert report["log_evidence_se"] < 0.1
-    return (report["log_evidence"] - exact) / report["log_evidence_se"]
+    assert report.log_evidence_se < 0.1
+    return (report.log_evidence - exact) / report.log_evidence_se
 
 
 POSTERIORS = [
@@ -402,7 +405,7 @@ def test_the_evidence_is_the_sum_over_assignments(cell, path):
     _, found = run(case.family, x, K, prior, PATHS[path])
     report = found.draws.report
     assert found.outcome.status == "sampled", found.outcome
-    assert np.min(report["round_trips"]) > 50
+    assert np.min(report.round_trips) > 50
     assert abs(z_score(report, log_evidence(x, K, case, WEIGHTS[prior]))) < 6, report
 
 
@@ -431,7 +434,7 @@ def test_invariant_quantities_have_the_exact_means(cell):
         repeats=1,
         reference="exact",
     )
-    exact = result.runs["exact"].draws.report["log_evidence"]
+    exact = result.runs["exact"].draws.report.log_evidence
     assert abs(z_score(result.runs["tempered"].draws.report, exact)) < 6
     summaries = result.comparison.summaries
     for quantity, truth in summaries["exact"].items():
@@ -474,7 +477,7 @@ def test_modes_that_gibbs_seldom_leaves_have_their_exact_shares(random):
     error = np.hypot(own.mean.se, np.sqrt(truth * (1 - truth) / 80_000))
     assert abs(own.mean.value - truth) < 4.5 * error
     report = exact.runs["exact"].draws.report
-    assert abs(z_score(found.draws.report, report["log_evidence"])) < 6
+    assert abs(z_score(found.draws.report, report.log_evidence)) < 6
 
 
 def test_further_draws_go_on_and_fill_the_room_anew():
@@ -504,28 +507,27 @@ def test_further_draws_go_on_and_fill_the_room_anew():
     assert not np.any(first.kept["mu"] == again.kept["mu"])
     reports = [calls(collect, batch, 5).report for batch in (first, again)]
     both = method.combine(reports)
-    assert both.keys() == reports[0].keys()
-    trips = sum(np.asarray(r["round_trips"]) for r in reports)
-    np.testing.assert_array_equal(both["round_trips"], trips)
-    rate = np.mean([r["rejection"] for r in reports], axis=0)
-    np.testing.assert_allclose(both["rejection"], rate, rtol=0.1)
-    low, high = sorted(float(r["log_evidence"]) for r in reports)
-    assert low < both["log_evidence"] < high
+    trips = sum(np.asarray(r.round_trips) for r in reports)
+    np.testing.assert_array_equal(both.round_trips, trips)
+    rate = np.mean([r.rejection for r in reports], axis=0)
+    np.testing.assert_allclose(both.rejection, rate, rtol=0.1)
+    low, high = sorted(float(r.log_evidence) for r in reports)
+    assert low < both.log_evidence < high
     alone = method.combine(reports[:1])
-    for name, value in alone.items():
-        np.testing.assert_allclose(value, reports[0][name], rtol=1e-9, err_msg=name)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9), alone, reports[0])
 
 
 def test_too_few_round_trips_are_suspect():
-    report = {
-        "log_evidence": np.array(-3.0),
-        "round_trips": np.array([12.0, 5.0]),
-        "rejection": np.array([0.4, 0.5]),
-        "barrier": np.array(0.9),
-    }
+    known = partial_report(
+        TemperedReport,
+        log_evidence=np.array(-3.0),
+        round_trips=np.array([12.0, 5.0]),
+        rejection=np.array([0.4, 0.5]),
+        barrier=np.array(0.9),
+    )
 
     def outcome(**changed):
-        draws = Draws({}, {}, None, {}, report | changed)
+        draws = Draws({}, {}, None, {}, replace(known, **changed))
         found = Tempered().outcome(draws)
         return found.status, found.sentence
 

@@ -79,7 +79,7 @@ methods, fields = ["cavi", "nuts", "svi"], {"components": 3, "draws": 500}
 one, two = (vb.run("gaussian", data, methods, devices=n, **fields) for n in (1, 2))
 for label in ("cavi", "nuts", "svi"):
     assert two.runs[label].usable, two.runs[label].outcome
-bounds = [float(r.runs["cavi"].draws.report["bound"]) for r in (one, two)]
+bounds = [float(r.runs["cavi"].draws.report.bound) for r in (one, two)]
 assert abs(bounds[0] - bounds[1]) < 1e-10 * abs(bounds[0]), bounds
 # mean field is off on these rows, by as much on one device as on two
 for label in ("cavi", "svi"):

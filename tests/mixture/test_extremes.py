@@ -18,6 +18,7 @@ from vi_bench import catalogue
 from vi_bench.enumeration import marginals
 from vi_bench.enumeration.subsets import enumerate_subsets
 from vi_bench.errors import InputError, NotApplicable
+from vi_bench.inference.stages import calling, drive
 from vi_bench.methods.cavi import CAVI
 from vi_bench.mixture.mixture import bind, data_centre
 from vi_bench.mixture.weights import Dirichlet
@@ -55,12 +56,9 @@ def answer(name, x, K=2, weights=None, restarts=2, exact=True, **settings):
     family.check(table)
     family = family.complete(table.values, K)
     mixture = bind(family, table.values, K, jnp.float64, weights)
-    carry, method = None, CAVI(restarts=restarts, accelerate=False)
-    for stage, program in _programs(method):
-        for _ in range(stage.calls):
-            carry = program(jax.random.key(0), mixture, carry)
-            if stage.done and stage.done(carry):
-                break
+    method = CAVI(restarts=restarts, accelerate=False)
+    stages, programs = _programs(method)
+    carry = drive(stages, jax.random.key(0), mixture, calling(programs))
     found = method.outcome(carry)
     assert found.status == "converged", found
     q = family.uncentre(carry.variational, data_centre(family, table.values))
@@ -72,7 +70,7 @@ def answer(name, x, K=2, weights=None, restarts=2, exact=True, **settings):
         evidence = float(enumerated()(mixture)) if K > 1 and exact else None
     except NotApplicable:
         evidence = None
-    bound = float(carry.report["bound"])
+    bound = float(carry.report.bound)
     if evidence is not None:
         assert bound <= evidence + 1e-10 * abs(evidence)
     return bound, evidence, q

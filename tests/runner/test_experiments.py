@@ -19,10 +19,10 @@ def test_sparse_weights_leave_two_components_and_heavy_ones_six(name, left):
     spec = vb.read(name, {"methods": ["cavi"], "draws": 20, "repeats": 1})
     run = vb.launch(spec).runs["cavi"]
     assert run.outcome.converged
-    assert occupied(run.draws.report["counts"]) == left
+    assert occupied(run.draws.report.counts) == left
     weight = run.posterior["weight"].mean(axis=(0, 1))
     assert np.sum(weight > 0.01) == left
-    np.testing.assert_allclose(run.draws.report["counts"].sum(), 272)
+    np.testing.assert_allclose(run.draws.report.counts.sum(), 272)
 
 
 @pytest.mark.slow

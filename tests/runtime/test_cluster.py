@@ -96,8 +96,8 @@ def test_cavi_goes_on_from_a_checkpoint(tmp_path):
     again = launch(spec.starting_from(kept)).runs["cavi"]
     assert again.bound()[0] == pytest.approx(first.bound()[0], rel=1e-12)
     report = again.draws.report
-    assert int(report["restart_iterations"][0]) < 5
-    assert int(report["restart_iterations"][0]) < int(first.draws.report["iterations"])
+    assert int(report.restart_iterations[0]) < 5
+    assert int(report.restart_iterations[0]) < int(first.draws.report.iterations)
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):

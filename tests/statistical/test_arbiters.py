@@ -77,10 +77,10 @@ def test_evidence_and_moments_equal_enumeration(name, K, prior):
         run = result.runs[label]
         assert run.outcome.status == "sampled", (label, run.outcome, run.error)
         report = run.draws.report
-        assert report["log_evidence_se"] < 0.15
-        gap = abs(report["log_evidence"] - exact)
+        assert report.log_evidence_se < 0.15
+        gap = abs(report.log_evidence - exact)
         # one component: Chib's has no error, and none is made
-        assert gap < LIMIT * report["log_evidence_se"] + 1e-9, (label, report)
+        assert gap < LIMIT * report.log_evidence_se + 1e-9, (label, report)
         hold_against(invariants(result, label), invariants(result, "exact"), 1000)
 
 
@@ -126,13 +126,13 @@ def test_old_faithfuls_evidence_by_three_ways():
     )
     report = {label: result.runs[label].draws.report for label in methods}
     chib = report["gibbs"]
-    assert chib["evidence_ess"] > 1000
-    assert chib["log_evidence_se"] < 0.02
+    assert chib.evidence_ess > 1000
+    assert chib.log_evidence_se < 0.02
     for label, most in (("smc", 0.1), ("nested", 0.3)):
         own = report[label]
-        assert own["log_evidence_se"] < most, label
-        error = np.hypot(own["log_evidence_se"], chib["log_evidence_se"])
-        assert abs(own["log_evidence"] - chib["log_evidence"]) < LIMIT * error, label
+        assert own.log_evidence_se < most, label
+        error = np.hypot(own.log_evidence_se, chib.log_evidence_se)
+        assert abs(own.log_evidence - chib.log_evidence) < LIMIT * error, label
 
 
 def test_the_galaxies_evidence_is_neals():
@@ -143,6 +143,6 @@ def test_the_galaxies_evidence_is_neals():
     spec = vb.read("galaxies", {"methods": ["smc"], "reference": "smc", "chains": 16})
     spec = spec.model_copy(update={"draws": 1000, "repeats": 1})
     report = vb.launch(spec).runs["smc"].draws.report
-    assert report["log_evidence_se"] < 0.05
-    error = np.hypot(report["log_evidence_se"], 0.089)
-    assert abs(report["log_evidence"] + 226.791) < 4 * error
+    assert report.log_evidence_se < 0.05
+    error = np.hypot(report.log_evidence_se, 0.089)
+    assert abs(report.log_evidence + 226.791) < 4 * error

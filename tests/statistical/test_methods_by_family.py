@@ -35,7 +35,7 @@ def test_every_method_finishes_and_the_bounds_rank(name):
     same, error = result.runs["same-family"].bound()
     assert same <= cavi + 5 * error
     # it follows one path, into one of the optima that CAVI's restarts find
-    optima = np.asarray(result.runs["cavi"].draws.report["restart_bound"])
+    optima = np.asarray(result.runs["cavi"].draws.report.restart_bound)
     assert np.min(np.abs(same - optima)) < 0.1 + 5 * error
     summed, summed_error = result.runs["cavi"].marginal_bound()
     assert cavi <= summed + 5 * summed_error

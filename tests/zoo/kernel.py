@@ -53,8 +53,8 @@ class KernelOfFamilies:
                 draws["weight"] = jnp.exp(log_w)
             draws = {name: np.asarray(v) for name, v in draws.items()}
             density = np.asarray(log_q)
-            iterations = int(carry.report["iterations"])
-            trace = np.asarray(carry.report["trace"])[:iterations]
+            iterations = int(carry.report.iterations)
+            trace = np.asarray(carry.report.trace)[:iterations]
         return SimpleNamespace(
             sample=lambda key, n: draws,
             log_prob=lambda theta: density,

@@ -17,7 +17,7 @@ from vi_bench.calibration.variational import (
     pairs,
 )
 from vi_bench.comparison.quantities import Quantity
-from vi_bench.contract import Draws, Method
+from vi_bench.contract import Draws, Method, told
 from vi_bench.inference.linear_response import quantities as responding
 from vi_bench.inference.linear_response import sds
 from vi_bench.inference.squarem import CONVERGED
@@ -150,7 +150,7 @@ class Examiner:
                 moved = moved.at[i].set(mean + (own[i] - mean) / ratio[i])
         below = jnp.sum(values < moved[:, None], axis=1)
         usable = known & jnp.isfinite(ratio) & (ratio > 0)
-        converged = raw.report.get("status", jnp.asarray(CONVERGED)) == CONVERGED
+        converged = told(raw.report, "status", jnp.asarray(CONVERGED)) == CONVERGED
         return {
             "lr below": jnp.where(usable, below, -1),
             "lr exact": self._exact(mixture, q, labels, moved),

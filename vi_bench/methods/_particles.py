@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from vi_bench.contract import Report
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.numpyro_model import constrain, unconstrain
 from vi_bench.mixture.types import Parameters
@@ -107,15 +109,16 @@ def of_runs(runs: Float[Array, " chain"]) -> dict[str, Array]:
     }
 
 
-def joined(reports: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def joined[R: Report](reports: Sequence[R]) -> R:
     """The arrays of several reports, concatenated over runs; scalars are left out."""
-    return {
-        name: np.concatenate([np.asarray(report[name]) for report in reports])
-        for name, value in reports[0].items()
+    by_run: dict[str, Any] = {
+        name: np.concatenate([np.asarray(vars(report)[name]) for report in reports])
+        for name, value in vars(reports[0]).items()
         if np.ndim(value)
     }
+    return replace(reports[0], **by_run)
 
 
-def host(report: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def host(values: Mapping[str, Any]) -> dict[str, Any]:
     """A report as arrays of NumPy."""
-    return {name: np.asarray(value) for name, value in report.items()}
+    return {name: np.asarray(value) for name, value in values.items()}

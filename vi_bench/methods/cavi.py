@@ -14,12 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt, Predicate
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Problem,
+    Report,
+    Stage,
+    remembered,
+)
 from vi_bench.errors import InputError, SpecError
 from vi_bench.inference import starts
-from vi_bench.inference.restarts import SAME_OPTIMUM, all_apart
+from vi_bench.inference.restarts import SAME_OPTIMUM, all_apart, distinct_optima
 from vi_bench.inference.squarem import (
     CONVERGED,
     NOT_FINITE,
@@ -198,11 +206,11 @@ class CAVI(InFactors):
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged, iteration limit or not finite, by the end of the best restart."""
-        report = draws.report
-        status = int(report["status"])
-        iterations, residual = int(report["iterations"]), float(report["residual"])
-        precision = report["bound"].dtype
-        if status == NOT_FINITE or not np.isfinite(report["bound"]):
+        report: CAVIReport = draws.report
+        status = int(report.status)
+        iterations, residual = int(report.iterations), float(report.residual)
+        precision = report.bound.dtype
+        if status == NOT_FINITE or not np.isfinite(report.bound):
             return Outcome(
                 "not finite",
                 f"the ELBO was not finite after {iterations} iterations: "
@@ -212,7 +220,7 @@ class CAVI(InFactors):
             tol = resolvable(self.tol, precision)
             note = f" (tolerance {tol:.1e}, the finest {precision} resolves)"
             after = f"after {iterations} iterations{note if tol > self.tol else ''}"
-            found = (np.asarray(report[f"restart_{v}"]) for v in ("bound", "counts"))
+            found = np.asarray(report.restart_bound), np.asarray(report.restart_counts)
             if all_apart(*found):
                 after += (
                     f"; every one of the {self.restarts} restarts ended in another "
@@ -224,6 +232,52 @@ class CAVI(InFactors):
             f"max_iterations = {self.max_iterations} reached with residual "
             f"{residual:.1e}, tolerance {self.tol:.1e}: raise max_iterations",
         )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class CAVIReport(Report):
+    """Of the best restart, and of every one.
+
+    Attributes:
+        residual: largest relative |F(point) - point|.
+        change: last change of the bound over max(1, |bound|).
+        restart_iterations: sweeps of each.
+        restart_status: how each ended.
+        restart_counts: expected rows by component of each.
+    """
+
+    bound: Float[Array, ""]
+    bound_se: Float[Array, ""]
+    iterations: Int[Array, ""]
+    accepted_extrapolations: Int[Array, ""]
+    counts: Float[Array, " K"]
+    trace: Float[Array, " most"]
+    total_iterations: Int[Array, ""]
+    fall: Float[Array, ""]
+    status: Int[Array, ""]
+    residual: Float[Array, ""]
+    change: Float[Array, ""]
+    restart_bound: Float[Array, " restart"]
+    restart_iterations: Int[Array, " restart"]
+    restart_status: Int[Array, " restart"]
+    restart_counts: Float[Array, "restart K"]
+
+    def summary(self) -> dict[str, Any]:
+        """The table of restarts and the distinct optima they ended in, best first."""
+        bounds, counts = np.asarray(self.restart_bound), np.asarray(self.restart_counts)
+        restarts = {
+            "bound": bounds,
+            "iterations": self.restart_iterations,
+            "converged": np.asarray(self.restart_status) == CONVERGED,
+            "counts": counts,
+            "optima": [
+                {"bound": value, "restarts": count, "occupied": full}
+                for value, count, full in distinct_optima(bounds, counts)
+            ],
+            "largest_relative_fall": self.fall,
+        }
+        return {"restarts": restarts}
 
 
 class Search(NamedTuple):
@@ -403,23 +457,23 @@ def best_draws(
     counts = over_lanes(mixture.counts, lanes.point)
     bound, _ = mixture.step(best.point)
     theta = mixture.draw(key, best.point, shape)
-    report = {
-        "bound": jnp.where(best.status == NOT_FINITE, jnp.nan, bound),
-        "bound_se": jnp.zeros_like(bound),
-        "counts": counts[which],
-        "iterations": best.iteration,
-        "accepted_extrapolations": best.extrapolations,
-        "total_iterations": search.spent + jnp.sum(lanes.iteration, dtype=jnp.int32),
-        "residual": best.residual,
-        "change": best.change,
-        "fall": jnp.max(lanes.fall),
-        "status": best.status,
-        "trace": best.trace,
-        "restart_bound": lanes.bound,
-        "restart_iterations": lanes.iteration,
-        "restart_status": lanes.status,
-        "restart_counts": counts,
-    }
+    report = CAVIReport(
+        bound=jnp.where(best.status == NOT_FINITE, jnp.nan, bound),
+        bound_se=jnp.zeros_like(bound),
+        counts=counts[which],
+        iterations=best.iteration,
+        accepted_extrapolations=best.extrapolations,
+        total_iterations=search.spent + jnp.sum(lanes.iteration, dtype=jnp.int32),
+        residual=best.residual,
+        change=best.change,
+        fall=jnp.max(lanes.fall),
+        status=best.status,
+        trace=best.trace,
+        restart_bound=lanes.bound,
+        restart_iterations=lanes.iteration,
+        restart_status=lanes.status,
+        restart_counts=counts,
+    )
     variational = mixture.describe(best.point)
     log_q = mixture.log_q(theta, best.point)
     return Draws(theta, {}, log_q, variational, report, best.point, optima=lanes.point)

@@ -12,15 +12,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Role, Stage, remembered
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Problem,
+    Report,
+    Role,
+    Stage,
+    remembered,
+)
 from vi_bench.enumeration import lattice, marginals, single, subsets
 from vi_bench.enumeration.posterior import Posterior
 from vi_bench.errors import NotApplicable
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.runtime.keys import Key
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class ExactReport(Report):
+    """What was summed over.
+
+    Attributes:
+        occupancy: P(b components have rows | X) for b = 0, ..., K.
+        rows: N.
+        states: terms of the sum.
+        similarity: P(c_i = c_j) (N, N), of a sum over sets of rows.
+    """
+
+    log_evidence: Float[Array, ""]
+    log_evidence_se: Float[Array, ""]
+    occupancy: Float[Array, " numbers"]
+    rows: Int[Array, ""]
+    states: Int[Array, ""]
+    similarity: Float[Array, "N N"] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,15 +85,17 @@ class Exact:
             return subsets.enumerate_subsets(mixture)
 
         def draw(key: Key, _: Mixture, posterior: Posterior) -> Draws:
-            report = {
-                "log_evidence": posterior.log_evidence,
-                "log_evidence_se": jnp.zeros(()),
-                "occupancy": posterior.occupancy,
-                "rows": jnp.asarray(posterior.mixture.rows),
-                "states": jnp.asarray(posterior.log_weight.size),
-            }
+            similarity = None
             if isinstance(posterior, subsets.SubsetPosterior):
-                report["similarity"] = posterior.co_clustering()
+                similarity = posterior.co_clustering()
+            report = ExactReport(
+                log_evidence=posterior.log_evidence,
+                log_evidence_se=jnp.zeros(()),
+                occupancy=posterior.occupancy,
+                rows=jnp.asarray(posterior.mixture.rows),
+                states=jnp.asarray(posterior.log_weight.size),
+                similarity=similarity,
+            )
             return Draws(posterior.draw(key, shape), {}, None, {}, report)
 
         return (
@@ -80,17 +113,18 @@ class Exact:
 
     def outcome(self, draws: Draws) -> Outcome:
         """Sampled, with the number of states summed over; or not finite."""
-        report = draws.report
-        log_evidence = float(report["log_evidence"])
+        report: ExactReport = draws.report
+        log_evidence = float(report.log_evidence)
         if not (np.isfinite(log_evidence) and log_evidence > marginals.ABSENT / 2):
             return Outcome(
                 "not finite",
                 "log p(X) is not finite: look at the scale of data and prior",
             )
-        rows, states = int(report["rows"]), int(report["states"])
+        rows, states = int(report.rows), int(report.states)
         if states == 1:
             return Outcome("sampled", f"N = {rows}: one component, conjugate")
-        kind = "sets of rows" if "similarity" in report else "values of the statistics"
+        by_sets = report.similarity is not None
+        kind = "sets of rows" if by_sets else "values of the statistics"
         return Outcome("sampled", f"N = {rows}: summed over {states:,} {kind}")
 
 

@@ -19,7 +19,16 @@ from annotated_types import Ge, Gt
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Role, Stage, remembered
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Problem,
+    Report,
+    Role,
+    Stage,
+    remembered,
+)
 from vi_bench.errors import NotApplicable
 from vi_bench.inference import starts
 from vi_bench.methods._assignments import (
@@ -53,6 +62,18 @@ class Chain(NamedTuple):
     theta: Parameters
     kept: Parameters
     done: Int[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class GibbsReport(Report):
+    """Chib's evidence, where that is known.
+
+    Attributes:
+        evidence_ess: Kish's effective number of draws that it rests on.
+    """
+
+    evidence_ess: Float[Array, ""] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +140,7 @@ class Gibbs:
             )
 
         def collect(key: Key, mixture: Mixture, whole: Chain) -> Draws:
-            report = {}
+            report = GibbsReport()
             if has_evidence(mixture):
                 report = chib(key, mixture, whole.kept)
             return Draws(whole.kept, {}, None, {}, report)
@@ -162,18 +183,18 @@ class Gibbs:
         )
         return more
 
-    def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def combine(self, reports: Sequence[GibbsReport]) -> GibbsReport:
         """Chib's evidence of all batches of draws: see `pooled_evidence`."""
-        if "log_evidence" not in reports[0]:
-            return dict(reports[0])
-        return dict(reports[0]) | pooled_evidence(reports)
+        if reports[0].log_evidence is None:
+            return reports[0]
+        return pooled_evidence(reports)
 
     def outcome(self, draws: Draws) -> Outcome:
         """Sampled, with the effective number of draws behind the evidence."""
-        report = draws.report
-        if "log_evidence" not in report:
+        report: GibbsReport = draws.report
+        if report.evidence_ess is None:
             return Outcome("sampled")
-        size = float(report["evidence_ess"])
+        size = float(report.evidence_ess)
         if not size >= FEW:
             return Outcome(
                 "sampled",
@@ -239,7 +260,7 @@ def has_evidence(mixture: Mixture) -> bool:
     return isinstance(mixture.family, Conjugate) and few
 
 
-def chib(key: Key, mixture: Mixture, theta: Parameters) -> dict[str, Array]:
+def chib(key: Key, mixture: Mixture, theta: Parameters) -> GibbsReport:
     """Log p(X) = log p(X, theta*) - log p(theta* | X); Chib (1995).
 
     theta* is the draw of the highest log joint; its posterior density is the mean of
@@ -254,8 +275,8 @@ def chib(key: Key, mixture: Mixture, theta: Parameters) -> dict[str, Array]:
         theta: draws (chain, draw, *dims).
 
     Returns:
-        "log_evidence", nats, NaN with under FEW effective draws; "log_evidence_se" by
-        batch means; and "evidence_ess", Kish's effective number of draws behind it.
+        `log_evidence`, NaN where it rests on fewer than FEW effective draws, and its
+        error, by batch means.
     """
     shape = next(iter(theta.values())).shape[:2]
     flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
@@ -272,39 +293,36 @@ def chib(key: Key, mixture: Mixture, theta: Parameters) -> dict[str, Array]:
     log_mean, error = log_mean_exp(terms)
     effective = 1 / jnp.sum(jax.nn.softmax(terms.ravel()) ** 2)
     found = jnp.max(log_joint) - log_mean
-    return {
-        "log_evidence": jnp.where(effective >= FEW, found, jnp.nan),
-        "log_evidence_se": error,
-        "evidence_ess": effective,
-    }
+    return GibbsReport(
+        log_evidence=jnp.where(effective >= FEW, found, jnp.nan),
+        log_evidence_se=error,
+        evidence_ess=effective,
+    )
 
 
-def pooled_evidence(reports: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def pooled_evidence(reports: Sequence[GibbsReport]) -> GibbsReport:
     """`chib` of several batches of draws together; host arrays.
 
-    It is the log of the mean of the batches' evidences without those that are NaN; its
-    error follows from theirs as from independent estimates. "evidence_ess" is the sum
-    over the batches used or, if there are none, the largest one, which is under FEW.
+    Log of the mean of the batches' evidences, those that are NaN left out; its error
+    from theirs, as of independent estimates. `evidence_ess` is the sum over the batches
+    that count or, where none does, the most that any has, which is then under FEW.
     """
-    names = ("log_evidence", "log_evidence_se", "evidence_ess")
-    values, errors, sizes = (
-        np.array([float(report[name]) for report in reports]) for name in names
-    )
+    values = np.array([report.log_evidence for report in reports], float)
+    errors = np.array([report.log_evidence_se for report in reports], float)
+    sizes = np.array([report.evidence_ess for report in reports], float)
     known = np.isfinite(values)
-    if not known.any():
-        return {
-            "log_evidence": np.asarray(np.nan),
-            "log_evidence_se": np.asarray(np.nan),
-            "evidence_ess": np.asarray(sizes.max()),
-        }
-    top = values[known].max()
-    shares = np.exp(values[known] - top)
-    spread = np.sqrt(np.sum((shares * errors[known]) ** 2)) / shares.sum()
-    return {
-        "log_evidence": np.asarray(top + np.log(shares.mean())),
-        "log_evidence_se": np.asarray(spread),
-        "evidence_ess": np.asarray(sizes[known].sum()),
-    }
+    value: Any = np.nan
+    error: Any = np.nan
+    size = sizes.max()
+    if known.any():
+        top = values[known].max()
+        shares = np.exp(values[known] - top)
+        value = top + np.log(shares.mean())
+        error = np.sqrt(np.sum((shares * errors[known]) ** 2)) / shares.sum()
+        size = sizes[known].sum()
+    pooled = GibbsReport(log_evidence=value, log_evidence_se=error, evidence_ess=size)
+    found: GibbsReport = jax.tree.map(np.asarray, pooled)
+    return found
 
 
 def log_full_conditional(

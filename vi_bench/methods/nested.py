@@ -9,8 +9,8 @@ the evidence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import blackjax
@@ -22,7 +22,16 @@ from jax import lax
 from jax.nn import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Problem,
+    Report,
+    Stage,
+    remembered,
+    told,
+)
 from vi_bench.methods._particles import (
     constrained,
     densities,
@@ -65,6 +74,28 @@ class Run(NamedTuple):
     batches: Int[Array, ""]
     moved: Float[Array, ""]
     done: Bool[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class NestedReport(Report):
+    """Of the runs, and their evidences together once their errors are known.
+
+    Attributes:
+        run_log_evidence: of each run, nats; NaN where it was cut short.
+        run_volume_se: the error that its volumes leave, nats.
+        kish_ess: Kish's effective number of its weighted points.
+        done: whether it ended by itself.
+        batches: that it put aside.
+        moved: mean share of its slice moves that found a point.
+    """
+
+    run_log_evidence: Float[Array, " runs"]
+    run_volume_se: Float[Array, " runs"] | None = None
+    kish_ess: Float[Array, " runs"]
+    done: Bool[Array, " runs"]
+    batches: Int[Array, " runs"]
+    moved: Float[Array, " runs"]
 
 
 @dataclass(frozen=True)
@@ -196,22 +227,23 @@ class Nested:
 
         keys = jax.random.split(key, runs.done.shape[0])
         free, log_evidence, kish = over_lanes(one, keys, runs)
-        report = {
-            "run_log_evidence": jnp.where(runs.done, log_evidence, jnp.nan),
-            "kish_ess": kish,
-            "done": runs.done,
-            "batches": runs.batches,
-            "moved": runs.moved / runs.batches.astype(runs.moved.dtype),
-        }
+        report = NestedReport(
+            run_log_evidence=jnp.where(runs.done, log_evidence, jnp.nan),
+            kish_ess=kish,
+            done=runs.done,
+            batches=runs.batches,
+            moved=runs.moved / runs.batches.astype(runs.moved.dtype),
+        )
         return Draws(constrained(mixture, free), {}, None, {}, report)
 
     def _with_errors(self, key: Key, runs: Run, draws: Draws) -> Draws:
         """Add each run's error from its volumes, and the evidence of all runs."""
-        own = draws.report["run_log_evidence"]
+        report: NestedReport = draws.report
+        own = report.run_log_evidence
         keys = jax.random.split(key, own.shape[0])
         volume = over_lanes(self._volume_error, keys, runs)
-        report = together(own, volume) | {"run_volume_se": volume}
-        return draws._replace(report=draws.report | report)
+        known = replace(report, run_volume_se=volume, **together(own, volume))
+        return draws._replace(report=known)
 
     def _points(self, run: Run) -> tuple[Parameters, Float[Array, " all"]]:
         """Positions and log likelihoods of all points, the live ones last, sorted."""
@@ -264,26 +296,25 @@ class Nested:
 
         return jnp.std(lax.map(one, jax.random.split(key, SIMULATIONS)), ddof=1)
 
-    def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def combine(self, reports: Sequence[NestedReport]) -> NestedReport:
         """The runs of all batches as one report."""
         runs = joined(reports)
-        own, volume = (
-            jnp.asarray(runs[name]) for name in ("run_log_evidence", "run_volume_se")
-        )
-        return runs | host(together(own, volume))
+        own = jnp.asarray(runs.run_log_evidence)
+        known = together(own, jnp.asarray(runs.run_volume_se))
+        return replace(runs, **host(known))
 
     def outcome(self, draws: Draws) -> Outcome:
         """Sampled, iteration limit, or suspect moves."""
-        report = {name: np.asarray(value) for name, value in draws.report.items()}
-        if not report["done"].all():
+        report: NestedReport = draws.report
+        if not report.done.all():
             return Outcome(
                 "iteration limit",
                 f"max_batches = {self.max_batches} spent while the live points hold "
                 f"over {self.remaining:.0%} of the evidence: raise it",
             )
-        if not np.isfinite(report["log_evidence"]):
+        if not np.isfinite(told(report, "log_evidence", np.nan)):
             return Outcome("not finite", "the evidence is not finite: look at the data")
-        stuck = 1 - float(report["moved"].min())
+        stuck = 1 - float(report.moved.min())
         if stuck > STUCK:
             return Outcome(
                 "suspect",
@@ -291,8 +322,8 @@ class Nested:
             )
         return Outcome(
             "sampled",
-            f"{report['batches'].max()} batches of {self.batch}, Kish's effective size "
-            f"{report['kish_ess'].min():.0f} in each run",
+            f"{report.batches.max()} batches of {self.batch}, Kish's effective size "
+            f"{report.kish_ess.min():.0f} in each run",
         )
 
 

@@ -18,7 +18,16 @@ from annotated_types import Ge, Gt, Lt
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Role, Stage, remembered
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Problem,
+    Report,
+    Role,
+    Stage,
+    remembered,
+)
 from vi_bench.inference import starts
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.numpyro_model import constrain, unconstrain
@@ -250,7 +259,7 @@ def collect(_: Key, mixture: Mixture, chains: Chain) -> Draws:
     )
     stats = dict(chains.stats)
     step_size = jnp.broadcast_to(chains.step_size[:, None], stats["lp"].shape)
-    return Draws(theta, stats | {"step_size": step_size}, None, {}, {})
+    return Draws(theta, stats | {"step_size": step_size}, None, {}, Report())
 
 
 METHOD = NUTS

@@ -27,7 +27,15 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Problem,
+    Report,
+    Stage,
+    remembered,
+)
 from vi_bench.inference import starts
 from vi_bench.methods._particles import constrained, resample
 from vi_bench.methods.nuts import unconstrained_density
@@ -73,6 +81,28 @@ class Path(NamedTuple):
     gamma: Float[Array, "twice_history twice_history"]
     bound: Float[Array, ""]
     iterations: Int[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class PathfinderReport(Report):
+    """Of the paths, and of the importance weights; the bound is the best path's.
+
+    Attributes:
+        khat: Pareto shape of the weights' tail.
+        log_weight_sd: of the log weights, nats.
+        path_bound: ELBO of each path's normal, nats.
+        path_iterations: of L-BFGS on each path.
+        best_iterations: of L-BFGS on the best path.
+    """
+
+    bound: Float[Array, ""]
+    bound_se: Float[Array, ""]
+    khat: Float[Array, ""]
+    log_weight_sd: Float[Array, ""]
+    path_bound: Float[Array, " paths"]
+    path_iterations: Int[Array, " paths"]
+    best_iterations: Int[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -197,34 +227,34 @@ class Pathfinder:
         best = jnp.argmax(paths.bound)
         bounds = jnp.mean(terms, axis=1)
         errors = jnp.std(terms, axis=1, ddof=1) / jnp.sqrt(float(terms.shape[1]))
-        report = {
-            "bound": bounds[best],
-            "bound_se": errors[best],
-            "khat": khat,
-            "log_weight_sd": jnp.std(terms),
-            "path_bound": bounds,
-            "path_iterations": paths.iterations,
-            "best_iterations": paths.iterations[best],
-        }
+        report = PathfinderReport(
+            bound=bounds[best],
+            bound_se=errors[best],
+            khat=khat,
+            log_weight_sd=jnp.std(terms),
+            path_bound=bounds,
+            path_iterations=paths.iterations,
+            best_iterations=paths.iterations[best],
+        )
         return Draws(theta, {}, None, {}, report)
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged, iteration limit, or suspect by k-hat of the importance weights."""
-        report = draws.report
-        khat, bound = float(report["khat"]), float(report["bound"])
+        report: PathfinderReport = draws.report
+        khat, bound = float(report.khat), float(report.bound)
         if not np.isfinite(bound):
             return Outcome(
                 "not finite", "the best path's bound is not finite: look at the scales"
             )
         # equal weights, as where q is exact, have no tail that k-hat could be fitted to
-        if not (khat <= USABLE or float(report["log_weight_sd"]) <= EQUAL):
+        if not (khat <= USABLE or float(report.log_weight_sd) <= EQUAL):
             known = f"{khat:.2f}, over {USABLE}" if np.isfinite(khat) else "not known"
             return Outcome(
                 "suspect",
                 f"k-hat of the importance weights is {known}: the draws are not the "
                 "posterior's",
             )
-        iterations = int(report["best_iterations"])
+        iterations = int(report.best_iterations)
         if iterations >= self.max_iterations:
             return Outcome(
                 "iteration limit",

@@ -9,7 +9,7 @@ a metric and a step size that follow the particles (Buchholz, Chopin and Jacob 2
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -23,7 +23,16 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Role, Stage, remembered
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Problem,
+    Report,
+    Role,
+    Stage,
+    remembered,
+)
 from vi_bench.methods._particles import (
     constrained,
     densities,
@@ -77,6 +86,33 @@ class Run(NamedTuple):
     acceptance: Float[Array, " most"]
     steps: Int[Array, ""]
     done: Bool[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class SMCReport(Report):
+    """Of the runs, and their evidences together.
+
+    Attributes:
+        run_log_evidence: of each run, nats; NaN short of temperature 1.
+        done: whether it was moved at temperature 1.
+        steps: its temperatures.
+        temperatures: its inverse temperatures, NaN beyond the last.
+        reached: the last of these.
+        acceptance: mean acceptance rates at them, NaN beyond the last.
+        last_acceptance: the last of these.
+    """
+
+    log_evidence: Float[Array, ""]
+    log_evidence_se: Float[Array, ""]
+    log_evidence_df: Int[Array, ""]
+    run_log_evidence: Float[Array, " runs"]
+    done: Bool[Array, " runs"]
+    steps: Int[Array, " runs"]
+    temperatures: Float[Array, "runs most"]
+    reached: Float[Array, " runs"]
+    acceptance: Float[Array, "runs most"]
+    last_acceptance: Float[Array, " runs"]
 
 
 @dataclass(frozen=True)
@@ -226,21 +262,21 @@ class SMC:
             done=run.state.tempering_param >= 1 - 4 * jnp.finfo(reached.dtype).eps,
         )
 
-    def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def combine(self, reports: Sequence[SMCReport]) -> SMCReport:
         """The runs of all batches as one report."""
         runs = joined(reports)
-        return runs | host(of_runs(jnp.asarray(runs["run_log_evidence"])))
+        return replace(runs, **host(of_runs(jnp.asarray(runs.run_log_evidence))))
 
     def outcome(self, draws: Draws) -> Outcome:
         """Sampled, iteration limit short of temperature 1, or suspect moves."""
-        report = {name: np.asarray(value) for name, value in draws.report.items()}
-        if not report["done"].all():
+        report: SMCReport = draws.report
+        if not report.done.all():
             return Outcome(
                 "iteration limit",
                 f"max_temperatures = {self.max_temperatures} spent at inverse "
-                f"temperature {report['reached'].min():.2g}: raise it",
+                f"temperature {report.reached.min():.2g}: raise it",
             )
-        if not np.isfinite(report["log_evidence"]):
+        if not np.isfinite(report.log_evidence):
             return Outcome("not finite", "the evidence is not finite: look at the data")
         particles = np.asarray(next(iter(draws.parameters.values())))
         distinct = min(len(np.unique(run, axis=0)) for run in particles)
@@ -250,7 +286,7 @@ class SMC:
                 f"{distinct} distinct particles of {particles.shape[1]} are left: "
                 "moves are refused; raise steps, look at the data's scale",
             )
-        rate, steps = report["last_acceptance"].min(), report["steps"].max()
+        rate, steps = report.last_acceptance.min(), report.steps.max()
         if rate < LEAST:
             return Outcome(
                 "suspect",
@@ -301,15 +337,16 @@ def collect(draws: int, _: Key, mixture: Mixture, runs: Run) -> Draws:
     number = runs.state.weights.shape[1]
     taken = jnp.arange(draws) * number // draws
     free = jax.tree.map(lambda v: v[:, taken], runs.state.particles)
-    report = of_runs(own) | {
-        "run_log_evidence": own,
-        "done": runs.done,
-        "steps": runs.steps,
-        "temperatures": runs.temperatures,
-        "reached": runs.state.tempering_param,
-        "acceptance": runs.acceptance,
-        "last_acceptance": jnp.take_along_axis(runs.acceptance, last, 1)[:, 0],
-    }
+    report = SMCReport(
+        **of_runs(own),
+        run_log_evidence=own,
+        done=runs.done,
+        steps=runs.steps,
+        temperatures=runs.temperatures,
+        reached=runs.state.tempering_param,
+        acceptance=runs.acceptance,
+        last_acceptance=jnp.take_along_axis(runs.acceptance, last, 1)[:, 0],
+    )
     return Draws(constrained(mixture, free), {}, None, {}, report)
 
 

@@ -13,9 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt, Le
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Problem,
+    Report,
+    Stage,
+    remembered,
+)
 from vi_bench.methods import _stochastic
 from vi_bench.methods._factors import InFactors
 from vi_bench.methods._stochastic import Schedule
@@ -35,6 +43,26 @@ class Lane(NamedTuple):
 
     q: Factors
     step: Int[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class StochasticCAVIReport(Report):
+    """Of the restart with the best bound, and of every one.
+
+    Attributes:
+        gain: what one sweep of all rows would add to the bound, nats.
+        run_bound: of each restart, nats.
+        run_counts: expected rows by component of each.
+    """
+
+    bound: Float[Array, ""]
+    bound_se: Float[Array, ""]
+    iterations: Int[Array, ""]
+    counts: Float[Array, " K"]
+    gain: Float[Array, ""]
+    run_bound: Float[Array, " restart"]
+    run_counts: Float[Array, "restart K"]
 
 
 @dataclass(frozen=True)
@@ -115,23 +143,23 @@ class StochasticCAVI(InFactors):
         best = jnp.argmax(jnp.where(jnp.isfinite(bounds), bounds, -jnp.inf))
         q = jax.tree.map(lambda leaf: leaf[best], lanes.q)
         theta = mixture.draw(key, q, shape)
-        report = {
-            "bound": bounds[best],
-            "bound_se": jnp.zeros_like(bounds[best]),
-            "counts": counts[best],
-            "iterations": lanes.step[best],
-            "gain": after[best] - bounds[best],
-            "run_bound": bounds,
-            "run_counts": counts,
-        }
+        report = StochasticCAVIReport(
+            bound=bounds[best],
+            bound_se=jnp.zeros_like(bounds[best]),
+            counts=counts[best],
+            iterations=lanes.step[best],
+            gain=after[best] - bounds[best],
+            run_bound=bounds,
+            run_counts=counts,
+        )
         log_q = mixture.log_q(theta, q)
         return Draws(theta, {}, log_q, mixture.describe(q), report, q)
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged where one CAVI sweep of all rows would gain at most SETTLED."""
-        report = draws.report
-        bound, gain = float(report["bound"]), float(report["gain"])
-        steps = int(report["iterations"])
+        report: StochasticCAVIReport = draws.report
+        bound, gain = float(report.bound), float(report.gain)
+        steps = int(report.iterations)
         if not np.isfinite(bound):
             return Outcome(
                 "not finite", "the ELBO is not finite: look at the scale of the data"

@@ -9,7 +9,7 @@ gradients and in NumPyro's own arithmetic, exactly the bound that CAVI optimises
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -22,7 +22,7 @@ import optax
 from annotated_types import Gt
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from numpyro.distributions import constraints
 from numpyro.handlers import replay, seed
 from numpyro.infer import ELBO
@@ -32,7 +32,16 @@ from numpyro.infer.initialization import init_to_value
 from numpyro.infer.util import log_density
 from numpyro.optim import optax_to_numpyro
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Stage, remembered
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Problem,
+    Report,
+    Stage,
+    remembered,
+    told,
+)
 from vi_bench.inference import starts
 from vi_bench.mixture import conjugate
 from vi_bench.mixture.conjugate import resolve
@@ -71,6 +80,22 @@ class Fit(NamedTuple):
     bound_se: Float[Array, " windows"]
     not_finite: Array
     windows: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class SVIReport(Report):
+    """Of the optimiser; the bound is known once fresh draws have estimated it.
+
+    Attributes:
+        trace_se: errors of the trace, whose points are means over windows of steps.
+        not_finite: steps whose loss was not finite.
+    """
+
+    iterations: Int[Array, ""]
+    trace: Float[Array, " windows"]
+    trace_se: Float[Array, " windows"]
+    not_finite: Int[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -157,14 +182,14 @@ class SVI:
                 return posterior(key, mixture, params)
 
             theta, log_q = jax.vmap(jax.vmap(one))(jax.random.split(key, shape))
-            report = {
-                "iterations": jnp.where(
+            report = SVIReport(
+                iterations=jnp.where(
                     state.windows < windows, state.windows * WINDOW, self.steps
                 ),
-                "trace": state.bound,
-                "trace_se": state.bound_se,
-                "not_finite": state.not_finite,
-            }
+                trace=state.bound,
+                trace_se=state.bound_se,
+                not_finite=state.not_finite,
+            )
             return Draws(theta, {}, log_q, dict(params), report)
 
         def estimate(key: Key, mixture: Mixture, draws: Draws) -> Draws:
@@ -177,8 +202,8 @@ class SVI:
 
             terms = lax.map(term, jax.random.split(key, self.bound_draws))
             error = jnp.std(terms, ddof=1) / jnp.sqrt(float(self.bound_draws))
-            bound = {"bound": jnp.mean(terms), "bound_se": error}
-            return draws._replace(report=draws.report | bound)
+            report = replace(draws.report, bound=jnp.mean(terms), bound_se=error)
+            return draws._replace(report=report)
 
         return (
             Stage("start", start),
@@ -238,15 +263,15 @@ class SVI:
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged where the bound rose by next to nothing over the last tenth."""
-        report = draws.report
-        bad = int(report["not_finite"])
-        if bad or not np.isfinite(report["bound"]):
+        report: SVIReport = draws.report
+        bad = int(report.not_finite)
+        if bad or not np.isfinite(told(report, "bound", np.nan)):
             return Outcome(
                 "not finite",
                 f"the loss was not finite in {bad} of {self.steps} steps: "
                 "lower learning_rate",
             )
-        rise, error = late_rise(report["trace"], report["trace_se"])
+        rise, error = late_rise(report.trace, report.trace_se)
         moved = f"the bound rose {rise:.3f} +- {error:.3f} nats over the last tenth"
         if rise - 2 * error <= STANDING_STILL:
             return Outcome("converged", f"{moved} of {self.steps} steps")

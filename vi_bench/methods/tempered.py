@@ -40,7 +40,16 @@ from annotated_types import Gt
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from vi_bench.contract import Draws, Kind, Outcome, Problem, Role, Stage, remembered
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Problem,
+    Report,
+    Role,
+    Stage,
+    remembered,
+)
 from vi_bench.errors import NotApplicable
 from vi_bench.methods._assignments import assigned_statistics, new_order
 from vi_bench.methods._particles import widened
@@ -140,6 +149,33 @@ class Tally(NamedTuple):
     rejected: Float[Array, "*b pair"]
     tries: Float[Array, "*b pair"]
     trips: Float[Array, "*b"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class TemperedReport(Report):
+    """Of the ladder, and of the evidence by its steps.
+
+    Attributes:
+        run_log_evidence: of each chain by itself, nats.
+        ladder: inverse temperatures, from 0 to 1.
+        rejection: mean probability that a pair's swap is refused.
+        barrier: the sum of these, the communication barrier.
+        round_trips: of each chain's replicas, from beta = 0 to 1 and back.
+        log_start: log of the normaliser at beta = 0, and sum_i log h(x_i), nats.
+        tally: what all this is made from, by chain and call (chain, part, ...).
+    """
+
+    log_evidence: Float[Array, ""]
+    log_evidence_se: Float[Array, ""]
+    log_evidence_df: Int[Array, ""]
+    run_log_evidence: Float[Array, " chain"]
+    ladder: Float[Array, " temperature"]
+    rejection: Float[Array, " pair"]
+    barrier: Float[Array, ""]
+    round_trips: Float[Array, " chain"]
+    log_start: Float[Array, ""]
+    tally: Tally
 
 
 class Run(NamedTuple):
@@ -339,21 +375,22 @@ class Tempered:
             key, mixture, theta, jnp.ones(mixture.rows, mixture.log_base.dtype)
         )
 
-    def combine(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def combine(self, reports: Sequence[TemperedReport]) -> TemperedReport:
         """One report of all batches, from their sums put side by side."""
-        parts: list[Any] = [
-            np.concatenate([np.asarray(r[f"tally_{name}"]) for r in reports], axis=1)
-            for name in Tally._fields
-        ]
-        ladder, start = (np.asarray(reports[0][n]) for n in ("ladder", "log_start"))
-        return report_of(Tally(*parts), ladder, start)
+
+        def side_by_side(*parts: Any) -> np.ndarray:
+            return np.concatenate(parts, axis=1)
+
+        tally = jax.tree.map(side_by_side, *(report.tally for report in reports))
+        ladder, start = reports[0].ladder, reports[0].log_start
+        return report_of(tally, np.asarray(ladder), np.asarray(start))
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Sampled, or suspect by few round trips or many rejected swaps."""
-        report = {name: np.asarray(v) for name, v in draws.report.items()}
-        fewest, most = (int(f(report["round_trips"])) for f in (np.min, np.max))
-        worst, barrier = float(np.max(report["rejection"])), float(report["barrier"])
-        if not np.isfinite(report["log_evidence"]):
+        """Sampled; suspect where few replicas went from the prior and back to it."""
+        report: TemperedReport = draws.report
+        fewest, most = int(report.round_trips.min()), int(report.round_trips.max())
+        worst, barrier = float(report.rejection.max()), float(report.barrier)
+        if not np.isfinite(report.log_evidence):
             return Outcome("not finite", "the evidence is not finite: look at the data")
         found = (
             f"{fewest} to {most} round trips a chain, barrier {barrier:.1f}, at most "
@@ -579,7 +616,7 @@ def collect(_: Key, mixture: Mixture, run: Run) -> Draws:
     return Draws(run.kept, {}, None, {}, report)
 
 
-def report_of(tally: Tally, ladder: Any, start: Any) -> dict[str, Any]:
+def report_of(tally: Tally, ladder: Any, start: Any) -> TemperedReport:
     """The report on the ladder and the evidence; arrays of NumPy or JAX.
 
     Args:
@@ -588,15 +625,15 @@ def report_of(tally: Tally, ladder: Any, start: Any) -> dict[str, Any]:
         start: log of the normaliser at beta = 0, and sum_i log h(x_i).
     """
     rate = tally.rejected.sum(axis=(0, 1)) / tally.tries.sum(axis=(0, 1))
-    return {
+    return TemperedReport(
         **evidence(tally, start),
-        "ladder": ladder,
-        "rejection": rate,
-        "barrier": rate.sum(),
-        "round_trips": tally.trips.sum(axis=1),
-        "log_start": start,
-        **{f"tally_{name}": value for name, value in tally._asdict().items()},
-    }
+        ladder=ladder,
+        rejection=rate,
+        barrier=rate.sum(),
+        round_trips=tally.trips.sum(axis=1),
+        log_start=start,
+        tally=tally,
+    )
 
 
 def evidence(tally: Tally, start: Any) -> dict[str, Any]:

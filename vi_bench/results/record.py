@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from vi_bench.errors import ResultsError
 from vi_bench.runtime.strict_json import plain
@@ -471,6 +478,18 @@ OPTIONAL: dict[str, Any] = {
     "quantities": {},
 }
 """Keys that a method has only where they apply, with their values where not."""
+
+
+def has_place_for(key: str, value: Any) -> bool:
+    """Whether a method's part may have this under a key that not all methods have."""
+    if key not in OPTIONAL:
+        return False
+    form: Any = Method.model_fields[key].annotation
+    try:
+        TypeAdapter(form).validate_python(plain(value))
+    except ValidationError:
+        return False
+    return True
 
 
 def record_of(values: Mapping[str, Any]) -> Record:

@@ -18,7 +18,7 @@ from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.measured import measure
 from vi_bench.comparison.modes import Mode
 from vi_bench.comparison.quantities import WEIGHT, Quantity
-from vi_bench.contract import Outcome, Problem
+from vi_bench.contract import Outcome, Problem, told
 from vi_bench.data.load import load
 from vi_bench.data.table import Table
 from vi_bench.errors import InputError, NotApplicable, SpecError, one_line
@@ -415,7 +415,7 @@ def sample_of(run: MethodRun, place: Place) -> Sample:
         shared[HELD_OUT] = found.held_out.sum(axis=-1)
     diverging = draws.sample_stats.get("diverging")
     energy = draws.sample_stats.get("energy")
-    best = draws.report.get("restart_bound")
+    best = told(draws.report, "restart_bound")
     return Sample(
         columns,
         shared,

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from vi_bench.comparison.quantities import WEIGHT
-from vi_bench.contract import Combines, Draws, Outcome, Problem, Stage
+from vi_bench.contract import Combines, Draws, Outcome, Problem, Report, Stage
 from vi_bench.inference.linear_response import linear_response
 from vi_bench.inference.stages import call_until_done, drive, prepare
 from vi_bench.mixture.mixture import Mixture
@@ -172,6 +172,7 @@ def settle(place: Place, run: MethodRun) -> None:
     evaluation = _evaluated([e for _, e in batches], axis)
     outcome = run.method.outcome(draws)
     run.draws, run.evaluation, run.outcome = draws, evaluation, outcome
+    run.shown = draws.report.summary() if isinstance(draws.report, Report) else {}
     run.posterior = posterior_of(mixture, draws.parameters)
     finite = all(np.all(np.isfinite(v)) for v in draws.parameters.values())
     if not finite and run.outcome.status != "not finite":

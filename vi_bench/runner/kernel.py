@@ -14,7 +14,7 @@ from vi_bench.data.load import load
 from vi_bench.data.table import Table, feature_names
 from vi_bench.errors import InputError
 from vi_bench.inference.stages import calling, compiled, drive
-from vi_bench.methods.cavi import CAVI
+from vi_bench.methods.cavi import CAVI, CAVIReport
 from vi_bench.mixture.mixture import Factors, bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.runtime.environment import computing, find_device
@@ -98,14 +98,14 @@ def cavi(
         phi = mixture.responsibilities(
             Factors(found.variational["lam"], mixture.prior_sticks())
         )
-        trace = np.asarray(found.report["trace"])
+        report: CAVIReport = found.report
         return CAVIFit(
             m=np.asarray(q["m"]),
             s2=np.asarray(q["s2"]),
             phi=np.asarray(phi),
-            elbo=trace[: int(found.report["iterations"])],
+            elbo=np.asarray(report.trace)[: int(report.iterations)],
             outcome=method.outcome(found),
-            restart_elbo=np.asarray(found.report["restart_bound"]),
+            restart_elbo=np.asarray(report.restart_bound),
         )
 
 

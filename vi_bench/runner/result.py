@@ -10,7 +10,7 @@ import numpy as np
 
 from vi_bench.comparison import Comparison
 from vi_bench.comparison.measures import Estimate
-from vi_bench.contract import Draws, Method, Outcome, Stage
+from vi_bench.contract import Draws, Method, Outcome, Stage, told
 from vi_bench.data.table import Table
 from vi_bench.inference.linear_response import LinearResponse
 from vi_bench.runner.evaluate import Evaluation
@@ -47,6 +47,7 @@ class MethodRun:
         setup_s: seconds of work on the host before the first stage.
         stages: stage -> its times.
         draws: the draws as host arrays, uncentred; None unless it finished.
+        shown: what its report adds to its part of summary.json.
         posterior: the draws as they are reported: parameters, quantities derived from
             them, and weights where they are drawn; uncentred, (chain, draw, ...).
         evaluation: log densities at each draw.
@@ -62,6 +63,7 @@ class MethodRun:
     setup_s: float = 0.0
     stages: dict[str, StageTime] = field(default_factory=dict)
     draws: Draws | None = None
+    shown: dict[str, Any] = field(default_factory=dict)
     posterior: dict[str, np.ndarray] = field(default_factory=dict)
     evaluation: Evaluation | None = None
     response: LinearResponse | None = None
@@ -88,11 +90,11 @@ class MethodRun:
         return None if self.evaluation is None else self.evaluation.log_joint
 
     def reported(self, name: str) -> Estimate | None:
-        """A number of the report with its error, such as "log_evidence", or None."""
-        if self.draws is None or name not in self.draws.report:
+        """A number of the report with its error or NaN, such as "log_evidence"."""
+        if self.draws is None or (value := told(self.draws.report, name)) is None:
             return None
-        report = self.draws.report
-        return Estimate(float(report[name]), float(report[f"{name}_se"]))
+        error = told(self.draws.report, f"{name}_se", np.nan)
+        return Estimate(float(value), float(error))
 
     def bound(self) -> tuple[float | None, float | None]:
         """The bound on log p(X) that the method reports, nats, and its error."""

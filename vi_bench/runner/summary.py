@@ -6,20 +6,20 @@ The schema is in `vi_bench.results.record`; this module fills it in.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vi_bench.comparison.quantities import WEIGHT
+from vi_bench.contract import told
 from vi_bench.inference.linear_response import LinearResponse
-from vi_bench.inference.restarts import distinct_optima
 from vi_bench.mixture.compared_quantities import compared
-from vi_bench.results.record import SCHEMA, Record, record_of
+from vi_bench.results.record import SCHEMA, Record, has_place_for, record_of
 from vi_bench.results.stored_comparison import comparisons, evidence, joint, posterior
 from vi_bench.results.trees import to_tree
 from vi_bench.runner.result import MethodRun, RunResult
+from vi_bench.runner.sample_stats import sampler
 from vi_bench.runtime.provenance import provenance
 from vi_bench.runtime.strict_json import plain
 from vi_bench.spec import DEFAULTS, values_of
@@ -98,13 +98,13 @@ def trace(run: MethodRun) -> dict[str, np.ndarray]:
 
     Each iteration takes an equal share of the fit's time.
     """
-    report = run.draws.report if run.draws is not None else {}
-    values = np.asarray(report.get("trace", np.nan), float).ravel()
+    report = None if run.draws is None else run.draws.report
+    values = np.asarray(told(report, "trace", np.nan), float).ravel()
     known = np.flatnonzero(np.isfinite(values))
-    if not known.size:
+    if not known.size or "fit" not in run.stages:
         return {}
     spent = float(np.median(run.stages["fit"].runs_s))
-    total = int(report.get("total_iterations", len(values)))
+    total = int(told(report, "total_iterations", len(values)))
     return {
         "iteration": known + 1,
         "bound": values[known],
@@ -179,7 +179,7 @@ def keys_of(references: Any) -> tuple[str, ...]:
 def _method(result: RunResult, label: str, run: MethodRun) -> dict[str, Any]:
     bound, bound_se = run.bound()
     marginal, marginal_se = run.marginal_bound()
-    report = run.draws.report if run.draws is not None else {}
+    report = None if run.draws is None else run.draws.report
     found = result.comparison
     variational = run.method.kind == "variational"
     entry: dict[str, Any] = {
@@ -191,27 +191,26 @@ def _method(result: RunResult, label: str, run: MethodRun) -> dict[str, Any]:
         "converged": run.outcome.converged if variational else None,
         "outcome_sentence": run.outcome.sentence,
         "error": run.error,
-        "iterations": whole(report.get("iterations")),
-        "accepted_extrapolations": whole(report.get("accepted_extrapolations")),
-        "counts": numbers_of(report.get("counts")),
+        "iterations": whole(told(report, "iterations")),
+        "accepted_extrapolations": whole(told(report, "accepted_extrapolations")),
+        "counts": numbers_of(told(report, "counts")),
         "bound": bound,
         "bound_se": bound_se,
         "assignments_in_q": run.method.bound_keeps_labels,
         "marginal_elbo": marginal,
         "marginal_elbo_se": marginal_se,
-        "log_evidence": report.get("log_evidence"),
-        "log_evidence_se": report.get("log_evidence_se"),
-        "log_evidence_df": report.get("log_evidence_df"),
+        "log_evidence": told(report, "log_evidence"),
+        "log_evidence_se": told(report, "log_evidence_se"),
+        "log_evidence_df": told(report, "log_evidence_df"),
         "time": run.time(),
         "memory_bytes": run.memory_bytes(),
         "draws": run.shape(),
         "short": run.short,
         "ess_per_s": ess_per_second(result, label),
     }
-    if run.draws is not None and "n_steps" in run.draws.sample_stats:
+    if run.draws is not None:
         entry["sampler"] = sampler(run.draws.sample_stats)
-    if "restart_bound" in report:
-        entry["restarts"] = restarts(report)
+        entry |= {k: v for k, v in run.shown.items() if has_place_for(k, v)}
     if run.response is not None:
         entry["linear_response"] = response(run.response)
     if found and label in found.summaries:
@@ -219,33 +218,6 @@ def _method(result: RunResult, label: str, run: MethodRun) -> dict[str, Any]:
         if label in found.importance:
             entry["importance"] = dataclasses.asdict(found.importance[label])
     return entry
-
-
-def sampler(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """Diagnostics of a Hamiltonian sampler, over the draws that were kept."""
-    return {
-        "divergences": np.sum(stats["diverging"]),
-        "mean_tree_depth": np.mean(stats["tree_depth"]),
-        "mean_acceptance_rate": np.mean(stats["acceptance_rate"]),
-        "step_size": np.asarray(stats["step_size"])[:, 0],
-        "gradients": np.sum(stats["n_steps"]),
-    }
-
-
-def restarts(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Every restart, and the distinct local optima they ended in, best first."""
-    bounds = np.asarray(report["restart_bound"])
-    return {
-        "bound": bounds,
-        "iterations": report["restart_iterations"],
-        "converged": np.asarray(report["restart_status"]) == 1,
-        "counts": report["restart_counts"],
-        "optima": [
-            {"bound": value, "restarts": count, "occupied": full}
-            for value, count, full in distinct_optima(bounds, report["restart_counts"])
-        ],
-        "largest_relative_fall": report["fall"],
-    }
 
 
 def response(found: LinearResponse) -> dict[str, Any]:

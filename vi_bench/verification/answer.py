@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm, t
 
-from vi_bench.contract import Draws, Method, Problem
+from vi_bench.contract import Draws, Method, Problem, told
 from vi_bench.inference.stages import calling, compiled, drive, prepare
 from vi_bench.mixture.types import Parameters
 from vi_bench.mixture.weights import STICK, log_volume, sticks_of
@@ -199,27 +199,24 @@ def registered(method: Method) -> Full:
             raw = through(method, problem.mixture, key, chains)
         report = raw.report
         log_q = None if raw.log_q is None else np.asarray(raw.log_q)
-        evidence = report.get("log_evidence")
-        known = evidence is not None and bool(np.isfinite(evidence))
-        freedom = float(
-            report.get("log_evidence_df", chains - 1.0 if kind == "runs" else np.inf)
-        )
-        # that error is scaled so that 1.96 of it cover 95 %; the tests here use t
-        wider = t.ppf(0.975, freedom) / norm.ppf(0.975)
-        if "log_evidence_df" not in report:
-            wider = 1.0
-        bound = report.get("bound", np.zeros(0))
-        if "fall" in report:  # coordinate ascent: the trace must not fall
-            bound = report["trace"][: int(report["iterations"])]
+        evidence = told(report, "log_evidence", np.nan)
+        freedom, wider = chains - 1.0 if kind == "runs" else np.inf, 1.0
+        if (stated := told(report, "log_evidence_df")) is not None:
+            # the error is stated so that 1.96 of it hold 95 %; the tests here know of t
+            freedom = float(stated)
+            wider = t.ppf(0.975, freedom) / norm.ppf(0.975)
+        bound = told(report, "bound", np.zeros(0))
+        if told(report, "fall") is not None:  # its trace may only rise
+            bound = told(report, "trace")[: int(told(report, "iterations"))]
         draws = {n: array_of(v, n, np.shape(v))[0] for n, v in raw.parameters.items()}
         return Answer(
             draws=draws,
             log_q=log_q,
             bound=np.atleast_1d(np.asarray(bound)),
-            bound_se=float(report.get("bound_se", 0.0)),
+            bound_se=float(told(report, "bound_se", 0.0)),
             keeps_labels=method.bound_keeps_labels,
-            log_evidence=float(evidence) if known else None,  # type: ignore[arg-type]
-            log_evidence_se=float(report.get("log_evidence_se", 0.0)) / wider,
+            log_evidence=float(evidence) if np.isfinite(evidence) else None,
+            log_evidence_se=float(told(report, "log_evidence_se", 0.0)) / wider,
             freedom=freedom,
             kind=kind,
             approximate=method.kind == "variational" and log_q is None,
