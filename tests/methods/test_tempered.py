@@ -26,26 +26,11 @@ from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Draws, Problem
 from vi_bench.errors import NotApplicable
 from vi_bench.methods import gibbs
+from vi_bench.methods._bridges import Tally, evidence, log_sum, no_tally
+from vi_bench.methods._ladder import Ensemble, equalised, swaps, sweeps, travelled
 from vi_bench.methods._particles import widened
-from vi_bench.methods.tempered import (
-    Ensemble,
-    Tally,
-    Tempered,
-    TemperedReport,
-    Way,
-    equalised,
-    evidence,
-    log_start,
-    log_sum,
-    log_tempered,
-    no_tally,
-    rounds,
-    swaps,
-    sweep,
-    sweeps,
-    travelled,
-    with_counts,
-)
+from vi_bench.methods._tempering import Way, log_start, log_tempered, sweep, with_counts
+from vi_bench.methods.tempered import Tempered, TemperedReport, rounds
 from vi_bench.mixture.mixture import bind
 from vi_bench.mixture.weights import Uniform
 from vi_bench.models.gaussian import Gaussian

@@ -122,3 +122,8 @@ def joined[R: Report](reports: Sequence[R]) -> R:
 def host(values: Mapping[str, Any]) -> dict[str, Any]:
     """A report as arrays of NumPy."""
     return {name: np.asarray(value) for name, value in values.items()}
+
+
+def ended(runs: Any) -> bool:
+    """Whether all runs have ended; each tells it in `done`."""
+    return bool(np.all(np.asarray(runs.done)))

@@ -36,6 +36,7 @@ from vi_bench.methods._assignments import (
     exchangeable,
     new_order,
 )
+from vi_bench.methods._chains import draws_of_a_part, with_room
 from vi_bench.mixture import weights
 from vi_bench.mixture.conjugate import Conjugate
 from vi_bench.mixture.mixture import Mixture
@@ -44,9 +45,6 @@ from vi_bench.mixture.types import GibbsStep, Parameters
 from vi_bench.mixture.weights import STICK
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
-
-PARTS = 20
-"""Number of calls of the sampling stage, so that progress can be shown."""
 
 MOST = 10
 """Largest K for which the evidence is symmetrised, by a sum over all 2^K label sets."""
@@ -119,7 +117,7 @@ class Gibbs:
 
     @remembered
     def _stages(self, chains: int, draws: int, last: str) -> tuple[Stage, ...]:
-        part = -(-draws // min(PARTS, draws))
+        part = draws_of_a_part(draws)
 
         def warm_up(key: Key, mixture: Mixture, first: Parameters) -> Chain:
             def chain(key: Key, theta: Parameters) -> Chain:
@@ -223,11 +221,6 @@ def empty_chain(theta: Parameters, draws: int) -> Chain:
     """A warmed-up chain with room for its draws."""
     kept = jax.tree.map(lambda v: jnp.zeros((draws, *v.shape), v.dtype), theta)
     return Chain(theta, kept, jnp.zeros((), jnp.int32))
-
-
-def with_room(chain: Chain, draws: int) -> Chain:
-    """The chain, or where it has all its draws, one that continues with none yet."""
-    return chain._replace(done=jnp.where(chain.done >= draws, 0, chain.done))
 
 
 def sweep(

@@ -35,6 +35,7 @@ from vi_bench.contract import (
 from vi_bench.methods._particles import (
     constrained,
     densities,
+    ended,
     from_prior,
     host,
     joined,
@@ -339,11 +340,6 @@ def together(
     if own.shape[0] > 1:
         return report
     return report | {"log_evidence_se": volume[0]}
-
-
-def ended(runs: Run) -> bool:
-    """Whether all runs have ended."""
-    return bool(np.all(np.asarray(runs.done)))
 
 
 METHOD = Nested

@@ -29,6 +29,7 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.inference import starts
+from vi_bench.methods._chains import draws_of_a_part, with_room
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.numpyro_model import constrain, unconstrain
 from vi_bench.mixture.types import Parameters
@@ -37,9 +38,6 @@ from vi_bench.runtime.lanes import over_lanes
 
 STEP = 0.3
 """Step size of `transition`; any value leaves the posterior invariant."""
-
-PARTS = 20
-"""Number of calls of the sampling stage, so that progress can be shown."""
 
 
 class Chain(NamedTuple):
@@ -81,7 +79,7 @@ class NUTS:
 
     @remembered
     def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
-        part = -(-draws // min(PARTS, draws))
+        part = draws_of_a_part(draws)
 
         def warm_up(key: Key, mixture: Mixture, first: Parameters) -> Chain:
             adaptation = blackjax.window_adaptation(
@@ -208,11 +206,6 @@ def empty_chain(state: Any, step_size: Array, metric: Array, draws: int) -> Chai
         stats=jax.tree.map(room, stats),
         done=jnp.zeros((), jnp.int32),
     )
-
-
-def with_room(chain: Chain, draws: int) -> Chain:
-    """The chain, or where it has all its draws, one that continues with none yet."""
-    return chain._replace(done=jnp.where(chain.done >= draws, 0, chain.done))
 
 
 def extend(

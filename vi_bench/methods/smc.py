@@ -36,6 +36,7 @@ from vi_bench.contract import (
 from vi_bench.methods._particles import (
     constrained,
     densities,
+    ended,
     from_prior,
     host,
     joined,
@@ -319,11 +320,6 @@ def inverse_mass(mixture: Mixture, run: Run) -> Float[Array, " D"]:
     squares = weights @ jnp.where(jnp.isfinite(slopes), slopes, 0.0) ** 2
     inverse: Array = 1 / jnp.maximum(squares, jnp.finfo(squares.dtype).eps)
     return inverse
-
-
-def ended(runs: Run) -> bool:
-    """Whether all runs have ended."""
-    return bool(np.all(np.asarray(runs.done)))
 
 
 def collect(draws: int, _: Key, mixture: Mixture, runs: Run) -> Draws:
