@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -298,6 +298,23 @@ def said(told: dict[str, list[float]]) -> str:
     """Kinds of quantities with their root mean squares and intervals."""
     parts = [f"{k} {m:.2f} ({a:.2f} to {b:.2f})" for k, (m, a, b) in told.items()]
     return "  ".join(parts)
+
+
+KINDS = ("mean", "sd", "tails", "W1", "evidence")
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """A Markdown table of the root mean squares and their 95 % intervals."""
+    lines = [f"| method | problem | {' | '.join(KINDS)} |", "|---" * 7 + "|"]
+    order = list(METHODS)
+    for case in sorted(found["cases"], key=lambda c: order.index(c["method"])):
+        cells = [f"`{case['method']}`", case["problem"]]
+        for kind in KINDS:
+            middle, low, high = case["rms"].get(kind, [np.nan] * 3)
+            known = np.isfinite(middle)
+            cells.append(f"{middle:.2f} ({low:.2f} to {high:.2f})" if known else "-")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:

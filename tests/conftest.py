@@ -37,6 +37,28 @@ jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+NUMERICS = {
+    "comparison",
+    "contract",
+    "enumeration",
+    "inference",
+    "methods",
+    "mixture",
+    "models",
+    "statistical",
+}
+"""Folders whose slow tests are the first half of all."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every slow test belongs to one of two halves, by its folder."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            first = item.path.parent.name in NUMERICS
+            item.add_marker("slow_numerics" if first else "slow_programs")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The first process to start is the last to end, and cleans up."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
