@@ -49,10 +49,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def optimised(on: bool) -> None:
     """From now on programs are compiled as a user's are, or fast."""
-    jax.clear_caches()  # runs of a process share programs, however compiled
-    jax.config.update("jax_disable_most_optimizations", not on)
+    if NOW["optimised"] is not on:
+        jax.clear_caches()  # runs of a process share programs, however compiled
+        jax.config.update("jax_disable_most_optimizations", not on)
+        NOW["optimised"] = on
 
 
+NOW = {"optimised": True}
 optimised(False)
 
 
@@ -62,9 +65,7 @@ def as_a_user_has_it(request: pytest.FixtureRequest) -> None:
 
     Not those of tests marked `optimised`, nor what runs in a process of its own.
     """
-    asked = request.node.get_closest_marker("optimised") is not None
-    if asked == jax.config.jax_disable_most_optimizations:
-        optimised(asked)
+    optimised(request.node.get_closest_marker("optimised") is not None)
 
 
 TESTS = itertools.count(1)

@@ -38,8 +38,9 @@ class Share:
         return report
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self.files[report.nodeid.partition("::")[0]] += report.processor_s
-        self.tests[report.nodeid] += report.processor_s
+        seconds = getattr(report, "processor_s", 0.0)  # none of a process that died
+        self.files[report.nodeid.partition("::")[0]] += seconds
+        self.tests[report.nodeid] += seconds
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         write, total = terminalreporter.write_line, self.files.total()

@@ -15,7 +15,9 @@ from vi_bench.inference.squarem import (
 )
 from vi_bench.runtime.lanes import over_lanes
 
-ascend = jax.jit(squarem.ascend, static_argnames=("sweep", "iterations", "accelerate"))
+STATIC = ("sweep", "iterations", "tolerance", "accelerate")
+
+ascend = jax.jit(squarem.ascend, static_argnames=STATIC)
 
 
 class View(NamedTuple):
