@@ -1,5 +1,7 @@
 """Double precision, shapes checked at run time, small data."""
 
+import gc
+import itertools
 import os
 import shutil
 import tempfile
@@ -27,6 +29,8 @@ import pytest  # noqa: E402
 
 import vi_bench as vb  # noqa: E402
 from vi_bench.runtime.environment import forget_programs  # noqa: E402
+
+gc.freeze()  # what is imported stays: it need not be looked through again and again
 
 jax.config.update("jax_enable_x64", True)
 # many tests run the same programs: both workers share what one of them has compiled
@@ -67,32 +71,37 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def optimised(on: bool) -> None:
     """From now on programs are compiled as a user's are, or fast."""
-    jax.clear_caches()  # runs of a process share programs, however compiled
-    jax.config.update("jax_disable_most_optimizations", not on)
+    if NOW["optimised"] is not on:
+        jax.clear_caches()  # runs of a process share programs, however compiled
+        jax.config.update("jax_disable_most_optimizations", not on)
+        NOW["optimised"] = on
 
 
+NOW = {"optimised": True}
 optimised(False)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def as_a_user_has_it(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def as_a_user_has_it(request: pytest.FixtureRequest) -> None:
     """Programs that run a few times are compiled without most optimisations.
 
-    Not those of modules marked `optimised`, nor what runs in a process of its own.
+    Not those of tests marked `optimised`, nor what runs in a process of its own.
     """
-    asked = request.node.get_closest_marker("optimised") is not None
-    if asked:
-        optimised(True)
-    yield
-    if asked:
-        optimised(False)
+    optimised(request.node.get_closest_marker("optimised") is not None)
+
+
+TESTS = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
 def few_programs() -> Iterator[None]:
-    """Of all tests of a process those that are left fit into its memory maps."""
+    """Of all tests of a process those that are left fit into its memory maps.
+
+    To count them takes longer than many a test, and ten tests make some thousands.
+    """
     yield
-    forget_programs()
+    if next(TESTS) % 10 == 0:
+        forget_programs(40_000)
 
 
 @pytest.fixture

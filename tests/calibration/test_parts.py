@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiled import call, draw
 from tests.marks import slow, slow_but
 from vi_bench import catalogue
 from vi_bench.calibration.priors import fixed_family, model_of, usual_prior
@@ -38,11 +39,20 @@ def template(name, weights="uniform", **given):
 def some_q(name, weights="uniform"):
     """A q that is nobody's optimum, 4000 draws from it, and a truth."""
     empty, coordinates = template(name, weights)
-    truth = simulate(empty, 10, jax.random.key(3))
-    mixture = empty.with_rows(truth.rows)
+    truth = simulated(empty, 10, jax.random.key(3))
+    mixture = call(empty, "with_rows", truth.rows)
     phi = jax.random.dirichlet(jax.random.key(4), jnp.ones(2), (10,))
-    q = mixture.from_responsibilities(phi)
-    return mixture, coordinates, truth, q, mixture.draw(jax.random.key(5), q, (4000,))
+    q = call(mixture, "from_responsibilities", phi)
+    draws = draw(jax.random.key(5), mixture, q, (4000,))
+    return mixture, coordinates, truth, q, draws
+
+
+simulated = jax.jit(simulate, static_argnums=1)
+
+
+def compiled(function, coordinates):
+    """As one program, for these coordinates."""
+    return jax.jit(lambda *arguments: function(*arguments, coordinates))
 
 
 def optimum():
@@ -66,7 +76,7 @@ def test_every_family_that_ships_has_fixed_hyperparameters():
 )
 def test_rows_from_the_prior_are_rows_of_the_family(name):
     empty, _ = template(name)
-    truth = jax.jit(lambda key: simulate(empty, 20, key))(jax.random.key(0))
+    truth = simulated(empty, 20, jax.random.key(0))
     x = np.asarray(truth.rows)
     assert x.shape == (20, FEATURES)
     family = fixed_family(Spec(model=model_of({"name": name})), FEATURES)
@@ -76,11 +86,12 @@ def test_rows_from_the_prior_are_rows_of_the_family(name):
 @pytest.mark.parametrize("weights", [slow("uniform"), "dirichlet"])
 def test_the_quantities_do_not_know_the_labels(weights):
     empty, coordinates = template("gaussian-diagonal", weights)
-    truth = simulate(empty, 15, jax.random.key(2))
-    mixture = empty.with_rows(truth.rows)
-    other = permute(mixture, truth.theta, jnp.array([1, 0]))
+    truth = simulated(empty, 15, jax.random.key(2))
+    mixture = call(empty, "with_rows", truth.rows)
+    other = jax.jit(permute)(mixture, truth.theta, jnp.array([1, 0]))
+    program = compiled(quantities, coordinates)
     one, two = (
-        quantities(mixture, {n: v[None] for n, v in theta.items()}, coordinates)
+        program(mixture, {n: v[None] for n, v in theta.items()})
         for theta in (truth.theta, other)
     )
     assert {"log joint", "log likelihood", "mean mu[x0]"} <= set(one)
@@ -93,18 +104,18 @@ def test_rows_can_be_traced(random):
     x = random.normal(size=(1030, FEATURES))
     x -= x.mean(axis=0)  # what `bind` would subtract
     family = fixed_family(Spec(model=model_of({"name": "gaussian"})), FEATURES)
-    bound, q = bind(family, x, 2, jnp.float64), empty.prior()
+    bound, q = bind(family, x, 2, jnp.float64), call(empty, "prior")
     traced = jax.jit(lambda x: empty.with_rows(x).step(q)[0])(x)
-    np.testing.assert_allclose(traced, bound.step(q)[0], rtol=1e-12)
+    np.testing.assert_allclose(traced, call(bound, "step", q)[0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", [slow("gaussian"), "gaussian-semiconjugate"])
 def test_normal_means_are_those_of_the_draws(name):
     """4000 draws: within 4.5 errors of the mean, and 10 % of the sd."""
     mixture, coordinates, _, q, draws = some_q(name)
-    known = normal_means(mixture, q, coordinates)
+    known = compiled(normal_means, coordinates)(mixture, q)
     assert set(known) == {"mean mu[x0]", "mean mu[x1]"}
-    values = quantities(mixture, draws, coordinates)
+    values = compiled(quantities, coordinates)(mixture, draws)
     for label, (mean, sd) in known.items():
         found = np.asarray(values[label])
         assert abs(found.mean() - mean) < 4.5 * sd / np.sqrt(4000)
@@ -129,8 +140,8 @@ def test_marginal_distribution_functions_are_those_of_the_draws(name, exact):
     """Each p within 4.5 errors of a share of 4000 draws."""
     mixture, coordinates, truth, q, draws = some_q(name, "dirichlet")
     assert set(marginals(mixture, q)) == exact
-    by_q = pairs(mixture, q, draws, truth.theta, coordinates)
-    by_draws = pairs(mixture, None, draws, truth.theta, coordinates)
+    program = compiled(pairs, coordinates)
+    by_q, by_draws = (program(mixture, of, draws, truth.theta) for of in (q, None))
     p = np.asarray(by_q["p"])
     error = np.sqrt(p * (1 - p) / 4000) + 1e-3
     assert np.all(np.abs(p - by_draws["p"]) < 4.5 * error)

@@ -26,8 +26,6 @@ from vi_bench import catalogue
 from vi_bench.cli.app import app
 from vi_bench.sweeps.store import Store
 
-pytestmark = pytest.mark.optimised  # runs of the size that users have
-
 ROOT = Path(__file__).parents[2]
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -328,7 +326,8 @@ def scratch(tmp_path, monkeypatch):
 
 def cases():
     for command, run in RUN.items():
-        marks = [] if run.quick else [pytest.mark.slow]
+        # what is slow are runs of the size that users have
+        marks = [] if run.quick else [pytest.mark.slow, pytest.mark.optimised]
         yield pytest.param(command, run, id=command, marks=marks)
 
 

@@ -6,9 +6,6 @@ import pytest
 from vi_bench.data.load import BUILT_IN, load
 from vi_bench.errors import InputError
 
-# the notebook's last bits are those of optimised programs
-pytestmark = pytest.mark.optimised
-
 
 def regenerate_notebook():
     """The notebook's own lines, under the settings of its JAX."""
@@ -21,6 +18,7 @@ def regenerate_notebook():
         return np.asarray(jnp.matmul(C, mu) + jax.random.normal(key, (N, d))), c
 
 
+@pytest.mark.optimised  # its last bits are those of optimised programs
 def test_the_notebooks_data_are_the_notebooks():
     rows, labels = regenerate_notebook()
     shipped = load("notebook")

@@ -5,15 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vi_bench.inference import squarem
 from vi_bench.inference.squarem import (
     CONVERGED,
     NOT_FINITE,
     RUNNING,
     Move,
-    ascend,
     begin,
 )
 from vi_bench.runtime.lanes import over_lanes
+
+STATIC = ("sweep", "iterations", "tolerance", "accelerate")
+
+ascend = jax.jit(squarem.ascend, static_argnames=STATIC)
 
 
 class View(NamedTuple):
@@ -120,9 +124,10 @@ def test_lanes_give_the_same_either_way(platform, monkeypatch):
     def climb(lane):
         return ascend(halve, start(lane, 50), 50, 1e-9)
 
-    together = over_lanes(climb, lanes)
+    together = jax.jit(lambda lanes: over_lanes(climb, lanes))(lanes)
+    by_itself = jax.jit(climb)
     for i in range(3):
-        alone = climb(lanes[i])
+        alone = by_itself(lanes[i])
         np.testing.assert_allclose(together.point[i], alone.point, rtol=1e-12)
         assert int(together.iteration[i]) == int(alone.iteration)
 

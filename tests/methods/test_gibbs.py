@@ -10,6 +10,7 @@ import pytest
 from scipy.special import betaln, logsumexp
 
 import vi_bench as vb
+from tests.compiled import call, draw
 from tests.contract.cases import CASES, HALF, WEIGHTS, given_variance, variance_grid
 from tests.methods.test_nuts import drawn_moments, exact_moments
 from tests.oracles import log_evidence
@@ -84,7 +85,7 @@ def test_the_evidence_is_symmetric_where_no_label_is_switched():
 def test_assigned_statistics_add_up_and_have_the_expected_mean():
     """12 z-tests at 5 standard errors: false alarm 7e-6; rows beyond one block."""
     mixture = mixture_of("gaussian-diagonal", 700, 3)
-    theta = mixture.draw(jax.random.key(1), mixture.prior(), ())
+    theta = draw(jax.random.key(1), mixture)
     coefficients = 0.2 * mixture.natural(theta)
     keys = jax.random.split(jax.random.key(2), 300)
     found = jax.jit(
@@ -109,31 +110,40 @@ def test_a_permanent_is_a_sum_over_permutations(random):
     assert log_permanent(jnp.asarray(terms)) == pytest.approx(by_hand, rel=1e-12)
 
 
+@jax.jit
+def assigned(mixture, theta):
+    """Statistics by component, of assignments drawn given theta."""
+    return assigned_statistics(jax.random.key(2), mixture, mixture.natural(theta))
+
+
+@jax.jit
+def conditional(mixture, theta, expected):
+    """Log p(theta | x, c) in the order that the components have."""
+    q = mixture.family.update(mixture.prior().components, expected)
+    sticks = mixture.weights.update(expected[:, -1])
+    return mixture.family.log_q(theta, q) + weights.log_density(theta, sticks)
+
+
 @pytest.mark.parametrize("prior", ["uniform", "dirichlet"])
 def test_the_full_conditional_is_averaged_over_orders_of_the_rows(prior):
     mixture = mixture_of("poisson", 20, 3, prior)
-    theta = mixture.draw(jax.random.key(1), mixture.prior(), ())
-    expected = assigned_statistics(jax.random.key(2), mixture, mixture.natural(theta))
-    terms = []
-    for order in permutations(range(3)):
-        moved = expected[jnp.asarray(order)]
-        q = mixture.family.update(mixture.prior().components, moved)
-        sticks = mixture.weights.update(moved[:, -1])
-        of_sticks = weights.log_density(theta, sticks)
-        terms.append(float(mixture.family.log_q(theta, q) + of_sticks))
+    theta = draw(jax.random.key(1), mixture)
+    expected = assigned(mixture, theta)
+    terms = [
+        conditional(mixture, theta, expected[jnp.asarray(order)])
+        for order in permutations(range(3))
+    ]
     by_hand = logsumexp(terms) - np.log(6)
-    found = log_full_conditional(mixture, theta, expected)
+    found = jax.jit(log_full_conditional)(mixture, theta, expected)
     assert found == pytest.approx(by_hand, rel=1e-10)
 
 
 def test_sticks_are_not_exchangeable_and_the_full_conditional_is_not_averaged():
     mixture = mixture_of("poisson", 20, 3, "stick-breaking")
-    theta = mixture.draw(jax.random.key(1), mixture.prior(), ())
-    expected = assigned_statistics(jax.random.key(2), mixture, mixture.natural(theta))
-    q = mixture.family.update(mixture.prior().components, expected)
-    sticks = weights.log_density(theta, mixture.weights.update(expected[:, -1]))
-    found = log_full_conditional(mixture, theta, expected)
-    assert found == pytest.approx(float(mixture.family.log_q(theta, q) + sticks))
+    theta = draw(jax.random.key(1), mixture)
+    expected = assigned(mixture, theta)
+    found = jax.jit(log_full_conditional)(mixture, theta, expected)
+    assert found == pytest.approx(float(conditional(mixture, theta, expected)))
 
 
 def test_labels_are_swapped_as_often_as_their_prior_says():
@@ -156,7 +166,7 @@ def test_under_exchangeable_weights_every_order_is_as_likely():
     mixture = mixture_of("gaussian", 8, 3, "dirichlet")
     keys = jax.random.split(jax.random.key(3), 6000)
     counts = jnp.array([6.0, 2.0, 0.0])
-    orders = jax.vmap(lambda key: new_order(key, mixture, counts))(keys)
+    orders = jax.jit(jax.vmap(lambda key: new_order(key, mixture, counts)))(keys)
     _, found = np.unique(np.asarray(orders), axis=0, return_counts=True)
     assert len(found) == 6
     assert np.all(np.abs(found - 1000) < 4.5 * np.sqrt(6000 * 5 / 36))
@@ -167,13 +177,14 @@ def test_the_semiconjugate_step_has_the_posterior_that_a_grid_gives(shared):
     """Rows of one component: mean of mu and log variance, 4 z-tests at 4.5 errors."""
     name = "gaussian-semiconjugate" + ("-shared" if shared else "")
     mixture = mixture_of(name, 6, 1)
-    family, expected = mixture.family, mixture.statistics().sum(axis=1)[None]
+    expected = call(mixture, "statistics").sum(axis=1)[None]
+    family = mixture.family
 
     def step(theta, key):
         theta = family.resample(key, theta, expected)
         return theta, theta
 
-    start = mixture.draw(jax.random.key(0), mixture.prior(), ())
+    start = draw(jax.random.key(0), mixture)
     keys = jax.random.split(jax.random.key(1), 8000)
     _, draws = jax.jit(lambda keys: jax.lax.scan(step, start, keys))(keys)
     x = np.asarray(mixture.data())
@@ -221,8 +232,8 @@ def sampled(method, mixture, draws, batches):
     program = jax.jit(sample.run)
     ends = []
     for batch in range(batches):
-        for call in range(sample.calls):
-            key = jax.random.fold_in(jax.random.key(2 + batch), call)
+        for part in range(sample.calls):
+            key = jax.random.fold_in(jax.random.key(2 + batch), part)
             chain = program(key, mixture, chain)
         ends.append(jax.tree.map(np.asarray, chain))
     assert program._cache_size() == 1
@@ -255,7 +266,8 @@ def test_further_draws_go_on_from_where_the_chain_is():
     key = jax.random.fold_in(jax.random.key(3), 0)
     own = jax.random.split(jax.random.split(key, 2)[0], 2)[0]
     theta = {name: jnp.asarray(v[0]) for name, v in once.theta.items()}
-    moved = method.transition(jax.random.split(own, 1)[0], mixture, theta)
+    key = jax.random.split(own, 1)[0]
+    moved = jax.jit(method.transition)(key, mixture, theta)
     np.testing.assert_allclose(again.kept["mu"][0, 0], moved["mu"], rtol=1e-9)
 
 
@@ -289,7 +301,7 @@ def test_what_has_no_gibbs_step_says_so():
 
 def test_an_evidence_from_few_draws_is_not_given():
     mixture = mixture_of("gaussian", 12, 2)
-    theta = mixture.draw(jax.random.key(1), mixture.prior(), (2, 20))
+    theta = draw(jax.random.key(1), mixture, shape=(2, 20))
     report = jax.jit(chib)(jax.random.key(2), mixture, theta)
     assert report.evidence_ess < 50
     assert np.isnan(report.log_evidence)

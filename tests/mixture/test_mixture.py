@@ -23,6 +23,9 @@ SHAPES = [
 ]
 
 
+whole_pass = jax.jit(partial(mixture_pass, Gaussian.statistics))
+
+
 def naive(x, coefficients):
     t = np.c_[x, np.ones(len(x))]
     logits = t @ coefficients.T
@@ -35,9 +38,7 @@ def test_the_pass_equals_the_naive_form(rows, features, components, random):
     coefficients = 3 * random.normal(size=(components, features + 1))
     blocks = to_blocks(x, jnp.float64)
     np.testing.assert_array_equal(from_blocks(blocks).T, x)
-    total, expected = mixture_pass(
-        Gaussian.statistics, blocks, jnp.asarray(coefficients)
-    )
+    total, expected = whole_pass(blocks, jnp.asarray(coefficients))
     value, gradient = naive(x, coefficients)
     np.testing.assert_allclose(total, value, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(expected, gradient, rtol=1e-10, atol=1e-10)
@@ -56,16 +57,16 @@ def test_the_second_output_is_the_gradient_by_autodiff(
     def custom(c):
         return log_marginal(Gaussian.statistics, blocks, c)
 
-    _, expected = mixture_pass(Gaussian.statistics, blocks, coefficients)
+    _, expected = whole_pass(blocks, coefficients)
     for function in (plain, custom):
-        gradient = jax.grad(function)(coefficients)
+        gradient = jax.jit(jax.grad(function))(coefficients)
         np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_logits_of_thousands_neither_overflow_nor_vanish():
     blocks = to_blocks(np.array([[1000.0], [-1000.0]]), jnp.float64)
     coefficients = jnp.array([[50.0, 0.0], [-50.0, 0.0]])
-    total, expected = mixture_pass(Gaussian.statistics, blocks, coefficients)
+    total, expected = whole_pass(blocks, coefficients)
     assert float(total) == 100_000.0
     np.testing.assert_array_equal(expected, [[1000.0, 1.0], [-1000.0, 1.0]])
 
@@ -131,6 +132,5 @@ def test_a_small_pass_has_no_product_of_matrices(rows, components, products, ran
     size = block_rows(components, 3, np.float64)
     blocks = to_blocks(random.normal(size=(rows, 2)), np.float64, size)
     coefficients = random.normal(size=(components, 3))
-    program = jax.jit(partial(mixture_pass, Gaussian.statistics))
-    text = program.lower(blocks, coefficients).as_text()
+    text = whole_pass.lower(blocks, coefficients).as_text()
     assert text.count("dot_general") == products

@@ -12,7 +12,7 @@ from vi_bench.runner.infer import FURTHER
 from vi_bench.runtime.progress import Silent
 
 QUICK = {"cavi": {"restarts": 4}, "nuts": {"warmup": 100}}
-FIELDS = {"components": 2, "draws": 500, "repeats": 1}
+FIELDS = {"components": 2, "draws": 1500, "repeats": 1}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_chosen_reference_has_both_modes(corners, monkeypatch):
         data=corners.values,
         methods=QUICK,
         reference="auto",
-        **corners.settings | FIELDS | {"draws": 1500},
+        **corners.settings | FIELDS,
     )
     found = result.comparison
     assert found.reference == "tempered"

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from typer.testing import CliRunner
 from xarray import open_datatree
 
 from tests.marks import slow
@@ -29,6 +30,7 @@ from tests.sweeps.stand_in import (
 )
 from vi_bench import catalogue
 from vi_bench.cli import sweep as command
+from vi_bench.cli.app import app
 from vi_bench.errors import InputError
 from vi_bench.sweeps import pool
 from vi_bench.sweeps.grid import sweep_of
@@ -287,6 +289,11 @@ def vi_bench(*arguments, **options):
     )
 
 
+def within(*arguments):
+    """The same in this process, where nothing but the command counts."""
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
 def test_where_there_is_no_terminal_lines_tell_how_far_it_is(capsys, monkeypatch):
     monkeypatch.setattr(command, "EVERY", 0.0)
     with command._shown(quiet=False) as tell:
@@ -311,8 +318,8 @@ def test_the_command_line_refuses_in_one_line(tmp_path):
         (["sweep", spec, "--jobs", "0", "--out", tmp_path / "s"], "jobs = 0"),
         (["status", tmp_path], "is not the folder of a sweep"),
     ]:
-        done = vi_bench(*arguments)
-        assert done.returncode == 2
+        done = within(*arguments)
+        assert done.exit_code == 2
         assert done.stderr.startswith("vi-bench: ")
         assert said in done.stderr
         assert done.stderr.count("\n") == 1
@@ -385,19 +392,19 @@ def test_a_grid_of_real_runs_by_the_command_line(tmp_path):
         assert known["shared"] is False
         (plugin,) = summary["plugins"]
         assert plugin["sha256"] == hashlib.sha256(mine.read_bytes()).hexdigest()
-    done = vi_bench("status", tmp_path / "s", "--check")
+    done = within("status", tmp_path / "s", "--check")
     whole = "tiny: 2 cells, 2 done, 0 failed, 0 not yet\nevery byte is as written\n"
     assert done.stdout == whole
     damaged = store.path(key) / "mine.nc"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    done = vi_bench("status", tmp_path / "s", "--check")
-    assert done.returncode == 1
+    done = within("status", tmp_path / "s", "--check")
+    assert done.exit_code == 1
     assert f"cell {key}: mine.nc has " in done.stdout
 
     sql = "SELECT seed, method, verdict FROM methods JOIN cells USING (key) ORDER BY 1"
-    done = vi_bench("query", tmp_path / "s", sql, "--csv")
+    done = within("query", tmp_path / "s", sql, "--csv")
     assert done.stdout == "seed,method,verdict\n0,mine,\n1,mine,\n"
-    assert "seed  method" in vi_bench("query", tmp_path / "s", sql).stdout
+    assert "seed  method" in within("query", tmp_path / "s", sql).stdout
     found = frame(tmp_path / "s")
     assert set(found["seed"]) == {0, 1}
     assert set(found["quantity"]) == set(summary["methods"]["mine"]["quantities"])

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import vi_bench as vb
+from tests.compiled import call, draw
 from tests.marks import slow_but
 from tests.zoo import families as zoo
 from tests.zoo.kernel import KernelOfFamilies
@@ -122,8 +123,9 @@ def given(problem, **changed):
     """The prior as q, in draws and density: right without rows, and finite."""
     with accurately():
         mixture = problem.mixture
-        draws = mixture.draw(jax.random.key(0), mixture.prior(), (4000,))
-        log_q = np.asarray(mixture.log_q(draws, mixture.prior()))
+        prior = call(mixture, "prior")
+        draws = draw(jax.random.key(0), mixture, prior, (4000,))
+        log_q = np.asarray(call(mixture, "log_q", draws, prior))
     usual = {
         "sample": lambda key, n: {k: np.asarray(v) for k, v in draws.items()},
         "log_prob": lambda theta: log_q,
