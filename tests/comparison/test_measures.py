@@ -75,3 +75,18 @@ def test_the_split_half_floor_is_the_noise_of_equal_samples(random):
         noise.append(wasserstein(a, b).value)
     assert np.mean(floors) == pytest.approx(np.mean(noise), rel=0.15)
     assert split_half(random.normal(size=(1, 1000))) > 0
+
+
+def test_a_quantile_among_copies_of_one_draw_has_an_error(random):
+    """Resampling makes copies: here of the draw at the quantile, in all runs."""
+    draws = random.normal(size=(16, 250))
+    order = np.argsort(draws, axis=None)
+    draws.flat[order[3750:3850]] = draws.flat[order[3800]]
+    found = summarise(draws).tails[1]
+    assert found.value == draws.flat[order[3800]]
+    spread = np.quantile(draws, 0.95, axis=1).std(ddof=1) / 4
+    assert found.se == pytest.approx(spread)
+    # p (1 - p) / N f(x)^2, of as many independent draws
+    true = np.sqrt(0.95 * 0.05 / 4000) / 0.1031
+    assert 0.4 * true < found.se < 2.5 * true
+    assert summarise(np.sign(draws)).tails[1].se == 0  # it is 1 in every run

@@ -182,15 +182,20 @@ def test_several_runs_share_the_draws_of_a_chain():
     assert draws.parameters["rate"].shape[:2] == (6, 4)
 
 
-def test_the_runs_spread_is_the_error_and_a_single_run_has_that_of_its_volumes():
-    own, volume = jnp.array([-3.0, -3.1, -2.9, -3.2]), jnp.full(4, 5.0)
+def test_the_runs_spread_is_the_error_unless_their_volumes_leave_a_larger_one():
+    own = jnp.array([-3.0, -3.1, -2.9, -3.2])
     spread = of_runs(own)["log_evidence_se"]
-    assert together(own, volume)["log_evidence_se"] == spread
-    assert together(own[:1], volume[:1])["log_evidence_se"] == 5
+    found = together(own, jnp.full(4, 0.1))
+    assert found["log_evidence_se"] == spread
+    assert found["log_evidence_df"] == 3
+    close = together(own, jnp.array([4.0, 5.0, 5.0, 3.0]))
+    assert close["log_evidence_se"] == pytest.approx(np.sqrt(75 / 4) / 2, rel=0.01)
+    assert close["log_evidence_df"] > 100
+    assert together(own[:1], jnp.full(1, 5.0))["log_evidence_se"] == 5
 
 
 def test_batches_of_runs_are_one_batch_of_all_runs(random):
-    own, volume = random.normal(size=(2, 3, 4))
+    own, volume = random.normal(size=(3, 4)), random.uniform(0.1, 0.2, size=(3, 4))
     method = Nested()
     assert isinstance(method, Combines)
     reports = [

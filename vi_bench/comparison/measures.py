@@ -112,9 +112,16 @@ def error_of_mean(draws: np.ndarray) -> float:
 
 
 def _quantile(draws: np.ndarray, q: float) -> Estimate:
-    """A quantile; the spread of many chains scales its error as that of a share."""
+    """A quantile; the spread of many chains scales its error as that of a share.
+
+    ArviZ's error is half the distance of two draws, and 0 where both are copies of one
+    draw that was resampled often; then the chains' own quantiles give the error.
+    """
     value = float(np.quantile(draws, q))
     error = _stat("mcse", draws, method="quantile", prob=q)
+    if error == 0 and len(draws) > 1:
+        own = np.quantile(draws, q, axis=1)
+        return Estimate(value, float(own.std(ddof=1) / np.sqrt(len(draws))))
     below = (draws <= value).astype(float)
     if len(draws) < MANY or not np.ptp(below):
         return Estimate(value, error)

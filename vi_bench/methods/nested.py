@@ -41,6 +41,7 @@ from vi_bench.methods._particles import (
     joined,
     of_runs,
     resample,
+    widened,
 )
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import Parameters
@@ -331,15 +332,23 @@ class Nested:
 def together(
     own: Float[Array, " runs"], volume: Float[Array, " runs"]
 ) -> dict[str, Array]:
-    """The report on log p(X) from the runs' log evidences and their volumes' errors.
+    """The report on log p(X), from every run's own and the error its volumes leave.
 
-    The error is that of the runs' spread, which includes every source. A single run has
-    that of its simulated prior volumes, which includes no other.
+    The error comes from the runs' spread, which has everything in it. A few runs may
+    lie closer together than their volumes allow; then the volumes' error is stated, as
+    it is of a single run.
     """
     report = of_runs(own)
-    if own.shape[0] > 1:
-        return report
-    return report | {"log_evidence_se": volume[0]}
+    runs = own.shape[0]
+    if runs == 1:
+        return report | {"log_evidence_se": volume[0]}
+    freedom = runs * (SIMULATIONS - 1)
+    least = widened(jnp.sqrt(jnp.mean(volume**2) / runs), freedom)
+    close = report["log_evidence_se"] < least
+    return report | {
+        "log_evidence_se": jnp.where(close, least, report["log_evidence_se"]),
+        "log_evidence_df": jnp.where(close, freedom, report["log_evidence_df"]),
+    }
 
 
 METHOD = Nested
