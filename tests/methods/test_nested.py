@@ -182,10 +182,10 @@ def test_several_runs_share_the_draws_of_a_chain():
     assert draws.parameters["rate"].shape[:2] == (6, 4)
 
 
-def test_the_runs_spread_is_the_error_unless_their_volumes_leave_a_larger_one():
+def test_the_runs_spread_is_the_error_unless_they_lie_too_close_together():
     own = jnp.array([-3.0, -3.1, -2.9, -3.2])
     spread = of_runs(own)["log_evidence_se"]
-    found = together(own, jnp.full(4, 0.1))
+    found = together(own, jnp.full(4, 0.2))  # as close, they may still lie by chance
     assert found["log_evidence_se"] == spread
     assert found["log_evidence_df"] == 3
     close = together(own, jnp.array([4.0, 5.0, 5.0, 3.0]))

@@ -21,6 +21,7 @@ from annotated_types import Gt, Lt
 from jax import lax
 from jax.nn import logsumexp
 from jaxtyping import Array, Bool, Float, Int
+from scipy.stats import chi2
 
 from vi_bench.contract import (
     Draws,
@@ -50,6 +51,9 @@ from vi_bench.runtime.lanes import over_lanes
 
 SLICE = 20
 """Largest number of batches that every run replaces in one call of the shrink stage."""
+
+CLOSE = 0.01
+"""Level of the test of whether runs lie closer together than their volumes allow."""
 
 SIMULATIONS = 200
 """Simulated sequences of prior volumes, from which a run's error is estimated."""
@@ -334,19 +338,21 @@ def together(
 ) -> dict[str, Array]:
     """The report on log p(X), from every run's own and the error its volumes leave.
 
-    The error comes from the runs' spread, which has everything in it. A few runs may
-    lie closer together than their volumes allow; then the volumes' error is stated, as
-    it is of a single run.
+    The error comes from the runs' spread, which has everything in it. If the runs lie
+    closer together than their volumes allow, by a chi-squared test at CLOSE, the
+    volumes' error is stated, as it is of a single run.
     """
     report = of_runs(own)
     runs = own.shape[0]
     if runs == 1:
         return report | {"log_evidence_se": volume[0]}
+    mean_square = jnp.mean(volume**2)
+    share = jnp.var(own, ddof=1) / mean_square
+    close = share < chi2.ppf(CLOSE, runs - 1) / (runs - 1)
     freedom = runs * (SIMULATIONS - 1)
-    least = widened(jnp.sqrt(jnp.mean(volume**2) / runs), freedom)
-    close = report["log_evidence_se"] < least
+    stated = widened(jnp.sqrt(mean_square / runs), freedom)
     return report | {
-        "log_evidence_se": jnp.where(close, least, report["log_evidence_se"]),
+        "log_evidence_se": jnp.where(close, stated, report["log_evidence_se"]),
         "log_evidence_df": jnp.where(close, freedom, report["log_evidence_df"]),
     }
 
