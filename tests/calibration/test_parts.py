@@ -140,8 +140,8 @@ def test_marginal_distribution_functions_are_those_of_the_draws(name, exact):
     """Each p within 4.5 errors of a share of 4000 draws."""
     mixture, coordinates, truth, q, draws = some_q(name, "dirichlet")
     assert set(marginals(mixture, q)) == exact
-    program = compiled(pairs, coordinates)
-    by_q, by_draws = (program(mixture, of, draws, truth.theta) for of in (q, None))
+    by_q = pairs(mixture, q, draws, truth.theta, coordinates)
+    by_draws = pairs(mixture, None, draws, truth.theta, coordinates)
     p = np.asarray(by_q["p"])
     error = np.sqrt(p * (1 - p) / 4000) + 1e-3
     assert np.all(np.abs(p - by_draws["p"]) < 4.5 * error)
