@@ -34,8 +34,8 @@ def test_galaxies_come_in_three_groups():
     mu = np.sort(run.posterior["mu"].mean(axis=(0, 1)).ravel())
     np.testing.assert_allclose(mu, [9.7, 21.4, 32.7], atol=0.5)
     found = result.summary["methods"]["cavi"]["restarts"]["optima"]
-    assert len(found) == 2, "restarts in a worse optimum are shown"
-    assert [o["occupied"] for o in found] == [3, 2]
+    # splits and merges lead every restart there, also those that began with two groups
+    assert [(o["occupied"], o["restarts"]) for o in found] == [(3, 20)]
 
 
 def test_the_corners_have_two_modes_of_known_probability():
