@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import modes, study, verdicts
+from benchmarks import errors, modes, study, verdicts
 from benchmarks.designs import DESIGNS
 from vi_bench.sweeps.grid import points, sweep_of
 
@@ -91,3 +91,20 @@ def test_references_of_posteriors_with_two_modes_were_counted():
     runs = {case["name"]: len(case["runs"]) for case in found["cases"]}
     assert set(runs) == set(DESIGNS)
     assert min(runs.values()) >= 20
+
+
+def test_the_stated_errors_are_those_that_were_counted():
+    """Over 60 seeds of every method: z-scores whose root mean square is about 1."""
+    found = json.loads(page("results/published/errors.json"))
+    assert errors.page(found) in page(PAGE)
+    names = {(case["problem"], case["method"]) for case in found["cases"]}
+    assert names == {
+        (problem, method)
+        for problem, case in errors.cases().items()
+        for method in errors.METHODS
+        if case.modes == 1 or method not in errors.ONE_MODE
+    }
+    for case in found["cases"]:
+        assert case["seeds"] >= 60
+        for kind, (rms, _, _) in case["rms"].items():
+            assert 0.9 <= round(rms, 2) <= 1.15, (case["name"], kind)
