@@ -1,6 +1,6 @@
 """The interfaces of inference methods and of component families: types only.
 
-Those of families are defined in `vi_bench.mixture.types` and re-exported here.
+Those of families are defined in ``vi_bench.mixture.types`` and re-exported here.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Report:
         trace: the bound by iteration, nats, likewise; NaN beyond the last one. The
             seconds until each are shares of the stage "fit".
         total_iterations: of all restarts together, which share that stage.
-        fall: largest fall of the bound in an iteration, over max(1, |bound|), of
+        fall: largest fall of the bound in an iteration, over ``max(1, |bound|)``, of
             methods whose bound may only rise.
         status: how such a method ended, in the numbers of `inference.squarem`.
         restart_bound: bounds of all restarts, nats, in the order of `Draws.optima`.

@@ -258,7 +258,7 @@ class Mixture:
         return self.family.log_base(points.T) + jax.nn.logsumexp(terms, axis=-2)
 
     def draw(self, key: Key, q: Factors, shape: tuple[int, ...]) -> Parameters:
-        """Draws of theta from factors: name -> (*shape, *dims)."""
+        """Draws of theta from factors: name -> ``(*shape, *dims)``."""
         of_components, of_sticks = jax.random.split(key)
         standard = self.family.describe(q.components)
         theta = conjugate.draw(of_components, self.family.factors(standard), shape)
