@@ -157,6 +157,8 @@ NOT_HERE = {
     "vi-bench --show-completion": "it asks which shell: tests/cli/test_completion.py",
     "pip install uv": "it installs",
     "pytest -m slow": "this suite",
+    "pytest -m slow_numerics": "this suite",
+    "pytest -m slow_programs": "this suite",
     "pytest -m 'browser or latex'": "this suite",
     "uv pip compile pyproject.toml --group dev --extra parquet --universal "
     "--generate-hashes --no-emit-index-url --no-annotate --no-header -q "

@@ -189,8 +189,9 @@ def _extrapolate(
     """
     r = second.coefficients - first.coefficients
     v = third.coefficients - second.coefficients - r
-    size = jnp.sqrt(jnp.sum((weight[None] * r) ** 2))
-    bend = jnp.sqrt(jnp.sum((weight[None] * v) ** 2))
+    weight = jnp.broadcast_to(weight, r.shape)
+    size = jnp.sqrt(jnp.sum((weight * r) ** 2))
+    bend = jnp.sqrt(jnp.sum((weight * v) ** 2))
     tiny = jnp.finfo(size.dtype).tiny
     wanted = jnp.where(bend > tiny, size / jnp.maximum(bend, tiny), 1.0)
     length = jnp.clip(wanted, 1.0, longest)

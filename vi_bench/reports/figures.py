@@ -457,18 +457,22 @@ def deviations(run: StoredRun) -> Figure | None:
     names = [n for n in trusted if n in common and (trusted[n].sd or 0) > 0][:SHOWN]
     if not names:
         return None
-    (label, response), *_ = corrected.items()
-    figure = Figure(figsize=(7.2, 1.6 + 0.3 * len(names)), layout="constrained")
+    height = 0.3 if len(corrected) == 1 else 0.2 + 0.2 * len(corrected)
+    figure = Figure(figsize=(7.2, 1.6 + height * len(names)), layout="constrained")
     axes = figure.subplots()
     at = -np.arange(len(names))
     unit = np.array([trusted[n].sd for n in names])
-    series = {
-        f"{label}, mean field": "mean_field_sd",
-        f"{label}, linear response": "sd",
-    }
-    for i, (name, key) in enumerate(series.items()):
-        values = np.array([getattr(response.quantities[n], key) for n in names]) / unit
-        axes.plot(values, at + 0.15 * (1 - i), "os"[i], color=COLOURS[i], label=name)
+    kinds = {"mean field": "mean_field_sd", "linear response": "sd"}
+    series = [
+        (f"{label}, {kind}", [getattr(response.quantities[n], key) for n in names])
+        for label, response in corrected.items()
+        for kind, key in kinds.items()
+    ]
+    step = 0.3 / len(series)
+    for i, (name, sds) in enumerate(series):
+        place = at + step * (len(series) / 2 - i)
+        shape, colour = "os"[i % 2], COLOURS[i % len(COLOURS)]
+        axes.plot(np.array(sds) / unit, place, shape, color=colour, label=name)
     error = np.array([trusted[n].sd_mcse or 0 for n in names]) / unit
     axes.errorbar(
         np.ones(len(names)),
@@ -478,12 +482,15 @@ def deviations(run: StoredRun) -> Figure | None:
         color="black",
         label=f"{run.reference} (reference, 2 errors)",
     )
-    doubtful = {n for n in names if response.quantities[n].unreliable}
+    doubtful = {
+        n for n in names for r in corrected.values() if r.quantities[n].unreliable
+    }
     axes.set_yticks(at, [f"{n} (!)" if n in doubtful else n for n in names])
     axes.axvline(1, color="0.8", linewidth=1, zorder=-1)
     axes.set_xlabel("posterior sd over the reference's")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    note = "; (!) its component overlaps another" if response.overlapping else ""
+    overlapping = any(r.overlapping for r in corrected.values())
+    note = "; (!) its component overlaps another" if overlapping else ""
     axes.set_title(f"{run.name}: standard deviations{note}", fontsize=11)
     return figure
 

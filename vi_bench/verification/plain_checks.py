@@ -217,7 +217,7 @@ def _factors(case: Case, m: np.ndarray, s2: np.ndarray | None, what: str) -> Mea
     yield (
         off,
         1e-6 + ROUNDING * f.eps * size,
-        f"m is {off:.3g} sds of q from that of {what}",
+        f"m is {off:.3g} sds of {'q' if s2 is None else what} from that of {what}",
     )
     if s2 is not None:
         ratio = f.s2 / s2
