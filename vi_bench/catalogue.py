@@ -284,25 +284,35 @@ def described_experiments() -> list[tuple[str, str]]:
 
 @cache
 def defaults() -> dict[str, Any]:
-    """The default model, weights, methods and reference, by name."""
+    """The default model, weights, methods, reference and verified families, by name."""
     return tomllib.loads(experiment("_defaults").read_text(encoding="utf-8"))
+
+
+def loaded(kind: Plugin) -> dict[str, Any]:
+    """Name -> class of all models or methods, loaded.
+
+    One that does not ship and fails to load is left out.
+    """
+    found = {}
+    for name, entry in entries(kind).items():
+        try:
+            found[name] = entry.load()
+        except Exception:
+            if entry.origin == "shipped":
+                raise
+    return found
 
 
 def with_role(role: str) -> list[str]:
     """Names of the methods that `reference = "auto"` may take for a role, best first.
 
-    Their classes are loaded; one that does not ship and fails to load is left out.
+    Their classes are loaded, see `loaded`; roles that are no mapping are none.
     """
     found = {}
-    for name, entry in entries("method").items():
-        try:
-            rank = dict(getattr(entry.load(), "roles", {})).get(role)
-        except Exception:
-            if entry.origin == "shipped":
-                raise
-            continue
-        if rank is not None:
-            found[name] = rank
+    for name, method in loaded("method").items():
+        roles = getattr(method, "roles", None)
+        if isinstance(roles, Mapping) and roles.get(role) is not None:
+            found[name] = roles[role]
     return sorted(found, key=lambda name: (found[name], name))
 
 

@@ -13,11 +13,13 @@ from tests.compiled import call, draw
 from tests.marks import slow_but
 from tests.zoo import families as zoo
 from tests.zoo.kernel import KernelOfFamilies
+from vi_bench import catalogue
 from vi_bench.cli.app import app
 from vi_bench.errors import InputError, NotApplicable
 from vi_bench.methods.cavi import CAVI
 from vi_bench.methods.exact import Exact
 from vi_bench.mixture.mixture import Factors
+from vi_bench.mixture.types import SmallProblem
 from vi_bench.verification.answer import registered
 from vi_bench.verification.finding import CONVERGED
 from vi_bench.verification.identify import identify
@@ -314,3 +316,30 @@ def test_the_command_line(tmp_path):
     refused = CliRunner().invoke(app, ["verify", "cavi", "--families", "poison"])
     assert refused.exit_code == 2
     assert "did you mean 'poisson'?" in refused.output
+
+
+def test_a_plug_in_joins_the_battery_while_it_is_there_and_a_broken_one_spoils_nothing(
+    monkeypatch,
+):
+    shipped = mixture_battery(0)
+
+    class Mine(catalogue.model("poisson")):
+        verification = (SmallProblem("few rows", 5, 1, 2),)
+
+    def broken():
+        raise ImportError("no module named torch")
+
+    with monkeypatch.context() as patch:
+        known = catalogue.entries("model") | {
+            "broken": catalogue.Entry("broken", "elsewhere", "", broken),
+            "mine": catalogue.Entry("mine", "elsewhere", "", lambda: Mine),
+        }
+        patch.setattr(catalogue, "entries", lambda kind: known)
+        found = mixture_battery(0)
+        (own,) = (p for p in found if p.model["name"] == "mine")
+        assert own.data.shape == (5, 1)
+        others = [p for p in found if p is not own]
+        for one, other in zip(others, shipped, strict=True):
+            assert str(one) == str(other)
+            np.testing.assert_array_equal(one.data, other.data)
+    assert "mine" not in covered()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -156,17 +156,15 @@ def _enumerated(mixture: Mixture, key: Key) -> Truth:
     return Truth(posterior.log_evidence, posterior.draw(key, (EXACT,)))
 
 
-@cache
 def covered() -> dict[str, type[Verifiable]]:
     """Family -> its class, of all that bring small problems.
 
     Those of the defaults come first, in their order: a family's random numbers follow
     those of the families before it, so what a plug-in adds changes none of theirs.
     """
-    first: list[str] = catalogue.defaults()["verify"]["families"]
-    every = dict.fromkeys([*first, *catalogue.names("model")])
-    classes = {name: catalogue.model(name) for name in every}
-    return {name: c for name, c in classes.items() if hasattr(c, "verification")}
+    known = catalogue.loaded("model")
+    every = dict.fromkeys([*catalogue.defaults()["verify"]["families"], *known])
+    return {n: known[n] for n in every if hasattr(known[n], "verification")}
 
 
 def mixture_battery(
