@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import write_cases
+from benchmarks.page import table
 from vi_bench.comparison.measures import TAILS, summarise, wasserstein
 from vi_bench.comparison.quantities import WEIGHT, flatten, invariants
 from vi_bench.contract import Draws, Method, Problem, Weights
@@ -305,7 +306,7 @@ KINDS = ("mean", "sd", "tails", "W1", "evidence")
 
 def page(found: Mapping[str, Any]) -> str:
     """A Markdown table of the root mean squares and their 95 % intervals."""
-    lines = [f"| method | problem | {' | '.join(KINDS)} |", "|---" * 7 + "|"]
+    rows = []
     order = list(METHODS)
     for case in sorted(found["cases"], key=lambda c: order.index(c["method"])):
         cells = [f"`{case['method']}`", case["problem"]]
@@ -313,8 +314,8 @@ def page(found: Mapping[str, Any]) -> str:
             middle, low, high = case["rms"].get(kind, [np.nan] * 3)
             known = np.isfinite(middle)
             cells.append(f"{middle:.2f} ({low:.2f} to {high:.2f})" if known else "-")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return table(("method", "problem", *KINDS), rows)
 
 
 def main() -> None:

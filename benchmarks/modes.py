@@ -27,6 +27,7 @@ import numpy as np
 import vi_bench as vb
 from benchmarks.designs import DESIGNS, Modes
 from benchmarks.measure import Case, write_cases
+from benchmarks.page import table
 from vi_bench.comparison.measures import Estimate, summarise
 from vi_bench.methods.exact import Exact
 
@@ -77,15 +78,20 @@ def one(design: Modes, seed: int) -> dict[str, Any]:
 def page(found: Mapping[str, Any]) -> str:
     """A Markdown table of the counts."""
     head = (
-        "| design | mass of the first mode | references | trusted in one mode "
-        "| its mass off by over 3 errors | CAVI `agrees` | SMC `differs` |"
+        "design",
+        "mass of the first mode",
+        "references",
+        "trusted in one mode",
+        "its mass off by over 3 errors",
+        "CAVI `agrees`",
+        "SMC `differs`",
     )
-    lines = [head, "|---" * 7 + "|"]
+    rows = []
     for own in found["cases"]:
         runs = own["runs"]
         who = Counter(run["reference"] for run in runs)
         words = [run["words"] for run in runs]
-        cells = (
+        cells = [
             own["name"],
             f"{own['mass']:.4f}",
             ", ".join(f"{label} {n}" for label, n in who.items()),
@@ -93,9 +99,9 @@ def page(found: Mapping[str, Any]) -> str:
             f"{sum(run['wrong_mass'] for run in runs)} of {len(runs)}",
             f"{sum(w.get('cavi') == 'agrees' for w in words)} of {len(runs)}",
             f"{sum(w.get('smc') == 'differs' for w in words)} of {len(runs)}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        ]
+        rows.append(cells)
+    return table(head, rows)
 
 
 def counted(name: str, seeds: int) -> Case:

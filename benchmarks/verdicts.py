@@ -32,6 +32,7 @@ import numpy as np
 from scipy.stats import beta
 
 from benchmarks.measure import write
+from benchmarks.page import table
 from vi_bench.comparison import Margin, Sample, compare
 from vi_bench.comparison.measured import measure
 from vi_bench.comparison.quantities import WEIGHT, flatten
@@ -221,21 +222,20 @@ def pages(found: Mapping[str, Any]) -> list[str]:
     )
     groups = {"of the same posterior": (found["problems"], found["same"])}
     groups |= {what: (found["power"], own) for what, own in found["changed"].items()}
-    head = f"| two sets of draws | problems | {' | '.join(f'`{w}`' for w in words)} |"
     rows = [
-        f"| {what} | {of} | {cell(own.get(words[0], 0), of)} | "
-        + " | ".join(str(own.get(w, 0)) for w in words[1:])
-        + " |"
+        [what, f"{of}", cell(own.get(words[0], 0), of)]
+        + [str(own.get(w, 0)) for w in words[1:]]
         for what, (of, own) in groups.items()
     ]
-    first = "\n".join([head, "|---" * (2 + len(words)) + "|", *rows])
-    head = "| at the margin | replications | false `agrees` | false `differs` |"
+    head = ("two sets of draws", "problems", *(f"`{w}`" for w in words))
+    first = table(head, rows)
     rows = [
-        f"| {case} | {(of := sum(own.values()))} | {cell(own.get('agrees', 0), of)} | "
-        f"{cell(own.get('differs', 0), of)} |"
+        [case, f"{(of := sum(own.values()))}"]
+        + [cell(own.get(w, 0), of) for w in ("agrees", "differs")]
         for case, own in found["margin"].items()
     ]
-    return [first, "\n".join([head, "|---" * 4 + "|", *rows])]
+    head = ("at the margin", "replications", "false `agrees`", "false `differs`")
+    return [first, table(head, rows)]
 
 
 def count(problems: int, power: int, seed: int) -> dict[str, Any]:

@@ -127,15 +127,18 @@ class GaussianSemiconjugate(RealRows, Family):
         square, r, n = _parts(expected)
         h = self.hyperparameters()
         precision = q["a"] / q["b"]
-        tight, pull = (v[None] for v in (1 / h["v"], h["m"] / h["v"]))
+        pull, tight = _pull(h)
         v = 1 / (tight + precision * n)
         m = v * (pull + precision * r)
         rest = square - 2 * m * r + n * (m**2 + v)
+        return {"m": m, "v": v} | self._of_variance(h, n, rest)
+
+    def _of_variance(self, h: Standard, n: Array, rest: Array) -> Standard:
+        """The variances' a and b, given rows (K, 1) and sums of squares (K, d)."""
         if self.shared:
             n, rest = jnp.sum(n, axis=0), jnp.sum(rest, axis=0)
-        a, n = aligned(h["a"], n)
-        b, rest = aligned(h["b"], rest)
-        return {"m": m, "v": v, "a": a + 0.5 * n, "b": b + 0.5 * rest}
+        (a, n), (b, rest) = aligned(h["a"], n), aligned(h["b"], rest)
+        return {"a": a + 0.5 * n, "b": b + 0.5 * rest}
 
     def coefficients(self, q: Standard) -> Float[Array, "K P"]:
         """E of `natural`: E 1/variance = a / b, E log variance = log b - psi(a)."""
@@ -200,14 +203,9 @@ class GaussianSemiconjugate(RealRows, Family):
         h = self.hyperparameters()
         precision = q["a"] / q["b"]
         rest = square - 2 * q["m"] * r + n * (q["m"] ** 2 + q["v"])
-        means = {
-            "r": (h["m"] / h["v"])[None] + precision * r,
-            "c": (1 / h["v"])[None] + precision * n,
-        }
-        if self.shared:
-            n, rest = jnp.sum(n, axis=0), jnp.sum(rest, axis=0)
-        (a, n), (b, rest) = aligned(h["a"], n), aligned(h["b"], rest)
-        return means | {"a": a + 0.5 * n, "b": b + 0.5 * rest}
+        pull, tight = _pull(h)
+        means = {"r": pull + precision * r, "c": tight + precision * n}
+        return means | self._of_variance(h, n, rest)
 
     def resample(
         self, key: Key, theta: Parameters, expected: Float[Array, "K P"]
@@ -219,16 +217,14 @@ class GaussianSemiconjugate(RealRows, Family):
         of_mu, of_variance = jax.random.split(key)
         square, r, n = _parts(expected)
         h = self.hyperparameters()
-        tight, pull = (v[None] for v in (1 / h["v"], h["m"] / h["v"]))
+        pull, tight = _pull(h)
         v = 1 / (tight + n / theta["variance"])
         m = v * (pull + r / theta["variance"])
         mu = m + jnp.sqrt(v) * jax.random.normal(of_mu, m.shape, m.dtype)
         # the sum of squares around mu: rounding must not make it negative
         rest = jnp.maximum(square - 2 * mu * r + n * mu**2, 0.0)
-        if self.shared:
-            n, rest = jnp.sum(n, axis=0), jnp.sum(rest, axis=0)
-        (a, n), (b, rest) = aligned(h["a"], n), aligned(h["b"], rest)
-        a, b = jnp.broadcast_arrays(a + 0.5 * n, b + 0.5 * rest)
+        after = self._of_variance(h, n, rest)
+        a, b = jnp.broadcast_arrays(after["a"], after["b"])
         return {"mu": mu, "variance": b / jax.random.gamma(of_variance, a)}
 
     def log_prior(self, theta: Parameters) -> Float[Array, "*b"]:
@@ -297,6 +293,11 @@ def _parts(expected: Float[Array, "K P"]) -> tuple[Array, Array, Array]:
     """Expected sums of x^2 and x (K, d), and counts (K, 1)."""
     d = (expected.shape[-1] - 1) // 2
     return expected[..., :d], expected[..., d:-1], expected[..., -1:]
+
+
+def _pull(h: Standard) -> tuple[Array, Array]:
+    """The prior's part in natural parameters of q(mu): m / v and 1 / v, (1, d)."""
+    return (h["m"] / h["v"])[None], (1 / h["v"])[None]
 
 
 def _coefficients(precision: Array, mu: Array, square: Array, log: Array) -> Array:

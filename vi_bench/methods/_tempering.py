@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vi_bench.methods._assignments import assigned_statistics, new_order
-from vi_bench.mixture import weights
+from vi_bench.methods import gibbs
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.mixture_pass import Statistics, log_marginal
-from vi_bench.mixture.symmetry import permute
-from vi_bench.mixture.types import GibbsStep, Parameters
-from vi_bench.mixture.weights import STICK
+from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
 
 
@@ -61,18 +57,7 @@ def sweep(
         theta: the state of the replica.
         counts: how often each row counts.
     """
-    of_labels, of_order, of_sticks, of_components = jax.random.split(key, 4)
-    weighted = with_counts(mixture, counts)
-    expected = assigned_statistics(of_labels, weighted, mixture.natural(theta))
-    components = {name: v for name, v in theta.items() if name != STICK}
-    if mixture.components > 1:
-        order = new_order(of_order, mixture, expected[:, -1])
-        expected = expected[order]
-        components = permute(mixture, components, order)
-    sticks = mixture.weights.update(expected[:, -1])
-    assert isinstance(mixture.family, GibbsStep)
-    components = mixture.family.resample(of_components, components, expected)
-    return components | weights.draw(of_sticks, sticks, ())
+    return gibbs.sweep(key, mixture, theta, weighted=with_counts(mixture, counts))
 
 
 def with_counts(mixture: Mixture, counts: Float[Array, " N"]) -> Mixture:

@@ -224,7 +224,11 @@ def empty_chain(theta: Parameters, draws: int) -> Chain:
 
 
 def sweep(
-    key: Key, mixture: Mixture, theta: Parameters, permuted: bool = True
+    key: Key,
+    mixture: Mixture,
+    theta: Parameters,
+    permuted: bool = True,
+    weighted: Mixture | None = None,
 ) -> Parameters:
     """One sweep: c | theta, then the sticks | c, then each theta_k | c.
 
@@ -233,9 +237,11 @@ def sweep(
         mixture: the mixture whose posterior is left invariant.
         theta: the state of the chain.
         permuted: whether the labels are permuted after c is drawn.
+        weighted: the mixture whose rows are assigned and counted, if they have weights.
     """
     of_labels, of_order, of_sticks, of_components = jax.random.split(key, 4)
-    expected = assigned_statistics(of_labels, mixture, mixture.natural(theta))
+    rows = mixture if weighted is None else weighted
+    expected = assigned_statistics(of_labels, rows, mixture.natural(theta))
     components = {name: v for name, v in theta.items() if name != STICK}
     if permuted and mixture.components > 1:
         order = new_order(of_order, mixture, expected[:, -1])

@@ -293,9 +293,7 @@ class Nested:
 
         def one(key: Key) -> Float[Array, ""]:
             uniform = jax.random.uniform(key, number.shape, log_likelihood.dtype)
-            shrinkage = jnp.where(
-                real, jnp.log1p(-uniform) / number.astype(uniform.dtype), 0.0
-            )
+            shrinkage = jnp.where(real, jnp.log1p(-uniform) / number, 0.0)
             before = jnp.cumsum(shrinkage) - shrinkage
             shell = before + jnp.log(-jnp.expm1(shrinkage))
             return logsumexp(jnp.where(real, log_likelihood + shell, -jnp.inf))
