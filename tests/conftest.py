@@ -28,6 +28,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 import vi_bench as vb  # noqa: E402
+from vi_bench import catalogue  # noqa: E402
 from vi_bench.runtime.environment import forget_programs  # noqa: E402
 
 gc.freeze()  # what is imported stays: it need not be looked through again and again
@@ -88,6 +89,13 @@ def as_a_user_has_it(request: pytest.FixtureRequest) -> None:
     Not those of tests marked `optimised`, nor what runs in a process of its own.
     """
     optimised(request.node.get_closest_marker("optimised") is not None)
+
+
+@pytest.fixture(autouse=True)
+def no_plug_in_of_another() -> Iterator[None]:
+    """A model or a method that a test adds is gone after it."""
+    with catalogue.scope():
+        yield
 
 
 TESTS = itertools.count(1)

@@ -46,12 +46,6 @@ def place(tmp_path):
     return tmp_path
 
 
-@pytest.fixture(autouse=True)
-def forget():
-    with catalogue.scope():
-        yield
-
-
 @pytest.mark.slow
 def test_a_model_by_folder_and_a_method_by_file(place):
     run = ("run", "short.toml", "--models", "folder", "--model", "geometric")

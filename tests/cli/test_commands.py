@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 
 from tests.sweeps.test_index import KEYS, put
 from tests.test_docs import blocks
-from vi_bench import catalogue
 from vi_bench.cli.app import app
 from vi_bench.sweeps.store import Store
 
@@ -322,8 +321,7 @@ def write_files(place):
 def scratch(tmp_path, monkeypatch):
     write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with catalogue.scope():
-        yield tmp_path
+    return tmp_path
 
 
 def cases():

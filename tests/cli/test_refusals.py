@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 
 import vi_bench as vb
 from tests.records import record
-from vi_bench import catalogue
 from vi_bench.cli.app import app
 from vi_bench.errors import InputError
 from vi_bench.sweeps.index import refresh
@@ -815,12 +814,6 @@ def place(tmp_path_factory):
     (folder / "nothing").symlink_to("nowhere")
     refresh(Store(folder / "store"))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def forget():
-    with catalogue.scope():
-        yield
 
 
 def snapshot(folder):

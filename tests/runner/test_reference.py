@@ -172,12 +172,11 @@ def test_a_plugin_that_cannot_be_loaded_or_made_has_no_role(monkeypatch):
     def broken():
         raise ImportError("no module named torch")
 
-    with catalogue.scope():
-        known = catalogue.entries("method") | {
-            "broken": catalogue.Entry("broken", "elsewhere", "", broken),
-            "needy": catalogue.Entry("needy", "elsewhere", "", lambda: Needy),
-        }
-        monkeypatch.setattr(catalogue, "entries", lambda kind: known)
-        assert catalogue.with_role("exact") == ["needy", "exact"]
-        mixture = bind(Gaussian(sigma=2.0, mean=0.0), X, 2, jnp.float64)
-        assert able("exact", Problem(mixture, 4, 10))[0] == "exact"
+    known = catalogue.entries("method") | {
+        "broken": catalogue.Entry("broken", "elsewhere", "", broken),
+        "needy": catalogue.Entry("needy", "elsewhere", "", lambda: Needy),
+    }
+    monkeypatch.setattr(catalogue, "entries", lambda kind: known)
+    assert catalogue.with_role("exact") == ["needy", "exact"]
+    mixture = bind(Gaussian(sigma=2.0, mean=0.0), X, 2, jnp.float64)
+    assert able("exact", Problem(mixture, 4, 10))[0] == "exact"
