@@ -27,8 +27,9 @@ def blocks(page, language):
 
 def test_the_readmes_python_runs(random):
     (code,) = blocks("README.md", "python")
-    x = np.r_[random.normal(size=(30, 2)), 7 + random.normal(size=(30, 2))]
-    names = {"X": np.r_[x, random.normal(size=(30, 2)) - [8, 0]]}
+    # as many rows as `overlapping` has: the kernel is one program
+    x = np.r_[random.normal(size=(20, 2)), 7 + random.normal(size=(20, 2))]
+    names = {"X": np.r_[x, random.normal(size=(20, 2)) - [8, 0]]}
     exec(code, names)
     assert names["result"].comparison.verdicts["cavi"].word
     assert names["fit"].m.shape == (3, 2)

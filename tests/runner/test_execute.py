@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
+from tests.small import FIELDS, ROWS
+from tests.small import METHODS as SMALL
 from vi_bench import catalogue
 from vi_bench.contract import Problem
 from vi_bench.errors import InputError
@@ -17,18 +19,12 @@ from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.results.record import SCHEMA
 
-SMALL = {
-    "cavi": {"restarts": 3},
-    "svi": {"steps": 200, "bound_draws": 200},
-    "nuts": {"warmup": 100},
-}
-FIELDS = {"components": 2, "draws": 100, "chains": 2, "repeats": 2, "name": "small"}
+FIELDS = FIELDS | {"name": "small"}
 
 
 @pytest.fixture(scope="module")
 def rows():
-    random = np.random.default_rng(3)
-    return np.r_[random.normal(size=(20, 2)), 6 + random.normal(size=(25, 2))]
+    return ROWS
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
+from tests.small import FIELDS, METHODS, ROWS
 from vi_bench.reports import figures
 
-GOOD = {"cavi": {"restarts": 2}, "gibbs": {"warmup": 50}}
+GOOD = {name: METHODS[name] for name in ("cavi", "nuts")}
 BAD = {
     # Adam's steps are as long as the learning rate: parameters overflow
     "bad-svi": {"method": "svi", "learning_rate": 1e3, "final_learning_rate": 1e3}
-    | {"steps": 300},
+    | METHODS["svi"],
     # a step size at which one in a hundred transitions would be accepted
     "bad-nuts": {"method": "nuts", "warmup": 20, "target_acceptance": 0.01},
     # from the prior to the posterior at once, and moves that are refused
@@ -24,13 +25,10 @@ BAD = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A run with methods that fail, in its folder, and one without them."""
-    random = np.random.default_rng(0)
-    rows = np.concatenate([random.normal(m, 1.0, (30, 2)) for m in (-4.0, 4.0)])
     place = tmp_path_factory.mktemp("failures") / "run"
 
     def run(methods, **options):
-        common = {"reference": "gibbs", "draws": 100, "repeats": 1}
-        return vb.run("gaussian", rows, methods, **common, **options)
+        return vb.run("gaussian", ROWS, methods, **FIELDS, **options)
 
     return run(BAD | GOOD, out=place), run(GOOD)
 
@@ -39,7 +37,7 @@ def runs(tmp_path_factory):
     ("label", "status", "cause"),
     [
         ("bad-svi", "not finite", "the loss was not finite in"),
-        ("bad-nuts", "failed", "of 400 transitions diverged, 4 of 4 chains never"),
+        ("bad-nuts", "failed", "of 200 transitions diverged, 2 of 2 chains never"),
         ("bad-smc", "failed", "1 distinct particles of 25 are left"),
     ],
 )

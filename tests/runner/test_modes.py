@@ -12,7 +12,7 @@ from vi_bench.runner.infer import FURTHER
 from vi_bench.runtime.progress import Silent
 
 QUICK = {"cavi": {"restarts": 4}, "nuts": {"warmup": 100}}
-FIELDS = {"components": 2, "draws": 1500, "repeats": 1}
+FIELDS = {"components": 2, "draws": 1000, "repeats": 1}
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,9 @@ class Watched(Silent):
 
 @pytest.fixture(scope="module")
 def rows():
+    """Two clusters, as many rows as `corners` has: both run the same programs."""
     random = np.random.default_rng(8)
-    return np.r_[random.normal(size=(30, 1)), 6 + random.normal(size=(30, 1))]
+    return np.r_[random.normal(size=(8, 2)), 6 + random.normal(size=(8, 2))]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def precise(rows):
     from vi_bench.runner.execute import execute
     from vi_bench.runner.specify import specify
 
-    methods = {"cavi": {"restarts": 4}, "svi": {"steps": 100}, "nuts": {"warmup": 100}}
+    methods = QUICK | {"svi": {"steps": 100}}
     family = Gaussian(sigma=5.0, mean=0.0)
     spec, table = specify(
         family, rows, methods, {"components": 2, "repeats": 1, "draws": "auto"}
@@ -139,7 +140,7 @@ def test_the_first_batch_is_what_a_fixed_number_gives(precise, rows):
     again = vb.run(
         Gaussian(sigma=5.0, mean=0.0),
         rows,
-        {"cavi": {"restarts": 4}, "nuts": {"warmup": 100}},
+        QUICK,
         components=2,
         repeats=1,
         draws=1000,
@@ -151,7 +152,11 @@ def test_the_first_batch_is_what_a_fixed_number_gives(precise, rows):
 
 def test_without_a_reference_nothing_is_searched(rows):
     result = vb.run(
-        Gaussian(sigma=5.0, mean=0.0), rows, ["cavi"], components=2, repeats=1
+        Gaussian(sigma=5.0, mean=0.0),
+        rows,
+        {"cavi": QUICK["cavi"]},
+        components=2,
+        repeats=1,
     )
     assert result.comparison is None
     assert result.runs["cavi"].shape() == (4, 1000)

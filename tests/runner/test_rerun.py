@@ -120,16 +120,11 @@ def test_a_method_that_ended_otherwise_is_different(copy):
     assert found.methods["cavi"].sentence == "was failed, is converged"
 
 
+FEW = {"held_out": 10, "draws": 20, "repeats": 1}
+
+
 def test_held_out_rows_are_read_again(tmp_path):
-    vb.run(
-        "gaussian",
-        "galaxies",
-        {"cavi": {"restarts": 1}},
-        out=tmp_path / "r",
-        held_out=10,
-        draws=20,
-        repeats=1,
-    )
+    vb.run("gaussian", "galaxies", {"cavi": {"restarts": 1}}, out=tmp_path / "r", **FEW)
     found = vb.rerun(tmp_path / "r")
     assert found.methods["cavi"].word == "bitwise the same"
     assert found.note == (
@@ -146,7 +141,7 @@ def test_code_is_named_again_or_refused(tmp_path):
     run, command = tmp_path / "r", CliRunner()
     with catalogue.scope():
         catalogue.add_file("method", file)
-        vb.run("gaussian", "galaxies", {"mine": {"restarts": 1}}, out=run, draws=20)
+        vb.run("gaussian", "galaxies", {"mine": {"restarts": 1}}, out=run, **FEW)
     refused = command.invoke(app, ["rerun", str(run)])
     assert refused.exit_code == 2
     assert "method 'mine' of this run came from mine.py: name it" in refused.stderr
