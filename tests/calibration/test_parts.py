@@ -76,7 +76,7 @@ def test_every_family_that_ships_has_fixed_hyperparameters():
 )
 def test_rows_from_the_prior_are_rows_of_the_family(name):
     empty, _ = template(name)
-    truth = simulated(empty, 20, jax.random.key(0))
+    truth = jax.jit(simulated, static_argnums=1)(empty, 20, jax.random.key(0))
     x = np.asarray(truth.rows)
     assert x.shape == (20, FEATURES)
     family = fixed_family(Spec(model=model_of({"name": name})), FEATURES)
@@ -140,8 +140,8 @@ def test_marginal_distribution_functions_are_those_of_the_draws(name, exact):
     """Each p within 4.5 errors of a share of 4000 draws."""
     mixture, coordinates, truth, q, draws = some_q(name, "dirichlet")
     assert set(marginals(mixture, q)) == exact
-    by_q = pairs(mixture, q, draws, truth.theta, coordinates)
-    by_draws = pairs(mixture, None, draws, truth.theta, coordinates)
+    compared = jax.jit(lambda q: pairs(mixture, q, draws, truth.theta, coordinates))
+    by_q, by_draws = compared(q), compared(None)
     p = np.asarray(by_q["p"])
     error = np.sqrt(p * (1 - p) / 4000) + 1e-3
     assert np.all(np.abs(p - by_draws["p"]) < 4.5 * error)

@@ -55,12 +55,13 @@ def ask(*given, code=0):
 def run(tmp_path_factory):
     """A small run, made by the command; its method prints."""
     folder = tmp_path_factory.mktemp("json")
-    rows = "".join(f"{i % 2 * 8 + i / 50}\n" for i in range(12))
+    # shapes and settings of `tests.runner.test_reference`: the programs are the same
+    rows = "".join(f"{i % 2 * 8 + i / 50}\n" for i in range(10))
     (folder / "mine.csv").write_text(rows)
     (folder / "loud.py").write_text(LOUD)
     (folder / "mine.toml").write_text(
-        f"data = '{folder / 'mine.csv'}'\ncomponents = 2\ndraws = 50\nchains = 2\n"
-        "reference = 'loud'\n[methods.cavi]\nrestarts = 2\n"
+        f"data = '{folder / 'mine.csv'}'\ncomponents = 2\ndraws = 500\n"
+        "reference = 'loud'\n[methods.cavi]\nrestarts = 4\ntol = 1e-12\n"
     )
     loud = ("--method", folder / "loud.py")
     out = folder / "done"

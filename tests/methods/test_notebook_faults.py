@@ -37,12 +37,13 @@ def test_a_random_start_sets_every_row(overlapping):
     """The notebook sets whole rows of phi to one and leaves the others zero."""
     x = jnp.asarray(overlapping)
     for make in (starts.random_responsibilities, starts.plus_plus_responsibilities):
-        phi = make(jax.random.key(0), x, 4)
+        phi = jax.jit(make, static_argnums=2)(jax.random.key(0), x, 4)
         assert phi.shape == (60, 4)
         np.testing.assert_allclose(phi.sum(axis=1), 1.0)
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 4, jnp.float64)
+    start = jax.jit(starts.start_point)
     for kind in range(starts.KINDS):
-        point = starts.start_point(jnp.asarray(kind), jax.random.key(0), mixture)
+        point = start(jnp.asarray(kind), jax.random.key(0), mixture)
         lam = point.components
         # counts, the prior's taken off, are those of all rows
         np.testing.assert_allclose((lam[:, -1] - 1.0).sum(), 60.0)
@@ -58,7 +59,7 @@ def test_the_elbo_is_a_number_and_complete(overlapping):
 def test_a_sweep_runs_under_jit(overlapping):
     """The notebook writes into arrays in place, which JAX refuses under jit."""
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 3, jnp.float64)
-    lam = starts.start_point(jnp.asarray(0), jax.random.key(0), mixture)
+    lam = jax.jit(starts.start_point)(jnp.asarray(0), jax.random.key(0), mixture)
     plain, jitted = mixture.step(lam), jax.jit(lambda m, q: m.step(q))(mixture, lam)
     np.testing.assert_allclose(plain[0], jitted[0], rtol=1e-12)
     np.testing.assert_allclose(plain[1].components, jitted[1].components, rtol=1e-12)

@@ -152,9 +152,10 @@ def test_it_takes_as_many_steps_as_it_says(problem, steps):
     mixture = bind(Gaussian(sigma=2.0, mean=0.0), x, 3, jnp.float64)
     method = SVI(steps=steps, bound_draws=50)
     start, fit, *_ = method.prepare(Problem(mixture, 1, 4), jax.random.key(0))
-    state = start.run(jax.random.key(1), mixture, None)
+    state = jax.jit(start.run)(jax.random.key(1), mixture, None)
+    further = jax.jit(fit.run)
     for _ in range(fit.calls):
-        state = fit.run(jax.random.key(2), mixture, state)
+        state = further(jax.random.key(2), mixture, state)
     counts = [v for v in jax.tree.leaves(state.optimiser) if v.dtype == jnp.int32]
     assert {int(c) for c in counts if c.ndim == 0} >= {steps}
     assert max(int(c) for c in counts if c.ndim == 0) == steps

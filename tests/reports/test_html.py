@@ -9,7 +9,6 @@ import pytest
 from markupsafe import escape
 from typer.testing import CliRunner
 
-import vi_bench as vb
 from vi_bench.cli.app import app
 from vi_bench.reports.html import run_page
 from vi_bench.reports.tables import Number, rounded, tables
@@ -232,18 +231,22 @@ def test_a_page_replaces_an_earlier_one_and_leaves_the_run_alone(stored_run, tmp
     assert {k: after[k] for k in before} == before
 
 
-def test_a_run_of_failures_has_a_page_too(tmp_path):
-    rows = np.random.default_rng(1).normal(size=(30, 1))
-    methods = {"cavi": {"restarts": 1}}
-    vb.run("gaussian", rows, methods, out=tmp_path / "run", draws=4, repeats=1)
+def test_a_run_of_failures_has_a_page_too(stored_run, tmp_path):
+    shutil.copytree(stored_run, tmp_path / "run")
     path = tmp_path / "run" / "summary.json"
     summary = json.loads(path.read_text())
-    (tmp_path / "run" / "cavi.nc").unlink()
-    summary["methods"]["cavi"] = {
-        k: v
-        for k, v in summary["methods"]["cavi"].items()
-        if k not in ("quantities", "modes", "elpd", "relabelling", "linear_response")
-    } | {"outcome": "failed", "outcome_sentence": "it <broke>"}
+    for label in ("cavi", "my_gibbs"):
+        (tmp_path / "run" / f"{label}.nc").unlink()
+    summary["methods"] = {
+        "cavi": {
+            k: v
+            for k, v in summary["methods"]["cavi"].items()
+            if k
+            not in ("quantities", "modes", "elpd", "relabelling", "linear_response")
+        }
+        | {"outcome": "failed", "outcome_sentence": "it <broke>"}
+    }
+    summary["spec"]["methods"].pop("my_gibbs")
     summary |= {"reference": None, "evidence": None, "comparisons": []}
     summary |= {"joint": {}, "verdicts": {}, "interrupted": True}
     path.write_text(json.dumps(summary))

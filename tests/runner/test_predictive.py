@@ -3,6 +3,7 @@ import pytest
 from scipy.special import logsumexp
 
 import vi_bench as vb
+from tests.small import FIELDS, METHODS, ROWS
 from vi_bench.errors import InputError
 from vi_bench.mixture.weights import Dirichlet
 from vi_bench.models.gaussian import Gaussian
@@ -81,8 +82,8 @@ def test_points_of_the_wrong_shape_and_unknown_methods_are_refused(result):
 
 
 def test_a_simulated_table_is_data_for_a_run():
-    table = vb.simulate(Gaussian(5.0, 1.0, 0.0), 60, 2, features=1, seed=2)
-    fit = vb.run("gaussian", table, {"cavi": {"restarts": 2}}, components=2, repeats=1)
+    table = vb.simulate(Gaussian(5.0, 1.0, 0.0), len(ROWS), 2, features=2, seed=2)
+    fit = vb.run("gaussian", table, {"cavi": METHODS["cavi"]}, **FIELDS)
     assert fit.runs["cavi"].outcome.converged
 
 

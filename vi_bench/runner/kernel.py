@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from vi_bench.contract import Draws, Outcome, Stage
 from vi_bench.data.load import load
@@ -15,7 +16,7 @@ from vi_bench.data.table import Table, feature_names
 from vi_bench.errors import InputError
 from vi_bench.inference.stages import calling, compiled, drive
 from vi_bench.methods.cavi import CAVI, CAVIReport
-from vi_bench.mixture.mixture import Factors, bind
+from vi_bench.mixture.mixture import Factors, Mixture, bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.runtime.environment import computing, find_device
 from vi_bench.runtime.keys import stream
@@ -95,9 +96,7 @@ def cavi(
         stages, programs = _programs(method)
         found: Draws = drive(stages, key, mixture, calling(programs))
         q = mixture.uncentred(found.variational)
-        phi = mixture.responsibilities(
-            Factors(found.variational["lam"], mixture.prior_sticks())
-        )
+        phi = _responsibilities(mixture, found.variational["lam"])
         report: CAVIReport = found.report
         return CAVIFit(
             m=np.asarray(q["m"]),
@@ -107,6 +106,14 @@ def cavi(
             outcome=method.outcome(found),
             restart_elbo=np.asarray(report.restart_bound),
         )
+
+
+@jax.jit
+def _responsibilities(
+    mixture: Mixture, lam: Float[Array, "K P"]
+) -> Float[Array, "N K"]:
+    phi: Array = mixture.responsibilities(Factors(lam, mixture.prior_sticks()))
+    return phi
 
 
 @cache
