@@ -7,6 +7,7 @@ from scipy.special import logsumexp
 import vi_bench as vb
 from tests.compiled import call
 from tests.oracles import enumerate_assignments
+from tests.small import FIELDS, METHODS, ROWS
 from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Draws, Problem, Report
 from vi_bench.methods.nuts import NUTS, unconstrained_density
@@ -75,18 +76,16 @@ def test_on_separated_data_cavis_means_are_nuts_means(separated):
     assert found.verdicts["cavi"].word in ("agrees", "inconclusive")
 
 
-def test_the_statistics_carry_arvizs_names(overlapping):
-    result = vb.run(
-        "gaussian", overlapping, ["nuts"], components=2, draws=50, chains=2, repeats=1
-    )
+def test_the_statistics_carry_arvizs_names():
+    result = vb.run("gaussian", ROWS, {"nuts": METHODS["nuts"]}, **FIELDS)
     stats = result.posterior["nuts"]["sample_stats"]
     expected = {"lp", "diverging", "energy", "n_steps", "tree_depth", "step_size"}
     assert expected | {"acceptance_rate"} <= set(stats.data_vars)
-    assert stats["lp"].shape == (2, 50)
+    assert stats["lp"].shape == (2, 100)
     assert stats["diverging"].dtype == bool
     # lp is the log joint: mu needs no Jacobian
     np.testing.assert_allclose(stats["lp"], stats["log_joint"], rtol=1e-12)
-    assert len(np.unique(stats["lp"][0])) > 40
+    assert len(np.unique(stats["lp"][0])) > 80
 
 
 def test_further_draws_go_on_from_where_the_chain_is(overlapping):

@@ -36,6 +36,7 @@ from vi_bench.methods.tempered import Tempered, TemperedReport, rounds
 from vi_bench.mixture.mixture import bind
 from vi_bench.mixture.weights import Uniform
 from vi_bench.models.gaussian import Gaussian
+from vi_bench.runtime.environment import computing, find_device
 
 
 def mixture_of(name, n, K, prior="uniform", seed=3, dtype=jnp.float64):
@@ -364,6 +365,13 @@ def run(family, x, K, prior="uniform", method=None, **fields):
     return result, found
 
 
+def driven(method, mixture):
+    """The method's draws, 4 x 2000, without what a run does beside."""
+    key = jax.random.key(0)
+    stages = method.prepare(Problem(mixture, 4, 2000), key)
+    return drive(stages, key, mixture, calling(compiled(stages)))
+
+
 def z_score(report, exact):
     """Of the evidence. Its error has 19 degrees or is larger than one of 19."""
     assert report.log_evidence_se < 0.1
@@ -389,10 +397,8 @@ PATHS = {
 def test_the_evidence_is_the_sum_over_assignments(cell, path):
     """t of 19 degrees at 6: false alarm 9e-6 a cell; the error is asked for first."""
     name, prior, K, n = cell
-    mixture, method = mixture_of(name, n, K, prior), PATHS[path]
-    key = jax.random.key(0)
-    stages = method.prepare(Problem(mixture, 4, 2000), key)
-    draws = drive(stages, key, mixture, calling(compiled(stages)))
+    method = PATHS[path]
+    draws = driven(method, mixture_of(name, n, K, prior))
     report, outcome = draws.report, method.outcome(draws)
     assert outcome.status == "sampled", outcome
     assert np.min(report.round_trips) > 50
@@ -547,7 +553,8 @@ def test_one_component_in_single_precision_has_the_evidence_of_the_closed_form()
     """K = 1 has the closed form's evidence; t of 19 degrees at 6."""
     case = CASES["poisson"]
     x = case.rows(np.random.default_rng(3), 5)
-    method = Tempered(temperatures=5, warmup=40)
-    _, found = run(case.family, x, 1, "dirichlet", method, precision=32)
-    assert found.posterior["rate"].dtype == np.float32
-    assert abs(z_score(found.draws.report, case.log_blocks([x]))) < 6
+    with computing(find_device("auto"), 32):
+        mixture = mixture_of("poisson", 5, 1, "dirichlet", dtype=jnp.float32)
+        draws = driven(Tempered(temperatures=5, warmup=40), mixture)
+    assert draws.parameters["rate"].dtype == np.float32
+    assert abs(z_score(draws.report, case.log_blocks([x]))) < 6

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
+from tests.small import FIELDS, METHODS, ROWS
 from vi_bench.errors import InputError
 from vi_bench.runtime.checkpoint import read_leaves, write
 from vi_bench.runtime.cluster import Cluster, _pass_on, farewell, lost
@@ -81,12 +82,12 @@ def test_cavi_goes_on_from_a_checkpoint(tmp_path):
     from vi_bench.spec import make
 
     kept = tmp_path / "kept.npz"
+    # so close together that it takes some sweeps
+    np.savetxt(tmp_path / "rows.csv", ROWS / 3, delimiter=",")
     values = {
-        "data": "faithful",
-        "standardise": True,
-        "methods": {"cavi": {"restarts": 2}},
-        "repeats": 1,
-        "draws": 4,
+        "data": str(tmp_path / "rows.csv"),
+        "methods": {"cavi": METHODS["cavi"]},
+        **FIELDS,
     }
     spec = make(values, "test")
     first = launch(spec, checkpoint=kept).runs["cavi"]
