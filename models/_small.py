@@ -1,4 +1,4 @@
-"""What the small problems of several families, for `verify`, are made from."""
+"""Parts of the small problems that families bring for `vi-bench verify`."""
 
 from __future__ import annotations
 

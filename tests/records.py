@@ -3,7 +3,7 @@
 import copy
 from dataclasses import fields
 
-from vi_bench.results.record import SCHEMA
+from vi_bench.results.summary_schema import SCHEMA
 
 TIME = {
     "setup_s": 0.1,

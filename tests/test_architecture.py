@@ -37,7 +37,7 @@ FOLDERS = {
     "runtime": {"errors"},
     "data": {"errors"},
     "comparison": set(),
-    "draws": {"comparison", "errors"},
+    "draws": {"comparison", "errors", "spec"},
     "mixture": {"comparison", "data", "errors", "runtime"},
     "models": {"contract", "data", "errors", "mixture"},
     "enumeration": {"errors", "mixture", "runtime"},
@@ -213,7 +213,7 @@ def test_pages_that_tell_where_things_are_know_every_folder(file):
 
 
 def test_no_result_imports_a_renderer():
-    for name in ("runner.result", "runner.summary", "results.record"):
+    for name in ("runner.result", "runner.summary", "results.summary_schema"):
         others = GRAPH[f"vi_bench.{name}"]
         assert not {o for o in others if place(o) in ("reports", "cli")}, name
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.marks import slow
 from vi_bench import catalogue
-from vi_bench.results.record import Part
+from vi_bench.results.summary_schema import Part
 from vi_bench.spec import Spec, make, read
 from vi_bench.verification.mixture_checks import MIXTURE_PROVES
 from vi_bench.verification.plain_checks import PROVES

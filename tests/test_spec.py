@@ -5,7 +5,7 @@ from vi_bench.errors import InputError
 from vi_bench.methods.svi import SVI
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.runner.specify import specify
-from vi_bench.spec import assumed, build, make, read
+from vi_bench.spec import Spec, assumed, build, make, read
 
 
 def toml(folder, text):
@@ -129,3 +129,9 @@ def test_what_was_asked_for_of_a_file_of_data_is_not_assumed():
     assert assumed("mine.npy", asked | {"methods": ["gibbs"]}) == ""
     with pytest.raises(InputError, match=r"'mine\.csv' is a file of data; --data"):
         read("mine.csv", {"data": "other.csv"})
+
+
+def test_a_run_has_the_margins_of_a_comparison_of_arrays():
+    from vi_bench.comparison import Margin
+
+    assert Margin(Spec().margin, Spec().sd_margin) == Margin()

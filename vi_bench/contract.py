@@ -134,7 +134,7 @@ class Report:
     def summary(self) -> dict[str, Any]:
         """Further entries of the method's part of summary.json, from host arrays.
 
-        An entry that `results.record.Method` has no place for is left out.
+        An entry that `results.summary_schema.Method` has no place for is left out.
         """
         return {}
 

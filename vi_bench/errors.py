@@ -15,7 +15,7 @@ class InputError(ValueError):
 
     Attributes:
         page: path of that page in the repository; None: the page of the command that
-            was called.
+            was called, see `PAGES` in `vi_bench.cli.terminal`.
     """
 
     page: ClassVar[str | None] = None

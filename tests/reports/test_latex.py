@@ -26,8 +26,8 @@ from vi_bench.reports.latex import (
 )
 from vi_bench.reports.tables import Number, ReportTable, tables
 from vi_bench.reports.write import KINDS
-from vi_bench.results.record import parse
 from vi_bench.results.stored import open_run
+from vi_bench.results.summary_schema import parse
 
 NASTY = r"50% of $x_1$ & {a} #2 ~ ^ \end{document} <|> ±"
 

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from tests.records import method, record
 from vi_bench.reports import sentences
+from vi_bench.reports.render_terminal import LINES, ROWS, drawn, print_run
 from vi_bench.reports.tables import ReportTable
-from vi_bench.reports.terminal import LINES, ROWS, drawn, print_run
-from vi_bench.results.record import record_of
+from vi_bench.results.summary_schema import record_of
 
 KNOWN = {
     "mean mu": dict.fromkeys(

@@ -17,7 +17,7 @@ from vi_bench.contract import Problem
 from vi_bench.errors import InputError
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
-from vi_bench.results.record import SCHEMA
+from vi_bench.results.summary_schema import SCHEMA
 
 FIELDS = FIELDS | {"name": "small"}
 

@@ -17,8 +17,8 @@ from vi_bench.contract import Problem
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.reports import sentences
+from vi_bench.reports.render_terminal import print_run
 from vi_bench.reports.tables import Number, parameters
-from vi_bench.reports.terminal import print_run
 from vi_bench.runner.reference import Reference, able, choose
 
 X = np.array([-2.1, -1.4, -1.9, 0.3, 1.2, 1.8, 2.4, 2.0, 0.1, -0.5, 0.4])[:, None]

@@ -207,7 +207,7 @@ def run(
     if as_json:
         print((target / "summary.json").read_text(encoding="utf-8"), end="")
     else:
-        from vi_bench.reports.terminal import print_run
+        from vi_bench.reports.render_terminal import print_run
 
         print_run(result.record, console(), details, quiet)
     print(f"written to {target}", file=sys.stderr)

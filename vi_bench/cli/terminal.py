@@ -1,4 +1,4 @@
-"""What the command line says, and how it refuses."""
+"""What the command line prints, how it refuses, and the page that it then names."""
 
 from __future__ import annotations
 

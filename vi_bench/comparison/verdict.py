@@ -75,6 +75,8 @@ class Margin:
     Attributes:
         mean: largest difference of means, in reference sds.
         sd: largest relative difference of sds.
+
+    A run, and `compare`, take those of `vi_bench.spec`; here stand the same.
     """
 
     mean: float = 0.1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vi_bench.errors import InputError, unknown
+from vi_bench.spec import MARGIN
 
 if TYPE_CHECKING:
     from vi_bench.comparison import Comparison
@@ -16,8 +17,8 @@ def compare(
     draws: Mapping[str, Any],
     reference: str,
     *,
-    margin: float = 0.1,
-    sd_margin: float = 0.1,
+    margin: float = MARGIN,
+    sd_margin: float = MARGIN,
     component_dim: str = "component",
     weight: str = "weight",
     variables: Iterable[str] | None = None,

@@ -1,4 +1,4 @@
-"""The local optima that the restarts of one fit reached; arrays of NumPy."""
+"""The distinct local optima that the restarts of one fit reached, found with NumPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting points of several kinds, and the local optima that they lead to."""
+"""Starting points of chains and restarts, and the local optima that they lead to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Markov chain methods share: sampling in parts, and room for further draws."""
+"""What Markov chain methods share: they sample in parts, and can go on sampling."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Base classes of component families, and all that conjugacy determines.
 
 A prior, and every variational factor of a component, is ``exp(<s(theta), lam> -
-A(lam))``. A family declares s, t, A, its gradient, and the translation of ``lam`` into
-the usual parameters; the M-step, KL, densities and draws follow.
+A(lam))``. A family declares s(theta), the statistics t(x) of a row, A, its gradient,
+and the translation of ``lam`` into the usual parameters; the M-step, KL, densities and
+draws follow.
 """
 
 from __future__ import annotations

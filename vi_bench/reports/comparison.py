@@ -9,9 +9,9 @@ from rich.console import Console
 
 from vi_bench.errors import ReportError
 from vi_bench.reports import sentences, tables
+from vi_bench.reports.render_terminal import drawn
 from vi_bench.reports.style import print_lines
-from vi_bench.reports.terminal import drawn
-from vi_bench.results.record import ComparisonRecord
+from vi_bench.results.summary_schema import ComparisonRecord
 from vi_bench.runtime.strict_json import document
 
 

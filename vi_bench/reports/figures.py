@@ -17,8 +17,8 @@ from scipy.stats import chi2, gaussian_kde
 from vi_bench.errors import one_line
 from vi_bench.reports.style import COLOURS, DASHES, MARKERS
 from vi_bench.reports.tables import RUNGS, parts, responses
-from vi_bench.results.record import Bounds, Evidence, Gap, Value
 from vi_bench.results.stored import StoredRun
+from vi_bench.results.summary_schema import Bounds, Evidence, Gap, Value
 
 CREDIBLE = 0.95
 MARGINALS = 12

@@ -14,8 +14,8 @@ from vi_bench.reports import sentences
 from vi_bench.reports.interactive import Picture, pictures
 from vi_bench.reports.sentences import Sentence
 from vi_bench.reports.tables import ReportTable, tables
-from vi_bench.results.record import Record
 from vi_bench.results.stored import StoredRun
+from vi_bench.results.summary_schema import Record
 
 TONES = {
     "agrees": "good",

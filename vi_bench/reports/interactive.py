@@ -15,8 +15,8 @@ from scipy.stats import chi2, gaussian_kde
 from vi_bench.reports.figures import CREDIBLE
 from vi_bench.reports.style import COLOURS
 from vi_bench.reports.tables import RUNGS, parts
-from vi_bench.results.record import Value
 from vi_bench.results.stored import StoredRun
+from vi_bench.results.summary_schema import Value
 
 Plot = dict[str, Any]
 """A Plotly figure: its `data` and `layout`."""

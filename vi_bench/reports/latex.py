@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vi_bench.reports.tables import Cell, Number, ReportTable, rounded
-from vi_bench.results.record import Record
 from vi_bench.results.stored import StoredRun
+from vi_bench.results.summary_schema import Record
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",

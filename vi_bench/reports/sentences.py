@@ -13,7 +13,7 @@ from typing import Any
 
 from vi_bench.comparison import modes
 from vi_bench.comparison.coverage import NEAR
-from vi_bench.results.record import Compared, Method, Record, RestartOptimum
+from vi_bench.results.summary_schema import Compared, Method, Record, RestartOptimum
 from vi_bench.spec import AUTO
 
 SHOWN = 4

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vi_bench.results.record import (
+from vi_bench.results.summary_schema import (
     Compared,
     ComparisonRecord,
     Difference,

@@ -15,8 +15,8 @@ from vi_bench.reports.files import write_tables
 from vi_bench.reports.html import run_page
 from vi_bench.reports.latex import Paper, run_paper, write_paper
 from vi_bench.reports.tables import ReportTable, tables
-from vi_bench.results.record import SCHEMA
 from vi_bench.results.stored import open_run
+from vi_bench.results.summary_schema import SCHEMA
 from vi_bench.runtime.folder import MANIFEST
 
 KINDS = ("png", "pdf", "svg")

@@ -12,7 +12,7 @@ from xarray import DataTree
 
 from vi_bench.comparison.quantities import WEIGHT, Quantity, by_component, flatten
 from vi_bench.draws.external import read_draws
-from vi_bench.results.record import Record, read_record
+from vi_bench.results.summary_schema import Record, read_record
 
 
 @dataclass(frozen=True)

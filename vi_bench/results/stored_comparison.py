@@ -9,7 +9,7 @@ from typing import Any
 from vi_bench.comparison import Comparison
 from vi_bench.comparison.elpd import difference
 from vi_bench.comparison.measures import Distance, Summary
-from vi_bench.results.record import SCHEMA, ComparisonRecord
+from vi_bench.results.summary_schema import SCHEMA, ComparisonRecord
 from vi_bench.runtime.strict_json import plain
 
 

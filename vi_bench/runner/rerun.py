@@ -27,7 +27,7 @@ from vi_bench.draws.compare import compare
 from vi_bench.draws.external import read_draws
 from vi_bench.errors import InputError, ResultsError
 from vi_bench.inference.restarts import SAME_OPTIMUM
-from vi_bench.results.record import Method, Record, read_record
+from vi_bench.results.summary_schema import Method, Record, read_record
 from vi_bench.runner.launch import launch
 from vi_bench.spec import make
 

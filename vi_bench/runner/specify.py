@@ -1,4 +1,4 @@
-"""Python arguments as a Spec, as the command line makes one."""
+"""A Spec from the arguments of `vi_bench.run`; the command line makes its own."""
 
 from __future__ import annotations
 

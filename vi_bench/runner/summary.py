@@ -1,6 +1,6 @@
 """The stored form of a run: its record, and a DataTree per method.
 
-The schema is in `vi_bench.results.record`; this module fills it in.
+The schema is in `vi_bench.results.summary_schema`; this module fills it in.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from vi_bench.comparison.quantities import WEIGHT
 from vi_bench.contract import told
 from vi_bench.inference.linear_response import LinearResponse
 from vi_bench.mixture.compared_quantities import compared
-from vi_bench.results.record import SCHEMA, Record, has_place_for, record_of
 from vi_bench.results.stored_comparison import comparisons, evidence, joint, posterior
+from vi_bench.results.summary_schema import SCHEMA, Record, has_place_for, record_of
 from vi_bench.results.trees import to_tree
 from vi_bench.runner.result import MethodRun, RunResult
 from vi_bench.runner.sample_stats import sampler

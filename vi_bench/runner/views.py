@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vi_bench.data.table import Table
-from vi_bench.results.record import Record
 from vi_bench.results.stored import StoredRun
+from vi_bench.results.summary_schema import Record
 from vi_bench.runner.result import RunResult
 from vi_bench.runner.summary import record, trees
 from vi_bench.runtime.strict_json import document
@@ -83,7 +83,7 @@ class Result(RunResult):
 
     def table(self) -> RichTable:
         """The table that the command line prints; `rich.print` shows it."""
-        from vi_bench.reports.terminal import verdict_table
+        from vi_bench.reports.render_terminal import verdict_table
 
         return verdict_table(self.record)
 

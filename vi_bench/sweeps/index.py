@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from vi_bench.errors import ResultsError, SweepError
-from vi_bench.results.record import Method, Record, parse
+from vi_bench.results.summary_schema import Method, Record, parse
 from vi_bench.sweeps.store import Damaged, Store
 from vi_bench.sweeps.work import CELL
 

@@ -1,4 +1,4 @@
-"""Levels, the ranks of draws among exact draws, and z-tests of their uniformity."""
+"""Levels, which are ranks of draws among exact draws; tests that they are uniform."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from vi_bench.data.load import simulation
 from vi_bench.errors import ReportError
-from vi_bench.results.record import Record, parse
+from vi_bench.results.summary_schema import Record, parse
 from vi_bench.sweeps.index import query
 from vi_bench.sweeps.status import Failure, status
 from vi_bench.sweeps.store import Damaged, Store

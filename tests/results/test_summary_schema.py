@@ -10,8 +10,14 @@ import pytest
 from tests.records import method, record
 from vi_bench.errors import ResultsError
 from vi_bench.reports.figures import marginals
-from vi_bench.results.record import SCHEMA, Record, parse, read_record, record_of
 from vi_bench.results.stored import open_run
+from vi_bench.results.summary_schema import (
+    SCHEMA,
+    Record,
+    parse,
+    read_record,
+    record_of,
+)
 from vi_bench.runner.summary import keys_of, numbers_of, whole
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "study"

@@ -14,7 +14,7 @@ from rich.table import Table
 from vi_bench.reports import sentences
 from vi_bench.reports.style import NOTHING, bare_table, print_lines
 from vi_bench.reports.tables import Cell, Number, ReportTable, tables, verdicts
-from vi_bench.results.record import Record
+from vi_bench.results.summary_schema import Record
 
 STYLE = {
     "agrees": "green",
