@@ -15,7 +15,7 @@ class InputError(ValueError):
 
     Attributes:
         page: path of that page in the repository; None: the page of the command that
-            was called, see `PAGES` in `vi_bench.cli.terminal`.
+            was called, see ``PAGES`` in ``vi_bench/cli/terminal.py``.
     """
 
     page: ClassVar[str | None] = None

@@ -76,7 +76,7 @@ class Margin:
         mean: largest difference of means, in reference sds.
         sd: largest relative difference of sds.
 
-    A run, and `compare`, take those of `vi_bench.spec`; here stand the same.
+    Those of a run are ``MARGIN`` in ``vi_bench/spec.py``, the same.
     """
 
     mean: float = 0.1
