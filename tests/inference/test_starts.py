@@ -84,14 +84,14 @@ def test_further_chains_start_away_from_the_only_optimum(overlapping):
     near = np.asarray(optima.bound) > optima.bound[0] - starts.NEAR
     assert np.asarray(optima.distinct)[near].sum() == 1
     theta = starts_of(jax.random.key(0), mixture, 4)
-    log_joint = np.asarray(jax.vmap(mixture.log_joint)(theta))
+    log_joint = np.asarray(jax.jit(jax.vmap(mixture.log_joint))(theta))
     assert np.all(log_joint[1:] < log_joint[0])
 
 
 def test_without_rows_starts_are_draws_from_the_prior():
     """Their mean square within 4.5 standard errors: false alarm 7e-6."""
     empty = bind(Gaussian(sigma=3.0, mean=0.0), np.zeros((0, 2)), 2, jnp.float64)
-    mu = starts.chain_starts(jax.random.key(0), empty, 2000)["mu"]
+    mu = starts_of(jax.random.key(0), empty, 2000)["mu"]
     square = np.mean(np.asarray(mu) ** 2)
     assert abs(square / 9 - 1) < 4.5 * np.sqrt(2 / mu.size)
     point = starts.start_point(jnp.asarray(0), jax.random.key(0), empty)
@@ -100,7 +100,7 @@ def test_without_rows_starts_are_draws_from_the_prior():
 
 def test_with_one_component_all_chains_start_at_its_posterior(overlapping):
     mixture = bind(Gaussian(sigma=2.0, mean=0.0), overlapping, 1, jnp.float64)
-    mu = starts.chain_starts(jax.random.key(0), mixture, 3)["mu"]
+    mu = starts_of(jax.random.key(0), mixture, 3)["mu"]
     n = len(overlapping)
     expected = np.asarray(mixture.data()).sum(axis=0) / (1 / 4 + n)
     shift = (0.25 / (0.25 + n)) * np.asarray(mixture.family.mean)

@@ -303,7 +303,8 @@ def test_splits_and_merges_leave_a_poor_optimum():
     stuck = sweeps(mixture, poor)
     method = CAVI(restarts=1)
     _, fit, draw = method.stages((1, 5))
-    search = begun(mixture, jax.tree.map(lambda v: v[None], poor), 10_000)
+    alone = jax.tree.map(lambda v: np.asarray(v)[None], poor)
+    search = jax.jit(begun, static_argnums=2)(mixture, alone, 10_000)
     program = jax.jit(fit.run)
     for part in range(fit.calls):
         search = program(jax.random.fold_in(jax.random.key(0), part), mixture, search)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,12 +39,17 @@ def at_cavis_answer(x, mixture, method):
     return fit, svi, model, state, values
 
 
-def estimate(model, mixture, values, key):
+@partial(jax.jit, static_argnums=0)
+def terms_of(model, mixture, values, key):
     def term(key):
         theta, log_q = same_family_posterior(key, mixture, values)
         return numpyro_density(model, mixture, theta | values) - log_q
 
-    terms = jax.lax.map(term, jax.random.split(key, DRAWS))
+    return jax.lax.map(term, jax.random.split(key, DRAWS))
+
+
+def estimate(model, mixture, values, key):
+    terms = np.asarray(terms_of(model, mixture, values, key))
     return float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(DRAWS))
 
 

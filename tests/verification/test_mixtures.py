@@ -20,6 +20,7 @@ from vi_bench.methods.cavi import CAVI
 from vi_bench.methods.exact import Exact
 from vi_bench.mixture.mixture import Factors
 from vi_bench.mixture.types import SmallProblem
+from vi_bench.verification import verifier
 from vi_bench.verification.answer import registered
 from vi_bench.verification.finding import CONVERGED
 from vi_bench.verification.identify import identify
@@ -258,6 +259,19 @@ def test_not_applicable_is_for_the_method_to_say():
 
     report = vb.verify(choosy, problems=PROBLEMS["bernoulli"])
     assert (len(report.cases), report.left_out) == (1, 1)
+
+
+def test_programs_of_earlier_problems_are_forgotten(monkeypatch):
+    """Whoever compiled them: those of a whole battery are more than a process can map."""
+    counted = []
+    monkeypatch.setattr(verifier, "forget_programs", lambda: counted.append(True))
+
+    def none(problem):
+        raise NotApplicable("not this one")
+
+    with pytest.raises(InputError, match="it applies to none of the problems"):
+        vb.verify(none, problems=PROBLEMS["poisson"])
+    assert len(counted) == len(PROBLEMS["poisson"])
 
 
 def test_single_precision_is_no_fault():

@@ -15,7 +15,6 @@ from vi_bench.contract import Draws, Method, Problem, told
 from vi_bench.inference.stages import calling, compiled, drive, prepare
 from vi_bench.mixture.types import Parameters
 from vi_bench.mixture.weights import STICK, log_volume, sticks_of
-from vi_bench.runtime.environment import forget_programs
 from vi_bench.verification.mixtures import MixtureProblem, accurately
 from vi_bench.verification.sandbox import Broken, array_of, guarded
 
@@ -228,7 +227,6 @@ def registered(method: Method) -> Full:
 
 def through(method: Method, mixture: Any, key: Any, chains: int) -> Draws:
     """Run all stages of a method, compiled, each called until it is done."""
-    forget_programs()  # those of the battery's earlier problems
     problem = Problem(mixture, chains, DRAWS // chains)
     stages = prepare(method, problem, key)
     raw = drive(stages, key, mixture, calling(compiled(stages)))

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from vi_bench import catalogue
 from vi_bench.contract import Method
 from vi_bench.errors import NotApplicable, VerificationError, unknown
-from vi_bench.runtime.environment import kept_programs
+from vi_bench.runtime.environment import forget_programs, kept_programs
 from vi_bench.verification import answer, mixture_checks, plain, plain_checks
 from vi_bench.verification.finding import Finding, Quality
 from vi_bench.verification.mixture_case import MixtureCase
@@ -174,6 +174,7 @@ def verify(
         call, Made, check = plain.call, Case, plain_checks.check
         tried = battery(seed) if problems is None else problems
     for problem in tried:
+        forget_programs()  # those of earlier problems, whoever compiled them
         try:
             given, changed = call(function, problem, limit)
         except Broken as error:
