@@ -262,7 +262,7 @@ def test_not_applicable_is_for_the_method_to_say():
 
 
 def test_programs_of_earlier_problems_are_forgotten(monkeypatch):
-    """Whoever compiled them: those of a whole battery are more than a process can map."""
+    """Whoever compiled them: a process cannot map those of a whole battery."""
     counted = []
     monkeypatch.setattr(verifier, "forget_programs", lambda: counted.append(True))
 
