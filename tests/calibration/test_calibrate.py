@@ -19,7 +19,7 @@ from vi_bench.calibration.settings import settle
 from vi_bench.calibration.store import Store
 from vi_bench.calibration.study import _Runner, _truths, study
 from vi_bench.cli.app import app
-from vi_bench.contract import Draws, Stage
+from vi_bench.contract import Draws, Outcome, Stage
 from vi_bench.methods.cavi import CAVI
 from vi_bench.mixture.mixture import bind
 from vi_bench.runtime.environment import find_device
@@ -98,6 +98,11 @@ class Prior:
     """Draws from the prior, whatever the data."""
 
     kind: ClassVar[str] = "exact"
+    summary: ClassVar[str] = "draws from the prior"
+    bound_keeps_labels: ClassVar[bool] = False
+
+    def outcome(self, draws):
+        return Outcome("sampled", "")
 
     def prepare(self, problem, key):
         def draw(key, mixture, _):

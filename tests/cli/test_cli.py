@@ -70,12 +70,13 @@ def test_a_run_as_a_user_does_it(tmp_path):
         "[model]\nname = 'gaussian'\nsigma = 5.0\nmean = [4.0, 0.5]\n"
         "[methods.cavi]\nrestarts = 4\n[methods.exact]\n"
     )
-    run = ("run", "mine.toml", "--out", "done", "--repeats", "1")
+    run = ("run", "mine.toml", "--out", "done", "--repeats", "1", "--details")
     done = vi_bench(*run, cwd=tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "c"))
     assert done.returncode == 0, done.stderr
     assert "cavi: converged" in done.stdout
     assert "reference" in done.stdout
-    assert "Gaussian(sigma=5.0" in done.stdout
+    assert "model and prior: gaussian, " in done.stdout
+    assert "sigma = 5.0" in done.stdout
     first = json.loads((tmp_path / "done" / "summary.json").read_text())
     assert not first["methods"]["exact"]["time"]["compile_cached"]
 

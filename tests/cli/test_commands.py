@@ -75,17 +75,19 @@ RUN = {
         CAVI, "results/mine/summary.json", also="--repeats 1"
     ),
     "run faithful --model gaussian-full --weights dirichlet --components 6": Run(
-        r"GaussianFull.*\n.*Dirichlet", also="--methods cavi"
+        r"prior: gaussian-full, .*\n(?:.*\n)?.*weights: dirichlet",
+        also="--methods cavi --details",
     ),
     "run digits": Run(r"K = 10", also="--methods cavi"),
-    "run galaxies --components 4 --methods cavi,gibbs --reference gibbs": Run(
-        r"log p\(X\), nats[\s\S]* gibbs +-\d+"
+    "run galaxies --components 4 --methods tempered,gibbs --reference tempered "
+    "--details": Run(
+        r"log p\(X\) and bounds on it, in nats\s[^~]*?\n tempered +-\d+\.\d+±\d"
     ),
     "run notebook --models folder --model geometric --data trials.csv": Run(
-        r"model and prior: Geometric", also="--methods cavi"
+        r"model and prior: geometric", also="--methods cavi --details"
     ),
     "run notebook --model folder/geometric.py --data trials.csv": Run(
-        r"model and prior: Geometric", also="--methods cavi"
+        r"model and prior: geometric", also="--methods cavi --details"
     ),
     "run faithful --method resampling.py": Run(
         r"resampling: (sampled|suspect)", also="--methods cavi --repeats 1"

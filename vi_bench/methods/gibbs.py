@@ -191,7 +191,11 @@ class Gibbs:
         """Sampled, with the effective number of draws behind the evidence."""
         report: GibbsReport = draws.report
         if report.evidence_ess is None:
-            return Outcome("sampled")
+            return Outcome(
+                "sampled",
+                "no evidence: Chib's needs a conjugate family and, of exchangeable "
+                f"components, at most {MOST}",
+            )
         size = float(report.evidence_ess)
         if not size >= FEW:
             return Outcome(

@@ -73,7 +73,7 @@ def notes(run: Record) -> Iterator[Sentence]:
 
 def _ending(run: Record, label: str) -> str:
     method = run.methods[label]
-    told = f"{method.outcome}, {method.outcome_sentence}"
+    told = ", ".join(filter(None, (method.outcome, method.outcome_sentence)))
     verdict = run.verdicts.get(label)
     return f"{told}; {verdict.reason}" if verdict else told
 
