@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 
 from vi_bench import catalogue
@@ -5,7 +7,7 @@ from vi_bench.errors import InputError
 from vi_bench.methods.svi import SVI
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.runner.specify import specify
-from vi_bench.spec import Spec, assumed, build, make, read
+from vi_bench.spec import MARGIN, Spec, assumed, build, make, read
 
 
 def toml(folder, text):
@@ -132,6 +134,10 @@ def test_what_was_asked_for_of_a_file_of_data_is_not_assumed():
 
 
 def test_a_run_has_the_margins_of_a_comparison_of_arrays():
+    from vi_bench.cli.compare import compare as command
     from vi_bench.comparison import Margin
 
     assert Margin(Spec().margin, Spec().sd_margin) == Margin()
+    for name in ("margin", "sd_margin"):  # the command loads no pydantic for its help
+        default = inspect.signature(command).parameters[name].default
+        assert default == MARGIN

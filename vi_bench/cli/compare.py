@@ -9,7 +9,6 @@ import typer
 
 from vi_bench.cli.options import AsJson, split
 from vi_bench.cli.terminal import console, kept_for
-from vi_bench.spec import MARGIN
 
 
 def compare(
@@ -29,11 +28,11 @@ def compare(
     ],
     margin: Annotated[
         float, typer.Option(help="Equivalence margin for means, in reference sds.")
-    ] = MARGIN,
+    ] = 0.1,
     sd_margin: Annotated[
         float,
         typer.Option(help="Equivalence margin for sds, as a relative difference."),
-    ] = MARGIN,
+    ] = 0.1,
     component_dim: Annotated[
         str,
         typer.Option(
