@@ -1,4 +1,4 @@
-"""A mixture's methods, each as one program.
+"""A mixture's methods, and what is made of them, each as one program.
 
 Called as they are, every operation in them is a program of its own to be compiled.
 """
@@ -8,6 +8,9 @@ from typing import Any
 
 import jax
 
+from vi_bench.contract import Draws, Method, Problem
+from vi_bench.inference.squarem import Ascent, begin, coordinate_ascent
+from vi_bench.inference.stages import calling, compiled, drive, prepare
 from vi_bench.mixture.mixture import Mixture
 
 
@@ -21,3 +24,20 @@ def call(mixture: Mixture, method: str, *arguments: Any) -> Any:
 def draw(key: Any, mixture: Mixture, q: Any = None, shape: tuple[int, ...] = ()) -> Any:
     """Draws of theta from q, by default from the prior."""
     return mixture.draw(key, mixture.prior() if q is None else q, shape)
+
+
+@partial(jax.jit, static_argnames=("most", "tolerance"))
+def ascent(mixture: Mixture, phi: Any, most: int, tolerance: float) -> Ascent:
+    """CAVI from responsibilities phi (N, K), of at most `most` sweeps."""
+    q = mixture.from_responsibilities(phi)
+    start = begin(q, mixture.view(q), most)
+    found: Ascent = coordinate_ascent(mixture)(start, most, tolerance)
+    return found
+
+
+def driven(method: Method, mixture: Mixture, chains: int, draws: int) -> Draws:
+    """A method's draws, without what a run does beside."""
+    key = jax.random.key(0)
+    stages = prepare(method, Problem(mixture, chains, draws), key)
+    found: Draws = drive(stages, key, mixture, calling(compiled(stages)))
+    return found

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpyro.infer.util import potential_energy
 
-from tests.compiled import call, draw
+from tests.compiled import ascent, call, draw
 from tests.contract.cases import CASES, WEIGHTS, log_assignment, log_evidence
 from tests.marks import slow_but
 from vi_bench.data.table import Table, feature_names
-from vi_bench.inference.squarem import NOT_FINITE, begin, coordinate_ascent
+from vi_bench.inference.squarem import NOT_FINITE
 from vi_bench.mixture.mixture import Factors, bind
 from vi_bench.mixture.numpyro_model import (
     constrain,
@@ -337,12 +337,6 @@ def test_simulated_rows_are_of_the_families_kind(name):
             assert np.all(np.abs(mine.mean(axis=0) - where[k]) < 5 * error)
 
 
-@jax.jit
-def accelerated_trace(mixture, phi):
-    q = mixture.from_responsibilities(phi)
-    return coordinate_ascent(mixture)(begin(q, mixture.view(q), 60), 60, 1e-12)
-
-
 @crossed(CASES, TWO)
 def test_the_trace_never_falls(name, weights):
     """50 random data sets, one compiled program; most extrapolations are accepted."""
@@ -356,7 +350,7 @@ def test_the_trace_never_falls(name, weights):
             x = x * spread
         mixture = mixture_of(name, x, 3, weights)
         phi = np.random.default_rng(seed).dirichlet(np.ones(3), 16)
-        done = accelerated_trace(mixture, phi)
+        done = ascent(mixture, phi, 60, 1e-12)
         trace = np.asarray(done.trace)
         trace = trace[np.isfinite(trace)]
         slack = 256 * np.finfo(float).eps * np.abs(trace).max()

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiled import ascent
 from tests.contract.cases import CASES, WEIGHTS
 from tests.marks import slow
 from vi_bench.comparison.evidence import Claim, Terms, ladder
 from vi_bench.comparison.measures import Estimate
 from vi_bench.enumeration.subsets import enumerate_subsets
-from vi_bench.inference.squarem import begin, coordinate_ascent
 from vi_bench.inference.starts import plus_plus_responsibilities
 from vi_bench.mixture.mixture import bind
 from vi_bench.mixture.symmetry import log_symmetric
@@ -23,8 +23,7 @@ def climb(mixture, key):
     """CAVI's fixed point and bound, draws of q, their terms, and log p(X)."""
     of_start, of_draws = jax.random.split(key)
     phi = plus_plus_responsibilities(of_start, mixture.data(), mixture.components)
-    q = mixture.from_responsibilities(phi)
-    end = coordinate_ascent(mixture)(begin(q, mixture.view(q), 2000), 2000, 1e-12)
+    end = ascent(mixture, phi, 2000, 1e-12)
     theta = mixture.draw(of_draws, end.point, (DRAWS,))
     log_q = lambda theta: mixture.log_q(theta, end.point)  # noqa: E731
     return (

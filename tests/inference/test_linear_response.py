@@ -1,20 +1,18 @@
 """Linear response: identities, and posteriors known by quadrature."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from tests.compiled import call
+from tests.compiled import ascent, call
 from tests.contract.cases import CASES, WEIGHTS
 from tests.marks import slow
 from vi_bench.comparison.quantities import Quantity
 from vi_bench.inference import linear_response as response
 from vi_bench.inference.linear_response import linear_response
-from vi_bench.inference.squarem import RUNNING, begin, coordinate_ascent
+from vi_bench.inference.squarem import RUNNING
 from vi_bench.inference.starts import plus_plus_responsibilities
 from vi_bench.mixture.mixture import Factors, bind
 from vi_bench.mixture.weights import Dirichlet
@@ -23,16 +21,10 @@ from vi_bench.models.gaussian import Gaussian
 responsibilities = jax.jit(plus_plus_responsibilities, static_argnums=2)
 
 
-@partial(jax.jit, static_argnums=2)
-def climb(mixture, phi, tol):
-    q = mixture.from_responsibilities(phi)
-    return coordinate_ascent(mixture)(begin(q, mixture.view(q), 20_000), 20_000, tol)
-
-
 def fixed_point(mixture, seed=0, tol=1e-14):
     x = mixture.data()
     phi = responsibilities(jax.random.key(seed), x, mixture.components)
-    end = climb(mixture, phi, tol)
+    end = ascent(mixture, phi, 20_000, tol)
     assert int(end.status) != RUNNING
     return end.point
 

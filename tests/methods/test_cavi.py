@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
-from tests.compiled import call
+from tests.compiled import ascent, call
 from tests.marks import slow
 from tests.oracles import factors, log_block, log_evidence, textbook_elbo
 from tests.records import partial_report
 from vi_bench.contract import Draws
 from vi_bench.inference.restarts import all_apart, distinct_optima
-from vi_bench.inference.squarem import begin, coordinate_ascent
+from vi_bench.inference.squarem import begin
 from vi_bench.methods.cavi import (
     CAVI,
     PATIENCE,
@@ -294,13 +294,7 @@ def test_splits_and_merges_leave_a_poor_optimum():
     phi = np.repeat([[0.6, 0.4, 0.0], [0, 0, 1], [0, 0, 1]], 20, axis=0)
     phi[:10, :2] = [0.4, 0.6]
     poor = call(mixture, "from_responsibilities", jnp.asarray(phi))
-
-    @jax.jit
-    def sweeps(mixture, q):
-        state = begin(q, mixture.view(q), 200)
-        return coordinate_ascent(mixture)(state, 200, 1e-10)
-
-    stuck = sweeps(mixture, poor)
+    stuck = ascent(mixture, phi, 200, 1e-10)
     method = CAVI(restarts=1)
     _, fit, draw = method.stages((1, 5))
     alone = jax.tree.map(lambda v: np.asarray(v)[None], poor)

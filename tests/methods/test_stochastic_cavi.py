@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
-from tests.compiled import call
+from tests.compiled import call, driven
 from tests.contract.cases import CASES, WEIGHTS
 from tests.records import partial_report
-from vi_bench.contract import Draws, Problem
-from vi_bench.inference.stages import calling, compiled, drive, prepare
+from vi_bench.contract import Draws
 from vi_bench.methods import _stochastic
 from vi_bench.methods._stochastic import Schedule
 from vi_bench.methods.cavi import CAVI
@@ -72,9 +71,7 @@ def test_as_many_steps_are_made_as_were_asked_for(steps, random):
     x = random.normal(size=(30, 1))
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), x, 2, jnp.float64)
     method = StochasticCAVI(restarts=2, steps=steps)
-    key = jax.random.key(0)
-    stages = prepare(method, Problem(mixture, 1, 10), key)
-    draws = drive(stages, key, mixture, calling(compiled(stages)))
+    draws = driven(method, mixture, 1, 10)
     assert method.outcome(draws).sentence.startswith(f"after {steps} steps")
 
 

@@ -19,14 +19,13 @@ import pytest
 from scipy.special import betaln, logsumexp
 
 import vi_bench as vb
-from tests.compiled import call, draw
+from tests.compiled import call, draw, driven
 from tests.contract.cases import CASES, WEIGHTS, log_evidence
 from tests.marks import slow_but
 from tests.records import partial_report
 from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Draws, Problem
 from vi_bench.errors import NotApplicable
-from vi_bench.inference.stages import calling, compiled, drive
 from vi_bench.methods import gibbs
 from vi_bench.methods._bridges import Tally, evidence, log_sum, no_tally
 from vi_bench.methods._ladder import Ensemble, equalised, swaps, sweeps, travelled
@@ -365,13 +364,6 @@ def run(family, x, K, prior="uniform", method=None, **fields):
     return result, found
 
 
-def driven(method, mixture):
-    """The method's draws, 4 x 2000, without what a run does beside."""
-    key = jax.random.key(0)
-    stages = method.prepare(Problem(mixture, 4, 2000), key)
-    return drive(stages, key, mixture, calling(compiled(stages)))
-
-
 def z_score(report, exact):
     """Of the evidence. Its error has 19 degrees or is larger than one of 19."""
     assert report.log_evidence_se < 0.1
@@ -398,7 +390,7 @@ def test_the_evidence_is_the_sum_over_assignments(cell, path):
     """t of 19 degrees at 6: false alarm 9e-6 a cell; the error is asked for first."""
     name, prior, K, n = cell
     method = PATHS[path]
-    draws = driven(method, mixture_of(name, n, K, prior))
+    draws = driven(method, mixture_of(name, n, K, prior), 4, 2000)
     report, outcome = draws.report, method.outcome(draws)
     assert outcome.status == "sampled", outcome
     assert np.min(report.round_trips) > 50
@@ -555,6 +547,6 @@ def test_one_component_in_single_precision_has_the_evidence_of_the_closed_form()
     x = case.rows(np.random.default_rng(3), 5)
     with computing(find_device("auto"), 32):
         mixture = mixture_of("poisson", 5, 1, "dirichlet", dtype=jnp.float32)
-        draws = driven(Tempered(temperatures=5, warmup=40), mixture)
+        draws = driven(Tempered(temperatures=5, warmup=40), mixture, 4, 2000)
     assert draws.parameters["rate"].dtype == np.float32
     assert abs(z_score(draws.report, case.log_blocks([x]))) < 6
