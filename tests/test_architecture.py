@@ -37,7 +37,7 @@ FOLDERS = {
     "runtime": {"errors"},
     "data": {"errors"},
     "comparison": set(),
-    "draws": {"comparison", "errors", "spec"},
+    "draws": {"catalogue", "comparison", "errors"},
     "mixture": {"comparison", "data", "errors", "runtime"},
     "models": {"contract", "data", "errors", "mixture"},
     "enumeration": {"errors", "mixture", "runtime"},

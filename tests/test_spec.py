@@ -7,7 +7,7 @@ from vi_bench.errors import InputError
 from vi_bench.methods.svi import SVI
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.runner.specify import specify
-from vi_bench.spec import MARGIN, Spec, assumed, build, make, read
+from vi_bench.spec import Spec, assumed, build, make, read
 
 
 def toml(folder, text):
@@ -138,6 +138,6 @@ def test_a_run_has_the_margins_of_a_comparison_of_arrays():
     from vi_bench.comparison import Margin
 
     assert Margin(Spec().margin, Spec().sd_margin) == Margin()
-    for name in ("margin", "sd_margin"):  # the command loads no pydantic for its help
+    for name in ("margin", "sd_margin"):
         default = inspect.signature(command).parameters[name].default
-        assert default == MARGIN
+        assert default == Spec().margin

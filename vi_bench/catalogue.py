@@ -284,7 +284,7 @@ def described_experiments() -> list[tuple[str, str]]:
 
 @cache
 def defaults() -> dict[str, Any]:
-    """The default model, weights, methods, reference and verified families, by name."""
+    """The default model, weights, methods, reference, margin and verified families."""
     return tomllib.loads(experiment("_defaults").read_text(encoding="utf-8"))
 
 

@@ -21,9 +21,6 @@ DEFAULTS = catalogue.defaults()
 AUTO: Literal["auto"] = "auto"
 """The word by which the run chooses the reference, or the number of draws."""
 
-MARGIN = 0.1
-"""Default equivalence margin: of means in reference sds, of sds relative."""
-
 BATCH = 1000
 """Draws per chain in one batch, where Monte-Carlo errors decide how many are made."""
 
@@ -87,8 +84,8 @@ class Spec(BaseModel):
     repeats: Annotated[int, Ge(1)] | None = None
     chains: Annotated[int, Ge(1)] = 4
     draws: Annotated[int, Ge(4)] | Literal["auto"] = AUTO
-    margin: Annotated[float, Gt(0), Lt(1)] = MARGIN
-    sd_margin: Annotated[float, Gt(0), Lt(1)] = MARGIN
+    margin: Annotated[float, Gt(0), Lt(1)] = DEFAULTS["margin"]
+    sd_margin: Annotated[float, Gt(0), Lt(1)] = DEFAULTS["margin"]
 
     def check_names(self) -> None:
         """Refuse unknown names and bad labels; imports nothing heavy.

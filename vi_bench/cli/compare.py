@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from vi_bench import catalogue
 from vi_bench.cli.options import AsJson, split
 from vi_bench.cli.terminal import console, kept_for
+
+MARGIN: float = catalogue.defaults()["margin"]
 
 
 def compare(
@@ -28,11 +31,11 @@ def compare(
     ],
     margin: Annotated[
         float, typer.Option(help="Equivalence margin for means, in reference sds.")
-    ] = 0.1,
+    ] = MARGIN,
     sd_margin: Annotated[
         float,
         typer.Option(help="Equivalence margin for sds, as a relative difference."),
-    ] = 0.1,
+    ] = MARGIN,
     component_dim: Annotated[
         str,
         typer.Option(

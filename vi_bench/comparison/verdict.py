@@ -76,7 +76,7 @@ class Margin:
         mean: largest difference of means, in reference sds.
         sd: largest relative difference of sds.
 
-    Those of a run are ``MARGIN`` in ``vi_bench/spec.py``, the same.
+    Those of a run stand in ``vi_bench/experiments/_defaults.toml``, and are the same.
     """
 
     mean: float = 0.1

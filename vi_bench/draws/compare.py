@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vi_bench import catalogue
 from vi_bench.errors import InputError, unknown
-from vi_bench.spec import MARGIN
 
 if TYPE_CHECKING:
     from vi_bench.comparison import Comparison
+
+MARGIN: float = catalogue.defaults()["margin"]
 
 
 def compare(
