@@ -25,6 +25,7 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_readmes_python_runs(random):
     (code,) = blocks("README.md", "python")
     # as many rows as `overlapping` has: the kernel is one program

@@ -1,6 +1,6 @@
 """Trace what methods compute under JAX's strictest rules; a program of its own.
 
-    python -m tests.contract.promotion [METHOD ...]
+    python -m tests.contract.promotion [METHOD[@FAMILY] ...]
 
 Arrays of different types or numbers of axes then raise, unless both are written out.
 Nothing is compiled. The libraries that methods call keep the rules that they are
@@ -108,7 +108,10 @@ def programs(names: list[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
 
     # every method on one family, and coordinate ascent and Gibbs sampling on all
     for (family, weights), problem in problems.items():
-        for name in names:
+        for named in names:
+            name, _, only = named.partition("@")
+            if only not in ("", family):
+                continue
             if family == "gaussian" or name in ("cavi", "gibbs", "exact"):
                 method = catalogue.method(name)()
                 said = f"{name} on {family}, {weights} weights"

@@ -136,7 +136,7 @@ def bound_given(mixture, phi):
     return mixture.log_base + jnp.sum(view.coefficients * expected) - view.kl
 
 
-@crossed(CASES, CASES)
+@crossed(CASES, FEW)
 def test_known_assignments_are_exact(name, weights):
     """With phi given, the bound after the M-step is log p(X, c); mean field is exact.
 
@@ -156,7 +156,7 @@ def test_known_assignments_are_exact(name, weights):
         assert exact - 2.0 < bound < exact
 
 
-@crossed(CASES, CASES)
+@crossed(CASES, FEW)
 def test_no_rows_give_the_prior_and_elbo_zero(name, weights):
     mixture = mixture_of(name, rows(name, 5)[:0], 3, weights)
 
@@ -362,7 +362,7 @@ def test_the_trace_never_falls(name, weights):
     assert sum(taken) > 50
 
 
-@every_family
+@few_in_the_quick_suite
 def test_a_permuted_mixture_is_the_same(name):
     mixture = mixture_of(name, rows(name, 16), 3, WEIGHTS["uniform"])
     q = some_factors(mixture)

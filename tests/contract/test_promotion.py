@@ -7,7 +7,9 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "names", [["cavi"], pytest.param([], marks=pytest.mark.slow)], ids=["cavi", "all"]
+    "names",
+    [["cavi@gaussian-full"], pytest.param([], marks=pytest.mark.slow)],
+    ids=["one", "all"],
 )
 def test_methods_trace_under_strict_promotion_of_types_and_ranks(names):
     command = [sys.executable, "-m", "tests.contract.promotion", *names]

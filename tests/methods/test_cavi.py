@@ -329,7 +329,8 @@ def test_optima_are_the_points_of_all_restarts_in_order(overlapping):
     assert [stage.again for stage in stages] == ["", "", "same"]
 
 
-@pytest.mark.parametrize("sigma", [slow(1.0), 3.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", [1.0, 3.0])
 def test_leaps_end_in_the_optimum_of_plain_sweeps(sigma):
     """Same optimum to 1e-8, with far fewer sweeps where those are slow."""
     plain = vb.cavi("notebook", 5, sigma, accelerate=False, max_iterations=20_000)

@@ -62,6 +62,7 @@ def test_the_paper_compiles_without_a_warning(made, tmp_path):
     assert (paper / "main.pdf").stat().st_size > 50_000
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_as_the_same_bytes_again(stored_run, made, tmp_path):
     run = open_run(stored_run)
     for path in draw_all(run, tmp_path, KINDS):

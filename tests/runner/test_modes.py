@@ -101,6 +101,7 @@ def precise(rows):
     return execute(spec, table, watcher), watcher
 
 
+@pytest.mark.slow
 def test_draws_are_added_until_errors_are_small(precise):
     """Under a tenth of every margin, of judged means and sds, give or take an error."""
     result, watcher = precise
@@ -117,6 +118,7 @@ def test_draws_are_added_until_errors_are_small(precise):
     assert found.verdicts["cavi"].word in ("agrees", "differs", "at the margin")
 
 
+@pytest.mark.slow
 def test_all_that_is_known_of_draws_grows_with_them(precise):
     result, _ = precise
     for run in result.runs.values():
@@ -135,6 +137,7 @@ def test_all_that_is_known_of_draws_grows_with_them(precise):
     )
 
 
+@pytest.mark.slow
 def test_the_first_batch_is_what_a_fixed_number_gives(precise, rows):
     result, _ = precise
     again = vb.run(

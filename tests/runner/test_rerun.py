@@ -38,6 +38,7 @@ def test_the_same_run_has_the_same_bits(stored_run, tmp_path):
     assert (tmp_path / "again" / "summary.json").is_file()
 
 
+@pytest.mark.slow
 def test_another_seed_gives_the_same_numbers_within_their_errors(copy):
     """Wrong once in a thousand data sets by the level `ALARM` of the test itself."""
 
@@ -123,6 +124,7 @@ def test_a_method_that_ended_otherwise_is_different(copy):
 FEW = {"held_out": 10, "draws": 20, "repeats": 1}
 
 
+@pytest.mark.slow
 def test_held_out_rows_are_read_again(tmp_path):
     vb.run("gaussian", "galaxies", {"cavi": {"restarts": 1}}, out=tmp_path / "r", **FEW)
     found = vb.rerun(tmp_path / "r")

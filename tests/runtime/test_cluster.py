@@ -76,6 +76,7 @@ def test_only_a_peers_silence_counts_as_lost():
     assert not lost(ValueError("Gloo"))
 
 
+@pytest.mark.slow
 def test_cavi_goes_on_from_a_checkpoint(tmp_path):
     """From the optimum that one run kept another one has nothing left to climb."""
     from vi_bench.runner.launch import launch

@@ -362,6 +362,7 @@ def test_real_cells_after_kills_have_the_bits_of_an_undisturbed_sweep(tmp_path):
                 assert one[group].to_dataset().equals(two[group].to_dataset())
 
 
+@pytest.mark.slow
 def test_a_grid_of_real_runs_by_the_command_line(tmp_path):
     spec = tmp_path / "tiny.toml"
     spec.write_text(
