@@ -1,4 +1,5 @@
 import json
+import shutil
 import struct
 import sys
 import zipfile
@@ -8,9 +9,8 @@ import pytest
 from arviz_base import from_dict
 from xarray import Dataset, DataTree
 
-from vi_bench.comparison import Sample, compare
 from vi_bench.draws import external, posteriordb
-from vi_bench.draws.external import comparable, read_draws, sample_of
+from vi_bench.draws.external import opened, read_draws
 from vi_bench.errors import InputError
 
 NAME = "low_dim_gauss_mix-low_dim_gauss_mix"
@@ -176,7 +176,7 @@ def test_folders_that_do_not_hold_one_file_are_refused(chains, tmp_path):
     zipped(tmp_path, {"b.json": "[]"}, "b.json.zip")
     refused(lambda: read_draws(tmp_path), "pass one of a.json, b.json.zip")
     refused(lambda: read_draws(tmp_path / "none.nc"), "no such file")
-    refused(lambda: read_draws(written(tmp_path, "x", "a.csv")), "unknown kind")
+    refused(lambda: read_draws(written(tmp_path, "x", "a.txt")), "unknown kind")
     written(tmp_path, "{", "a.info.json")
     refused(lambda: read_draws(tmp_path / "a.json"), "a.info.json", "not JSON")
 
@@ -211,162 +211,110 @@ def test_zarr_folders_are_read(tmp_path, random):
     assert found["posterior"].equals(tree["posterior"])
 
 
-def mixture(random, shape=(2, 50), **more):
-    mu = random.normal(size=(*shape, 2, 3)) + np.array([[-5.0], [5.0]])
-    w = random.dirichlet([3.0, 3.0], size=shape)
-    posterior = {"mu": mu, "weight": w, "scale": random.normal(size=shape)}
-    return from_dict(
+def test_zipped_zarr_is_read(tmp_path, random):
+    tree = from_dict({"posterior": {"mu": random.normal(size=(2, 5, 3))}})
+    tree.to_zarr(tmp_path / "draws.zarr", consolidated=False)
+    shutil.make_archive(str(tmp_path / "draws.zarr"), "zip", tmp_path / "draws.zarr")
+    found = read_draws(tmp_path / "draws.zarr.zip")
+    assert found["posterior"].equals(tree["posterior"])
+    written(tmp_path, "x", "no.zarr.zip")
+    refused(lambda: read_draws(tmp_path / "no.zarr.zip"), "no.zarr.zip", "not be read")
+
+
+def test_large_groups_beside_the_posterior_are_not_read(tmp_path, random, monkeypatch):
+    shape = (2, 50)
+    tree = from_dict(
         {
-            "posterior": posterior | more,
-            "sample_stats": {
-                "lp": random.normal(size=shape),
-                "log_joint": random.normal(size=shape),
-                "diverging": np.arange(np.prod(shape)).reshape(shape) < 10,
-            },
-        },
-        coords={"component": [0, 1], "feature": ["x", "y", "z"]},
-        dims={"mu": ["component", "feature"], "weight": ["component"]},
-    )
-
-
-def test_a_tree_becomes_a_sample(random):
-    tree = mixture(random)
-    found = sample_of(tree)
-    assert set(found.columns) == {"mu[x]", "mu[y]", "mu[z]", "weight"}
-    assert set(found.shared) == {"scale"}
-    posterior = tree["posterior"]
-    np.testing.assert_array_equal(found.columns["mu[y]"], posterior["mu"][..., 1])
-    np.testing.assert_array_equal(found.columns["weight"], posterior["weight"])
-    np.testing.assert_array_equal(found.log_joint, tree["sample_stats"]["log_joint"])
-    assert found.divergent == 0.1
-    some = sample_of(tree, variables=["mu"])
-    assert set(some.columns) | set(some.shared) == {"mu[x]", "mu[y]", "mu[z]"}
-
-
-def test_the_component_s_axis_may_stand_anywhere_and_have_several_names(random):
-    tree = mixture(random)
-    turned = tree["posterior"].to_dataset().transpose("feature", "component", ...)
-    again = sample_of(DataTree.from_dict({"posterior": turned}))
-    for label, draws in sample_of(tree).columns.items():
-        np.testing.assert_array_equal(again.columns[label], draws)
-    assert again.log_joint is None
-    assert again.divergent == 0
-    named = from_dict(
-        {
-            "posterior": {
-                "mu": random.normal(size=(2, 5, 2)),
-                "pi": np.full((2, 5, 2), 0.5),
-                "z": np.ones((2, 5, 7), int),
-            }
+            "posterior": {"mu": random.normal(size=shape)},
+            "sample_stats": {"lp": random.normal(size=shape)},
+            "log_likelihood": {"y": np.zeros((*shape, 300))},
         }
     )
-    found = sample_of(named, component_dim=("mu_dim_0", "pi_dim_0"), weight="pi")
-    assert set(found.columns) == {"mu", "weight"}
-    assert not found.shared
-    whole = sample_of(named, component_dim="mu_dim_0", variables=["mu", "z"])
-    assert len(whole.shared) == 7
+    tree.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    monkeypatch.setattr(external, "LARGE", 10_000)
+    monkeypatch.setattr(posteriordb, "MOST_BYTES", 100_000)
+    found = read_draws(tmp_path / "a.nc")
+    assert set(found.children) == {"posterior", "sample_stats"}
+    assert found.attrs["not_read"] == "log_likelihood"
 
 
-def test_lp_is_not_taken_for_the_log_joint(random):
-    tree = mixture(random)
-    del tree["sample_stats"]["log_joint"]
-    assert sample_of(tree).log_joint is None
+def test_what_is_in_memory_is_taken_as_it_is(random):
+    arrays = {"mu": random.normal(size=(2, 5, 3)), "tau": np.ones((2, 5), int)}
+    found = opened(arrays, "mine")["posterior"]
+    assert found["mu"].dims == ("chain", "draw", "mu_dim_0")
+    assert found["tau"].dims == ("chain", "draw")
+    dataset = found.to_dataset()
+    assert opened(dataset, "mine")["posterior"].equals(found)
+
+    class Inference:
+        """As ArviZ 0.x has it."""
+
+        posterior = dataset
+        sample_stats = dataset[["tau"]]
+
+    assert set(opened(Inference(), "mine").children) == {"posterior", "sample_stats"}
+    refused(lambda: opened(3, "mine"), "mine: a int", "expected a path")
+    refused(lambda: opened({"mu": np.ones(3)}, "mine"), "'mu'", "(chain, draw, ...)")
+    odd = {"a": np.ones((2, 5)), "b": np.ones((2, 6))}
+    refused(lambda: opened(odd, "mine"), "mine: arrays do not fit")
 
 
-def test_draws_of_one_chain_may_lack_the_chain(random):
-    tree = mixture(random)
-    one = {
-        name: tree[name].to_dataset().isel(chain=0, drop=True)
-        for name in ("posterior", "sample_stats")
-    }
-    found = sample_of(DataTree.from_dict(one))
-    whole = sample_of(tree)
-    np.testing.assert_array_equal(found.columns["mu[x]"], whole.columns["mu[x]"][:1])
-    np.testing.assert_array_equal(found.log_joint, whole.log_joint[:1])
-    stacked = tree["posterior"].to_dataset().stack(sample=["chain", "draw"])
-    flat = DataTree.from_dict({"posterior": stacked.reset_index("sample")})
-    refused(lambda: sample_of(flat), "sample", "expected chain and draw")
+CSV = """# stan_version_major = 2
+# model = bernoulli_model
+# method = sample (Default)
+#   sample
+#     num_samples = 3
+#     num_warmup = 2
+#     save_warmup = {save}
+#     thin = 1 (Default)
+lp__,accept_stat__,stepsize__,divergent__,energy__,theta,beta.1,beta.2,L.1.1,L.2.1
+{warmup}# Adaptation terminated
+# Step size = 0.9
+-1,0.9,0.9,0,5,0.25,1,2,3,{last}
+-2,0.8,0.9,1,6,0.5,3,4,5,6
+-3,0.7,0.9,0,7,0.75,5,6,7,8
+#
+#  Elapsed Time: 0.01 seconds (Warm-up)
+"""
+WARMUP = "-9,0,1,0,9,9,9,9,9,9\n" * 2
 
 
-def test_trees_that_cannot_be_compared_are_refused(random):
-    tree = mixture(random)
-    refused(lambda: sample_of(DataTree(), label="mine"), "mine: no posterior group")
-    refused(
-        lambda: sample_of(tree, component_dim="k"), "dimension k", "component, feature"
-    )
-    turned = tree["posterior"].to_dataset().expand_dims(k=2, axis=-1)
-    refused(
-        lambda: sample_of(DataTree.from_dict({"posterior": turned}), component_dim="k"),
-        "'component' of 'mu'",
-        "rename it",
-    )
-    refused(lambda: sample_of(tree, variables=["mv"]), "'mv'", "did you mean 'mu'")
-    refused(lambda: sample_of(tree, weight="wieght"), "did you mean 'weight'")
-    refused(lambda: sample_of(tree, weight="scale"), "both 'scale' and 'weight'")
-    refused(
-        lambda: sample_of(tree, component_dim=["component", "feature"]),
-        "'mu' has several dimensions of components",
-    )
-    broken = mixture(random)
-    broken["posterior"]["mu"][1, 7, 0, 0] = np.nan
-    refused(lambda: sample_of(broken), "'mu' is not finite in chain 1, draw 7")
-    broken = mixture(random)
-    broken["sample_stats"]["log_joint"][0, 3] = np.inf
-    refused(lambda: sample_of(broken), "'log_joint' is not finite in chain 0, draw 3")
-    broken = mixture(random)
-    broken["sample_stats"] = DataTree(
-        broken["sample_stats"].to_dataset().isel(draw=slice(5))
-    )
-    refused(lambda: sample_of(broken), "(2, 5)", "(2, 50)")
-    broken = mixture(random)
-    broken["posterior"]["weight"] = 2 * broken["posterior"]["weight"]
-    refused(lambda: sample_of(broken), "must sum to 1")
-    vector = from_dict(
-        {"posterior": {"mu": np.zeros((2, 5, 2)), "pi": np.zeros((2, 5))}}
-    )
-    refused(
-        lambda: sample_of(vector, component_dim="mu_dim_0", weight="pi"),
-        "one dimension, of the components",
-    )
-    uneven = from_dict(
-        {"posterior": {"a": np.zeros((2, 5, 2)), "b": np.zeros((2, 5, 3))}}
-    )
-    refused(
-        lambda: sample_of(uneven, component_dim=["a_dim_0", "b_dim_0"]),
-        "'a' 2, 'b' 3",
-    )
-    words = tree["posterior"].to_dataset()
-    words["t"] = (("chain", "draw"), np.full((2, 50), "x"))
-    words = DataTree.from_dict({"posterior": words})
-    refused(lambda: sample_of(words, variables=["mu", "t"]), "'t' holds <U1")
+def chains_of_cmdstan(folder, name="fit_{}.csv", saved=False, chains=2):
+    for chain in range(1, chains + 1):
+        text = CSV.format(
+            save=int(saved), warmup=WARMUP if saved else "", last=10 * chain
+        )
+        written(folder, text, name.format(chain))
 
 
-def test_samples_keep_what_all_of_them_have(random):
-    one = sample_of(mixture(random))
-    other = sample_of(mixture(random), variables=["mu", "scale"])
-    kept, left_out = comparable({"a": one, "b": other})
-    assert left_out == ["weight"]
-    for sample in kept.values():
-        assert set(sample.columns) == {"mu[x]", "mu[y]", "mu[z]"}
-        assert set(sample.shared) == {"scale"}
-    assert kept["a"].log_joint is one.log_joint
-    assert compare(kept, "b").verdicts["a"]
-    assert comparable({"a": one})[1] == []
+@pytest.mark.parametrize("saved", [False, True])
+def test_csv_files_of_cmdstan_are_chains(tmp_path, saved):
+    chains_of_cmdstan(tmp_path, saved=saved)
+    for place in (tmp_path, tmp_path / "fit_*.csv"):
+        tree = read_draws(place)
+        posterior = tree["posterior"]
+        assert posterior["theta"].to_numpy().tolist() == [[0.25, 0.5, 0.75]] * 2
+        assert posterior["beta"].dims == ("chain", "draw", "beta_dim_0")
+        assert posterior["beta"].coords["beta_dim_0"].to_numpy().tolist() == [1, 2]
+        assert posterior["L"].to_numpy()[:, 0, :, 0].tolist() == [[3, 10], [3, 20]]
+        assert tree["sample_stats"]["diverging"].to_numpy()[0].tolist() == [0, 1, 0]
+        assert tree["sample_stats"]["lp"].to_numpy()[1].tolist() == [-1, -2, -3]
+    one = read_draws(tmp_path / "fit_1.csv")
+    assert one["posterior"].sizes["chain"] == 1
 
 
-def test_samples_of_different_mixtures_are_refused():
-    two = Sample({"mu": np.zeros((2, 5, 2))}, {"sd": np.ones((2, 5))})
-    three = Sample({"mu": np.zeros((2, 5, 3))})
-    inside_out = Sample({"sd": np.zeros((2, 5, 2)), "mu": np.zeros((2, 5, 2))})
-    other = Sample({"nu": np.zeros((2, 5, 2))})
-    refused(
-        lambda: comparable({"a": two, "b": three}),
-        "'mu' is of 2 components in a and of 3 components in b",
-    )
-    refused(
-        lambda: comparable({"a": two, "b": inside_out}),
-        "'sd' is shared by the components in a and of 2 components in b",
-    )
-    refused(
-        lambda: comparable({"a": two, "b": other}), "in all of the draws", "a: mu, sd"
-    )
+def test_csv_files_that_are_no_chains_of_one_fit_are_refused(tmp_path):
+    chains_of_cmdstan(tmp_path)
+    text = (tmp_path / "fit_1.csv").read_text()
+    pattern = tmp_path / "fit_*.csv"
+    written(tmp_path, text.replace("theta", "phi"), "fit_3.csv")
+    refused(lambda: read_draws(pattern), "fit_3.csv", "other columns than fit_1.csv")
+    written(tmp_path, text.replace("-3,0.7,0.9,0,7,0.75,5,6,7,8\n", ""), "fit_3.csv")
+    refused(lambda: read_draws(pattern), "fit_3.csv", "2 draws, fit_1.csv has 3")
+    written(tmp_path, "a,b\n1,2\n", "fit_3.csv")
+    refused(lambda: read_draws(tmp_path / "fit_3.csv"), "no column lp__")
+    written(tmp_path, text.replace("0.75", "x"), "fit_3.csv")
+    refused(lambda: read_draws(tmp_path / "fit_3.csv"), "'theta' holds text")
+    refused(lambda: read_draws(tmp_path / "none_*.csv"), "no file has such a name")
+    written(tmp_path, "x", "fit_4.nc")
+    refused(lambda: read_draws(tmp_path / "fit_*"), "expected CSV files alone")

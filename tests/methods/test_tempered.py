@@ -384,8 +384,9 @@ PATHS = {
 }
 
 
-@pytest.mark.parametrize("cell", slow_but(POSTERIORS[:1], POSTERIORS))
-@pytest.mark.parametrize("path", slow_but(["power"], PATHS))
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", POSTERIORS)
+@pytest.mark.parametrize("path", PATHS)
 def test_the_evidence_is_the_sum_over_assignments(cell, path):
     """t of 19 degrees at 6: false alarm 9e-6 a cell; the error is asked for first."""
     name, prior, K, n = cell
@@ -541,6 +542,7 @@ def test_what_has_no_gibbs_step_says_so():
         Tempered().transition(jax.random.key(0), mixture, {})
 
 
+@pytest.mark.slow
 def test_one_component_in_single_precision_has_the_evidence_of_the_closed_form():
     """K = 1 has the closed form's evidence; t of 19 degrees at 6."""
     case = CASES["poisson"]

@@ -18,8 +18,9 @@ def compare(
     draws: Annotated[
         list[str],
         typer.Argument(
-            help="Posterior draws, two or more: ArviZ .nc files or Zarr folders, or "
-            "posteriordb's reference draws (.json, .json.zip or a folder)."
+            help="Posterior draws, two or more, of any model: ArviZ .nc files, Zarr "
+            "folders or .zarr.zip, CSV files of CmdStan ('fit_*.csv' in quotes for all "
+            "chains), or posteriordb's reference draws (.json, .json.zip or a folder)."
         ),
     ],
     reference: Annotated[
@@ -37,14 +38,27 @@ def compare(
         typer.Option(help="Equivalence margin for sds, as a relative difference."),
     ] = MARGIN,
     component_dim: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="Dimension that indexes the components; its labels may be permuted."
+            help="Dimension of exchangeable components, whose labels may be permuted; "
+            "once for each variable that has its own; none: there are none (default: "
+            "component, or what fits the weights)."
         ),
-    ] = "component",
+    ] = None,
     weight: Annotated[
-        str, typer.Option(help="Variable that holds the mixture weights.")
-    ] = "weight",
+        str | None,
+        typer.Option(
+            help="Variable that holds the mixture weights (default: weight, or the one "
+            "over components that sums to 1)."
+        ),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="THEIRS=OURS: compare a variable that some of the files call THEIRS "
+            "with OURS of the others; may be given several times."
+        ),
+    ] = None,
     variables: Annotated[
         str | None,
         typer.Option(
@@ -67,9 +81,10 @@ def compare(
     from vi_bench.draws.compare import compare as held
     from vi_bench.reports.comparison import print_comparison, write_comparison
     from vi_bench.results.stored_comparison import comparison_record
+    from vi_bench.runtime.progress import counted
     from vi_bench.runtime.strict_json import document
 
-    with kept_for(as_json):
+    with kept_for(as_json), counted("comparing") as tick:
         named = _named_draws(draws)
         label = next((k for k, v in named.items() if v == reference), reference)
         found = held(
@@ -77,9 +92,11 @@ def compare(
             label,
             margin=margin,
             sd_margin=sd_margin,
-            component_dim=component_dim,
+            component_dim=component_dim or None,
             weight=weight,
             variables=split(variables),
+            rename=_renamed(rename or []),
+            tick=tick,
         )
         record = comparison_record(found)
         if out is not None:
@@ -88,6 +105,19 @@ def compare(
         print(document(record.values()), end="")
     else:
         print_comparison(record, console(), quiet)
+
+
+def _renamed(given: list[str]) -> dict[str, str]:
+    """{"theirs": "ours"} from "theirs=ours"."""
+    from vi_bench.errors import InputError
+
+    found = {}
+    for text in given:
+        theirs, equals, ours = text.partition("=")
+        if not (theirs and equals and ours):
+            raise InputError(f"--rename {text!r}: expected THEIRS=OURS")
+        found[theirs] = ours
+    return found
 
 
 def _named_draws(paths: list[str]) -> dict[str, str]:
@@ -99,7 +129,7 @@ def _named_draws(paths: list[str]) -> dict[str, str]:
         if Path(path).resolve() in seen:
             raise InputError(f"the same draws are named twice: {path!r}")
         seen.add(Path(path).resolve())
-    stems = [Path(path).name.partition(".")[0] for path in paths]
-    if len(set(stems)) < len(stems):
+    stems = [Path(path).name.partition(".")[0].rstrip("_*?") for path in paths]
+    if len(set(stems)) < len(stems) or not all(stems):
         stems = paths
     return dict(zip(stems, paths, strict=True))

@@ -1,4 +1,4 @@
-"""The comparison of several posteriors of one mixture against a reference."""
+"""The comparison of several posteriors of one model against a reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vi_bench.comparison.evidence import Claim, Ladder, Terms, ladder
 from vi_bench.comparison.examination import Examination, examine
 from vi_bench.comparison.importance import Importance, weigh
 from vi_bench.comparison.joint import told_apart
-from vi_bench.comparison.measured import Measured, distances_between, measure
+from vi_bench.comparison.measured import Measured, Tick, distances_between, measure
 from vi_bench.comparison.measures import (
     Distance,
     Summary,
@@ -126,18 +126,20 @@ def compare(
     margin: Margin | None = None,
     mode_evidence: ModeEvidence | None = None,
     coverage: Coverage | None = None,
+    tick: Tick | None = None,
 ) -> Comparison:
     """Compare every sample with the reference.
 
     Args:
-        samples: label -> draws, all of the same mixture.
+        samples: label -> draws, all of the same model.
         reference: the label that the others are compared with.
         margin: the equivalence margins; 0.1 sd and 10 % by default.
         mode_evidence: called with the modes of a method whose chains sit in several.
         coverage: the known optima of the bound, and the methods that miss one.
+        tick: told of the progress.
     """
     margin, coverage = margin or Margin(), coverage or Coverage()
-    known = measure(samples, reference)
+    known = measure(samples, reference, tick)
     modes = {
         label: _modes(label, sample, known.invariants[label], mode_evidence)
         for label, sample in samples.items()
@@ -293,7 +295,7 @@ def _evidence(
     beside = coverage.beside()
     for label, found in importance.items():
         if found.word in ("good", "usable", "constant") and (
-            found.proposal == "symmetrised q" or _components(samples[label]) == 1
+            found.proposal == "symmetrised q" or samples[label].components == 1
         ):
             name = f"importance sampling from {label}"
             claims[name] = Claim(found.log_evidence, False, beside)
@@ -321,7 +323,3 @@ def _unmixed(
     if worst > CHIB_R_HAT or not least >= CHIB_ESS:
         return f"its chains have not mixed (R-hat {worst:.2f}, ESS {least:.0f})"
     return ""
-
-
-def _components(sample: Sample) -> int:
-    return int(next(iter(sample.columns.values())).shape[-1])

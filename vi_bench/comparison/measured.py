@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,19 @@ from vi_bench.comparison.quantities import (
     invariants,
     rare,
 )
-from vi_bench.comparison.relabel import Relabelling, find_pivot, points, relabel
+from vi_bench.comparison.relabel import (
+    Pivot,
+    Relabelling,
+    find_pivot,
+    points,
+    relabel,
+    unlabelled,
+)
 from vi_bench.comparison.sample import Sample
 from vi_bench.comparison.verdict import FRACTION, Margin
+
+Tick = Callable[[int, int], None]
+"""Told of the progress: (quantities that are done, all of them)."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +86,25 @@ class Measured:
         return float(np.nanmax(found))
 
 
-def measure(samples: Mapping[str, Sample], reference: str) -> Measured:
+def measure(
+    samples: Mapping[str, Sample], reference: str, tick: Tick | None = None
+) -> Measured:
     """Relabel all draws to one pivot and summarise every quantity.
 
     Args:
-        samples: label -> draws, all of the same mixture.
+        samples: label -> draws, all of the same model.
         reference: label of the sample that gives the pivot and the units.
+        tick: told of the summaries that are done.
     """
     trusted = samples[reference]
-    pivot = find_pivot(
-        points(trusted.columns), trusted.log_joint, trusted.columns.get(WEIGHT)
-    )
+    pivot = None
+    if trusted.columns:
+        pivot = find_pivot(
+            points(trusted.columns), trusted.log_joint, trusted.columns.get(WEIGHT)
+        )
     relabellings, relabelled, invariant, scalars = {}, {}, {}, {}
     for label, sample in samples.items():
-        how = relabel(points(sample.columns), pivot, sample.columns.get(WEIGHT))
+        how = _relabelled(sample, pivot)
         moved = {name: how.apply(v) for name, v in sample.columns.items()}
         found = invariants(sample.columns, sample.shared, sample.log_joint)
         scalars[label] = found | by_component(moved)
@@ -101,10 +116,13 @@ def measure(samples: Mapping[str, Sample], reference: str) -> Measured:
         for label in samples
     }
     empty = _drop_idle(scalars, invariant, reference)
-    summaries = {
-        label: {k: summarise(v) for k, v in known.items()}
-        for label, known in scalars.items()
-    }
+    summaries: dict[str, dict[Quantity, Summary]] = {label: {} for label in scalars}
+    total = sum(len(known) for known in scalars.values())
+    for label, known in scalars.items():
+        for name, draws in known.items():
+            summaries[label][name] = summarise(draws)
+            if tick is not None:
+                tick(sum(len(done) for done in summaries.values()), total)
     names = tuple(summaries[reference] if identifiable else invariant[reference])
     notes = [
         "" if identifiable else _overlap(relabellings[reference]),
@@ -121,6 +139,12 @@ def measure(samples: Mapping[str, Sample], reference: str) -> Measured:
         certain,
         "; ".join(filter(None, notes)),
     )
+
+
+def _relabelled(sample: Sample, pivot: Pivot | None) -> Relabelling:
+    if pivot is None:
+        return unlabelled(*sample.shape)
+    return relabel(points(sample.columns), pivot, sample.columns.get(WEIGHT))
 
 
 def _certain(

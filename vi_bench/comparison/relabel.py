@@ -84,6 +84,12 @@ class Relabelling:
         return np.take_along_axis(values, order, axis=2)
 
 
+def unlabelled(chains: int, draws: int) -> Relabelling:
+    """The relabelling of draws without exchangeable components: nothing is permuted."""
+    order = np.zeros((chains, draws, 1), int)
+    return Relabelling(order, np.full((chains, draws), np.nan))
+
+
 def points(columns: dict[Quantity, np.ndarray]) -> np.ndarray:
     """Stack all columns: the F scalars of each component (chain, draw, K, F)."""
     return np.stack([v for _, v in sorted(columns.items())], axis=-1)

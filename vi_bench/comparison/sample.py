@@ -15,7 +15,8 @@ class Sample:
     """Draws of one posterior, with their densities, bounds and diagnostics.
 
     Attributes:
-        columns: quantity -> draws (chain, draw, K) of a scalar of each component.
+        columns: quantity -> draws (chain, draw, K) of a scalar of each exchangeable
+            component; empty where the model has none.
         shared: quantity -> draws (chain, draw) of a scalar the components share.
         log_joint: log p(X, theta) of each draw (chain, draw), or None.
         divergent: share of transitions that diverged, between 0 and 1.
@@ -47,6 +48,17 @@ class Sample:
     similarity: np.ndarray | None = None
     e_bfmi: float | None = None
     weighs: bool = False
+
+    @property
+    def components(self) -> int:
+        """The number of exchangeable components; 1 where there are none."""
+        return next((v.shape[-1] for v in self.columns.values()), 1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of chains, and of draws of each."""
+        chains, draws = next(iter((self.shared | self.columns).values())).shape[:2]
+        return chains, draws
 
     def __post_init__(self) -> None:
         """Convert plain names to quantities and refuse draws that are not finite.

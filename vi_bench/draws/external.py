@@ -1,24 +1,24 @@
-"""External draws: read as ArviZ DataTrees, then converted to samples to compare.
+"""External draws: any file or object with posterior draws, as an ArviZ DataTree.
 
-Supported are netCDF files and Zarr folders as ArviZ writes them, and reference draws of
-posteriordb. Nothing that is read is ever executed.
+Supported are netCDF files and Zarr folders as ArviZ writes them, zipped ones too, CSV
+files of CmdStan, and reference draws of posteriordb. Nothing that is read is ever
+executed.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from xarray import DataArray, Dataset, DataTree, open_datatree
+from xarray import Dataset, DataTree, open_datatree
 
-from vi_bench.comparison import Sample
-from vi_bench.comparison.quantities import WEIGHT, Quantity, flatten
-from vi_bench.draws import posteriordb
-from vi_bench.errors import InputError, unknown
+from vi_bench.draws import cmdstan, posteriordb
+from vi_bench.errors import InputError
 
 ZARR = ("zarr.json", ".zgroup", ".zmetadata")
 """File names of which every Zarr folder holds at least one."""
@@ -28,32 +28,109 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 
 DRAWS = ("chain", "draw")
 
+LARGE = 2**26
+"""Bytes from which a group other than the posterior and the data is not read."""
+
+WANTED = ("posterior", "observed_data")
+"""Groups that are read whatever their size, up to the largest that a file may have."""
+
+
+def opened(given: Any, label: str) -> DataTree:
+    """Draws as a DataTree, whatever holds them.
+
+    Args:
+        given: a path, see `read_draws`; a DataTree; a Dataset, which is taken for the
+            posterior; an older ArviZ InferenceData; a mapping from names to arrays
+            (chain, draw, ...).
+        label: name of these draws in messages.
+
+    Raises:
+        InputError: it is none of these, or cannot be read.
+    """
+    if isinstance(given, str | Path):
+        return read_draws(given)
+    if isinstance(given, DataTree):
+        return given
+    if isinstance(given, Dataset):
+        return DataTree.from_dict({"posterior": given})
+    if isinstance(given, Mapping):
+        return _of_arrays(given, label)
+    if isinstance(posterior := getattr(given, "posterior", None), Dataset):
+        stats = getattr(given, "sample_stats", None)
+        groups = {"posterior": posterior}
+        if isinstance(stats, Dataset):
+            groups["sample_stats"] = stats
+        return DataTree.from_dict(groups)
+    raise InputError(
+        f"{label}: a {type(given).__name__}; expected a path, a DataTree, a Dataset or "
+        "a mapping from names to arrays (chain, draw, ...)"
+    )
+
+
+def _of_arrays(given: Mapping[Any, Any], label: str) -> DataTree:
+    arrays = {}
+    for name, values in given.items():
+        array = np.asarray(values)
+        if array.ndim < 2 or array.dtype.kind not in "fiub":
+            raise InputError(
+                f"{label}: {name!r} has the shape {array.shape} and the type "
+                f"{array.dtype}; expected numbers (chain, draw, ...)"
+            )
+        dims = [f"{name}_dim_{i}" for i in range(array.ndim - 2)]
+        arrays[str(name)] = ((*DRAWS, *dims), array)
+    try:
+        return DataTree.from_dict({"posterior": Dataset(arrays)})
+    except ValueError as error:
+        why = str(error).splitlines()[0]
+        raise InputError(f"{label}: arrays do not fit each other: {why}") from None
+
 
 def read_draws(path: Path | str) -> DataTree:
     """Read the draws in a file or folder into memory.
 
+    Groups of over LARGE bytes, such as log likelihoods, are left out; the attribute
+    "not_read" names them.
+
     Args:
-        path: a .nc file; a Zarr folder; a .json, .json.zip or .zip of posteriordb's
-            reference draws; a folder in posteriordb's layout, or any that holds one
-            file of draws.
+        path: a .nc file; a Zarr folder or .zarr.zip; a CSV file of CmdStan, or a
+            pattern such as "fit_*.csv" for its chains; a .json, .json.zip or .zip of
+            posteriordb's reference draws; a folder in posteriordb's layout, or any
+            that holds one file of draws or CSV files of CmdStan alone.
 
     Raises:
         InputError: it cannot be found or read, or holds no draws.
     """
+    if has_magic(str(path)) and not Path(path).exists():
+        found = sorted(Path(p) for p in glob(str(path)))
+        if not found:
+            raise InputError(f"draws {str(path)!r}: no file has such a name")
+        if any(p.suffix != ".csv" for p in found):
+            raise InputError(
+                f"draws {str(path)!r}: a pattern is for the chains of CmdStan; "
+                "expected CSV files alone"
+            )
+        return cmdstan.read(found)
     path = Path(path)
     if not path.exists():
         raise InputError(f"draws {str(path)!r}: there is no such file or folder")
     if path.is_dir():
         if any((path / name).exists() for name in ZARR):
             return _read_zarr(path)
+        tables = sorted(path.glob("*.csv"))
+        if tables and not any(p.suffix in (".nc", ".json") for p in path.iterdir()):
+            return cmdstan.read(tables)
         path = _only_file(path)
+    if path.suffix == ".csv":
+        return cmdstan.read([path])
+    if path.name.endswith(".zarr.zip"):
+        return _read_zarr(path)
     if path.suffix in (".json", ".zip"):
         return posteriordb.read(path)
     if path.suffix == ".nc":
         return _read_netcdf(path)
     raise InputError(
-        f"draws {str(path)!r}: unknown kind of file; expected .nc, .json, .json.zip, "
-        ".zip or a folder"
+        f"draws {str(path)!r}: unknown kind of file; expected .nc, .csv of CmdStan, "
+        ".zarr.zip, .json, .json.zip, .zip or a folder"
     )
 
 
@@ -63,7 +140,28 @@ def _read_zarr(path: Path) -> DataTree:
             f"draws {str(path)!r}: a Zarr folder; to read it, install zarr, or give "
             "the draws as .nc"
         )
-    return _read_tree(path, engine="zarr", consolidated=False)
+    with _zarr_store(path) as store:
+        return _read_tree(path, store, engine="zarr", consolidated=False)
+
+
+@contextmanager
+def _zarr_store(path: Path) -> Iterator[Any]:
+    """What xarray opens: the folder, or the store in a zip."""
+    if path.is_dir():
+        yield path
+        return
+    from zarr.storage import ZipStore
+
+    try:
+        store = ZipStore(path, mode="r")
+        store._sync_open()
+    except Exception as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"draws {str(path)!r}: cannot be read ({why})") from None
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def _read_netcdf(path: Path) -> DataTree:
@@ -79,12 +177,19 @@ def _read_netcdf(path: Path) -> DataTree:
             f"draws {str(path)!r}: not an HDF5 file; expected netCDF-4, as ArviZ "
             "writes it"
         )
-    return _read_tree(path, engine="netcdf4")
+    return _read_tree(path, path, engine="netcdf4")
 
 
-def _read_tree(path: Path, **options: Any) -> DataTree:
+def _read_tree(path: Path, source: Any, **options: Any) -> DataTree:
     try:
-        with open_datatree(path, decode_times=False, **options) as tree:
+        with open_datatree(source, decode_times=False, **options) as tree:
+            skipped = [
+                name
+                for name, group in tree.children.items()
+                if name not in WANTED and group.nbytes > LARGE
+            ]
+            for name in skipped:
+                del tree[name]
             if tree.nbytes > posteriordb.MOST_BYTES:
                 raise posteriordb.too_large(path)
             tree.load()
@@ -96,7 +201,9 @@ def _read_tree(path: Path, **options: Any) -> DataTree:
             f"draws {str(path)!r}: cannot be read ({why}); expected a netCDF-4 file or "
             "Zarr folder as ArviZ writes it"
         ) from None
-    _posterior(tree, f"draws {str(path)!r}")
+    if skipped:
+        tree.attrs["not_read"] = ", ".join(skipped)
+    check_posterior(tree, f"draws {str(path)!r}")
     return tree
 
 
@@ -120,12 +227,16 @@ def _only_file(folder: Path) -> Path:
             return found[0]
     raise InputError(
         f"draws {str(folder)!r}: holds no draws; expected a .json, .json.zip or .nc "
-        "file, a Zarr folder, or posteriordb's layout"
+        "file, CSV files of CmdStan, a Zarr folder, or posteriordb's layout"
     )
 
 
-def _posterior(tree: DataTree, label: str) -> Dataset:
-    """The posterior group, its variables over chain and draw."""
+def check_posterior(tree: DataTree, label: str) -> Dataset:
+    """The posterior group, which has variables that are drawn.
+
+    Raises:
+        InputError: it is not there, or none of its variables has draws.
+    """
     if "posterior" not in tree.children:
         raise InputError(
             f"{label}: no posterior group; expected an ArviZ DataTree, found the "
@@ -134,199 +245,10 @@ def _posterior(tree: DataTree, label: str) -> Dataset:
     posterior = tree.children["posterior"].to_dataset()
     if not posterior.data_vars:
         raise InputError(f"{label}: the posterior group holds no variables")
-    return _with_chains(posterior, label)
-
-
-def _with_chains(group: Dataset, label: str) -> Dataset:
-    for name, values in group.data_vars.items():
-        if "draw" not in values.dims:
-            found = ", ".join(map(str, values.dims)) or "none"
-            raise InputError(
-                f"{label}: {name!r} has the dimensions {found}; expected chain and draw"
-            )
-    return group if "chain" in group.dims else group.expand_dims("chain")
-
-
-def sample_of(
-    tree: DataTree,
-    *,
-    component_dim: str | Collection[str] = "component",
-    weight: str = WEIGHT,
-    variables: Sequence[str] | None = None,
-    label: str = "draws",
-) -> Sample:
-    """The posterior group as a sample; relabelling is left to the comparison.
-
-    Of `sample_stats`, "log_joint" and "diverging" are used. "lp" is not: it may be a
-    density of unconstrained parameters, Jacobians included, and up to a constant.
-
-    Args:
-        tree: draws, dimensions (chain, draw, ...), or (draw, ...) for one chain.
-        component_dim: the dimension of the components; several names where each
-            variable has its own. Variables without it are shared by the components.
-        weight: the variable that holds the components' weights, if there is one.
-        variables: variables to take; by default all of floating point, as integer
-            variables such as assignments have no moments.
-        label: name of these draws in messages.
-
-    Raises:
-        InputError: a variable is missing, has wrong dimensions, or is not finite.
-    """
-    posterior = _posterior(tree, label)
-    own = {component_dim} if isinstance(component_dim, str) else set(component_dim)
-    names = _chosen(posterior, variables, label)
-    if weight != WEIGHT and weight not in names:
-        raise unknown("variable", weight, names, label)
-    if weight != WEIGHT and WEIGHT in names:
+    if not any("draw" in v.dims for v in posterior.data_vars.values()):
+        name, values = next(iter(posterior.data_vars.items()))
+        found = ", ".join(map(str, values.dims)) or "none"
         raise InputError(
-            f"{label}: both {weight!r} and {WEIGHT!r} cannot be the weights"
+            f"{label}: {name!r} has the dimensions {found}; expected chain and draw"
         )
-    _check_components(posterior[names], own, label)
-    named = {
-        WEIGHT if name == weight else name: _values(posterior[name], own, label)
-        for name in names
-    }
-    if WEIGHT in named:
-        _check_weights(*named[WEIGHT], label)
-    coordinates = {
-        str(dim): posterior[dim].to_numpy().tolist()  # a range without coordinates
-        for dim in posterior.dims
-    }
-    columns, shared = flatten(named, coordinates)
-    stats = _statistics(tree, posterior, label)
-    diverging = stats.get("diverging")
-    return Sample(
-        columns,
-        shared,
-        stats.get("log_joint"),
-        0.0 if diverging is None else float(diverging.mean()),
-    )
-
-
-def _chosen(
-    posterior: Dataset, variables: Sequence[str] | None, label: str
-) -> list[str]:
-    known = [str(name) for name in posterior.data_vars]
-    if variables is None:
-        return [name for name in known if posterior[name].dtype.kind == "f"]
-    for name in variables:
-        if name not in known:
-            raise unknown("variable", name, known, label)
-    return list(variables)
-
-
-def _values(
-    variable: DataArray, own: set[str], label: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Values (chain, draw, K, ...) or (chain, draw, ...), and the dimensions' names."""
-    if variable.dtype.kind not in "fiub":
-        raise InputError(
-            f"{label}: {variable.name!r} holds {variable.dtype}; expected numbers"
-        )
-    component = [d for d in variable.dims if d in own]
-    rest = [d for d in variable.dims if d not in own and d not in DRAWS]
-    if "component" in rest:
-        raise InputError(
-            f"{label}: 'component' of {variable.name!r} is not said to be the "
-            "dimension of the components; rename it"
-        )
-    values = variable.transpose(*DRAWS, *component, *rest).to_numpy().astype(float)
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        chain, draw = bad[0][:2]
-        raise InputError(
-            f"{label}: {variable.name!r} is not finite in chain {chain}, draw {draw} "
-            "(counted from 0); expected finite draws"
-        )
-    return values, (*("component" for _ in component), *map(str, rest))
-
-
-def _check_components(posterior: Dataset, own: set[str], label: str) -> None:
-    sizes: dict[str, int] = {}
-    for name, values in posterior.data_vars.items():
-        found = [str(d) for d in values.dims if d in own]
-        if len(found) > 1:
-            raise InputError(
-                f"{label}: {name!r} has several dimensions of components, "
-                f"{', '.join(found)}; expected one"
-            )
-        sizes |= {str(name): values.sizes[d] for d in found}
-    if not sizes:
-        dims = ", ".join(str(d) for d in posterior.dims if d not in DRAWS) or "none"
-        raise InputError(
-            f"{label}: no variable has the dimension {' or '.join(sorted(own))} of the "
-            f"components; the dimensions are: {dims}"
-        )
-    if len(set(sizes.values())) > 1:
-        each = ", ".join(f"{name!r} {size}" for name, size in sizes.items())
-        raise InputError(
-            f"{label}: different numbers of components: {each}; expected one number"
-        )
-
-
-def _check_weights(values: np.ndarray, dims: tuple[str, ...], label: str) -> None:
-    if dims != ("component",):
-        raise InputError(f"{label}: the weights need one dimension, of the components")
-    if values.min() < 0 or np.abs(values.sum(axis=-1) - 1).max() > 1e-4:
-        raise InputError(f"{label}: the weights must sum to 1, without any below 0")
-
-
-def _statistics(
-    tree: DataTree, posterior: Dataset, label: str
-) -> dict[str, np.ndarray]:
-    """`log_joint` and `diverging` of each draw (chain, draw), where they are given."""
-    if "sample_stats" not in tree.children:
-        return {}
-    found = {}
-    for name in ("log_joint", "diverging"):
-        group = tree.children["sample_stats"].to_dataset()
-        if name in group:
-            one = _with_chains(group[[name]], f"{label}: sample_stats")
-            found[name], _ = _values(one[name], set(), label)
-            expected = tuple(posterior.sizes[d] for d in DRAWS)
-            if found[name].shape != expected:
-                raise InputError(
-                    f"{label}: {name!r} has the shape {found[name].shape}; expected "
-                    f"{expected}, the posterior's chains and draws"
-                )
-    return found
-
-
-def comparable(
-    samples: Mapping[str, Sample],
-) -> tuple[dict[str, Sample], list[str]]:
-    """The samples restricted to the quantities that all have, and the names left out.
-
-    Raises:
-        InputError: they have no component's quantity in common, or the numbers of
-            components differ.
-    """
-    has = {label: set(s.columns) | set(s.shared) for label, s in samples.items()}
-    common = set.intersection(*has.values())
-    if not any(common & set(s.columns) for s in samples.values()):
-        each = "; ".join(f"{k}: {', '.join(sorted(v)[:5])}" for k, v in has.items())
-        raise InputError(f"no column of components is in all of the draws ({each})")
-    first, *others = samples
-    for label in others:
-        for name in sorted(common):
-            one, two = (_shape(samples[k], name) for k in (first, label))
-            if one != two:
-                raise InputError(
-                    f"{name!r} is {one} in {first} and {two} in {label}; expected "
-                    "draws of the same mixture"
-                )
-    kept = {
-        label: replace(
-            s,
-            columns={k: v for k, v in s.columns.items() if k in common},
-            shared={k: v for k, v in s.shared.items() if k in common},
-        )
-        for label, s in samples.items()
-    }
-    return kept, sorted(set.union(*has.values()) - common)
-
-
-def _shape(sample: Sample, name: Quantity) -> str:
-    if name in sample.columns:
-        return f"of {sample.columns[name].shape[-1]} components"
-    return "shared by the components"
+    return posterior

@@ -45,17 +45,32 @@ def read(path: Path) -> DataTree:
     Raises:
         InputError: the file cannot be read, or is not of the expected form.
     """
-    chains = _parse(path)
-    arrays, coords, dims = {}, {}, {}
-    for name, values in _arrays(_scalars(chains, path), path).items():
-        arrays[name] = values
-        dims[name] = [f"{name}_dim_{i}" for i in range(values.ndim - 2)]
-        for dim, size in zip(dims[name], values.shape[2:], strict=True):
-            coords[dim] = np.arange(1, size + 1)
+    arrays, coords, dims = assembled(_scalars(_parse(path), path), path)
     tree = from_dict({"posterior": arrays}, coords=coords, dims=dims)
     if (info := _info(path)) is not None:
         tree.attrs["posteriordb"] = json.dumps(info)
     return tree
+
+
+def assembled(
+    scalars: Mapping[str, np.ndarray], path: Path
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, list[str]]]:
+    """Arrays, coordinates and names of dimensions from the draws of scalars.
+
+    Args:
+        scalars: "theta", "mu[1]" or "sigma[1,2]" -> draws (chain, draw).
+        path: the file, for messages.
+
+    Raises:
+        InputError: an element of an array is missing, or a name cannot be used.
+    """
+    arrays, coords, dims = {}, {}, {}
+    for name, values in _arrays(scalars, path).items():
+        arrays[name] = values
+        dims[name] = [f"{name}_dim_{i}" for i in range(values.ndim - 2)]
+        for dim, size in zip(dims[name], values.shape[2:], strict=True):
+            coords[dim] = np.arange(1, size + 1)
+    return arrays, coords, dims
 
 
 def too_large(path: Path) -> InputError:

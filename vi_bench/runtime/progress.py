@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -56,6 +57,29 @@ def bars(methods: list[str]) -> Iterator[Watcher]:
         for name in methods:
             watcher.add(name)
         yield watcher
+
+
+@contextmanager
+def counted(what: str, after: float = 2.0) -> Iterator[Callable[[int, int], None]]:
+    """A function (done, of) that shows a bar if the work takes over `after` seconds."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        shown: list[tuple[Progress, TaskID]] = []
+
+        def tick(done: int, of: int) -> None:
+            if not shown:
+                if time.monotonic() - begun < after or not console.is_interactive:
+                    return
+                bar = stack.enter_context(Progress(console=console, transient=True))
+                shown.append((bar, bar.add_task(what, total=of)))
+            bar, task = shown[0]
+            bar.update(task, completed=done, total=of)
+
+        yield tick
 
 
 class _Bars:
