@@ -91,7 +91,7 @@ def test_the_spec_page_is_a_valid_spec_with_every_key(tmp_path):
         assert named == {f.name for f in dataclasses.fields(method)}, label
     every = set(shown) | set(spec.methods) | {"rich"}
     assert every == set(catalogue.entries("method")) | {"rich"}
-    keys = set(re.findall(r"^(\w+) =", text.split("[model]")[0], re.MULTILINE))
+    keys = set(re.findall(r"^(?:# )?(\w+) =", text.split("[model]")[0], re.MULTILINE))
     assert keys | {"name", "model", "weights", "methods"} == set(Spec.model_fields)
 
 

@@ -25,6 +25,10 @@ BATCH = 1000
 """Draws per chain in one batch, where Monte-Carlo errors decide how many are made."""
 
 
+Separator = Literal["comma", "semicolon", "tab", "space"]
+"""What stands between the cells of a text file."""
+
+
 class Spec(BaseModel):
     """The specification of one run; nothing is loaded yet.
 
@@ -33,6 +37,12 @@ class Spec(BaseModel):
         data: name of a built-in data set, "simulate:...", or a path.
         stream: leave the rows in their file (.npy, .parquet or .zarr) and read them in
             every sweep, for more rows than memory holds.
+        separator: of a text file: comma, semicolon, tab or space; by default what fits.
+        header: whether its first line holds names; by default what fits.
+        index: whether its first column numbers or names the rows, and is left out; by
+            default if it has no name.
+        labels: name of a column of known labels in it, which is left out of the data;
+            the run shows how well each method's components agree with them.
         standardise: give each feature mean 0 and standard deviation 1.
         held_out: number of rows set aside at random, to score predictions on.
         components: number of components K.
@@ -64,6 +74,10 @@ class Spec(BaseModel):
     name: str = "run"
     data: str = "notebook"
     stream: bool = False
+    separator: Separator | None = None
+    header: bool | None = None
+    index: bool | None = None
+    labels: str | None = None
     standardise: bool = False
     held_out: Annotated[int, Ge(0)] = 0
     components: Annotated[int, Ge(1)] = 2
@@ -155,6 +169,13 @@ class Spec(BaseModel):
         return catalogue.provenance(
             [("model", model), *(("method", name) for name in sorted(methods))]
         )
+
+    @property
+    def layout(self) -> Any:
+        """What is said of a text file of data, a `vi_bench.data.text.Layout`."""
+        from vi_bench.data.text import Layout  # imported late: it loads NumPy
+
+        return Layout(self.separator, self.header, self.index, self.labels)
 
     @property
     def batch(self) -> int:

@@ -82,7 +82,7 @@ DATA = [
     ("file.zarr", r"'file.zarr': cannot be read as a Zarr array"),
     # what is no file
     ("faithfull", r"unknown data 'faithfull': did you mean 'faithful'\?"),
-    ("table.txt", r"unknown data 'table.txt'.*a .csv file"),
+    ("table.dat", r"unknown data 'table.dat'.*a .csv file"),
     ("folder", r"unknown data 'folder'"),
     ("''", r"unknown data ''"),
     ("simulate:k=3", r"unknown setting 'k' in simulate: "),
@@ -646,7 +646,8 @@ TEXTS = {
     "huge.csv": "1\n1e200\n",
     "endless.csv": '"' + "1" * 200_000 + '"\n',
     "signs.csv": "-1\n1\n2\n",
-    "codes.csv": "0,1\n1,2\n1,0\n",
+    "codes.csv": "u,v\n0,1\n1,2\n1,0\n",
+    "table.dat": "1\n2\n",
     "table.txt": "1\n2\n",
     "file.txt": "",
     "spec.txt": "components = 2\n",

@@ -24,7 +24,7 @@ def run(
         str,
         typer.Argument(
             help="A built-in experiment (see vi-bench list experiments), a .toml "
-            "spec, or a .csv, .npy, .parquet or .zarr file of data.",
+            "spec, or a .csv, .tsv, .txt, .npy, .parquet or .zarr file of data.",
             autocompletion=completion.experiment,
         ),
     ],
@@ -49,9 +49,39 @@ def run(
         str | None,
         typer.Option(
             help="Built-in data (see vi-bench list data), "
-            "simulate:K=5,d=2,N=1000,separation=4,seed=0, or a .csv, .npy, "
-            ".parquet or .zarr file (default: the spec's, else notebook).",
+            "simulate:K=5,d=2,N=1000,separation=4,seed=0, or a .csv, .tsv, .txt, "
+            ".npy, .parquet or .zarr file (default: the spec's, else notebook).",
             autocompletion=completion.data,
+        ),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            help="What stands between the cells of a text file: comma, semicolon, tab "
+            "or space (default: what fits)."
+        ),
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="Whether the first line of a text file holds names (default: what "
+            "fits).",
+        ),
+    ] = None,
+    index: Annotated[
+        bool | None,
+        typer.Option(
+            "--index/--no-index",
+            help="Whether the first column of a text file numbers or names the rows "
+            "and is left out (default: if it has no name).",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of known labels in a text file: left out of the data, and "
+            "held against each method's components (default: the spec's)."
         ),
     ] = None,
     stream: Annotated[
@@ -178,6 +208,10 @@ def run(
     """
     overrides: dict[str, Any] = {
         "data": data,
+        "separator": separator,
+        "header": header,
+        "index": index,
+        "labels": labels,
         "stream": stream,
         "weights": weights,
         "components": components,
@@ -212,6 +246,9 @@ def run(
         print_run(result.record, console(), details, quiet)
     print(f"written to {target}", file=sys.stderr)
     if result.interrupted:
+        from vi_bench.runtime.interrupts import leave_if_abandoned
+
+        leave_if_abandoned(130)
         raise typer.Exit(130)
     if any(r.outcome.status == "failed" for r in result.runs.values()):
         raise typer.Exit(1)

@@ -86,7 +86,10 @@ def interruptible(sentence: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        from vi_bench.runtime.interrupts import leave_if_abandoned
+
         print(sentence, file=sys.stderr)
+        leave_if_abandoned(130)
         raise typer.Exit(130) from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +11,28 @@ import numpy as np
 
 from vi_bench.data.rows import ParquetFile, open_rows
 from vi_bench.data.table import Table, feature_names, from_array, survey
+from vi_bench.data.text import Layout, read_text
 from vi_bench.errors import SpecError, unknown
 
 DATASETS = Path(__file__).parent.parent / "datasets"
 
 
-def load(what: Any, standardise: bool = False, stream: bool = False) -> Table:
+def load(
+    what: Any,
+    standardise: bool = False,
+    stream: bool = False,
+    layout: Layout | None = None,
+) -> Table:
     """Load and check a table.
 
     Args:
         what: a built-in's name, "simulate:K=5,d=2,N=1000,separation=4,seed=0", the
-            path of a .csv, .npy, .parquet or .zarr file, a Table, or an (N, d) array.
+            path of a .csv, .tsv, .txt, .npy, .parquet or .zarr file, a Table, or an
+            (N, d) array.
         standardise: give each feature mean 0 and standard deviation 1.
         stream: leave the rows in their file, which must be .npy, .parquet or .zarr; the
             table's values are then a sample of them.
+        layout: of a text file, what it does not show itself.
 
     Raises:
         InputError: the data cannot be found, read or used.
@@ -38,15 +45,15 @@ def load(what: Any, standardise: bool = False, stream: bool = False) -> Table:
         names = getattr(rows, "names", None) or feature_names(rows.shape[1])
         table = survey(rows, path.name, names)
     elif isinstance(what, str | Path):
-        table = _named(str(what))
+        table = _named(str(what), layout)
     else:
         table = from_array(what, "array")
     return table.standardised() if standardise else table
 
 
-def _named(what: str) -> Table:
+def _named(what: str, layout: Layout | None) -> Table:
     try:
-        return _found(what)
+        return _found(what, layout)
     except MemoryError:  # also from a file header that claims too many rows
         raise SpecError(
             f"data {what!r}: needs more memory than there is; rows of a .npy, .parquet "
@@ -54,87 +61,30 @@ def _named(what: str) -> Table:
         ) from None
 
 
-def _found(what: str) -> Table:
+def _found(what: str, layout: Layout | None) -> Table:
+    path = Path(what)
+    kind = path.suffix.lower()
+    if layout not in (None, Layout()) and (kind not in TEXT or what in BUILT_IN):
+        raise SpecError(
+            f"data {what!r}: is no text file; separator, header, index and labels are "
+            f"of {', '.join(TEXT)} files"
+        )
     if what in BUILT_IN:
         return BUILT_IN[what].load()
     drawn = simulation(what)
     if drawn is not None:
         return simulate(**drawn)
-    path = Path(what)
-    reader = READERS.get(path.suffix.lower())
+    if kind in SHEETS:
+        raise SpecError(
+            f"data {what!r}: a spreadsheet; save the sheet as .csv and give that"
+        )
+    reader = READERS.get(kind)
     if reader is None:
         kinds = [*BUILT_IN, "simulate:...", *(f"a {s} file" for s in READERS)]
         raise unknown("data", what, kinds, error=SpecError)
     if not path.exists():
         raise SpecError(f"data {what!r}: there is no such file")
-    return reader(path)
-
-
-def read_csv(path: Path) -> Table:
-    """Read comma-separated numbers, with or without one line of column names.
-
-    Raises:
-        InputError: the file cannot be read, or is no table of finite numbers.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise SpecError(f"data {str(path)!r}: is not UTF-8 text") from None
-    except OSError as error:
-        raise SpecError(
-            f"data {str(path)!r}: cannot be read: {error.strerror}"
-        ) from None
-    reader = csv.reader(text.splitlines())
-    try:
-        lines = [
-            (number, cells)
-            for number, cells in enumerate(reader, start=1)
-            if any(cell.strip() for cell in cells)
-        ]
-    except csv.Error as error:
-        raise SpecError(
-            f"data {str(path)!r}: line {reader.line_num}: {error}"
-        ) from None
-    names = None
-    if lines and not any(_is_number(cell) for cell in lines[0][1]):
-        names = [cell.strip() for cell in lines[0][1]]
-        lines = lines[1:]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise SpecError(f"data {str(path)!r}: column {min(twice)!r} occurs twice")
-    if not lines:
-        raise SpecError(f"data {str(path)!r}: is empty, expected rows of numbers")
-    width = len(names or lines[0][1])
-    for number, cells in lines:
-        if len(cells) != width:
-            raise SpecError(
-                f"data {str(path)!r}: line {number} has {len(cells)} cells, "
-                f"expected {width}"
-            )
-        for column, cell in enumerate(cells, start=1):
-            if not _is_number(cell):
-                raise SpecError(
-                    f"data {str(path)!r}: {cell.strip()!r} at line {number}, column "
-                    f"{column} is not a number"
-                )
-    values = np.array([[float(cell) for cell in cells] for _, cells in lines])
-    return from_array(
-        values,
-        path.name,
-        names,
-        lambda row, column: f"line {lines[row][0]}, column {column + 1}",
-    )
-
-
-def _is_number(cell: str) -> bool:
-    # float() also accepts 1_000, and digits of other scripts
-    if "_" in cell or not cell.isascii():
-        return False
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return read_text(path, layout) if kind in TEXT else reader(path)
 
 
 def read_npy(path: Path) -> Table:
@@ -169,8 +119,14 @@ def read_zarr(path: Path) -> Table:
     return from_array(open_rows(path)[:], path.name, copy=False)
 
 
+TEXT = (".csv", ".tsv", ".txt")
+"""Endings of text files of rows."""
+
+SHEETS = (".xlsx", ".xls", ".ods")
+"""Endings of spreadsheets, which are not read."""
+
 READERS: dict[str, Callable[[Path], Table]] = {
-    ".csv": read_csv,
+    **dict.fromkeys(TEXT, read_text),
     ".npy": read_npy,
     ".parquet": read_parquet,
     ".zarr": read_zarr,

@@ -51,7 +51,8 @@ class Table:
         features: names of the d columns.
         note: what a reader should know; empty if nothing.
         source: where built-in numbers come from, and their licence.
-        truth: parameters of simulated rows: "means" (K, d) and "labels" (N,).
+        truth: of simulated rows "means" (K, d) and "labels" (N,); of others "labels",
+            where they are known.
         where: gives the place in the file, in words, of a (row, column) from 0.
         whole: all rows of a streamed table; else None.
     """
@@ -168,7 +169,8 @@ class Table:
         def where(row: int, column: int) -> str:
             return f"{self.at(row, column)}, once standardised"
 
-        return Table(self.name, values, self.features, note, self.source, {}, where)
+        truth = {k: v for k, v in self.truth.items() if k == "labels"}
+        return Table(self.name, values, self.features, note, self.source, truth, where)
 
 
 class Scaled:

@@ -67,8 +67,25 @@ def notes(run: Record) -> Iterator[Sentence]:
             yield Sentence(
                 f"The reference {wanted} has no draws: nothing was compared."
             )
+    yield from agreement(run)
+    if run.data.note and not run.data.source:  # how the user's own file was read
+        yield Sentence(f"data: {run.data.note}")
     if run.note:
         yield Sentence(run.note)
+
+
+def agreement(run: Record) -> Iterator[Sentence]:
+    """How well the components of each method agree with known labels."""
+    if run.labels is None:
+        return
+    each = ", ".join(
+        f"{label} {index.mean:.3f} +- {index.sd:.3f}"
+        for label, index in run.labels.adjusted_rand.items()
+    )
+    yield Sentence(
+        f"agreement with the known labels in {run.labels.column!r}, as the adjusted "
+        f"Rand index, mean and sd over draws: {each}"
+    )
 
 
 def _ending(run: Record, label: str) -> str:
@@ -105,7 +122,7 @@ def further(run: Record) -> Iterator[Sentence]:
         )
     yield Sentence(f"model and prior: {described(run.model)}")
     yield Sentence(f"weights: {described(run.weights)}")
-    if run.data.note:
+    if run.data.note and run.data.source:
         yield Sentence(f"data: {run.data.note}")
 
 

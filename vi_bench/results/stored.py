@@ -13,6 +13,7 @@ from xarray import DataTree
 from vi_bench.comparison.quantities import WEIGHT, Quantity, by_component, flatten
 from vi_bench.draws.external import read_draws
 from vi_bench.results.summary_schema import Record, read_record
+from vi_bench.results.trees import named_variables
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,11 @@ def _quantities(tree: DataTree) -> dict[Quantity, np.ndarray]:
     """Label-invariant scalars, then those of each component."""
     found: dict[Quantity, np.ndarray] = {}
     if "invariants" in tree:
-        found |= {
-            Quantity(str(k)): np.asarray(v) for k, v in tree["invariants"].items()
-        }
+        known = named_variables(tree["invariants"].to_dataset())
+        found |= {Quantity(k): v for k, v in known.items()}
     if "compared" in tree:
-        columns = {Quantity(str(k)): np.asarray(v) for k, v in tree["compared"].items()}
+        known = named_variables(tree["compared"].to_dataset())
+        columns = {Quantity(k): v for k, v in known.items()}
         return found | by_component(columns)
     # an older folder has no such groups: take the parameters themselves
     posterior = tree["posterior"].to_dataset()

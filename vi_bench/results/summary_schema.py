@@ -428,6 +428,22 @@ class ComparisonRecord(Compared):
         return self.model_dump(mode="json", by_alias=True)
 
 
+class MeanSd(Part):
+    """A mean and a standard deviation."""
+
+    mean: Real
+    sd: Real
+
+
+class Agreement(Part):
+    """Agreement of components with known labels: adjusted Rand index over draws."""
+
+    column: str
+    rows: int
+    draws: int
+    adjusted_rand: dict[str, MeanSd]
+
+
 class Record(Compared):
     """The record of a run, as in summary.json."""
 
@@ -443,6 +459,7 @@ class Record(Compared):
     methods: dict[str, Method]
     evidence: Evidence | None
     optima: Coverage | None = None
+    labels: Agreement | None = None
 
     @property
     def name(self) -> str:
@@ -464,6 +481,8 @@ class Record(Compared):
             for key, default in OPTIONAL.items():
                 if method[key] == default:
                     del method[key]
+        if self.labels is None:
+            del found["labels"]
         return found
 
 

@@ -13,6 +13,28 @@ from xarray import Dataset, DataTree
 from vi_bench.comparison.quantities import Quantity
 from vi_bench.data.table import Table
 
+SLASH = "\N{DIVISION SLASH}"
+"""Stands for / in the name of a stored variable, where / would begin a group."""
+
+
+def named_variables(dataset: Dataset) -> dict[str, np.ndarray]:
+    """The arrays of a stored group under the names that were given."""
+    return {
+        str(v.attrs.get("name", name)): np.asarray(v) for name, v in dataset.items()
+    }
+
+
+def _storable(
+    arrays: Mapping[Quantity, np.ndarray], dims: tuple[str, ...]
+) -> dict[str, Any]:
+    """Variables under names that a file can hold; a changed one has its own name."""
+    found = {}
+    for name, values in arrays.items():
+        safe = str(name).replace("/", SLASH)
+        kept = {"name": str(name)} if safe != name else {}
+        found[safe] = dims, values, kept
+    return found
+
 
 def to_tree(
     posterior: Mapping[str, np.ndarray],
@@ -58,8 +80,8 @@ def to_tree(
     draws = ("chain", "draw")
     of_components = (*draws, "component")
     extra = {
-        "invariants": Dataset({k: (draws, v) for k, v in invariants.items()}),
-        "compared": Dataset({k: (of_components, v) for k, v in compared.items()}),
+        "invariants": Dataset(_storable(invariants, draws)),
+        "compared": Dataset(_storable(compared, of_components)),
         "location": Dataset(
             {}
             if location is None

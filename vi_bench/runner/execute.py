@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,8 @@ from vi_bench.errors import InputError, NotApplicable, SpecError, one_line
 from vi_bench.mixture.compared_quantities import compared
 from vi_bench.mixture.mixture import bind, centre_at
 from vi_bench.runner.evaluate import WORK, best_draw
-from vi_bench.runner.infer import Place, infer, prolong
+from vi_bench.runner.infer import Place, infer, prolong, settle
+from vi_bench.runner.known_labels import agreement
 from vi_bench.runner.reference import (
     Reference,
     choose,
@@ -39,6 +41,7 @@ from vi_bench.runner.views import Result
 from vi_bench.runner.visited_optima import climbs, coverage, log_copies
 from vi_bench.runtime.cluster import PeerLost, lost
 from vi_bench.runtime.environment import computing, describe, find_device, find_mesh
+from vi_bench.runtime.interrupts import obeying
 from vi_bench.runtime.keys import stream
 from vi_bench.runtime.progress import Watcher
 from vi_bench.spec import AUTO, Spec
@@ -129,9 +132,13 @@ def execute(
             checkpoint,
         )
         runs = {label: MethodRun(method) for label, method in methods.items()}
-        inquiry = Inquiry(spec, place, runs, reference)
+        settings = partial(computing, device, spec.precision)
+        inquiry = Inquiry(spec, place, runs, reference, settings)
         inquiry.run_all()
         found = inquiry.compare()
+        known = None
+        if spec.labels is not None and not inquiry.interrupted:
+            known = agreement(mixture, data.truth["labels"], spec.labels, runs)
         for run in runs.values():
             run.resumption = None  # programs and batches are not part of a result
         environment = describe(device, spec.precision)
@@ -146,6 +153,7 @@ def execute(
         environment,
         spec.plugins(),
         inquiry.interrupted,
+        known,
     )
 
 
@@ -158,6 +166,7 @@ class Inquiry:
         place: what all methods share.
         runs: label -> result; a replacement for the reference is added.
         reference: label of the reference, and of its check.
+        settings: makes the context of JAX's settings.
         interrupted: whether Ctrl-C ended it; finished methods are kept.
         seen: the known optima, and the samplers that miss one.
         notes: remarks for a reader of the verdicts.
@@ -167,6 +176,7 @@ class Inquiry:
     place: Place
     runs: dict[str, MethodRun]
     reference: Reference
+    settings: Callable[[], AbstractContextManager[None]]
     interrupted: bool = False
     seen: Coverage = field(default_factory=Coverage)
     notes: list[str] = field(default_factory=list)
@@ -182,10 +192,11 @@ class Inquiry:
         """Run one method; its failure does not stop the others."""
         run = self.runs[label]
         try:
-            infer(self.place, label, run)
+            obeying(partial(infer, self.place, label, run), self.settings)
         except KeyboardInterrupt:
+            # the abandoned thread keeps the old object
+            run = self.runs[label] = MethodRun(run.method)
             run.outcome = Outcome("skipped", "interrupted")
-            run.draws = None
             self.interrupted = True
         except NotApplicable as reason:
             run.outcome = Outcome("skipped", str(reason))
@@ -277,13 +288,17 @@ class Inquiry:
         assert run.resumption is not None
         wanted = int(np.ceil(len(run.resumption.batches) * effort))
         try:
-            prolong(self.place, label, run, wanted)
+            more = partial(prolong, self.place, label, run, wanted)
+            obeying(more, self.settings)
         except KeyboardInterrupt:
+            run = self.runs[label] = run.copy()  # with the batches that are finished
+            settle(self.place, run)
             self.interrupted = True
         except Exception as error:
             if lost(error):
                 raise PeerLost(str(error)) from error
             run.error = traceback.format_exc()
+        assert run.resumption is not None
         run.short = len(run.resumption.batches) < wanted
         return run.short
 
@@ -307,13 +322,15 @@ class Inquiry:
         why = "interrupted"
         try:
             if not self.interrupted:
-                self.seen = coverage(
+                look = partial(
+                    coverage,
                     place.problem.mixture,
                     self.runs,
                     place.coordinates,
                     weighing,
                     stream(place.key, "optima"),
                 )
+                self.seen = obeying(look, self.settings)
                 return
         except KeyboardInterrupt:
             self.interrupted = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 from vi_bench.data.load import load
 from vi_bench.data.rows import SOURCES
 from vi_bench.data.table import Table
-from vi_bench.errors import ScalingError
-from vi_bench.runtime.folder import RunFolder
+from vi_bench.errors import ResultsError, ScalingError, one_line
+from vi_bench.runtime.folder import RunFolder, free
 from vi_bench.runtime.progress import Silent, bars
 from vi_bench.spec import Spec
 
@@ -55,7 +56,7 @@ def launch(
     if table is None:
         # a host reads only its own rows, where the kind of file allows it
         split = cluster is not None and Path(spec.data).suffix.lower() in SOURCES
-        table = load(spec.data, stream=spec.stream or split)
+        table = load(spec.data, stream=spec.stream or split, layout=spec.layout)
     spec.check_names()
     labels = list(spec.methods)
     place = nullcontext(None) if out is None else RunFolder(Path(out), overwrite)
@@ -73,6 +74,25 @@ def launch(
         if result.interrupted and not any(r.usable for r in result.runs.values()):
             raise KeyboardInterrupt
         if staged is not None:
-            result.save(staged)
+            try:
+                result.save(staged)
+            except Exception as error:
+                raise _kept(result, Path(out or staged), error) from error
     result.folder = None if out is None else Path(out)
     return result
+
+
+def _kept(result: Result, target: Path, error: Exception) -> Exception:
+    """Keep the draws where writing the results failed; the error to raise then."""
+    try:
+        aside = free(target.with_name(f"{target.name}.kept"))
+        aside.mkdir(parents=True)
+        result.save_arrays(aside)
+        told = "".join(traceback.format_exception(error))
+        (aside / "error.txt").write_text(told, encoding="utf-8")
+    except OSError:
+        return error  # a full disk, say: nothing can be written at all
+    return ResultsError(
+        f"the results could not be written ({one_line(error)}); the draws are kept in "
+        f"{str(aside)!r}, and the error in error.txt there"
+    )

@@ -176,6 +176,8 @@ def rows_of(folder: Path, run: Record) -> tuple[Table | None, str]:
     source = f"data {spec['data']!r} were read again"
     if spec["held_out"]:
         return None, f"{source}: held-out rows are not in the folder"
+    if spec.get("labels") is not None:
+        return None, f"{source}: known labels are not in the folder"
     draws = sorted(folder.glob("*.nc"))
     if not draws:
         return None, f"{source}: no method of the run has draws"

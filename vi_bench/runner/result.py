@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,14 @@ class MethodRun:
     error: str = ""
     resumption: Resumption | None = None
     short: bool = False
+
+    def copy(self) -> MethodRun:
+        """What is known up to now; it does not change when this one does."""
+        state = self.resumption
+        if state is not None:
+            batches, stages = list(state.batches), list(state.stages)
+            state = replace(state, batches=batches, stages=stages)
+        return replace(self, stages=dict(self.stages), resumption=state)
 
     @property
     def usable(self) -> bool:
@@ -158,6 +166,7 @@ class RunResult:
         environment: device, versions, precision.
         plugins: origin of a model and methods that do not ship.
         interrupted: whether Ctrl-C ended it; finished methods are kept.
+        agreement: agreement of the methods' components with known labels, or None.
         folder: the folder it was written to, or None.
     """
 
@@ -171,4 +180,5 @@ class RunResult:
     environment: dict[str, Any]
     plugins: list[dict[str, str]] = field(default_factory=list)
     interrupted: bool = False
+    agreement: Any = None
     folder: Path | None = None

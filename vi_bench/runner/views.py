@@ -94,6 +94,19 @@ class Result(RunResult):
         stored = StoredRun(self.folder or Path(), self.record, self.posterior)
         return draw_all(stored, Path(folder))
 
+    def save_arrays(self, folder: Path | str) -> None:
+        """Write the draws alone, a NumPy .npz per method, into a folder.
+
+        They are as drawn, components not relabelled; this needs nothing that the other
+        files need, and so works where writing these fails.
+        """
+        for label, run in self.runs.items():
+            if run.usable:
+                arrays = dict(run.posterior)
+                if run.log_joint is not None:
+                    arrays["log_joint"] = run.log_joint
+                np.savez(Path(folder) / f"{label}.npz", **arrays)  # type: ignore[arg-type]
+
     def save(self, folder: Path | str, figures: bool = True) -> None:
         """Write summary.json, a DataTree per method and the figures into a folder."""
         target = Path(folder)

@@ -18,13 +18,17 @@ MANIFEST = "MANIFEST.json"
 def default_folder(name: str) -> Path:
     """results/NAME-TIME under the working folder, TIME in UTC."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    base = Path("results") / f"{name}-{stamp}"
+    return free(Path("results") / f"{name}-{stamp}")
+
+
+def free(path: Path) -> Path:
+    """The path, or with a number behind its name where there is such a file already."""
     taken = 1
-    folder = base
-    while folder.exists():
+    found = path
+    while found.exists():
         taken += 1
-        folder = base.with_name(f"{base.name}-{taken}")
-    return folder
+        found = path.with_name(f"{path.name}-{taken}")
+    return found
 
 
 class RunFolder:

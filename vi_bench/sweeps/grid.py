@@ -213,6 +213,10 @@ def versions() -> dict[str, str]:
     return {name: version_of(name) or "none" for name in PACKAGES}
 
 
+ELSEWHERE = {"name", "data", "device", "separator", "header", "index"}
+"""Fields of a spec that a key leaves out: names, and what the data's hash tells."""
+
+
 def key_of(
     spec: Spec, sha256: str, device: str, packages: Mapping[str, str] | None = None
 ) -> str:
@@ -227,7 +231,9 @@ def key_of(
         device: kind of the device.
         packages: package -> version; by default those installed.
     """
-    fields = spec.model_dump(mode="json", exclude={"name", "data", "device"})
+    fields = spec.model_dump(mode="json", exclude=ELSEWHERE)
+    if fields["labels"] is None:  # keys of cells from before there were labels stay
+        del fields["labels"]
     fields["methods"] = list(fields["methods"].items())  # tables keep their order
     plugins = [
         {k: v for k, v in plugin.items() if k != "origin"} for plugin in spec.plugins()

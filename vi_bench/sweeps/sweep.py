@@ -174,15 +174,16 @@ def plan(sweep: Sweep, ask: Ask) -> list[Cell]:
     Raises:
         InputError: a combination, data or a device cannot be used.
     """
-    data: dict[tuple[str, bool], str] = {}
+    data: dict[tuple[Any, ...], str] = {}
     kinds: dict[str, str] = {}
     packages = versions()
     found: dict[str, Cell] = {}
     for point in points(sweep):
         spec = point.spec
-        at = (spec.data, spec.stream)
+        at = (spec.data, spec.stream, spec.layout)
         if at not in data:
-            data[at] = load(spec.data, stream=spec.stream).sha256
+            table = load(spec.data, stream=spec.stream, layout=spec.layout)
+            data[at] = table.sha256
         if spec.device not in kinds:
             answer = ask({"device": spec.device})
             if "refused" in answer:

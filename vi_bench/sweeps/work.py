@@ -68,7 +68,7 @@ def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
 
     catalogue.add_files(job["plugins"])
     spec = Spec(**job["spec"])
-    table = load(spec.data, stream=spec.stream)
+    table = load(spec.data, stream=spec.stream, layout=spec.layout)
     if table.sha256 != job["sha256"]:
         raise SweepError(f"data {spec.data!r} changed since the sweep was begun")
     split_processor(spec.devices)
@@ -114,7 +114,7 @@ def refusal(specs: Sequence[Mapping[str, Any]], plugins: Any) -> dict[str, Any]:
             spec.inference()
             spec.mixing()
             family = spec.family()
-            at = (spec.data, spec.standardise, spec.stream)
+            at = (spec.data, spec.standardise, spec.stream, spec.layout)
             if at != known:
                 table, known = load(*at), at
             assert table is not None
