@@ -276,10 +276,11 @@ def test_components_that_could_be_two_dimensions_are_asked_for(random):
         start=random.dirichlet([1, 1], size=(2, 50)),
         topics=random.dirichlet([1, 1, 1], size=(2, 50)),
     )
-    refused(
-        lambda: matched(several, several),
-        "several variables sum to 1: start (2), topics (3)",
-    )
+    found = matched(several, several)
+    assert not found.samples["a"].columns
+    assert "several variables sum to 1, start (2 elements)" in found.notes[0]
+    found = matched(several, several, weight="start")
+    assert not found.samples["a"].columns  # nothing else has two elements
     shares = tree_of(
         share=random.dirichlet([1, 1, 1], size=(2, 50)), b=random.normal(size=(2, 50))
     )

@@ -15,7 +15,7 @@ from vi_bench.comparison.evidence import Claim, Ladder, Terms, ladder
 from vi_bench.comparison.examination import Examination, examine
 from vi_bench.comparison.importance import Importance, weigh
 from vi_bench.comparison.joint import told_apart
-from vi_bench.comparison.measured import Measured, Tick, distances_between, measure
+from vi_bench.comparison.measured import Measured, distances_between, measure
 from vi_bench.comparison.measures import (
     Distance,
     Summary,
@@ -28,6 +28,7 @@ from vi_bench.comparison.quantities import (
 )
 from vi_bench.comparison.relabel import Relabelling
 from vi_bench.comparison.sample import Sample
+from vi_bench.comparison.side_by_side import Tick
 from vi_bench.comparison.verdict import (
     Case,
     Margin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +25,8 @@ from vi_bench.comparison.relabel import (
     unlabelled,
 )
 from vi_bench.comparison.sample import Sample
+from vi_bench.comparison.side_by_side import Tick, each
 from vi_bench.comparison.verdict import FRACTION, Margin
-
-Tick = Callable[[int, int], None]
-"""Told of the progress: (quantities that are done, all of them)."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +115,11 @@ def measure(
     }
     empty = _drop_idle(scalars, invariant, reference)
     summaries: dict[str, dict[Quantity, Summary]] = {label: {} for label in scalars}
-    total = sum(len(known) for known in scalars.values())
-    for label, known in scalars.items():
-        for name, draws in known.items():
-            summaries[label][name] = summarise(draws)
-            if tick is not None:
-                tick(sum(len(done) for done in summaries.values()), total)
+    given = [(k, name, v) for k, known in scalars.items() for name, v in known.items()]
+    size = max((v.size for _, _, v in given), default=0)
+    made = each(lambda one: summarise(one[2]), given, size, tick)
+    for (label, name, _), summary in zip(given, made, strict=True):
+        summaries[label][name] = summary
     names = tuple(summaries[reference] if identifiable else invariant[reference])
     notes = [
         "" if identifiable else _overlap(relabellings[reference]),
@@ -212,11 +209,13 @@ def distances_between(
     own: Mapping[Quantity, Summary],
 ) -> dict[Quantity, Distance]:
     """Distances of all quantities that both have, in reference sds."""
-    return {
-        name: distance(draws, own[name], theirs[name], trusted[name])
-        for name, draws in mine.items()
-        if name in trusted
-    }
+    names = [name for name in mine if name in trusted]
+
+    def of(name: Quantity) -> Distance:
+        return distance(mine[name], own[name], theirs[name], trusted[name])
+
+    size = max((mine[name].size for name in names), default=0)
+    return dict(zip(names, each(of, names, size), strict=True))
 
 
 def _overlap(how: Relabelling) -> str:

@@ -10,7 +10,7 @@ from vi_bench.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from vi_bench.comparison import Comparison
-    from vi_bench.comparison.measured import Tick
+    from vi_bench.comparison.side_by_side import Tick
 
 MARGIN: float = catalogue.defaults()["margin"]
 

@@ -310,11 +310,11 @@ def _by_weights(variables: Mapping[str, Variable], weight: str | None) -> str:
         return ""
     sizes = {n: len(variables[n].coordinates[0]) for n in heavy}
     if len(heavy) > 1:
-        each = ", ".join(f"{n} ({sizes[n]})" for n in heavy)
-        raise InputError(
-            f"several variables sum to 1: {each}; which holds the weights of a "
-            "mixture is not clear: give --weight NAME, or --component-dim none if "
-            "there are no exchangeable components"
+        named = ", ".join(f"{n} ({sizes[n]} elements)" for n in heavy)
+        return (
+            f"several variables sum to 1, {named}: none is taken for the weights of a "
+            "mixture, so nothing is relabelled; if there are exchangeable components, "
+            "give --weight NAME or --component-dim"
         )
     (name,) = heavy
     axes, unclear = {}, []
