@@ -38,6 +38,7 @@ FOLDERS = {
     "data": {"errors"},
     "comparison": set(),
     "draws": {"catalogue", "comparison", "errors"},
+    "posterior": {"errors", "runtime"},
     "mixture": {"comparison", "data", "errors", "runtime"},
     "models": {"contract", "data", "errors", "mixture"},
     "enumeration": {"errors", "mixture", "runtime"},

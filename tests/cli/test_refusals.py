@@ -377,7 +377,7 @@ COMPARE = [
     ("a.nc b.nc --reference a --variables nu", r"unknown variable 'nu'.* known: mu"),
     ("a.nc b.nc --reference a --variables ''", r"unknown variable ''"),
     ("a.nc b.nc --reference a --weight w", r"unknown variable 'w'"),
-    ("a.nc b.nc --reference a --component-dim k", r"no variable has the dimension k"),
+    ("a.nc b.nc --reference a --component-dim k", r"no variable has the dimension 'k'"),
     ("a.nc b.nc --reference a --margin x", r"--margin.*'x'"),
     ("a.nc b.nc --reference a --margin 0", r"margin = 0.0: expected a number between"),
     ("a.nc b.nc --reference a --margin nan", r"margin = nan: expected"),

@@ -58,7 +58,10 @@ AB = [[1, 2], [3, 4]]
         ("\ufeffa,b\n1,2\n3,4\n", {}, "ab", AB, ""),
         ("a,b,\n1,2,\n3,4,\n", {}, "ab", AB, "empty last column left out"),
         ("a/b,c d\n1,2\n3,4\n", {}, ("a/b", "c d"), AB, ""),
-        ("year,2019\n1,2\n3,4\n", {}, ("year", "2019"), AB, ""),
+        ("year,2019\n1,2\n3,4\n", {"header": True}, ("year", "2019"), AB, ""),
+        ("sep=;\na;b\n1,0;2\n3;4\n", {}, "ab", AB, "decimal commas"),
+        ("1,5 2,5\n3,5 4,5\n", {}, None, [[1.5, 2.5], [3.5, 4.5]], "spaces"),
+        ("1;2,5\n3;4,5\n", {}, None, [[1, 2.5], [3, 4.5]], "semicolons"),
     ],
 )
 def test_what_only_one_reading_fits_is_recognised_and_said(
@@ -83,7 +86,16 @@ def test_what_only_one_reading_fits_is_recognised_and_said(
             "0,1,2\n5,6,7\n",
             ["line 1, 0, 1, 2, may be names", "--header or --no-"],
         ),
-        ("a,,b\n1,2,3\n", ["column 2 has no name", "--no-header"]),
+        ("a,,b\n1,2,3\n", ["line 1, a, (empty), b, may be names"]),
+        ("year,2019\n1,2\n3,4\n", ["line 1, year, 2019, may be names", "--header"]),
+        ("5.1,?,2.7\n1,2,3\n3,4,5\n", ["line 1, 5.1, ?, 2.7, may be names"]),
+        ("NA,1.5\n1,2\n3,4\n", ["line 1, NA, 1.5, may be names"]),
+        ("NA\n1\n2\n", ["line 1, NA, may be names"]),
+        ("2020-01-01,5\n3,4\n", ["may be names or a row"]),
+        (",1.5,2.7\n1,2,3\n3,4,5\n", ["line 1, (empty), 1.5, 2.7, may be names"]),
+        ("0\n1.5\n2.5\n", ["line 1, 0, may be names"]),
+        ("2019,2020\n1.5,2.25\n", ["line 1, 2019, 2020, may be names"]),
+        ("a;b\n1,234;0.5\n999;1.5\n", ["decimal points, as in '0.5', and commas"]),
         ("a,b,a\n1,2,3\n", ["column 'a' occurs twice"]),
         ("a,kind\n1,u\n3,v\n", ["'u' at line 2, column 2", "--labels 'kind'"]),
         ("id,a\nu,1\nv,2\n", ["'u' at line 2, column 1", "--index"]),
@@ -124,6 +136,11 @@ def test_known_labels_are_left_out_and_kept_beside(tmp_path):
     assert table.standardised().truth["labels"].tolist() == [1, 0, 1]
     with pytest.raises(InputError, match="did you mean 'kind'"):
         load(path, layout=Layout(labels="kin"))
+    empty = written(tmp_path, "a,kind\n1,v\n3,\n", "u.csv")
+    with pytest.raises(InputError, match="no label at line 3, column 'kind'"):
+        load(empty, layout=Layout(labels="kind"))
+    with pytest.raises(InputError, match="unknown separator 'pipe'"):
+        load(path, layout=Layout(separator="pipe"))
 
 
 def test_other_kinds_of_files_have_a_way_out(tmp_path):

@@ -66,7 +66,7 @@ def test_what_is_not_in_every_tree_is_named(random):
     [
         ({"reference": "c"}, "unknown reference 'c'"),
         ({"margin": 0.0}, "margin = 0.0"),
-        ({"component_dim": "k"}, "no variable has the dimension k"),
+        ({"component_dim": "k"}, "no variable has the dimension 'k'"),
         ({"variables": ["nu"]}, "unknown variable 'nu'"),
     ],
 )

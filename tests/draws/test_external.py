@@ -128,6 +128,7 @@ def test_what_was_read_can_be_written_and_read_again(chains, tmp_path):
         ([{"draw": [1.0]}], "cannot be the name"),
         ([{"a/b": [1.0]}], "cannot be the name"),
         ([{"": [1.0]}], "cannot be the name"),
+        ('[{"mu": [1.0], "mu": [2.0]}]', "'mu' is there twice"),
     ],
 )
 def test_json_that_is_no_draws_is_refused(content, said, tmp_path):
@@ -316,5 +317,12 @@ def test_csv_files_that_are_no_chains_of_one_fit_are_refused(tmp_path):
     written(tmp_path, text.replace("0.75", "x"), "fit_3.csv")
     refused(lambda: read_draws(tmp_path / "fit_3.csv"), "'theta' holds text")
     refused(lambda: read_draws(tmp_path / "none_*.csv"), "no file has such a name")
+    for change, said in (
+        (("method = sample", "method = optimize"), "method = optimize"),
+        (("beta.1,beta.2", "theta,beta.2"), "column 'theta' is there twice"),
+        ((",5,6,7,8\n", ",5\n"), "no value in draw 3"),
+    ):
+        written(tmp_path, text.replace(*change), "fit_3.csv")
+        refused(lambda: read_draws(tmp_path / "fit_3.csv"), "fit_3.csv", said)
     written(tmp_path, "x", "fit_4.nc")
     refused(lambda: read_draws(tmp_path / "fit_*"), "expected CSV files alone")

@@ -131,7 +131,7 @@ def test_trees_that_cannot_be_compared_are_refused(random):
     refused(lambda: sample_of(DataTree()), "a: no posterior group")
     refused(
         lambda: sample_of(tree, component_dim=["k"]),
-        "dimension k",
+        "dimension 'k'",
         "component, feature",
     )
     refused(lambda: sample_of(tree, variables=["mv"]), "'mv'", "did you mean 'mu'")
@@ -225,7 +225,9 @@ def test_shapes_that_do_not_fit_are_left_out_and_said(random):
     b = tree_of(b=random.normal(size=(2, 50, 2)), c=random.normal(size=(2, 50)))
     found = matched(a, b)
     assert list(found.samples["a"].shared) == ["c"]
-    assert found.notes == ["not compared: the shape of b is (3,) in a, (2,) in b"]
+    assert found.notes == [
+        "not compared: b has different numbers of elements: 3 in a, 2 in b"
+    ]
     b = tree_of(b=random.normal(size=(2, 50, 3, 1)), c=random.normal(size=(2, 50)))
     assert matched(a, b).notes == ["not compared: b has 1 dimensions in a, 2 in b"]
 
@@ -279,12 +281,112 @@ def test_components_that_could_be_two_dimensions_are_asked_for(random):
     found = matched(several, several)
     assert not found.samples["a"].columns
     assert "several variables sum to 1, start (2 elements)" in found.notes[0]
-    found = matched(several, several, weight="start")
-    assert not found.samples["a"].columns  # nothing else has two elements
+    refused(
+        lambda: matched(several, several, weight="start"),
+        "the weights 'start' must sum to 1 over components",
+    )
     shares = tree_of(
         share=random.dirichlet([1, 1, 1], size=(2, 50)), b=random.normal(size=(2, 50))
     )
     assert not matched(shares, shares).samples["a"].columns
+
+
+def test_coordinates_are_matched_by_value_where_they_are_the_same(random):
+    x = random.normal(size=(2, 50, 3))
+    ours = tree_of(dims={"b": ["k"]}, coords={"k": [0, 1, 2]}, b=x)
+    turned = tree_of(dims={"b": ["k"]}, coords={"k": [2.0, 1.0, 0.0]}, b=x[..., ::-1])
+    found = matched(turned, ours)
+    for name, draws in found.samples["a"].shared.items():
+        np.testing.assert_array_equal(draws, found.samples["b"].shared[name])
+    other = tree_of(dims={"b": ["k"]}, coords={"k": ["u", "v", "w"]}, b=x, c=x[..., 0])
+    named = tree_of(dims={"b": ["k"]}, coords={"k": ["x", "y", "z"]}, b=x, c=x[..., 0])
+    assert matched(other, named).notes == [
+        "not compared: coordinates of b have nothing in common: u, v, w in a; x, y, z "
+        "in b"
+    ]
+    twice = tree_of(dims={"b": ["k"]}, coords={"k": ["u", "u", "w"]}, b=x)
+    refused(lambda: matched(twice, other), "a: coordinate 'u' of 'b' occurs twice")
+
+
+def test_dimensions_of_other_names_are_matched_by_order_and_that_is_said(random):
+    x = random.normal(size=(2, 50, 3, 3))
+    a = tree_of(dims={"b": ["j", "w"]}, b=x)
+    b = tree_of(dims={"b": ["i", "j"]}, b=x)
+    assert "matched by their order: j, w in a, i, j in b" in matched(a, b).notes[0]
+
+
+def test_what_has_names_is_not_taken_for_exchangeable(random):
+    names = ["apple", "pear", "fig"]
+    tree = tree_of(
+        dims={"share": ["fruit"], "b": ["fruit"]},
+        coords={"fruit": names},
+        share=random.dirichlet([3, 2, 1], size=(2, 50)),
+        b=random.normal(size=(2, 50, 3)),
+    )
+    assert not matched(tree, tree).samples["a"].columns
+    assert matched(tree, tree, component_dim=["fruit"]).samples["a"].columns
+
+
+def test_a_dimension_that_is_misspelt_or_left_out_is_told(random):
+    tree = own_dims(1, 1)
+    tree = DataTree.from_dict({"posterior": tree})
+    refused(
+        lambda: matched(tree, tree, component_dim=["mu_dim_0", "sigma_dim_O"]),
+        "unknown dimension 'sigma_dim_O'",
+        "did you mean 'sigma_dim_0'",
+    )
+    refused(
+        lambda: matched(tree, tree, component_dim=["none", "mu_dim_0"]),
+        "'none' and a dimension",
+    )
+    said = matched(tree, tree, component_dim=["mu_dim_0", "w_dim_0"]).notes[0]
+    assert "not relabelled, though there are as many elements" in said
+    assert "sigma along sigma_dim_0" in said
+
+
+def test_constants_of_single_precision_and_of_any_type(random):
+    x = random.normal(size=(2, 400))
+    one = np.float32(0.1) * (1 + np.float32(6e-8) * random.integers(2, size=(2, 400)))
+    single = tree_of(x=x, c=one.astype(np.float32))
+    double = tree_of(x=x, c=np.full((2, 400), 0.1))
+    assert matched(single, double).notes == [
+        "not compared: c is the same in every draw"
+    ]
+    whole, other = (tree_of(x=x, c=np.full((2, 400), n)) for n in (1, 2))
+    found = vb.compare({"a": whole, "b": other}, "b")
+    assert found.verdicts["a"].word == "differs"
+    huge = tree_of(x=x, pop=1e17 + 1e15 * random.normal(size=(2, 400)))
+    assert "pop" in matched(huge, huge).samples["a"].shared
+
+
+def test_dependence_is_seen_without_components(random):
+    """|y| = |x| on one side, independent on the other; no correlation on either."""
+    x, y, z = random.normal(size=(3, 4, 2500))
+    mine = {"x": x, "y": x * np.where(random.random((4, 2500)) < 0.5, 1, -1)}
+    found = vb.compare({"a": mine, "b": {"x": y, "y": z}}, "b")
+    assert found.verdicts["a"].word == "agrees in marginals"
+    assert set(found.examination.columns) == {"x", "y"}
+
+
+def test_what_cannot_be_draws_is_refused(random):
+    x = {"x": random.normal(size=(2, 50))}
+    refused(lambda: vb.compare([1, 2], "b"), "a list; expected a mapping")
+    refused(
+        lambda: vb.compare({"a": {"x": [[1.0], [1.0, 2.0]]}, "b": x}, "b"),
+        "a: 'x' has chains of different lengths",
+    )
+    refused(lambda: vb.compare({"a": {"x": np.ones((2, 0))}, "b": x}, "b"), "0 draws")
+    for name in ("", "chain"):
+        refused(
+            lambda name=name: vb.compare({"a": x, "b": x}, "b", rename={"x": name}),
+            "is no name for a variable",
+        )
+    y = {"x": 5 + x["x"], "y": x["x"]}
+    swapped = {"y": 5 + x["x"], "x": x["x"]}
+    tree = matched(tree_of(**swapped), tree_of(**y), rename=None)
+    assert list(tree.samples["a"].shared) == ["x", "y"]
+    turned = posterior_of(tree_of(**swapped), "a", None, {"x": "y", "y": "x"})
+    np.testing.assert_array_equal(turned.variables["x"], y["x"])
 
 
 # -------------------------------------------- files as other programs lay them out

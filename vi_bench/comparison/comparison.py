@@ -93,10 +93,10 @@ class Comparison:
         known = self.summaries[self.reference]
         identifiable = self.relabellings[self.reference].identifiable
         scalars = {
-            label: by_component(self.relabelled[label])
+            label: by_component(self.relabelled[label]) | _own(sample.shared)
             if identifiable
             else self.invariants[label]
-            for label in self.samples
+            for label, sample in self.samples.items()
         }
         names = tuple(n for n in known if all(n in s for s in scalars.values()))
         return examine(self.samples, self.reference, scalars, names, self.margin.mean)
@@ -177,6 +177,11 @@ def compare(
         margin,
     )
     return _looked_at_jointly(compared)
+
+
+def _own(shared: Mapping[Quantity, np.ndarray]) -> dict[Quantity, np.ndarray]:
+    """Shared parameters; densities are functions of all parameters together."""
+    return {k: v for k, v in shared.items() if not k.endswith("log density")}
 
 
 def _looked_at_jointly(found: Comparison) -> Comparison:

@@ -28,6 +28,9 @@ from vi_bench.comparison.sample import Sample
 from vi_bench.comparison.side_by_side import Tick, each
 from vi_bench.comparison.verdict import FRACTION, Margin
 
+SAME = 1e-6
+"""Largest relative difference of two constants that single precision may make."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -155,7 +158,7 @@ def _certain(
         if name not in mine or rare(name, fixed) or not constant(fixed):
             continue
         value, draws = float(fixed.flat[0]), mine[name]
-        if np.allclose(draws, value, rtol=1e-9, atol=0):
+        if np.allclose(draws, value, rtol=SAME, atol=0):
             continue
         low, high = float(draws.min()), float(draws.max())
         own = f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -21,6 +21,11 @@ from vi_bench.errors import SpecError, unknown
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " "}
 """Name of a separator -> the character; any run of blanks is one space."""
 
+WHOLE = re.compile(r"[+-]?\d+")
+
+MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "-", "."}
+"""What stands for a missing value, in lower case; no name of a column."""
+
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 
 
@@ -74,6 +79,8 @@ def read_text(path: Path, layout: Layout | None = None) -> Table:
             read in two ways.
     """
     layout = layout or Layout()
+    if layout.separator is not None and layout.separator not in SEPARATORS:
+        raise unknown("separator", layout.separator, SEPARATORS, error=SpecError)
     sheet = _sheet(path, layout)
     _take_names(sheet, layout)
     width = len(sheet.names) if sheet.names is not None else None
@@ -115,7 +122,13 @@ def _sheet(path: Path, layout: Layout) -> _Sheet:
         numbered = [line for line in numbered if line[0] not in left_out]
     if not numbered:
         raise sheet.wrong("is empty, expected rows of numbers")
-    name = layout.separator or _separator(numbered, sheet)
+    named = re.fullmatch(r"sep=(.)", numbered[0][1].strip())  # as Excel writes it
+    if named is not None and named[1] in SEPARATORS.values():
+        del numbered[0]
+        chosen = next(k for k, v in SEPARATORS.items() if v == named[1])
+    else:
+        chosen = layout.separator or _separator(numbered, sheet)
+    name = chosen
     sheet.commas = name == "comma"
     if name != "comma":
         sheet.said.append(f"cells separated by {name}s")
@@ -149,31 +162,34 @@ def _cells(line: str, separator: str, number: int, sheet: _Sheet) -> list[str]:
 
 
 def _separator(lines: Sequence[tuple[int, str]], sheet: _Sheet) -> str:
-    """The separator that gives every line the same number of cells, over one."""
-    found: list[str] = []
+    """The separator that leaves numbers in the cells, as many in every line."""
     sample = lines[:200]
-    for name in ("comma", "semicolon", "tab", "space"):
-        widths = {len(_cells(s, SEPARATORS[name], i, sheet)) for i, s in sample}
-        if len(widths) == 1 and widths != {1}:
-            found.append(name)
-    if "comma" in found and "semicolon" in found:
-        # 1,5;2,5 has as many commas in every line as it has numbers
-        whole = all(
-            DECIMAL_COMMA.fullmatch(cell)
-            for number, line in sample[1:] or sample
-            for cell in _cells(line, ";", number, sheet)
-        )
-        found = ["semicolon"] if whole else ["comma"]
-    if "comma" in found and "tab" in found:
-        found.remove("comma")
-    if len(found) > 1 and "space" in found:  # also behind others
-        found.remove("space")
-    if len(found) > 1:
+    below = sample[1:] or sample
+    scores: dict[str, float] = {}
+    for name, character in SEPARATORS.items():
+        rows = [_cells(line, character, i, sheet) for i, line in sample]
+        widths = {len(row) for row in rows}
+        # R writes no name for the column that numbers the rows
+        named_short = len(rows) > 1 and len(rows[0]) == len(rows[1]) - 1
+        if named_short and name != "comma":
+            widths = {len(row) for row in rows[1:]}
+        if len(widths) != 1 or widths == {1}:
+            continue
+        cells = [c for i, line in below for c in _cells(line, character, i, sheet)]
+        good = [
+            is_number(c) or (name != "comma" and bool(DECIMAL_COMMA.fullmatch(c)))
+            for c in cells
+        ]
+        scores[name] = sum(good) / len(good)
+    best = [name for name, score in scores.items() if score == max(scores.values())]
+    if len(best) > 1 and "space" in best:  # also behind others
+        best.remove("space")
+    if len(best) > 1:
         raise sheet.wrong(
-            f"cells could be separated by {' or '.join(found)}; give --separator"
+            f"cells could be separated by {' or '.join(best)}; give --separator"
         )
-    if found:
-        return found[0]
+    if best:
+        return best[0]
     # one column, or lines of different lengths, which are told where they are read
     for name in ("comma", "semicolon", "tab"):
         if any(SEPARATORS[name] in line for _, line in sample):
@@ -183,34 +199,28 @@ def _separator(lines: Sequence[tuple[int, str]], sheet: _Sheet) -> str:
 
 def _point_for_comma(sheet: _Sheet) -> None:
     """Write decimal commas as points, where a cell has one."""
-    changed = False
+    changed, pointed = [], []
     for _, cells in sheet.lines:
         for column, cell in enumerate(cells):
             if DECIMAL_COMMA.fullmatch(cell):
-                cells[column], changed = cell.replace(",", "."), True
+                changed.append(cell)
+                cells[column] = cell.replace(",", ".")
+            elif "." in cell and is_number(cell):
+                pointed.append(cell)
+    if changed and pointed:
+        raise sheet.wrong(
+            f"has decimal points, as in {pointed[0]!r}, and commas, as in "
+            f"{changed[0]!r}; expected one decimal mark, and none between thousands"
+        )
     if changed:
         sheet.said.append("decimal commas read as points")
 
 
 def _take_names(sheet: _Sheet, layout: Layout) -> None:
     """Take the line of names out of the sheet, if there is one."""
-    number, first = sheet.lines[0]
+    first = sheet.lines[0][1]
     second = sheet.lines[1][1] if len(sheet.lines) > 1 else []
-    header = layout.header
-    if header is None:
-        texts = [not is_number(cell) for cell in first]
-        rows_of_numbers = bool(second) and all(
-            is_number(cell) for cell in second[1 if first[0] == "" else 0 :]
-        )
-        if all(texts) or first[0] == "":
-            header = True
-        elif any(texts):
-            header = rows_of_numbers or _any_text_below(sheet, texts)
-        elif len(first) > 1 and _counts(first):
-            raise sheet.wrong(
-                f"line {number}, {', '.join(first[:4])}{', ...' * (len(first) > 4)}, "
-                "may be names or a row: give --header or --no-header"
-            )
+    header = _has_names(sheet) if layout.header is None else layout.header
     if not header:
         return
     del sheet.lines[0]
@@ -220,12 +230,36 @@ def _take_names(sheet: _Sheet, layout: Layout) -> None:
     sheet.names = first
 
 
-def _any_text_below(sheet: _Sheet, texts: Sequence[bool]) -> bool:
-    """Whether cells of numbers stand below text: then the first line holds names."""
-    return any(
-        text and is_number(cell)
-        for _, cells in sheet.lines[1:3]
-        for text, cell in zip(texts, cells, strict=False)
+def _has_names(sheet: _Sheet) -> bool:
+    """Whether the first line holds names; refused where that is not clear."""
+    number, first = sheet.lines[0]
+    below = [cells for _, cells in sheet.lines[1:]]
+    texts = [not is_number(cell) for cell in first]
+    rest = first[1:] if first[0] == "" else first
+    missing = any(cell.lower() in MISSING for cell in rest)
+    if below and [not is_number(cell) for cell in below[0]] == texts and not all(texts):
+        # cells of the same kinds: a row, unless its numbers only count columns
+        whole = all(WHOLE.fullmatch(cell) for cell in first)
+        fractions = all("." in cell for row in below for cell in row)
+        counts = len(first) > 1 and _counts(first)
+        if not any(texts) and (counts or (whole and fractions)):
+            raise _unclear(sheet, number, first)
+        return False
+    if all(not is_number(cell) for cell in rest) and not missing:
+        return True
+    if first[0] == "" and _counts(rest):
+        return True
+    if not any(texts):
+        return False
+    raise _unclear(sheet, number, first)
+
+
+def _unclear(sheet: _Sheet, number: int, first: Sequence[str]) -> SpecError:
+    shown = ", ".join(cell or "(empty)" for cell in first[:4])
+    more = ", ..." if len(first) > 4 else ""
+    return sheet.wrong(
+        f"line {number}, {shown}{more}, may be names or a row: give --header or "
+        "--no-header"
     )
 
 
@@ -274,6 +308,9 @@ def _take_labels(sheet: _Sheet, layout: Layout) -> dict[str, np.ndarray]:
     if layout.labels not in names:
         raise unknown("column", layout.labels, names, "--labels", error=SpecError)
     found = sheet.drop(names.index(layout.labels))
+    for (number, _), label in zip(sheet.lines, found, strict=True):
+        if not label:
+            raise sheet.wrong(f"no label at line {number}, column {layout.labels!r}")
     sheet.said.append(f"column {layout.labels!r} left out as known labels")
     _, codes = np.unique(found, return_inverse=True)
     return {"labels": codes}

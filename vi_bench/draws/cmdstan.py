@@ -87,14 +87,22 @@ def _chain(path: Path) -> dict[str, np.ndarray]:
 
     try:
         with path.open(encoding="utf-8") as lines:
-            settings = dict(
-                SETTING.findall("".join(li for li in lines if li[0] == "#"))
-            )
+            text = lines.readlines()
+        settings = dict(SETTING.findall("".join(s for s in text if s[0] == "#")))
+        columns = next((s for s in text if s[0] != "#"), "").strip().split(",")
         table = pd.read_csv(path, comment="#", low_memory=False)
     except OSError as error:
         raise _wrong(path, f"cannot be read ({error.strerror})") from None
     except (ValueError, pd.errors.ParserError) as error:
         raise _wrong(path, f"cannot be read ({str(error).splitlines()[0]})") from None
+    if settings.get("method") in ("optimize", "laplace"):
+        raise _wrong(path, f"is of method = {settings['method']}, not of a sampler")
+    if twice := {name for name in columns if columns.count(name) > 1}:
+        raise _wrong(path, f"column {min(twice)!r} is there twice")
+    if table.isna().to_numpy().any():
+        row, column = np.argwhere(table.isna().to_numpy())[0]
+        name = table.columns[column]
+        raise _wrong(path, f"no value in draw {row + 1}, column {str(name)!r}")
     if "lp__" not in table.columns:
         raise _wrong(path, "has no column lp__")
     if odd := [str(k) for k, t in table.dtypes.items() if t.kind not in "fiu"]:

@@ -23,7 +23,7 @@ def compare(
     sd_margin: float = MARGIN,
     component_dim: str | Iterable[str] | None = None,
     weight: str | None = None,
-    variables: Iterable[str] | None = None,
+    variables: str | Iterable[str] | None = None,
     rename: Mapping[str, str] | None = None,
     tick: Tick | None = None,
 ) -> Comparison:
@@ -57,6 +57,10 @@ def compare(
     from vi_bench.draws.match import match
     from vi_bench.draws.posterior import posterior_of
 
+    if not isinstance(draws, Mapping):
+        raise InputError(
+            f"draws: a {type(draws).__name__}; expected a mapping from labels to draws"
+        )
     if reference not in draws:
         raise unknown("reference", reference, draws, "the draws")
     if len(draws) < 2:
@@ -64,6 +68,7 @@ def compare(
     for name, value in (("margin", margin), ("sd_margin", sd_margin)):
         if not 0 < value < 1:
             raise InputError(f"{name} = {value}: expected a number between 0 and 1")
+    variables = [variables] if isinstance(variables, str) else variables
     chosen = None if variables is None else list(variables)
     dims = [component_dim] if isinstance(component_dim, str) else component_dim
     dims = None if dims is None else set(dims)

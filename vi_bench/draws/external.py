@@ -70,7 +70,13 @@ def opened(given: Any, label: str) -> DataTree:
 def _of_arrays(given: Mapping[Any, Any], label: str) -> DataTree:
     arrays = {}
     for name, values in given.items():
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError:
+            raise InputError(
+                f"{label}: {name!r} has chains of different lengths; expected numbers "
+                "(chain, draw, ...)"
+            ) from None
         if array.ndim < 2 or array.dtype.kind not in "fiub":
             raise InputError(
                 f"{label}: {name!r} has the shape {array.shape} and the type "
@@ -120,13 +126,14 @@ def read_draws(path: Path | str) -> DataTree:
         if tables and not any(p.suffix in (".nc", ".json") for p in path.iterdir()):
             return cmdstan.read(tables)
         path = _only_file(path)
-    if path.suffix == ".csv":
+    kind = path.suffix.lower()
+    if kind == ".csv":
         return cmdstan.read([path])
-    if path.name.endswith(".zarr.zip"):
+    if path.name.lower().endswith(".zarr.zip"):
         return _read_zarr(path)
-    if path.suffix in (".json", ".zip"):
+    if kind in (".json", ".zip"):
         return posteriordb.read(path)
-    if path.suffix == ".nc":
+    if kind == ".nc":
         return _read_netcdf(path)
     raise InputError(
         f"draws {str(path)!r}: unknown kind of file; expected .nc, .csv of CmdStan, "

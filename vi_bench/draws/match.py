@@ -7,6 +7,7 @@ names are matched by name; numbers that only count, from 0 or from 1, by their o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,10 +15,14 @@ import numpy as np
 from xarray import DataArray
 
 from vi_bench.comparison import Sample
+from vi_bench.comparison.measured import SAME
 from vi_bench.comparison.quantities import WEIGHT, Quantity, flatten
 from vi_bench.draws.external import DRAWS
 from vi_bench.draws.posterior import Posterior, check_finite
 from vi_bench.errors import InputError, unknown
+
+OWN = re.compile(r".*_dim_\d+")
+"""A dimension that was given no name."""
 
 NONE = "none"
 """`component_dim` of draws whose components, if there are any, are not exchangeable."""
@@ -181,12 +186,19 @@ def _aligned(
             return None
         same = set(dims) == set(own)
         turned[label] = part.transpose(*DRAWS, *own) if same else part
+        if not same and _named(set(dims) - set(own)) and _named(set(own) - set(dims)):
+            how.append(
+                f"dimensions of {name} are matched by their order: {', '.join(dims)} "
+                f"in {label}, {', '.join(own)} in {reference}"
+            )
     coordinates, dims_by_axis = [], []
-    values = {label: part.to_numpy().astype(float) for label, part in turned.items()}
+    values = {label: _values(part) for label, part in turned.items()}
     for axis in range(len(own)):
         named = {label: str(part.dims[2 + axis]) for label, part in turned.items()}
         labels = {
-            label: _labels(part, named[label], values[label].shape[2 + axis])
+            label: _labels(
+                part, named[label], values[label].shape[2 + axis], name, label
+            )
             for label, part in turned.items()
         }
         chosen = _matched_axis(name, labels, reference, how)
@@ -195,8 +207,7 @@ def _aligned(
             # other numbers of components are an error, told when all is matched
             chosen = {k: list(range(len(theirs))) for k, theirs in labels.items()}
         if chosen is None:
-            shapes = ", ".join(f"{p.shape[2:]} in {k}" for k, p in parts.items())
-            how.append(f"not compared: the shape of {name} is {shapes}")
+            how.append(_no_match(name, labels))
             return None
         for label in values:
             values[label] = np.take(values[label], chosen[label], axis=2 + axis)
@@ -205,11 +216,47 @@ def _aligned(
     return Variable(values, coordinates, dims_by_axis)
 
 
-def _labels(part: DataArray, dim: str, size: int) -> list[str]:
-    """Coordinates along a dimension as text; a range where there are none."""
+def _named(dims: set[str]) -> bool:
+    return any(not OWN.fullmatch(d) for d in dims)
+
+
+def _values(part: DataArray) -> np.ndarray:
+    """Draws in double precision; what varies by the rounding of single is constant."""
+    values = part.to_numpy().astype(float)
+    if part.dtype == np.float32:
+        spread = values.max(axis=(0, 1)) - values.min(axis=(0, 1))
+        rounding = 8 * np.finfo(np.float32).eps * np.abs(values).max(axis=(0, 1))
+        values = np.where(spread <= rounding, np.median(values, axis=(0, 1)), values)
+    return values
+
+
+def _no_match(name: str, labels: Mapping[str, Sequence[str]]) -> str:
+    sizes = {label: len(theirs) for label, theirs in labels.items()}
+    if len(set(sizes.values())) > 1:
+        each = ", ".join(f"{size} in {label}" for label, size in sizes.items())
+        return f"not compared: {name} has different numbers of elements: {each}"
+    each = "; ".join(f"{', '.join(v[:3])} in {k}" for k, v in labels.items())
+    return f"not compared: coordinates of {name} have nothing in common: {each}"
+
+
+def _labels(part: DataArray, dim: str, size: int, name: str, label: str) -> list[str]:
+    """Coordinates along a dimension as text; a range where there are none.
+
+    Raises:
+        InputError: a coordinate occurs twice.
+    """
     if dim not in part.coords:
         return [str(i) for i in range(size)]
-    return [str(v) for v in part.coords[dim].to_numpy().tolist()]
+    known = part.coords[dim].to_numpy().tolist()
+    found = [
+        str(int(v)) if isinstance(v, float) and v.is_integer() else str(v).strip()
+        for v in known
+    ]
+    if twice := {c for c in found if found.count(c) > 1}:
+        raise InputError(
+            f"{label}: coordinate {min(twice)!r} of {name!r} occurs twice along {dim!r}"
+        )
+    return found
 
 
 def _counts_from(labels: Sequence[str]) -> int | None:
@@ -226,7 +273,8 @@ def _matched_axis(
     """Label -> indices along an axis, in the reference's order; None: no match."""
     known = labels[reference]
     starts = {label: _counts_from(theirs) for label, theirs in labels.items()}
-    if all(start is None for start in starts.values()):
+    alike = all(set(theirs) == set(known) for theirs in labels.values())
+    if alike or all(start is None for start in starts.values()):
         common = [c for c in known if all(c in theirs for theirs in labels.values())]
         if not common:
             return None
@@ -256,7 +304,10 @@ def _same_constant(variable: Variable) -> bool:
     """Whether a variable has one value everywhere, in all draws of all posteriors."""
     parts = list(variable.values.values())
     first = parts[0][0, 0]
-    return all(v.shape[2:] == first.shape and bool(np.all(v == first)) for v in parts)
+    return all(
+        v.shape[2:] == first.shape and np.allclose(v, first, rtol=SAME, atol=0)
+        for v in parts
+    )
 
 
 def _place_components(
@@ -268,8 +319,12 @@ def _place_components(
     named = None if component_dim is None else set(component_dim)
     if named == {NONE}:
         return ""
+    known = {dim for v in variables.values() for dims in v.dims for dim in dims}
+    if named is not None and NONE in named:
+        raise InputError("component_dim: 'none' and a dimension; expected one of them")
+    if named is not None and named & known and (odd := sorted(named - known)):
+        raise unknown("dimension", odd[0], sorted(known), "the draws")
     if named is None:
-        known = {dim for v in variables.values() for dims in v.dims for dim in dims}
         if USUAL in known:
             named = {USUAL}
         else:
@@ -285,10 +340,32 @@ def _place_components(
     if all(v.component is None for v in variables.values()):
         dims = sorted({d for v in variables.values() for each in v.dims for d in each})
         raise InputError(
-            f"no variable has the dimension {' or '.join(sorted(named))} of the "
+            f"no variable has the dimension {' or '.join(sorted(named))!r} of the "
             f"components; the dimensions are: {', '.join(dims) or 'none'}"
         )
-    return ""
+    return _not_relabelled(variables)
+
+
+def _not_relabelled(variables: Mapping[str, Variable]) -> str:
+    """A note on variables that have as many elements, and are not relabelled."""
+    sizes = {
+        len(v.coordinates[v.component])
+        for v in variables.values()
+        if v.component is not None
+    }
+    found = [
+        f"{name} along {'/'.join(sorted(v.dims[axis]))}"
+        for name, v in variables.items()
+        if v.component is None
+        for axis, known in enumerate(v.coordinates)
+        if len(known) in sizes
+    ]
+    if not found:
+        return ""
+    return (
+        f"not relabelled, though there are as many elements as components: "
+        f"{', '.join(found)} (--component-dim if they are the components' own)"
+    )
 
 
 def simplex(variable: Variable) -> bool:
@@ -305,7 +382,14 @@ def simplex(variable: Variable) -> bool:
 
 def _by_weights(variables: Mapping[str, Variable], weight: str | None) -> str:
     """Find the components by the weights: what has as many elements along one axis."""
-    heavy = [n for n, v in variables.items() if simplex(v) and weight in (None, n)]
+    heavy = [
+        name
+        for name, v in variables.items()
+        # what has names is not exchangeable
+        if simplex(v)
+        and weight in (None, name)
+        and _counts_from(v.coordinates[0]) is not None
+    ]
     if not heavy:
         return ""
     sizes = {n: len(variables[n].coordinates[0]) for n in heavy}
@@ -370,7 +454,12 @@ def _weights(
         return found[0] if len(found) == 1 else None
     variable = variables[usual]
     if all(v.component is None for v in variables.values()):
-        return None
+        if weight is None:
+            return None
+        raise InputError(
+            f"the weights {usual!r} must sum to 1 over components, and other variables "
+            "need as many elements; name the components' dimensions as well"
+        )
     if variable.component != 0 or len(variable.dims) != 1:
         raise InputError(f"the weights {usual!r} need one dimension, of the components")
     if not simplex(variable) and len(variable.coordinates[0]) > 1:

@@ -68,6 +68,8 @@ def posterior_of(
     if not any("chain" in v.dims for v in posterior.data_vars.values()):
         posterior = posterior.expand_dims("chain")
     chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+    if not chains * draws:
+        raise InputError(f"{label}: {chains} chains of {draws} draws; expected draws")
     if draws < FEW_DRAWS and chains > MANY_CHAINS:
         raise InputError(
             f"{label}: {chains} chains of {draws} draws; expected few chains of many "
@@ -101,7 +103,10 @@ def posterior_of(
 def _renamed(posterior: Dataset, rename: Mapping[str, str], label: str) -> Dataset:
     here = {k: v for k, v in rename.items() if k in posterior.data_vars}
     for theirs, ours in here.items():
-        if ours in posterior.data_vars or list(here.values()).count(ours) > 1:
+        if not ours or ours in DRAWS:
+            raise InputError(f"rename {theirs!r}: {ours!r} is no name for a variable")
+        there = ours in posterior.data_vars and ours not in here
+        if there or list(here.values()).count(ours) > 1:
             raise InputError(
                 f"{label}: {theirs!r} cannot be renamed to {ours!r}, which is there "
                 "already"
@@ -119,12 +124,13 @@ def _unfit(variable: DataArray, asked: bool) -> str:
         return f"holds {variable.dtype}"
     if asked:
         return ""
-    values = variable.to_numpy()
-    if variable.dtype.kind != "f":
-        return "whole numbers"
+    values = variable.to_numpy().astype(float)
     axes = tuple(variable.dims.index(d) for d in DRAWS)
-    varies = bool(np.any(np.ptp(values, axis=axes) > 0))
-    return "whole numbers" if varies and np.all(values == np.floor(values)) else ""
+    # beyond 2^53 every number is whole; what never varies is seen later
+    if not np.any(values.max(axis=axes) > values.min(axis=axes)):
+        return ""
+    whole = bool(np.all(values == np.floor(values)) and np.abs(values).max() < 2**53)
+    return "whole numbers" if whole else ""
 
 
 def _statistics(

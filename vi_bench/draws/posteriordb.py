@@ -12,6 +12,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,21 @@ def _wrong(path: Path, what: str) -> InputError:
 def _parse(path: Path) -> Any:
     text = _text(path)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=partial(_once, path))
+    except InputError:
+        raise
     except (ValueError, RecursionError):
         raise _wrong(path, "not JSON that can be read") from None
+
+
+def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are all different."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _wrong(path, f"{twice!r} is there twice")
+    return found
 
 
 def _text(path: Path) -> bytes:

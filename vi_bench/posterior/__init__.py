@@ -1,0 +1,1 @@
+"""Posteriors of models that are not this package's mixtures."""

@@ -1,0 +1,320 @@
+"""The posterior of any NumPyro model, read by NumPyro's own tools.
+
+Latent variables that are discrete are summed out by NumPyro's enumeration (funsor), so
+that what is left has a density that can be differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from numpyro import handlers
+from numpyro.infer import util
+
+from vi_bench.errors import InputError, one_line
+from vi_bench.runtime.keys import Key
+
+Values = dict[str, Array]
+"""Name of a site -> its value."""
+
+TRIES = 50
+"""Starting points that are tried for every chain, of which the first good one is taken.
+"""
+
+RADIUS = 2.0
+"""Half-width of the uniform distribution of starting points, unconstrained, as Stan's.
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A latent variable of a model.
+
+    Attributes:
+        name: its name.
+        shape: shape of its value.
+        dims: names of its dimensions: plates by their names, others by number.
+        discrete: whether it is summed out.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    discrete: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """What does not change between data sets of one shape.
+
+    Attributes:
+        model: the NumPyro model.
+        call: makes its arguments from the arrays among them.
+        sites: its latent variables, in the order of the model.
+        observed: names of the observed sites.
+        nesting: number of plates that are nested in each other at most.
+    """
+
+    model: Callable[..., Any]
+    call: Callable[[tuple[Any, ...]], tuple[tuple[Any, ...], dict[str, Any]]]
+    sites: tuple[Site, ...]
+    observed: tuple[str, ...]
+    nesting: int
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["data"], meta_fields=["structure"]
+)
+@dataclass(frozen=True)
+class NumPyroPosterior:
+    """A NumPyro model with its data: a pytree whose leaves are the data's arrays.
+
+    Attributes:
+        structure: the model, and what was found of it.
+        data: the arrays among its arguments.
+    """
+
+    structure: Structure
+    data: tuple[Array, ...]
+
+    @classmethod
+    def of(
+        cls, model: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> NumPyroPosterior:
+        """The posterior of a model given its arguments.
+
+        Arrays become leaves, so that data sets of one shape share programs. Where the
+        model asks for their values, as in `int(group.max())`, they stay constants.
+
+        Raises:
+            InputError: the model cannot be called, has parameters to be optimised, no
+                latent variable, nothing observed, or a discrete latent variable that
+                cannot be enumerated.
+        """
+        leaves, shape = jax.tree.flatten((args, kwargs))
+        moving = [i for i, leaf in enumerate(leaves) if _is_array(leaf)]
+        for traced in (True, False):
+            chosen = moving if traced else []
+
+            def call(
+                data: tuple[Any, ...], chosen: list[int] = chosen
+            ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+                filled = list(leaves)
+                for place, value in zip(chosen, data, strict=True):
+                    filled[place] = value
+                found: tuple[tuple[Any, ...], dict[str, Any]]
+                found = jax.tree.unflatten(shape, filled)
+                return found
+
+            structure = _read(model, call, args, kwargs)
+            made = cls(structure, tuple(jnp.asarray(leaves[i]) for i in chosen))
+            if not traced or made._takes_tracers():
+                return made
+        raise AssertionError
+
+    def _takes_tracers(self) -> bool:
+        """Whether the model works on data whose values are not known."""
+        try:
+            free = jax.eval_shape(lambda p: p.start(jax.random.key(0)), self)
+            jax.eval_shape(lambda p, free: p.density(free), self, free)
+        except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
+            return False
+        return True
+
+    @property
+    def latent(self) -> tuple[Site, ...]:
+        """The latent variables that are not summed out."""
+        return tuple(s for s in self.structure.sites if not s.discrete)
+
+    def _model(self, key: Key | None = None) -> Callable[..., Any]:
+        """The model; discrete sites are drawn if there is a key, else enumerated."""
+        model = self.structure.model
+        if self._enumerates:
+            from numpyro.contrib import funsor  # late: takes a second to import
+
+            model = funsor.config_enumerate(model)
+            if key is None:
+                nested = -self.structure.nesting - 1
+                return funsor.enum(model, nested)  # type: ignore[no-any-return]
+        return model if key is None else handlers.seed(model, key)
+
+    @property
+    def _enumerates(self) -> bool:
+        return any(site.discrete for site in self.structure.sites)
+
+    def density(self, free: Values) -> Float[Array, ""]:
+        """Log p(x, theta) of unconstrained values, the log Jacobian included."""
+        args, kwargs = self.structure.call(self.data)
+        found: Array = -util.potential_energy(
+            self._model(), args, kwargs, free, enum=self._enumerates
+        )
+        return found
+
+    def log_joint(self, theta: Values) -> Float[Array, ""]:
+        """Log p(x, theta), discrete latent variables summed out."""
+        args, kwargs = self.structure.call(self.data)
+        density: Callable[..., Any] = util.log_density
+        if self._enumerates:
+            from numpyro.contrib import funsor
+
+            density = funsor.log_density
+        found: Array = density(self._model(), args, kwargs, theta)[0]
+        return found
+
+    def log_prior(self, theta: Values) -> Float[Array, ""]:
+        """Log p(theta) of the latent variables that are not summed out."""
+        trace = self._trace(jax.random.key(0), theta)
+        return sum(
+            (
+                jnp.sum(trace[site.name]["fn"].log_prob(theta[site.name]))
+                for site in self.latent
+            ),
+            jnp.zeros(()),
+        )
+
+    def log_likelihood(self, theta: Values) -> Float[Array, ""]:
+        """Log p(x | theta), factors of the model included."""
+        return self.log_joint(theta) - self.log_prior(theta)
+
+    def constrain(self, free: Values) -> Values:
+        """Values in the supports of their sites."""
+        args, kwargs = self.structure.call(self.data)
+        model = self._model(jax.random.key(0))
+        found: Values = util.constrain_fn(model, args, kwargs, free)
+        return found
+
+    def unconstrain(self, theta: Values) -> Values:
+        """The inverse of `constrain`."""
+        args, kwargs = self.structure.call(self.data)
+        model = self._model(jax.random.key(0))
+        found: Values = util.unconstrain_fn(model, args, kwargs, theta)
+        return found
+
+    def reported(self, theta: Values) -> Values:
+        """The latent values and what the model makes of them (`deterministic`)."""
+        trace = self._trace(jax.random.key(0), theta)
+        made = {
+            name: site["value"]
+            for name, site in trace.items()
+            if site["type"] == "deterministic"
+        }
+        return {site.name: theta[site.name] for site in self.latent} | made
+
+    def draw_prior(self, key: Key) -> Values:
+        """Latent values from the prior."""
+        trace = self._trace(key, {})
+        return {site.name: trace[site.name]["value"] for site in self.latent}
+
+    def simulate(self, key: Key, theta: Values) -> Values:
+        """Data given latent values: name of an observed site -> its value."""
+        trace = self._trace(key, theta, observed=False)
+        return {name: trace[name]["value"] for name in self.structure.observed}
+
+    def start(self, key: Key) -> Values:
+        """An unconstrained starting point, uniform within RADIUS of 0."""
+        theta = self.draw_prior(key)
+        shapes = jax.eval_shape(self.unconstrain, theta)
+        return {
+            name: jax.random.uniform(
+                jax.random.fold_in(key, i),
+                leaf.shape,
+                leaf.dtype,
+                -RADIUS,
+                RADIUS,
+            )
+            for i, (name, leaf) in enumerate(shapes.items())
+        }
+
+    def starts(self, key: Key, chains: int) -> Values:
+        """Starting points of chains (chains, ...), each of a finite density."""
+
+        def of_chain(key: Key) -> Values:
+            tried = jax.vmap(self.start)(jax.random.split(key, TRIES))
+            density, slope = jax.vmap(jax.value_and_grad(self.density))(tried)
+            good = jnp.isfinite(density)
+            for leaf in jax.tree.leaves(slope):
+                good &= jnp.all(jnp.isfinite(leaf.reshape(TRIES, -1)), axis=1)
+            first = jnp.argmax(good)
+            chosen: Values = jax.tree.map(lambda v: v[first], tried)
+            return chosen
+
+        found: Values = jax.lax.map(of_chain, jax.random.split(key, chains))
+        return found
+
+    def _trace(
+        self, key: Key, theta: Mapping[str, Array], observed: bool = True
+    ) -> dict[str, Any]:
+        args, kwargs = self.structure.call(self.data)
+        model = handlers.substitute(self._model(key), data=dict(theta))
+        if not observed:
+            model = handlers.uncondition(model)
+        found: dict[str, Any] = handlers.trace(model).get_trace(*args, **kwargs)
+        return found
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") and getattr(value, "ndim", 0) > 0
+
+
+def _read(
+    model: Callable[..., Any],
+    call: Callable[[tuple[Any, ...]], tuple[tuple[Any, ...], dict[str, Any]]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Structure:
+    """Run a model once, and see what sites it has."""
+    name = getattr(model, "__name__", type(model).__name__)
+    try:
+        seeded = handlers.seed(model, jax.random.key(0))
+        trace = handlers.trace(seeded).get_trace(*args, **kwargs)
+    except InputError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        raise InputError(f"model {name!r}: cannot be run: {one_line(error)}") from error
+    if optimised := [k for k, s in trace.items() if s["type"] == "param"]:
+        raise InputError(
+            f"model {name!r}: {optimised[0]!r} is a param, which has no prior; "
+            "expected sample sites alone"
+        )
+    sites, observed = [], []
+    for label, site in trace.items():
+        if site["type"] != "sample":
+            continue
+        if site["is_observed"]:
+            observed.append(label)
+            continue
+        discrete = bool(site["fn"].support.is_discrete)
+        if discrete and not site["fn"].has_enumerate_support:
+            raise InputError(
+                f"model {name!r}: {label!r} is discrete and cannot be enumerated; "
+                "expected it to be marginalised in the model"
+            )
+        shape = tuple(jnp.shape(site["value"]))
+        sites.append(Site(label, shape, _dims(label, site, shape), discrete))
+    if all(site.discrete for site in sites):
+        raise InputError(f"model {name!r}: has no continuous latent variable")
+    if not observed:
+        raise InputError(
+            f"model {name!r}: nothing is observed; expected obs=... at some site"
+        )
+    nesting = util._guess_max_plate_nesting(trace)
+    return Structure(model, call, tuple(sites), tuple(observed), nesting)
+
+
+def _dims(
+    label: str, site: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Names of a site's dimensions: plates by name, others label_dim_0, ..."""
+    names = [f"{label}_dim_{i}" for i in range(len(shape))]
+    batch = len(shape) - len(site["fn"].event_shape)
+    for frame in site["cond_indep_stack"]:
+        place = batch + frame.dim
+        if 0 <= place < batch and shape[place] == frame.size:
+            names[place] = str(frame.name)
+    return tuple(names)
