@@ -51,7 +51,6 @@ NUMERICS = {
     "methods",
     "mixture",
     "models",
-    "statistical",
 }
 """Folders whose slow tests are the first half of all."""
 
