@@ -14,7 +14,8 @@ from itertools import product
 import numpy as np
 
 from vi_bench.comparison import Comparison, Margin, Sample, compare
-from vi_bench.draws.match import Matched, Variable, regrouped
+from vi_bench.draws.components import Variable
+from vi_bench.draws.match import Matched, regrouped
 
 FEW = 500
 """Draws of each chain that are used, evenly spaced: a hint needs no more."""
