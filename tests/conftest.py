@@ -91,6 +91,13 @@ def as_a_user_has_it(request: pytest.FixtureRequest) -> None:
     optimised(request.node.get_closest_marker("optimised") is not None)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_plug_in_of_another_file() -> Iterator[None]:
+    """What a fixture of a whole file adds is gone after that file."""
+    with catalogue.scope():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_plug_in_of_another() -> Iterator[None]:
     """A model or a method that a test adds is gone after it."""
