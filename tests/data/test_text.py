@@ -1,11 +1,14 @@
 """Text files of rows as spreadsheets and other programs write them."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from vi_bench.data.load import load
-from vi_bench.data.text import Layout
+from vi_bench.data.text import SEPARATORS, Layout
 from vi_bench.errors import InputError
+from vi_bench.spec import Separator
 
 
 def written(folder, text, name="t.csv"):
@@ -139,6 +142,7 @@ def test_known_labels_are_left_out_and_kept_beside(tmp_path):
     empty = written(tmp_path, "a,kind\n1,v\n3,\n", "u.csv")
     with pytest.raises(InputError, match="no label at line 3, column 'kind'"):
         load(empty, layout=Layout(labels="kind"))
+    assert set(get_args(Separator)) == set(SEPARATORS)
     with pytest.raises(InputError, match="unknown separator 'pipe'"):
         load(path, layout=Layout(separator="pipe"))
 

@@ -66,6 +66,22 @@ def test_labels_change_nothing_else(done):
     assert "labels" not in found.summary
 
 
+def test_labels_that_no_data_have_are_refused_before_anything_is_computed():
+    with pytest.raises(vb.InputError, match=r"labels = 'kind': the data .* no such"):
+        vb.run("gaussian", ROWS, CAVI, labels="kind", **FIELDS)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(views.Result, "save", full)
+    monkeypatch.setattr(views.Result, "save_arrays", full)
+    with pytest.raises(OSError, match="No space left"):
+        vb.run("gaussian", ROWS, CAVI, out=tmp_path / "r", **FIELDS | {"repeats": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_was_computed_is_kept_where_it_cannot_be_written(tmp_path, monkeypatch):
     def broken(result):
         raise ValueError("a name that no file can hold")

@@ -11,7 +11,7 @@ import typer
 
 from vi_bench.cli import completion
 from vi_bench.cli.options import AsJson, Models, Weights, load_plugins, split
-from vi_bench.cli.terminal import console, interruptible, kept_for
+from vi_bench.cli.terminal import console, end_interrupted, interruptible, kept_for
 
 if TYPE_CHECKING:
     from vi_bench.runner.views import Result
@@ -246,10 +246,7 @@ def run(
         print_run(result.record, console(), details, quiet)
     print(f"written to {target}", file=sys.stderr)
     if result.interrupted:
-        from vi_bench.runtime.interrupts import leave_if_abandoned
-
-        leave_if_abandoned(130)
-        raise typer.Exit(130)
+        end_interrupted()
     if any(r.outcome.status == "failed" for r in result.runs.values()):
         raise typer.Exit(1)
 

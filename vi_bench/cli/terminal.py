@@ -86,11 +86,16 @@ def interruptible(sentence: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from vi_bench.runtime.interrupts import leave_if_abandoned
-
         print(sentence, file=sys.stderr)
-        leave_if_abandoned(130)
-        raise typer.Exit(130) from None
+        end_interrupted()
+
+
+def end_interrupted() -> NoReturn:
+    """Exit code 130, at once where a program that was given up still runs."""
+    from vi_bench.runtime.interrupts import leave_if_abandoned
+
+    leave_if_abandoned(130)
+    raise typer.Exit(130) from None
 
 
 @contextmanager

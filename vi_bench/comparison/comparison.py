@@ -23,6 +23,7 @@ from vi_bench.comparison.measures import (
 )
 from vi_bench.comparison.modes import Mode, find_modes, weighted
 from vi_bench.comparison.quantities import (
+    HELD_OUT,
     Quantity,
     by_component,
 )
@@ -180,8 +181,8 @@ def compare(
 
 
 def _own(shared: Mapping[Quantity, np.ndarray]) -> dict[Quantity, np.ndarray]:
-    """Shared parameters; densities are functions of all parameters together."""
-    return {k: v for k, v in shared.items() if not k.endswith("log density")}
+    """Shared parameters; the held-out density is a function of all parameters."""
+    return {k: v for k, v in shared.items() if k != HELD_OUT}
 
 
 def _looked_at_jointly(found: Comparison) -> Comparison:

@@ -307,17 +307,18 @@ def thin(draws: np.ndarray) -> np.ndarray:
     tail = array_stats.ess(draws, method="tail", prob=(0.05, 0.95), **axes)
     least = min(np.min(bulk), np.min(tail), chains * length)
     left = int(least / chains) if np.isfinite(least) else 0
-    return np.asarray(draws[:, _spaced(length, max(left, 1))])
+    return np.asarray(draws[:, evenly(length, max(left, 1))])
 
 
-def _spaced(size: int, count: int) -> np.ndarray:
+def evenly(size: int, count: int) -> np.ndarray:
+    """Up to `count` of `size` indices, evenly spaced."""
     return np.linspace(0, size - 1, min(count, size)).round().astype(int)
 
 
 def spread(draws: np.ndarray, count: int) -> np.ndarray:
     """`count` draws (count, D), evenly spaced over all of (..., D)."""
     flat = draws.reshape(-1, draws.shape[-1])
-    return np.asarray(flat[_spaced(len(flat), count)])
+    return np.asarray(flat[evenly(len(flat), count)])
 
 
 def splits(parts: int) -> list[np.ndarray]:
@@ -328,7 +329,7 @@ def splits(parts: int) -> list[np.ndarray]:
     groups = min(parts, TOGETHER)
     group = np.arange(parts) * groups // parts
     ways = list(combinations(range(1, groups), groups // 2))
-    chosen = [ways[i] for i in _spaced(len(ways), SPLITS)]
+    chosen = [ways[i] for i in evenly(len(ways), SPLITS)]
     return [np.isin(group, way) for way in chosen]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import mannwhitneyu
 
+from vi_bench.comparison.joint import evenly
 from vi_bench.comparison.quantities import Quantity
 
 APART = 0.99
@@ -106,9 +107,7 @@ def find_modes(
 
 def _thinned(draws: np.ndarray) -> np.ndarray:
     """(chain, quantity, draw) with at most ENOUGH evenly spaced draws."""
-    length = draws.shape[-1]
-    chosen = np.linspace(0, length - 1, min(length, ENOUGH)).round().astype(int)
-    return np.asarray(draws[..., chosen])
+    return np.asarray(draws[..., evenly(draws.shape[-1], ENOUGH)])
 
 
 def separate(a: np.ndarray, b: np.ndarray) -> bool:

@@ -79,6 +79,10 @@ LOG_JOINT = Quantity("log joint")
 """Log p(X, theta) of each draw."""
 
 
+HELD_OUT = Quantity("held-out log density")
+"""Log p(x | theta) of each draw, summed over held-out rows."""
+
+
 def named(name: str) -> Quantity:
     """A plain name as a quantity; a quantity is returned unchanged."""
     return name if isinstance(name, Quantity) else Quantity(name)

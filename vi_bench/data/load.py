@@ -41,6 +41,8 @@ def load(
         table = what
     elif stream:
         path = Path(str(what))
+        if layout not in (None, Layout()):
+            raise _no_text(str(path))
         rows = open_rows(path)
         names = getattr(rows, "names", None) or feature_names(rows.shape[1])
         table = survey(rows, path.name, names)
@@ -61,14 +63,18 @@ def _named(what: str, layout: Layout | None) -> Table:
         ) from None
 
 
+def _no_text(what: str) -> SpecError:
+    return SpecError(
+        f"data {what!r}: is no text file; separator, header, index and labels are "
+        f"of {', '.join(TEXT)} files"
+    )
+
+
 def _found(what: str, layout: Layout | None) -> Table:
     path = Path(what)
     kind = path.suffix.lower()
     if layout not in (None, Layout()) and (kind not in TEXT or what in BUILT_IN):
-        raise SpecError(
-            f"data {what!r}: is no text file; separator, header, index and labels are "
-            f"of {', '.join(TEXT)} files"
-        )
+        raise _no_text(what)
     if what in BUILT_IN:
         return BUILT_IN[what].load()
     drawn = simulation(what)

@@ -125,10 +125,9 @@ def _sheet(path: Path, layout: Layout) -> _Sheet:
     named = re.fullmatch(r"sep=(.)", numbered[0][1].strip())  # as Excel writes it
     if named is not None and named[1] in SEPARATORS.values():
         del numbered[0]
-        chosen = next(k for k, v in SEPARATORS.items() if v == named[1])
+        name = next(k for k, v in SEPARATORS.items() if v == named[1])
     else:
-        chosen = layout.separator or _separator(numbered, sheet)
-    name = chosen
+        name = layout.separator or _separator(numbered, sheet)
     sheet.commas = name == "comma"
     if name != "comma":
         sheet.said.append(f"cells separated by {name}s")
@@ -164,7 +163,6 @@ def _cells(line: str, separator: str, number: int, sheet: _Sheet) -> list[str]:
 def _separator(lines: Sequence[tuple[int, str]], sheet: _Sheet) -> str:
     """The separator that leaves numbers in the cells, as many in every line."""
     sample = lines[:200]
-    below = sample[1:] or sample
     scores: dict[str, float] = {}
     for name, character in SEPARATORS.items():
         rows = [_cells(line, character, i, sheet) for i, line in sample]
@@ -175,7 +173,7 @@ def _separator(lines: Sequence[tuple[int, str]], sheet: _Sheet) -> str:
             widths = {len(row) for row in rows[1:]}
         if len(widths) != 1 or widths == {1}:
             continue
-        cells = [c for i, line in below for c in _cells(line, character, i, sheet)]
+        cells = [cell for row in rows[1:] or rows for cell in row]
         good = [
             is_number(c) or (name != "comma" and bool(DECIMAL_COMMA.fullmatch(c)))
             for c in cells
@@ -199,18 +197,18 @@ def _separator(lines: Sequence[tuple[int, str]], sheet: _Sheet) -> str:
 
 def _point_for_comma(sheet: _Sheet) -> None:
     """Write decimal commas as points, where a cell has one."""
-    changed, pointed = [], []
+    changed = pointed = ""  # the first cell of each kind
     for _, cells in sheet.lines:
         for column, cell in enumerate(cells):
             if DECIMAL_COMMA.fullmatch(cell):
-                changed.append(cell)
+                changed = changed or cell
                 cells[column] = cell.replace(",", ".")
             elif "." in cell and is_number(cell):
-                pointed.append(cell)
+                pointed = pointed or cell
     if changed and pointed:
         raise sheet.wrong(
-            f"has decimal points, as in {pointed[0]!r}, and commas, as in "
-            f"{changed[0]!r}; expected one decimal mark, and none between thousands"
+            f"has decimal points, as in {pointed!r}, and commas, as in "
+            f"{changed!r}; expected one decimal mark, and none between thousands"
         )
     if changed:
         sheet.said.append("decimal commas read as points")
@@ -239,10 +237,8 @@ def _has_names(sheet: _Sheet) -> bool:
     missing = any(cell.lower() in MISSING for cell in rest)
     if below and [not is_number(cell) for cell in below[0]] == texts and not all(texts):
         # cells of the same kinds: a row, unless its numbers only count columns
-        whole = all(WHOLE.fullmatch(cell) for cell in first)
-        fractions = all("." in cell for row in below for cell in row)
         counts = len(first) > 1 and _counts(first)
-        if not any(texts) and (counts or (whole and fractions)):
+        if not any(texts) and (counts or _whole_above_fractions(first, below)):
             raise _unclear(sheet, number, first)
         return False
     if all(not is_number(cell) for cell in rest) and not missing:
@@ -252,6 +248,12 @@ def _has_names(sheet: _Sheet) -> bool:
     if not any(texts):
         return False
     raise _unclear(sheet, number, first)
+
+
+def _whole_above_fractions(first: Sequence[str], below: Sequence[list[str]]) -> bool:
+    """Whether whole numbers stand above numbers with a point alone, as years may."""
+    whole = all(WHOLE.fullmatch(cell) for cell in first)
+    return whole and all("." in cell for row in below for cell in row)
 
 
 def _unclear(sheet: _Sheet, number: int, first: Sequence[str]) -> SpecError:

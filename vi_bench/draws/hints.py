@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 
 from vi_bench.comparison import Comparison, Margin, Sample, compare
+from vi_bench.comparison.joint import evenly
 from vi_bench.draws.components import Variable
 from vi_bench.draws.match import Matched, regrouped
 
@@ -58,7 +59,7 @@ def hints(found: Comparison, matched: Matched, margin: Margin) -> Iterator[str]:
         return
     yield from _in_another_form(matched.variables, odd, found.reference)
     if all(v.component is None for v in matched.variables.values()):
-        yield from _labels(found, matched, margin)
+        yield from _labels(odd, found.reference, matched, margin)
 
 
 def _in_another_form(
@@ -68,7 +69,7 @@ def _in_another_form(
     for name, variable in variables.items():
         if variable.component is not None:
             continue
-        theirs = variable.values[reference]
+        theirs = _quartiles(variable.values[reference])
         for label in odd:
             mine = variable.values[label]
             if _fits(mine, theirs):
@@ -86,29 +87,34 @@ def _in_another_form(
                     break
 
 
-def _fits(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether the quartiles of draws (chain, draw, ...) are near those of others."""
-    q = (0.25, 0.5, 0.75)
-    one, other = (np.quantile(v, q, axis=(0, 1)) for v in (a, b))
-    width = other[2] - other[0]
+def _quartiles(draws: np.ndarray) -> np.ndarray:
+    """Quartiles (3, ...) of draws (chain, draw, ...)."""
+    return np.asarray(np.quantile(draws, (0.25, 0.5, 0.75), axis=(0, 1)))
+
+
+def _fits(draws: np.ndarray, quartiles: np.ndarray) -> bool:
+    """Whether the quartiles of draws (chain, draw, ...) are near others."""
+    width = quartiles[2] - quartiles[0]
     if not np.all(width > 0):
         return False
-    return bool(np.all(np.abs(one - other) <= NEAR * width))
+    return bool(np.all(np.abs(_quartiles(draws) - quartiles) <= NEAR * width))
 
 
-def _labels(found: Comparison, matched: Matched, margin: Margin) -> Iterator[str]:
+def _labels(
+    odd: list[str], reference: str, matched: Matched, margin: Margin
+) -> Iterator[str]:
     """What the words would be if dimensions of one size were the components'."""
     for group in _groupings(matched.variables):
         samples = {
             label: _thinned(sample)
             for label, sample in regrouped(matched, group).items()
         }
-        words = compare(samples, found.reference, margin).verdicts
+        words = compare(samples, reference, margin).verdicts
         better = [
             label
             for label, verdict in words.items()
             if verdict.word in ("agrees", "agrees in marginals", "inconclusive")
-            and found.verdicts[label].word in ("differs", "reference unreliable")
+            and label in odd
         ]
         if better:
             dims = [
@@ -144,8 +150,7 @@ def _groupings(variables: Mapping[str, Variable]) -> Iterator[dict[str, int]]:
 
 def _thinned(sample: Sample) -> Sample:
     def some(values: np.ndarray) -> np.ndarray:
-        length = values.shape[1]
-        return values[:, np.linspace(0, length - 1, min(length, FEW)).astype(int)]
+        return np.asarray(values[:, evenly(values.shape[1], FEW)])
 
     return replace(
         sample,

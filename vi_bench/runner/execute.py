@@ -18,7 +18,7 @@ from vi_bench.comparison import Comparison, Margin, Sample
 from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.measured import measure
 from vi_bench.comparison.modes import Mode
-from vi_bench.comparison.quantities import WEIGHT, Quantity
+from vi_bench.comparison.quantities import HELD_OUT, WEIGHT
 from vi_bench.contract import Outcome, Problem, told
 from vi_bench.data.load import load
 from vi_bench.data.table import Table
@@ -49,9 +49,6 @@ from vi_bench.spec import AUTO, Spec
 POOR = 10.0
 """Nats that a marginal ELBO may lie below the best one in a run."""
 
-HELD_OUT = Quantity("held-out log density")
-"""Log p(x | theta) of each draw, summed over held-out rows."""
-
 ROUNDS = 3
 """Rounds of adding draws: the errors that say how many are themselves estimates."""
 
@@ -68,6 +65,11 @@ def check(spec: Spec, family: Any, table: Table) -> None:
         raise SpecError(
             f"components = {spec.components}, the data {table.name!r} have "
             f"{max(rows, 0)} rows{left}; expected at most as many components as rows"
+        )
+    if spec.labels is not None and "labels" not in table.truth:
+        raise SpecError(
+            f"labels = {spec.labels!r}: the data {table.name!r} have no such column; "
+            "expected a text file with it"
         )
     centre = centre_at(family, table.mean)
     for part in table.parts():

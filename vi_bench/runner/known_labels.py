@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,27 +11,10 @@ from vi_bench.data.table import spaced
 from vi_bench.mixture.blocks import pick
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import Parameters
-from vi_bench.runner.result import MethodRun
+from vi_bench.runner.result import Agreement, MeanSd, MethodRun
 
 ROWS, DRAWS = 2000, 200
 """Evenly spaced rows and draws, at most, that the index is computed from."""
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Agreement of components with known labels.
-
-    Attributes:
-        column: name of the column of labels.
-        rows: number of rows that were used.
-        draws: number of draws that were used, of each method.
-        adjusted_rand: label of a method -> mean and sd of the index over draws.
-    """
-
-    column: str
-    rows: int
-    draws: int
-    adjusted_rand: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def agreement(
@@ -64,7 +45,7 @@ def agreement(
         some = {k: jnp.asarray(v[chosen]) for k, v in flat.items()}
         drawn = np.asarray(_components(mixture, some))
         index = [adjusted_rand_score(known, components) for components in drawn]
-        found[label] = float(np.mean(index)), float(np.std(index))
+        found[label] = MeanSd(float(np.mean(index)), float(np.std(index)))
         used = len(chosen)
     return Agreement(column, len(places), used, found)
 

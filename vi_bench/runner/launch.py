@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from contextlib import nullcontext
 from pathlib import Path
@@ -77,22 +78,28 @@ def launch(
             try:
                 result.save(staged)
             except Exception as error:
-                raise _kept(result, Path(out or staged), error) from error
+                _keep(result, Path(out or staged), error)
+                raise
     result.folder = None if out is None else Path(out)
     return result
 
 
-def _kept(result: Result, target: Path, error: Exception) -> Exception:
-    """Keep the draws where writing the results failed; the error to raise then."""
+def _keep(result: Result, target: Path, error: Exception) -> None:
+    """Keep the draws beside the folder that could not be written.
+
+    Raises:
+        ResultsError: they are kept; says where. Nothing is raised if they cannot be.
+    """
+    aside = free(target.with_name(f"{target.name}.kept"))
     try:
-        aside = free(target.with_name(f"{target.name}.kept"))
         aside.mkdir(parents=True)
         result.save_arrays(aside)
         told = "".join(traceback.format_exception(error))
         (aside / "error.txt").write_text(told, encoding="utf-8")
-    except OSError:
-        return error  # a full disk, say: nothing can be written at all
-    return ResultsError(
+    except OSError:  # a full disk, say: nothing can be written at all
+        shutil.rmtree(aside, ignore_errors=True)
+        return
+    raise ResultsError(
         f"the results could not be written ({one_line(error)}); the draws are kept in "
         f"{str(aside)!r}, and the error in error.txt there"
-    )
+    ) from error

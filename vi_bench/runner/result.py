@@ -151,6 +151,31 @@ class MethodRun:
         return max(found) if found else None
 
 
+@dataclass(frozen=True)
+class MeanSd:
+    """A mean and a standard deviation."""
+
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of components with known labels.
+
+    Attributes:
+        column: name of the column of labels.
+        rows: number of rows that were used.
+        draws: number of draws that were used, of each method.
+        adjusted_rand: label of a method -> the index over its draws.
+    """
+
+    column: str
+    rows: int
+    draws: int
+    adjusted_rand: dict[str, MeanSd]
+
+
 @dataclass
 class RunResult:
     """A finished run.
@@ -180,5 +205,5 @@ class RunResult:
     environment: dict[str, Any]
     plugins: list[dict[str, str]] = field(default_factory=list)
     interrupted: bool = False
-    agreement: Any = None
+    agreement: Agreement | None = None
     folder: Path | None = None

@@ -18,7 +18,6 @@ from vi_bench.mixture.compared_quantities import compared
 from vi_bench.results.stored_comparison import comparisons, evidence, joint, posterior
 from vi_bench.results.summary_schema import SCHEMA, Record, has_place_for, record_of
 from vi_bench.results.trees import to_tree
-from vi_bench.runner.known_labels import Agreement
 from vi_bench.runner.result import MethodRun, RunResult
 from vi_bench.runner.sample_stats import sampler
 from vi_bench.runtime.provenance import provenance
@@ -146,20 +145,13 @@ def record(result: RunResult) -> Record:
             "comparisons": comparisons(found),
             "joint": joint(found),
             "optima": dataclasses.asdict(found.coverage) if found else None,
-            "labels": _agreement(result.agreement),
+            "labels": result.agreement and dataclasses.asdict(result.agreement),
             "verdicts": {
                 label: dataclasses.asdict(verdict)
                 for label, verdict in (found.verdicts if found else {}).items()
             },
         }
     )
-
-
-def _agreement(found: Agreement | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    both = {k: {"mean": m, "sd": s} for k, (m, s) in found.adjusted_rand.items()}
-    return dataclasses.asdict(found) | {"adjusted_rand": both}
 
 
 def whole(value: Any) -> int | None:
