@@ -23,7 +23,7 @@ TOP = {
     "errors": set(),
     "catalogue": {"errors", "mixture"},
     "spec": {"catalogue", "data", "errors"},
-    "contract": {"mixture", "runtime"},
+    "contract": {"errors", "mixture", "runtime"},
     "conjugate": {"mixture"},
     "numpyro_model": {"mixture"},
     "starts": {"inference"},
@@ -44,14 +44,16 @@ FOLDERS = {
     "enumeration": {"errors", "mixture", "runtime"},
     "inference": {"comparison", "contract", "mixture", "runtime"},
     "methods": {
+        "catalogue",
         "contract",
         "enumeration",
         "errors",
         "inference",
         "mixture",
+        "posterior",
         "runtime",
     },
-    "results": {"comparison", "data", "draws", "errors", "runtime"},
+    "results": {"comparison", "draws", "errors", "runtime"},
     "reports": {"comparison", "errors", "results", "runtime", "spec"},
     "runner": {
         "catalogue",
@@ -64,6 +66,7 @@ FOLDERS = {
         "methods",
         "mixture",
         "models",
+        "posterior",
         "reports",
         "results",
         "runtime",
@@ -230,6 +233,7 @@ NAMED = {
     "vi_bench": "the package's own names",
     "vi_bench.runner.kernel": "vb.cavi is the notebook's, by contract",
     "vi_bench.cli.calibrate": "the default of an option's help",
+    "vi_bench.draws.cmdstan": "laplace is CmdStan's own name of an algorithm",
 }
 """Files that may name a method or a model, and why."""
 

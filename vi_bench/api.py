@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def run(
     model: Any = None,
-    data: Any = "notebook",
+    data: Any = None,
     methods: Iterable[Any] | Mapping[str, Any] | None = None,
     *,
     out: Path | str | None = None,
@@ -29,14 +29,18 @@ def run(
     progress: bool = False,
     **fields: Any,
 ) -> Result:
-    """Fit one mixture by several methods, time each, and compare their posteriors.
+    """Fit one model by several methods, time each, and compare their posteriors.
 
     Args:
-        model: a model's name, {"name": ..., settings}, or a family such as
-            ``Gaussian(sigma=3.0)``; by default "gaussian".
-        data: (N, d) array, or anything that `vi_bench.load` takes.
+        model: of a mixture, a model's name, {"name": ..., settings}, or a family such
+            as ``Gaussian(sigma=3.0)``, by default "gaussian"; or a NumPyro model, as a
+            function or by its name, "mine.py:model".
+        data: of a mixture an (N, d) array, or anything that `vi_bench.load` takes, by
+            default "notebook"; of a NumPyro model a mapping from the names of its
+            arguments to arrays, or a .npz, .csv or .json file.
         methods: names, settings such as ``SVI(guide="full-rank")``, or a mapping from
-            labels to settings; by default cavi, svi and nuts.
+            labels to settings; by default cavi, svi and nuts, of a NumPyro model svi
+            and nuts.
         out: folder to write to; nothing is written by default.
         overwrite: replace an earlier run's folder.
         progress: show bars on stderr.

@@ -70,6 +70,9 @@ _added: dict[str, dict[str, Entry]] = {"model": {}, "method": {}}
 _files: dict[tuple[Plugin, str], str] = {}
 """(kind, path) -> SHA-256 of each added file."""
 
+_functions: dict[str, Callable[..., Any]] = {}
+"""Name -> function that was given in Python."""
+
 
 @contextmanager
 def scope(empty: bool = False) -> Iterator[None]:
@@ -78,22 +81,24 @@ def scope(empty: bool = False) -> Iterator[None]:
     Args:
         empty: begin as if nothing had been added before.
     """
-    before = {kind: dict(known) for kind, known in _added.items()}, dict(_files)
+    added = {kind: dict(known) for kind, known in _added.items()}
+    before = added, dict(_files), dict(_functions)
     try:
         if empty:
-            _restore({kind: {} for kind in _added}, {})
+            _restore({kind: {} for kind in _added}, {}, {})
         yield
     finally:
         _restore(*before)
 
 
 def _restore(
-    added: Mapping[str, dict[str, Entry]], files: Mapping[tuple[Plugin, str], str]
+    added: Mapping[str, dict[str, Entry]],
+    files: Mapping[tuple[Plugin, str], str],
+    functions: Mapping[str, Callable[..., Any]],
 ) -> None:
-    _added.clear()
-    _added.update(added)
-    _files.clear()
-    _files.update(files)
+    for now, then in ((_added, added), (_files, files), (_functions, functions)):
+        now.clear()
+        now.update(then)  # type: ignore[arg-type]
 
 
 def entries(kind: Plugin) -> dict[str, Entry]:
@@ -236,27 +241,75 @@ def function(where: str) -> Callable[..., Any]:
     Raises:
         InputError: there is no such file, or it has no function of that name.
     """
-    path, _, name = where.rpartition(":")
-    if not path or not name.isidentifier():
-        raise InputError(f"{where!r}: expected path/to/file.py:function")
-    file = Path(path)
-    try:
-        source = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if where in _functions:
+        return _functions[where]
+    path, name, source = _named(where)
     found = getattr(
-        _module(file.resolve(), source, hashlib.sha256(source).hexdigest()), name, None
+        _module(path.resolve(), source, hashlib.sha256(source).hexdigest()), name, None
     )
     if not callable(found):
         raise InputError(f"{path}: has no function {name!r}")
     return cast("Callable[..., Any]", found)
 
 
+def is_function(name: Any) -> bool:
+    """Whether a name is that of a function: in a file, or given in Python."""
+    return isinstance(name, str) and (name in _functions or ":" in name)
+
+
+def known_function(where: str) -> None:
+    """Refuse the name of a function that is not there; its file is not run.
+
+    Raises:
+        InputError: there is no such file, or it binds no such name.
+    """
+    if where in _functions:
+        return
+    path, name, source = _named(where)
+    try:
+        if _binds(source, name):
+            return
+    except SyntaxError as error:
+        raise InputError(f"{path}: cannot be loaded: {error}") from None
+    raise InputError(f"{path}: has no function {name!r}")
+
+
+def add_function(given: Callable[..., Any]) -> str:
+    """Name a function that is given in Python, as "module:function"."""
+    name = f"{given.__module__}:{getattr(given, '__qualname__', 'function')}"
+    _functions[name] = given
+    return name
+
+
+def origin_of(where: str) -> tuple[str, str]:
+    """The file of a function and its SHA-256; "Python" and nothing if it has none."""
+    if where in _functions:
+        return "Python", ""
+    path, _, source = _named(where)
+    return path.name, hashlib.sha256(source).hexdigest()
+
+
+def _named(where: str) -> tuple[Path, str, bytes]:
+    """Path, name and source of path/to/file.py:name."""
+    path, _, name = where.rpartition(":")
+    if not path.endswith(".py") or not name.isidentifier():
+        raise InputError(f"{where!r}: expected path/to/file.py:function")
+    try:
+        return Path(path), name, Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 def provenance(named: Iterable[tuple[Plugin, str]]) -> list[dict[str, str]]:
     """Kind, name, origin and SHA-256 of those entries that do not ship."""
     found = []
     for kind, name in named:
-        if (e := entries(kind)[name]).origin != "shipped":
+        if is_function(name):
+            origin, sha256 = origin_of(name)
+            found.append(
+                {"kind": kind, "name": name, "origin": origin, "sha256": sha256}
+            )
+        elif (e := entries(kind)[name]).origin != "shipped":
             found.append(
                 {"kind": kind, "name": name, "origin": e.origin, "sha256": e.sha256}
             )
@@ -422,7 +475,7 @@ def _binds(source: bytes, name: str) -> bool:
         match node:
             case ast.Name(id=found, ctx=ast.Store()):
                 pass
-            case ast.ClassDef(name=found):
+            case ast.ClassDef(name=found) | ast.FunctionDef(name=found):
                 pass
             case ast.alias(name=first, asname=second):
                 found = second or first

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 import jax
 from jaxtyping import Array, Float, Int
 
+from vi_bench.errors import NotApplicable
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import (
     ExponentialFactors,
@@ -41,12 +42,14 @@ __all__ = [
     "Method",
     "Outcome",
     "Parameters",
+    "Posterior",
     "Problem",
     "Report",
     "Role",
     "SmallProblem",
     "Stage",
     "Standard",
+    "Starts",
     "Status",
     "Transition",
     "Verifiable",
@@ -176,27 +179,80 @@ class Draws(NamedTuple):
     optima: Any = None
 
 
+@runtime_checkable
+class Posterior(Protocol):
+    """What inference sees of a model with its data: a pytree, the data inside.
+
+    Parameters are dicts from names to arrays. `theta` is constrained, in the supports
+    of the model; `free` is unconstrained, on the real line.
+    """
+
+    @property
+    def dtype(self) -> Any:
+        """The type of all arrays."""
+
+    @property
+    def mesh(self) -> Any:
+        """The devices that share the data, or None."""
+
+    @property
+    def proper(self) -> bool:
+        """Whether the prior can be drawn from."""
+
+    def constrain(self, free: Parameters) -> tuple[Parameters, Array]:
+        """Constrained parameters, and the log Jacobian."""
+
+    def unconstrain(self, theta: Parameters) -> Parameters:
+        """The inverse of `constrain`'s first result."""
+
+    def density(self, free: Parameters) -> Float[Array, ""]:
+        """Log p(x, theta) of unconstrained parameters, the log Jacobian included."""
+
+    def log_prior(self, theta: Parameters) -> Float[Array, ""]:
+        """Log p(theta)."""
+
+    def log_likelihood(self, theta: Parameters) -> Float[Array, ""]:
+        """Log p(x | theta)."""
+
+    def log_joint(self, theta: Parameters) -> Float[Array, ""]:
+        """Log p(x, theta)."""
+
+    def draw_prior(self, key: Key, number: int) -> Parameters:
+        """Draws from the prior: name -> (number, ...)."""
+
+
+@runtime_checkable
+class Starts(Protocol):
+    """A posterior that says where chains start."""
+
+    def starts(self, key: Key, chains: int) -> Parameters:
+        """Dispersed starting points of chains: name -> (chains, ...)."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A named step of a method, the unit that is compiled and timed.
 
-    ``run(key, mixture, carry) -> carry`` is pure, on pytrees of arrays. A stage with
+    ``run(key, posterior, carry) -> carry`` is pure, on pytrees of arrays; the posterior
+    of a mixture is a `Mixture`. A stage with
     ``calls > 1`` is one compiled program that the runner calls again and again, carry
     in and carry out, until `done` says so: that is how progress is shown, and how an
     interrupt is obeyed, without a callback inside the program. `part_of_inference` is
     False for evaluations made only for the report: their time is not the method's.
     `keep` maps a carry to the named arrays that a checkpoint stores. `again` says how
     another batch of as many draws is made from this stage on, by the same compiled
-    programs; at most one stage of a method sets it.
+    programs; at most one stage of a method sets it. A stage that is not `compiled` is
+    called as the Python function that it is.
     """
 
     name: str
-    run: Callable[[Key, Mixture, Any], Any]
+    run: Callable[[Key, Any, Any], Any]
     calls: int = 1
     done: Callable[[Any], bool] | None = None
     part_of_inference: bool = True
     keep: Callable[[Any], Mapping[str, Array]] | None = None
     again: Again = ""
+    compiled: bool = True
 
 
 remembered = lru_cache(maxsize=32)
@@ -217,11 +273,22 @@ class Transition(Protocol):
 
 @dataclass(frozen=True)
 class Problem:
-    """What a method is given: the mixture, how many chains, and draws of each."""
+    """What a method is given: the posterior, how many chains, and draws of each."""
 
-    mixture: Mixture
+    posterior: Posterior
     chains: int
     draws: int
+
+    @property
+    def mixture(self) -> Mixture:
+        """The posterior, which a method needs to be that of a mixture.
+
+        Raises:
+            NotApplicable: it is that of another model.
+        """
+        if not isinstance(self.posterior, Mixture):
+            raise NotApplicable("is written for mixtures; the model is another")
+        return self.posterior
 
 
 Role = Literal["exact", "sampler", "check", "between modes"]

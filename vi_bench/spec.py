@@ -29,6 +29,18 @@ Separator = Literal["comma", "semicolon", "tab", "space"]
 """What stands between the cells of a text file."""
 
 
+OF_MIXTURES = (
+    "stream",
+    "labels",
+    "standardise",
+    "held_out",
+    "components",
+    "weights",
+    "devices",
+)
+"""Fields that a NumPyro model does not have."""
+
+
 class Spec(BaseModel):
     """The specification of one run; nothing is loaded yet.
 
@@ -46,7 +58,11 @@ class Spec(BaseModel):
         standardise: give each feature mean 0 and standard deviation 1.
         held_out: number of rows set aside at random, to score predictions on.
         components: number of components K.
-        model: {"name": ..., settings of the family}.
+        model: {"name": ..., settings of the family}; or {"name": "mine.py:model",
+            arguments}, a NumPyro model in a file, whose data are named arrays.
+        variables: of a NumPyro model, the variables that are compared; by default all.
+        component_dim: of a NumPyro model, the plates of exchangeable components, by
+            default "component".
         weights: {"name": "uniform", "dirichlet" or "stick-breaking", settings}.
         methods: label -> {"method": registered name, by default the label; settings}.
         reference: label of the method that the others are compared with; by default
@@ -82,6 +98,8 @@ class Spec(BaseModel):
     held_out: Annotated[int, Ge(0)] = 0
     components: Annotated[int, Ge(1)] = 2
     model: dict[str, Any] = Field(default_factory=lambda: {"name": DEFAULTS["model"]})
+    variables: tuple[str, ...] | None = None
+    component_dim: tuple[str, ...] | None = None
     weights: dict[str, Any] = Field(
         default_factory=lambda: {"name": DEFAULTS["weights"]}
     )
@@ -107,7 +125,12 @@ class Spec(BaseModel):
         Raises:
             InputError: a model, method or reference is unknown, or a label is unfit.
         """
-        catalogue.known("model", self.model.get("name", DEFAULTS["model"]))
+        if self.function is not None:
+            catalogue.known_function(self.function)
+            self._check_no_mixture()
+        else:
+            catalogue.known("model", self.model.get("name", DEFAULTS["model"]))
+            self._check_mixture()
         catalogue.known("weights", self.weights.get("name", DEFAULTS["weights"]))
         for label, settings in self.methods.items():
             catalogue.known("method", settings.get("method", label))
@@ -117,6 +140,32 @@ class Spec(BaseModel):
         wanted = self.reference
         if wanted is not None and wanted not in (AUTO, *self.methods):
             raise unknown("reference", wanted, self.methods, "methods", error=SpecError)
+
+    @property
+    def function(self) -> str | None:
+        """Name of the NumPyro model, "mine.py:model"; None for a mixture."""
+        name = self.model.get("name", DEFAULTS["model"])
+        return str(name) if catalogue.is_function(name) else None
+
+    def _check_no_mixture(self) -> None:
+        """Refuse, of a NumPyro model, settings that only mixtures have."""
+        for field in OF_MIXTURES:
+            if getattr(self, field) != Spec.model_fields[field].get_default(
+                call_default_factory=True
+            ):
+                raise SpecError(
+                    f"{field} = {getattr(self, field)!r}: is a setting of mixtures; "
+                    f"the model {self.function!r} is another"
+                )
+
+    def _check_mixture(self) -> None:
+        """Refuse, of a mixture, settings that only NumPyro models have."""
+        for field in ("variables", "component_dim"):
+            if getattr(self, field) is not None:
+                raise SpecError(
+                    f"{field} = {getattr(self, field)!r}: is a setting of NumPyro "
+                    "models; of a mixture all parameters are compared"
+                )
 
     def family(self) -> Any:
         """The component family with its settings, validated."""
@@ -303,6 +352,11 @@ def make(values: Mapping[str, Any], where: str) -> Spec:
     for key in values:
         if key not in Spec.model_fields:
             raise unknown("key", key, Spec.model_fields, where, error=SpecError)
+    values = dict(values)
+    named = values.get("model")
+    if isinstance(named, Mapping) and catalogue.is_function(named.get("name")):
+        values.setdefault("data", "")
+        values.setdefault("methods", dict(DEFAULTS["numpyro_methods"]))
     spec: Spec = validated(Spec, values, where)
     if spec.precision == 32 and spec.seed >= 2**32:
         raise SpecError(
@@ -315,8 +369,8 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
     """The spec of a built-in experiment or a file, with overrides on top.
 
     Args:
-        what: an experiment's name, the path of a .toml file, or that of a file of data,
-            whose default settings `assumed` lists.
+        what: an experiment's name, the path of a .toml file, that of a file of data,
+            whose default settings `assumed` lists, or "mine.py:model".
         overrides: Spec fields; as in the file, "methods" may be an iterable of labels,
             "model" and "weights" a name. Settings that the file has are kept.
 
@@ -327,6 +381,12 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
     where = f"spec {what!r}"
     if what in catalogue.experiments():
         values = read_toml(catalogue.experiment(what), where)
+    elif catalogue.is_function(what):
+        if overrides.get("model") is not None:
+            raise SpecError(f"{where} is a model; --model names others")
+        stem = what.rpartition(":")[2]
+        own = dict(DEFAULTS["numpyro_methods"])
+        values = {"name": stem, "model": {"name": what}, "methods": own}
     elif what.endswith(".toml"):
         values = read_toml(Path(what), where)
     elif is_data(what):
@@ -336,7 +396,12 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
         if overrides.get("model") is not None:
             values["standardise"] = False  # counts, say, stay as they are
     else:
-        known = [*catalogue.experiments(), "a .toml file", "a file of data"]
+        known = [
+            *catalogue.experiments(),
+            "a .toml file",
+            "a file of data",
+            "mine.py:model",
+        ]
         raise unknown("experiment", what, known, error=SpecError)
     return make(_merged(values, overrides), where)
 
@@ -414,6 +479,14 @@ def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
         known = kept if isinstance(kept, Mapping) else {}
         merged["methods"] = choose(chosen, known)
     return merged
+
+
+def own_fit(function: str) -> tuple[str, dict[str, Any]]:
+    """Label and settings of the method that calls a user's own fit, "mine.py:cavi"."""
+    return function.rpartition(":")[2], {
+        "method": DEFAULTS["fit"],
+        "function": function,
+    }
 
 
 def choose(labels: Iterable[Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from tests.oracles import enumerate_assignments
 from tests.small import FIELDS, METHODS, ROWS
 from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Draws, Problem, Report
-from vi_bench.methods.nuts import NUTS, unconstrained_density
+from vi_bench.methods.nuts import NUTS
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 
@@ -144,7 +144,7 @@ def test_stuck_chains_and_divergences_are_suspect():
 def test_the_density_is_the_log_joint_of_the_unconstrained(overlapping):
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 2, jnp.float64)
     mu = {"mu": jnp.ones((2, 2))}
-    value = jax.jit(unconstrained_density(mixture))(mu)
+    value = jax.jit(mixture.density)(mu)
     np.testing.assert_allclose(value, call(mixture, "log_joint", mu))
 
 

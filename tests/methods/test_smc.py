@@ -24,7 +24,6 @@ from vi_bench.methods._particles import (
     resample,
     widened,
 )
-from vi_bench.methods.nuts import unconstrained_density
 from vi_bench.methods.smc import SMC, SMCReport
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
@@ -122,7 +121,7 @@ def test_prior_and_likelihood_make_up_the_density_that_nuts_takes():
     free = from_prior(jax.random.key(1), mixture, 7)
     log_prior, log_likelihood = densities(mixture)
     both = jax.jit(jax.vmap(lambda v: log_prior(v) + log_likelihood(v)))(free)
-    whole = jax.jit(jax.vmap(unconstrained_density(mixture)))(free)
+    whole = jax.jit(jax.vmap(mixture.density))(free)
     np.testing.assert_allclose(both, whole, rtol=1e-12)
 
 

@@ -9,7 +9,7 @@ from numpyro.infer.util import log_density, transform_fn
 
 import vi_bench as vb
 from vi_bench.contract import Problem
-from vi_bench.methods.svi import SVI, late_rise, numpyro_density, same_family_posterior
+from vi_bench.methods.svi import SVI, late_rise, numpyro_density, same_family_draw
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 
@@ -27,7 +27,8 @@ def at_cavis_answer(x, mixture, method):
     fit = vb.cavi(x, 3, 2.0)
     m = jnp.asarray(fit.m - x.mean(axis=0))
     standard = {"m": m, "s2": jnp.asarray(fit.s2)}
-    svi, model, _ = method._build(mixture, {"mu": m}, standard)
+    svi = method._build(mixture, {"mu": m}, standard).svi
+    model = svi.model
     state = svi.init(jax.random.key(0), mixture)
     values = {
         "m": m,
@@ -42,7 +43,7 @@ def at_cavis_answer(x, mixture, method):
 @partial(jax.jit, static_argnums=0)
 def terms_of(model, mixture, values, key):
     def term(key):
-        theta, log_q = same_family_posterior(key, mixture, values)
+        theta, log_q = same_family_draw(mixture, key, values)
         return numpyro_density(model, mixture, theta | values) - log_q
 
     return jax.lax.map(term, jax.random.split(key, DRAWS))
@@ -80,10 +81,11 @@ def test_log_q_is_the_guides_own(guide, problem):
     _, mixture = problem
     method = SVI(guide=guide)
     start = {"mu": jnp.asarray(np.arange(6.0).reshape(3, 2))}
-    svi, model, posterior = method._build(mixture, start, {})
+    fitted = method._build(mixture, start, {})
+    svi, model = fitted.svi, fitted.svi.model
     state = svi.init(jax.random.key(0), mixture)
     params = svi.get_params(state)
-    theta, log_q = posterior(jax.random.key(1), mixture, params)
+    theta, log_q = fitted.draw(jax.random.key(1), params)
     assert theta["mu"].shape == (3, 2)
     if guide == "mean-field":
         expected, _ = log_density(svi.guide, (mixture,), {}, params | theta)
@@ -91,7 +93,7 @@ def test_log_q_is_the_guides_own(guide, problem):
     # the loss that NumPyro minimises and the terms of our bound have one mean
     terms = []
     for i in range(300):
-        theta, log_q = posterior(jax.random.key(i), mixture, params)
+        theta, log_q = fitted.draw(jax.random.key(i), params)
         terms.append(float(numpyro_density(model, mixture, theta | params) - log_q))
     losses = [
         float(svi.loss.loss(jax.random.key(i), params, svi.model, svi.guide, mixture))

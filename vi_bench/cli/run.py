@@ -1,9 +1,10 @@
-"""`vi-bench run`: one mixture, inferred by several methods."""
+"""`vi-bench run`: one model, inferred by several methods."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,8 @@ def run(
         str,
         typer.Argument(
             help="A built-in experiment (see vi-bench list experiments), a .toml "
-            "spec, or a .csv, .tsv, .txt, .npy, .parquet or .zarr file of data.",
+            "spec, a .csv, .tsv, .txt, .npy, .parquet or .zarr file of data, or a "
+            "NumPyro model, mine.py:model.",
             autocompletion=completion.experiment,
         ),
     ],
@@ -50,7 +52,9 @@ def run(
         typer.Option(
             help="Built-in data (see vi-bench list data), "
             "simulate:K=5,d=2,N=1000,separation=4,seed=0, or a .csv, .tsv, .txt, "
-            ".npy, .parquet or .zarr file (default: the spec's, else notebook).",
+            ".npy, .parquet or .zarr file (default: the spec's, else notebook); of a "
+            "NumPyro model a .npz, .npy, .csv, .json or .json.zip file, or a function "
+            "mine.py:data (default: data() in the model's file).",
             autocompletion=completion.data,
         ),
     ] = None,
@@ -82,6 +86,29 @@ def run(
         typer.Option(
             help="Column of known labels in a text file: left out of the data, and "
             "held against each method's components (default: the spec's)."
+        ),
+    ] = None,
+    fit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Your own fit of a NumPyro model, mine.py:cavi: a function of the "
+            "same data that returns {'q': {site: distribution}, 'elbo': trace}. It is "
+            "added to --methods. May be repeated (default: none)."
+        ),
+    ] = None,
+    variables: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated variables of a NumPyro model that are compared "
+            "(default: all)."
+        ),
+    ] = None,
+    component_dim: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Plate or dimension of exchangeable components of a NumPyro model; "
+            "may be repeated; none if there are none (default: component, if there "
+            "is one)."
         ),
     ] = None,
     stream: Annotated[
@@ -201,7 +228,9 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Infer a mixture by several methods, compare them and time them.
+    """Infer a model by several methods, compare them and time them.
+
+    The model is a mixture, or any NumPyro model in a file.
 
     Options override the settings of the spec. For a file of data, the model and other
     settings that are assumed are printed.
@@ -212,6 +241,8 @@ def run(
         "header": header,
         "index": index,
         "labels": labels,
+        "variables": split(variables),
+        "component_dim": component_dim or None,
         "stream": stream,
         "weights": weights,
         "components": components,
@@ -226,7 +257,9 @@ def run(
     with interruptible("interrupted before any method finished"):
         with kept_for(as_json):
             overrides["model"], added = load_plugins(model, models, method or [])
-            overrides["methods"] = _with_files(spec, split(methods) or [], added)
+            overrides["methods"] = _with_files(
+                spec, overrides, split(methods) or [], added, fit or []
+            )
             cluster = _cluster(hosts, coordinator, rank, out)
             asked = _asked(spec, overrides, start_from)
             if not quiet:
@@ -251,14 +284,27 @@ def run(
         raise typer.Exit(1)
 
 
-def _with_files(what: str, chosen: list[str], added: list[str]) -> list[str] | None:
-    """The labels to run: those chosen, else the spec's; and what came by file."""
-    if not chosen and not added:
+def _with_files(
+    what: str,
+    overrides: Mapping[str, Any],
+    chosen: list[str],
+    added: list[str],
+    fits: list[str],
+) -> dict[str, Any] | list[str] | None:
+    """The methods to run: those chosen, else the spec's; and what came by file."""
+    if not chosen and not added and not fits:
         return None
-    from vi_bench.spec import read
+    from vi_bench.spec import choose, own_fit, read
 
-    labels = chosen or list(read(what, {}).methods)
-    return labels + [name for name in added if name not in labels]
+    model = {} if overrides["model"] is None else {"model": overrides["model"]}
+    known = read(what, model).methods
+    own = dict(map(own_fit, fits))
+    usual = [name for name in known if name not in own]
+    labels = [*own, *(name for name in chosen if name not in own)]
+    if not chosen:
+        labels = [*own, *usual] if own else usual
+    labels += [name for name in added if name not in labels]
+    return choose(labels, known) | own
 
 
 def _asked(what: str, overrides: dict[str, Any], start_from: Path | None) -> Spec:

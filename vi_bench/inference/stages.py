@@ -12,12 +12,11 @@ from typing import Any
 import jax
 from jax import lax
 
-from vi_bench.contract import Method, Problem, Stage
-from vi_bench.mixture.mixture import Mixture
+from vi_bench.contract import Method, Posterior, Problem, Stage
 from vi_bench.runtime.keys import Key, stream
 
-Each = Callable[[Stage, Key, Mixture, Any], Any]
-"""Runs one stage: (stage, a key for each of its calls, mixture, carry) -> carry."""
+Each = Callable[[Stage, Key, Posterior, Any], Any]
+"""Runs one stage: (stage, a key for each of its calls, posterior, carry) -> carry."""
 
 Tick = Callable[[int, int], None]
 """Called with (calls done, calls at most) between calls of a stage's program."""
@@ -36,20 +35,24 @@ def prepare(method: Method, problem: Problem, key: Key) -> tuple[Stage, ...]:
 
 
 def drive(
-    stages: Sequence[Stage], key: Key, mixture: Mixture, each: Each, carry: Any = None
+    stages: Sequence[Stage],
+    key: Key,
+    posterior: Posterior,
+    each: Each,
+    carry: Any = None,
 ) -> Any:
     """Run stages in order, each on what the one before it made.
 
     Args:
         stages: of a method, all of them or from one on.
         key: of the method; the keys of a stage depend on this and on its name alone.
-        mixture: the mixture.
+        posterior: the mixture.
         each: how one stage is run.
         carry: what the first one is given.
     """
     for stage in stages:
         keys = jax.random.split(stream(key, stage.name), stage.calls)
-        carry = each(stage, keys, mixture, carry)
+        carry = each(stage, keys, posterior, carry)
     return carry
 
 
@@ -57,14 +60,14 @@ def call_until_done(
     stage: Stage,
     program: Any,
     keys: Key,
-    mixture: Mixture,
+    posterior: Posterior,
     carry: Any,
     tick: Tick | None = None,
     keep: Keep | None = None,
 ) -> tuple[Any, int]:
     """All calls of a stage's program: what they made, and how many there were."""
     for call in range(stage.calls):
-        carry = jax.block_until_ready(program(keys[call], mixture, carry))
+        carry = jax.block_until_ready(program(keys[call], posterior, carry))
         if tick:
             tick(call + 1, stage.calls)
         if keep and stage.keep:
@@ -76,22 +79,25 @@ def call_until_done(
 
 def compiled(stages: Sequence[Stage]) -> dict[str, Any]:
     """Name -> program of each stage, which is compiled when it is first called."""
-    return {stage.name: jax.jit(stage.run) for stage in stages}
+    return {
+        stage.name: jax.jit(stage.run) if stage.compiled else stage.run
+        for stage in stages
+    }
 
 
 def calling(programs: Mapping[str, Any]) -> Each:
     """Runs stages by their programs."""
 
-    def each(stage: Stage, keys: Key, mixture: Mixture, carry: Any) -> Any:
-        return call_until_done(stage, programs[stage.name], keys, mixture, carry)[0]
+    def each(stage: Stage, keys: Key, posterior: Posterior, carry: Any) -> Any:
+        return call_until_done(stage, programs[stage.name], keys, posterior, carry)[0]
 
     return each
 
 
-def traced(stage: Stage, keys: Key, mixture: Mixture, carry: Any) -> Any:
+def traced(stage: Stage, keys: Key, posterior: Posterior, carry: Any) -> Any:
     """Runs a stage inside a trace; one whose work is done leaves its carry as it is."""
     if stage.calls == 1:
-        return stage.run(keys[0], mixture, carry)
+        return stage.run(keys[0], posterior, carry)
     return lax.fori_loop(
-        0, stage.calls, lambda i, carry: stage.run(keys[i], mixture, carry), carry
+        0, stage.calls, lambda i, carry: stage.run(keys[i], posterior, carry), carry
     )

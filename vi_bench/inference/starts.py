@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from vi_bench.contract import Stage, remembered
+from vi_bench.contract import Posterior, Stage, Starts, remembered
 from vi_bench.inference.restarts import SAME_OPTIMUM
 from vi_bench.inference.squarem import Ascent, begin, coordinate_ascent, resolvable
 from vi_bench.mixture.mixture import Factors, Mixture
@@ -42,6 +42,11 @@ TOLERANCE = 1e-8
 
 ROUNDS = 50
 """Iterations of a long k-means run."""
+
+SHARE = 0.1
+"""Weight of each row in the factors from which a dispersed start is drawn. It puts the
+start some three posterior sds from the mode: a path that starts there cannot learn the
+curvature."""
 
 
 def _squared_distances(
@@ -387,14 +392,47 @@ def distinct(bound: Float[Array, " n"]) -> Bool[Array, " n"]:
 def chains_start(chains: int) -> Stage:
     """The starting stage of Markov chains, whose compiled program methods share."""
 
-    def start(key: Key, mixture: Mixture, _: Any) -> Parameters:
-        return chain_starts(key, mixture, chains)
+    def start(key: Key, posterior: Posterior, _: Any) -> Parameters:
+        return chain_starts(key, posterior, chains)
 
     return Stage("start", start)
 
 
-def chain_starts(key: Key, mixture: Mixture, chains: int) -> Parameters:
-    """Overdispersed starting points for Markov chains (chains, ...).
+def chain_starts(key: Key, posterior: Posterior, chains: int) -> Parameters:
+    """Starting points for Markov chains (chains, ...), overdispersed.
+
+    Of a mixture they come from a search for optima, see `mixture_starts`; of another
+    model they are the posterior's own.
+    """
+    if isinstance(posterior, Mixture):
+        return mixture_starts(key, posterior, chains)
+    assert isinstance(posterior, Starts)
+    return posterior.starts(key, chains)
+
+
+def one_start(key: Key, posterior: Posterior) -> Parameters:
+    """The starting point of a single chain."""
+    found: Parameters = jax.tree.map(lambda v: v[0], chain_starts(key, posterior, 1))
+    return found
+
+
+def dispersed_start(key: Key, posterior: Posterior) -> Parameters:
+    """An unconstrained point far from any optimum, from which a path can climb.
+
+    Of a mixture it is drawn around the clusters of a short k-means run.
+    """
+    if not isinstance(posterior, Mixture):
+        return posterior.unconstrain(one_start(key, posterior))
+    place, own = jax.random.split(key)
+    x = posterior.some()
+    owner = nearest(x, k_means(place, x, posterior.components))
+    phi = jax.nn.one_hot(owner, posterior.components, dtype=x.dtype)
+    q = posterior.from_responsibilities(SHARE * phi, x)
+    return posterior.unconstrain(posterior.draw(own, q, ()))
+
+
+def mixture_starts(key: Key, mixture: Mixture, chains: int) -> Parameters:
+    """Starting points of a mixture's chains (chains, ...), in its own coordinates.
 
     One chain starts at each distinct optimum within NEAR nats of the best, best first.
     The others start where an ascent to one of these optima was after EARLY sweeps from

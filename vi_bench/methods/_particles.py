@@ -14,43 +14,51 @@ from jaxtyping import Array, Float, Int
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from vi_bench.contract import Report
-from vi_bench.mixture.mixture import Mixture
-from vi_bench.mixture.numpyro_model import constrain, unconstrain
+from vi_bench.contract import Posterior, Problem, Report
+from vi_bench.errors import NotApplicable
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
 
 Density = Callable[[Parameters], Float[Array, ""]]
 
 
-def from_prior(key: Key, mixture: Mixture, number: int) -> Parameters:
+def check_prior(problem: Problem) -> None:
+    """Refuse a posterior whose prior cannot be drawn from.
+
+    Raises:
+        NotApplicable: the prior is improper, or not known apart from the likelihood.
+    """
+    if not problem.posterior.proper:
+        raise NotApplicable("the prior is improper: it cannot be drawn from")
+
+
+def from_prior(key: Key, posterior: Posterior, number: int) -> Parameters:
     """Draws from the prior, unconstrained: (number, *dims)."""
-    theta = mixture.draw(key, mixture.prior(), (number,))
-    return jax.vmap(lambda one: unconstrain(mixture, one))(theta)
+    return jax.vmap(posterior.unconstrain)(posterior.draw_prior(key, number))
 
 
-def densities(mixture: Mixture) -> tuple[Density, Density]:
+def densities(posterior: Posterior) -> tuple[Density, Density]:
     """Log prior, its Jacobian included, and log likelihood of unconstrained theta.
 
     Where rounding leaves no finite value, the log likelihood is a very low finite
     number: the particle has no weight, yet 0 times its log likelihood is 0.
     """
-    lowest = 0.01 * jnp.finfo(mixture.log_base.dtype).min
+    lowest = 0.01 * jnp.finfo(posterior.dtype).min
 
     def log_prior(free: Parameters) -> Float[Array, ""]:
-        theta, log_jacobian = constrain(mixture, free)
-        return mixture.log_prior(theta) + log_jacobian
+        theta, log_jacobian = posterior.constrain(free)
+        return posterior.log_prior(theta) + log_jacobian
 
     def log_likelihood(free: Parameters) -> Float[Array, ""]:
-        value = mixture.log_likelihood(constrain(mixture, free)[0])
+        value = posterior.log_likelihood(posterior.constrain(free)[0])
         return jnp.where(jnp.isfinite(value), value, lowest)
 
     return log_prior, log_likelihood
 
 
-def constrained(mixture: Mixture, free: Parameters) -> Parameters:
+def constrained(posterior: Posterior, free: Parameters) -> Parameters:
     """Constrained parameters of unconstrained particles (chain, draw, *dims)."""
-    return jax.vmap(jax.vmap(lambda one: constrain(mixture, one)[0]))(free)
+    return jax.vmap(jax.vmap(lambda one: posterior.constrain(one)[0]))(free)
 
 
 def resample(

@@ -27,6 +27,7 @@ from vi_bench.contract import (
     Draws,
     Kind,
     Outcome,
+    Posterior,
     Problem,
     Report,
     Stage,
@@ -34,6 +35,7 @@ from vi_bench.contract import (
     told,
 )
 from vi_bench.methods._particles import (
+    check_prior,
     constrained,
     densities,
     ended,
@@ -44,7 +46,6 @@ from vi_bench.methods._particles import (
     resample,
     widened,
 )
-from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
@@ -143,30 +144,31 @@ class Nested:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """The stages start, shrink (in slices), draw and volumes."""
+        check_prior(problem)
         draws = -(-problem.draws // self.runs)
         return self._stages(problem.chains * self.runs, draws)
 
     @remembered
     def _stages(self, number: int, draws: int) -> tuple[Stage, ...]:
-        def start(key: Key, mixture: Mixture, _: Any) -> Run:
+        def start(key: Key, posterior: Posterior, _: Any) -> Run:
             keys = jax.random.split(key, number)
-            return over_lanes(lambda key: self._begin(key, mixture), keys)
+            return over_lanes(lambda key: self._begin(key, posterior), keys)
 
-        def shrink(key: Key, mixture: Mixture, runs: Run) -> Run:
+        def shrink(key: Key, posterior: Posterior, runs: Run) -> Run:
             def run(key: Key, run: Run) -> Run:
                 last = jnp.minimum(run.batches + SLICE, self.max_batches)
                 return lax.while_loop(
                     lambda run: ~run.done & (run.batches < last),
-                    lambda run: self._advance(key, mixture, run),
+                    lambda run: self._advance(key, posterior, run),
                     run,
                 )
 
             return over_lanes(run, jax.random.split(key, number), runs)
 
-        def draw(key: Key, mixture: Mixture, runs: Run) -> tuple[Run, Draws]:
-            return runs, self._draw(key, mixture, runs, draws)
+        def draw(key: Key, posterior: Posterior, runs: Run) -> tuple[Run, Draws]:
+            return runs, self._draw(key, posterior, runs, draws)
 
-        def volumes(key: Key, _: Mixture, carry: tuple[Run, Draws]) -> Draws:
+        def volumes(key: Key, _: Posterior, carry: tuple[Run, Draws]) -> Draws:
             return self._with_errors(key, *carry)
 
         return (
@@ -176,33 +178,33 @@ class Nested:
             Stage("volumes", volumes, part_of_inference=False),
         )
 
-    def _sampler(self, mixture: Mixture) -> Any:
+    def _sampler(self, posterior: Posterior) -> Any:
         """BlackJAX's slice sampler along coordinates, as wide as the live points.
 
         Directions from the live points' covariance would be those between modes, far
         too long within one, and mix slowly.
         """
-        return blackjax.nsswig(*densities(mixture), self.sweeps, self.batch)
+        return blackjax.nsswig(*densities(posterior), self.sweeps, self.batch)
 
-    def _begin(self, key: Key, mixture: Mixture) -> Run:
+    def _begin(self, key: Key, posterior: Posterior) -> Run:
         place, own = jax.random.split(key)
-        points = from_prior(place, mixture, self.live)
-        state = self._sampler(mixture).init(points, own)
+        points = from_prior(place, posterior, self.live)
+        state = self._sampler(posterior).init(points, own)
         room = self.max_batches * self.batch
         return Run(
             state=state,
             position=jax.tree.map(
                 lambda v: jnp.zeros((room, *v.shape[1:]), v.dtype), points
             ),
-            log_likelihood=jnp.full(room, -jnp.inf, mixture.log_base.dtype),
+            log_likelihood=jnp.full(room, -jnp.inf, posterior.dtype),
             batches=jnp.zeros((), jnp.int32),
-            moved=jnp.zeros((), mixture.log_base.dtype),
+            moved=jnp.zeros((), posterior.dtype),
             done=jnp.zeros((), bool),
         )
 
-    def _advance(self, key: Key, mixture: Mixture, run: Run) -> Run:
+    def _advance(self, key: Key, posterior: Posterior, run: Run) -> Run:
         """Replace one batch of live points."""
-        step = self._sampler(mixture).step
+        step = self._sampler(posterior).step
         state, info = step(jax.random.fold_in(key, run.batches), run.state)
         at = run.batches * self.batch
 
@@ -220,7 +222,7 @@ class Nested:
             done=left < jnp.log(self.remaining),
         )
 
-    def _draw(self, key: Key, mixture: Mixture, runs: Run, draws: int) -> Draws:
+    def _draw(self, key: Key, posterior: Posterior, runs: Run, draws: int) -> Draws:
         """Draws resampled from the weighted points, and each run's evidence."""
 
         def one(key: Key, run: Run) -> tuple[Parameters, Array, Array]:
@@ -240,7 +242,7 @@ class Nested:
             batches=runs.batches,
             moved=runs.moved / runs.batches.astype(runs.moved.dtype),
         )
-        return Draws(constrained(mixture, free), {}, None, {}, report)
+        return Draws(constrained(posterior, free), {}, None, {}, report)
 
     def _with_errors(self, key: Key, runs: Run, draws: Draws) -> Draws:
         """Add each run's error from its volumes, and the evidence of all runs."""

@@ -1,6 +1,7 @@
 """NUTS: BlackJAX's No-U-Turn sampler on the marginalised log density.
 
-The density is the hand-written one: one pass over the data gives value and gradient.
+For a mixture the density is the hand-written one: one pass over the data gives value
+and gradient.
 Hoffman and Gelman (2014); window adaptation as in Stan.
 """
 
@@ -16,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from vi_bench.contract import (
     Draws,
     Kind,
     Outcome,
+    Posterior,
     Problem,
     Report,
     Role,
@@ -30,8 +32,6 @@ from vi_bench.contract import (
 )
 from vi_bench.inference import starts
 from vi_bench.methods._chains import draws_of_a_part, with_room
-from vi_bench.mixture.mixture import Mixture
-from vi_bench.mixture.numpyro_model import constrain, unconstrain
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
@@ -81,17 +81,17 @@ class NUTS:
     def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
         part = draws_of_a_part(draws)
 
-        def warm_up(key: Key, mixture: Mixture, first: Parameters) -> Chain:
+        def warm_up(key: Key, posterior: Posterior, first: Parameters) -> Chain:
             adaptation = blackjax.window_adaptation(
                 blackjax.nuts,
-                unconstrained_density(mixture),
+                posterior.density,
                 is_mass_matrix_diagonal=not self.dense_mass,
                 target_acceptance_rate=self.target_acceptance,
                 max_num_doublings=self.max_tree_depth,
             )
 
             def chain(key: Key, theta: Parameters) -> Chain:
-                position = unconstrain(mixture, theta)
+                position = posterior.unconstrain(theta)
                 (state, tuned), _ = adaptation.run(key, position, self.warmup)
                 metric = tuned["inverse_mass_matrix"]
                 return empty_chain(state, tuned["step_size"], metric, draws)
@@ -99,8 +99,8 @@ class NUTS:
             keys = jax.random.split(key, chains)
             return over_lanes(chain, keys, first)
 
-        def sample(key: Key, mixture: Mixture, so_far: Chain) -> Chain:
-            kernel = self._kernel(mixture)
+        def sample(key: Key, posterior: Posterior, so_far: Chain) -> Chain:
+            kernel = self._kernel(posterior)
             keys = jax.random.split(key, chains)
             return over_lanes(
                 lambda key, chain: extend(
@@ -117,18 +117,20 @@ class NUTS:
             Stage("collect", collect, part_of_inference=False),
         )
 
-    def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
+    def transition(
+        self, key: Key, posterior: Posterior, theta: Parameters
+    ) -> Parameters:
         """One NUTS transition with step size STEP and the unit metric."""
-        density, free = unconstrained_density(mixture), unconstrain(mixture, theta)
+        density, free = posterior.density, posterior.unconstrain(theta)
         metric = jnp.ones_like(ravel_pytree(free)[0])
         state = blackjax.nuts.init(free, density)
         step = jnp.asarray(STEP, metric.dtype)
         chain = empty_chain(state, step, metric, 1)
-        moved, _ = self._kernel(mixture)(key, chain)
-        return constrain(mixture, moved.position)[0]
+        moved, _ = self._kernel(posterior)(key, chain)
+        return posterior.constrain(moved.position)[0]
 
-    def _kernel(self, mixture: Mixture) -> Callable[[Key, Chain], tuple[Any, Any]]:
-        density = unconstrained_density(mixture)
+    def _kernel(self, posterior: Posterior) -> Callable[[Key, Chain], tuple[Any, Any]]:
+        density = posterior.density
         step = blackjax.nuts.build_kernel()
 
         def kernel(key: Key, chain: Chain) -> tuple[Any, Any]:
@@ -171,16 +173,6 @@ class NUTS:
             )
         depth = stats["tree_depth"].mean()
         return Outcome("sampled", f"no divergence, mean tree depth {depth:.1f}")
-
-
-def unconstrained_density(mixture: Mixture) -> Callable[[Parameters], Array]:
-    """Log p(X, theta) over unconstrained parameters, the log Jacobian included."""
-
-    def density(free: Parameters) -> Float[Array, ""]:
-        theta, log_jacobian = constrain(mixture, free)
-        return mixture.log_joint(theta) + log_jacobian
-
-    return density
 
 
 def empty_chain(state: Any, step_size: Array, metric: Array, draws: int) -> Chain:
@@ -245,11 +237,9 @@ def extend(
     return more
 
 
-def collect(_: Key, mixture: Mixture, chains: Chain) -> Draws:
+def collect(_: Key, posterior: Posterior, chains: Chain) -> Draws:
     """Constrained draws and ArviZ's sample statistics."""
-    theta, _ = jax.vmap(jax.vmap(lambda free: constrain(mixture, free)))(
-        chains.position
-    )
+    theta, _ = jax.vmap(jax.vmap(posterior.constrain))(chains.position)
     stats = dict(chains.stats)
     step_size = jnp.broadcast_to(chains.step_size[:, None], stats["lp"].shape)
     return Draws(theta, stats | {"step_size": step_size}, None, {}, Report())

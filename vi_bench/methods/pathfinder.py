@@ -31,27 +31,20 @@ from vi_bench.contract import (
     Draws,
     Kind,
     Outcome,
+    Posterior,
     Problem,
     Report,
     Stage,
     remembered,
 )
-from vi_bench.inference import starts
+from vi_bench.inference.starts import dispersed_start
 from vi_bench.methods._particles import constrained, resample
-from vi_bench.methods.nuts import unconstrained_density
-from vi_bench.mixture.mixture import Mixture
-from vi_bench.mixture.numpyro_model import unconstrain
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
 BATCH = 50
 """Draws whose density is evaluated at once."""
-
-SHARE = 0.1
-"""Weight of each row in the factors from which a start is drawn. It puts the start some
-three posterior sds from the mode: a path that starts there cannot learn the curvature.
-"""
 
 USABLE = 0.7
 """k-hat above which importance weights are unreliable (Vehtari et al. 2024)."""
@@ -141,19 +134,19 @@ class Pathfinder:
 
     @remembered
     def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
-        def climb(key: Key, mixture: Mixture, _: Any) -> Path:
+        def climb(key: Key, posterior: Posterior, _: Any) -> Path:
             keys = jax.random.split(key, self.paths)
-            return over_lanes(lambda key: self._path(key, mixture), keys)
+            return over_lanes(lambda key: self._path(key, posterior), keys)
 
-        def draw(key: Key, mixture: Mixture, paths: Path) -> Draws:
-            return self._draw(key, mixture, paths, shape)
+        def draw(key: Key, posterior: Posterior, paths: Path) -> Draws:
+            return self._draw(key, posterior, paths, shape)
 
         return (Stage("climb", climb), Stage("draw", draw, again="same"))
 
-    def _path(self, key: Key, mixture: Mixture) -> Path:
+    def _path(self, key: Key, posterior: Posterior) -> Path:
         place, own = jax.random.split(key)
-        start, unravel = ravel_pytree(dispersed_start(place, mixture))
-        density = unconstrained_density(mixture)
+        start, unravel = ravel_pytree(dispersed_start(place, posterior))
+        density = posterior.density
 
         def log_density(flat: Float[Array, " D"]) -> Float[Array, ""]:
             return density(unravel(flat))
@@ -194,7 +187,7 @@ class Pathfinder:
         return chosen
 
     def _draw(
-        self, key: Key, mixture: Mixture, paths: Path, shape: tuple[int, int]
+        self, key: Key, posterior: Posterior, paths: Path, shape: tuple[int, int]
     ) -> Draws:
         """Candidates from every path for each chain, weighted together, resampled."""
         chains, draws = shape
@@ -203,8 +196,8 @@ class Pathfinder:
         free, log_q = jax.vmap(lambda key, path: sample(key, path, chains * each))(
             jax.random.split(of_paths, self.paths), paths
         )
-        _, unravel = ravel_pytree(dispersed_start(key, mixture))
-        density = unconstrained_density(mixture)
+        _, unravel = ravel_pytree(dispersed_start(key, posterior))
+        density = posterior.density
         flat = free.reshape(-1, free.shape[-1])
         log_p = lax.map(lambda v: density(unravel(v)), flat, batch_size=BATCH)
         terms = log_p.reshape(log_q.shape) - log_q
@@ -223,7 +216,7 @@ class Pathfinder:
             jax.nn.softmax(by_chain(log_weights.reshape(terms.shape)), axis=1),
         )
         kept = jax.vmap(lambda pool, rows: pool[rows])(by_chain(free), chosen)
-        theta: Parameters = constrained(mixture, jax.vmap(jax.vmap(unravel))(kept))
+        theta: Parameters = constrained(posterior, jax.vmap(jax.vmap(unravel))(kept))
         best = jnp.argmax(paths.bound)
         bounds = jnp.mean(terms, axis=1)
         errors = jnp.std(terms, axis=1, ddof=1) / jnp.sqrt(float(terms.shape[1]))
@@ -263,16 +256,6 @@ class Pathfinder:
         return Outcome(
             "converged", f"best path after {iterations} iterations, k-hat {khat:.2f}"
         )
-
-
-def dispersed_start(key: Key, mixture: Mixture) -> Parameters:
-    """Unconstrained parameters drawn around the clusters of a short k-means run."""
-    place, own = jax.random.split(key)
-    x = mixture.some()
-    owner = starts.nearest(x, starts.k_means(place, x, mixture.components))
-    phi = jax.nn.one_hot(owner, mixture.components, dtype=x.dtype)
-    q = mixture.from_responsibilities(SHARE * phi, x)
-    return unconstrain(mixture, mixture.draw(own, q, ()))
 
 
 def steps_before(points: Array, used: Array, history: int) -> Any:

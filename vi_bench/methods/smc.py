@@ -27,6 +27,7 @@ from vi_bench.contract import (
     Draws,
     Kind,
     Outcome,
+    Posterior,
     Problem,
     Report,
     Role,
@@ -34,6 +35,7 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.methods._particles import (
+    check_prior,
     constrained,
     densities,
     ended,
@@ -42,8 +44,6 @@ from vi_bench.methods._particles import (
     joined,
     of_runs,
 )
-from vi_bench.mixture.mixture import Mixture
-from vi_bench.mixture.numpyro_model import constrain, unconstrain
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
@@ -151,6 +151,7 @@ class SMC:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """The stages start, temper (in slices) and collect."""
+        check_prior(problem)
         draws = -(-problem.draws // self.runs)
         return self._stages(problem.chains * self.runs, draws)
 
@@ -158,18 +159,18 @@ class SMC:
     def _stages(self, runs: int, draws: int) -> tuple[Stage, ...]:
         number = max(draws, self.particles)
 
-        def start(key: Key, mixture: Mixture, _: Any) -> Run:
+        def start(key: Key, posterior: Posterior, _: Any) -> Run:
             keys = jax.random.split(key, runs)
-            return over_lanes(lambda key: self._begin(key, mixture, number), keys)
+            return over_lanes(lambda key: self._begin(key, posterior, number), keys)
 
-        def temper(key: Key, mixture: Mixture, state: Run) -> Run:
-            kernel = self._kernel(mixture)
+        def temper(key: Key, posterior: Posterior, state: Run) -> Run:
+            kernel = self._kernel(posterior)
 
             def run(key: Key, run: Run) -> Run:
                 last = jnp.minimum(run.steps + SLICE, self.max_temperatures)
                 return lax.while_loop(
                     lambda run: ~run.done & (run.steps < last),
-                    lambda run: self._advance(key, mixture, kernel, run),
+                    lambda run: self._advance(key, posterior, kernel, run),
                     run,
                 )
 
@@ -183,9 +184,9 @@ class SMC:
             Stage("collect", partial(collect, draws), part_of_inference=False),
         )
 
-    def _begin(self, key: Key, mixture: Mixture, number: int) -> Run:
-        dtype = mixture.log_base.dtype
-        state = adaptive_tempered.init(from_prior(key, mixture, number))
+    def _begin(self, key: Key, posterior: Posterior, number: int) -> Run:
+        dtype = posterior.dtype
+        state = adaptive_tempered.init(from_prior(key, posterior, number))
         empty = jnp.full(self.max_temperatures, jnp.nan, dtype)
         return Run(
             state=state._replace(
@@ -200,18 +201,20 @@ class SMC:
             done=jnp.zeros((), bool),
         )
 
-    def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
+    def transition(
+        self, key: Key, posterior: Posterior, theta: Parameters
+    ) -> Parameters:
         """One Hamiltonian move at temperature 1, of step size about STEP."""
-        log_prior, log_likelihood = densities(mixture)
+        log_prior, log_likelihood = densities(posterior)
 
         def density(free: Parameters) -> Float[Array, ""]:
             return log_prior(free) + log_likelihood(free)
 
-        free = unconstrain(mixture, theta)
+        free = posterior.unconstrain(theta)
         metric = jnp.ones_like(ravel_pytree(free)[0])
         state, step = blackjax.hmc.init(free, density), jnp.asarray(STEP, metric.dtype)
         moved, _ = self._move()(key, state, density, step, metric)
-        return constrain(mixture, moved.position)[0]
+        return posterior.constrain(moved.position)[0]
 
     def _move(self) -> Callable[..., tuple[Any, Any]]:
         """A Hamiltonian move of jittered step size, with its acceptance rate."""
@@ -227,10 +230,10 @@ class SMC:
 
         return step
 
-    def _kernel(self, mixture: Mixture) -> Callable[..., tuple[Any, Any]]:
+    def _kernel(self, posterior: Posterior) -> Callable[..., tuple[Any, Any]]:
         """BlackJAX's step: resample, move, and weigh for the next temperature."""
         kernel: Callable[..., tuple[Any, Any]] = adaptive_tempered.build_kernel(
-            *densities(mixture),
+            *densities(posterior),
             self._move(),
             blackjax.hmc.init,
             resampling.systematic,
@@ -240,10 +243,10 @@ class SMC:
         return kernel
 
     def _advance(
-        self, key: Key, mixture: Mixture, kernel: Callable[..., Any], run: Run
+        self, key: Key, posterior: Posterior, kernel: Callable[..., Any], run: Run
     ) -> Run:
         """One temperature. At temperature 1 the step resamples, moves and ends."""
-        tuning = {"step_size": run.step_size, "metric": inverse_mass(mixture, run)}
+        tuning = {"step_size": run.step_size, "metric": inverse_mass(posterior, run)}
         state, info = kernel(
             jax.random.fold_in(key, run.steps),
             run.state,
@@ -299,13 +302,13 @@ class SMC:
         )
 
 
-def inverse_mass(mixture: Mixture, run: Run) -> Float[Array, " D"]:
+def inverse_mass(posterior: Posterior, run: Run) -> Float[Array, " D"]:
     """One over the mean square of the tempered log density's gradient, by coordinate.
 
     That mean is the mean curvature. Unlike the particles' variance it is local: far
     modes, such as those that differ by their labels, do not widen it.
     """
-    log_prior, log_likelihood = densities(mixture)
+    log_prior, log_likelihood = densities(posterior)
     weights, temperature = run.state.weights, run.state.tempering_param
 
     def tempered(free: Parameters) -> Float[Array, ""]:
@@ -322,7 +325,7 @@ def inverse_mass(mixture: Mixture, run: Run) -> Float[Array, " D"]:
     return inverse
 
 
-def collect(draws: int, _: Key, mixture: Mixture, runs: Run) -> Draws:
+def collect(draws: int, _: Key, posterior: Posterior, runs: Run) -> Draws:
     """Particles in their order, which keeps copies side by side, and the evidences.
 
     Where there are more particles than draws, evenly spaced ones are taken. A run that
@@ -343,7 +346,7 @@ def collect(draws: int, _: Key, mixture: Mixture, runs: Run) -> Draws:
         acceptance=runs.acceptance,
         last_acceptance=jnp.take_along_axis(runs.acceptance, last, 1)[:, 0],
     )
-    return Draws(constrained(mixture, free), {}, None, {}, report)
+    return Draws(constrained(posterior, free), {}, None, {}, report)
 
 
 METHOD = SMC

@@ -1,9 +1,11 @@
 """SVI: stochastic-gradient variational inference with NumPyro's guides.
 
-`mean-field` and `full-rank` are Gaussian guides on the unconstrained space of the
-marginalised model (Hoffman et al. 2013; Kucukelbir et al. 2017). `same-family` is
-q(theta) from the prior's family with the assignments kept in q: it optimises, by
-gradients and in NumPyro's own arithmetic, exactly the bound that CAVI optimises.
+`mean-field`, `full-rank` and `low-rank` are Gaussian guides on the unconstrained space,
+discrete variables marginalised (Hoffman et al. 2013; Kucukelbir et al. 2017); `iaf` and
+`bnaf` are normalizing flows there (Kingma et al. 2016; De Cao, Titov and Aziz 2019).
+`same-family`, of a mixture, is q(theta) from the prior's family with the assignments
+kept in q: it optimises, by gradients and in NumPyro's own arithmetic, exactly the bound
+that CAVI optimises.
 """
 
 from __future__ import annotations
@@ -24,10 +26,16 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 from numpyro.distributions import constraints
-from numpyro.handlers import replay, seed
+from numpyro.handlers import block, replay, seed, substitute
 from numpyro.infer import ELBO
 from numpyro.infer import SVI as NumPyroSVI
-from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+from numpyro.infer.autoguide import (
+    AutoBNAFNormal,
+    AutoIAFNormal,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+)
 from numpyro.infer.initialization import init_to_value
 from numpyro.infer.util import log_density
 from numpyro.optim import optax_to_numpyro
@@ -36,22 +44,22 @@ from vi_bench.contract import (
     Draws,
     Kind,
     Outcome,
+    Posterior,
     Problem,
     Report,
     Stage,
     remembered,
     told,
 )
+from vi_bench.errors import NotApplicable
 from vi_bench.inference import starts
 from vi_bench.mixture import conjugate
 from vi_bench.mixture.conjugate import resolve
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.numpyro_model import (
     assigned_model,
-    constrain,
     marginal_model,
     sample_parameters,
-    unconstrain,
     with_sticks,
 )
 from vi_bench.mixture.types import Factor, Parameters, Standard
@@ -66,10 +74,36 @@ STANDING_STILL = 0.05
 STICK_CONSTRAINTS = dict.fromkeys(("stick_a", "stick_b"), constraints.positive)
 """Constraints of the sticks' Beta parameters, beside the family's own."""
 
-Guide = Literal["mean-field", "full-rank", "same-family"]
+Guide = Literal["mean-field", "full-rank", "low-rank", "iaf", "bnaf", "same-family"]
 
-Posterior = Callable[[Key, Mixture, dict[str, Array]], tuple[Parameters, Array]]
-"""One draw from a fitted guide, and its log density, both constrained."""
+GUIDES: dict[str, Callable[..., Any]] = {
+    "mean-field": AutoNormal,
+    "full-rank": AutoMultivariateNormal,
+    "low-rank": AutoLowRankMultivariateNormal,
+    "iaf": AutoIAFNormal,
+    "bnaf": AutoBNAFNormal,
+}
+"""Guides of NumPyro on the unconstrained space; flows have no initial scale."""
+
+FLOWS = ("iaf", "bnaf")
+
+
+class Fitted(NamedTuple):
+    """What a fit is made of, given its posterior.
+
+    Attributes:
+        svi: NumPyro's, of a model and a guide.
+        draw: (key, parameters of the guide) -> one draw, constrained, and log q of it.
+        log_joint: (draw, parameters of the guide) -> its log density under the model.
+        log_q: (draw, parameters of the guide) -> its log density under the guide.
+        like: parameters of the guide, of any values, once it is initialised.
+    """
+
+    svi: NumPyroSVI
+    draw: Callable[[Key, dict[str, Any]], tuple[Parameters, Array]]
+    log_joint: Callable[[Parameters, dict[str, Any]], Array]
+    log_q: Callable[[Parameters, dict[str, Any]], Array]
+    like: Any = None
 
 
 class Fit(NamedTuple):
@@ -103,8 +137,10 @@ class SVI:
     """Settings of SVI.
 
     Attributes:
-        guide: "mean-field" (AutoNormal), "full-rank" (AutoMultivariateNormal) or
-            "same-family" (the prior's family, assignments enumerated).
+        guide: "mean-field" (AutoNormal), "full-rank" (AutoMultivariateNormal),
+            "low-rank" (AutoLowRankMultivariateNormal), "iaf" or "bnaf" (flows:
+            AutoIAFNormal, AutoBNAFNormal); of a mixture also "same-family" (the prior's
+            family, assignments enumerated).
         steps: Adam steps.
         learning_rate: learning rate of the first step.
         final_learning_rate: that of the last step; it falls exponentially in between.
@@ -122,7 +158,7 @@ class SVI:
     init_scale: Annotated[float, Gt(0)] = 0.1
 
     kind: ClassVar[Kind] = "variational"
-    summary: ClassVar[str] = "NumPyro SVI: mean-field, full-rank or same-family guide"
+    summary: ClassVar[str] = "NumPyro SVI: Gaussian, flow or same-family guides"
     references: ClassVar[tuple[str, ...]] = ("kingma2014", "phan2019")
 
     @property
@@ -130,8 +166,27 @@ class SVI:
         """Only the same-family guide keeps the assignments in q."""
         return self.guide == "same-family"
 
+    @property
+    def evaluates_q(self) -> bool:
+        """Whether log q is known at any theta; a BNAF cannot be inverted."""
+        return self.guide != "bnaf"
+
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """The stages start, fit (in windows), draw and bound."""
+        """The stages start, fit (in windows), draw and bound.
+
+        Raises:
+            NotApplicable: the guide is not one for this posterior.
+        """
+        if self.guide == "same-family" and not isinstance(problem.posterior, Mixture):
+            raise NotApplicable(
+                "guide = 'same-family' is written for mixtures; the model is another"
+            )
+        like = jax.eval_shape(lambda: shape_of(problem.posterior))
+        if self.guide in FLOWS and sum(v.size for v in jax.tree.leaves(like)) == 1:
+            raise NotApplicable(
+                f"guide = {self.guide!r} is a flow of at least two parameters; the "
+                "model has one"
+            )
         return self._stages((problem.chains, problem.draws))
 
     @remembered
@@ -139,18 +194,18 @@ class SVI:
         windows = max(1, self.steps // WINDOW)
         rest = self.steps - (windows - 1) * WINDOW  # steps of the last window
 
-        def start(key: Key, mixture: Mixture, _: Any) -> Fit:
+        def start(key: Key, posterior: Posterior, _: Any) -> Fit:
             place, own = jax.random.split(key)
-            svi, _, _ = self._build(mixture, *start_parameters(place, mixture))
-            zero = jnp.zeros(windows, mixture.log_base.dtype)
+            svi = self._build(posterior, *start_parameters(place, posterior)).svi
+            zero = jnp.zeros(windows, posterior.dtype)
             none = jnp.zeros((), jnp.int32)
-            return Fit(svi.init(own, mixture), zero, zero, none, none)
+            return Fit(svi.init(own, posterior), zero, zero, none, none)
 
-        def fit(_: Key, mixture: Mixture, state: Fit) -> Fit:
-            svi = self._started(mixture)[0]
+        def fit(_: Key, posterior: Posterior, state: Fit) -> Fit:
+            svi = self._started(posterior).svi
 
             def update(optimiser: Any, _: None) -> tuple[Any, Array]:
-                return svi.update(optimiser, mixture)  # type: ignore[no-any-return]
+                return svi.update(optimiser, posterior)  # type: ignore[no-any-return]
 
             def window(optimiser: Any, steps: int) -> tuple[Any, ...]:
                 optimiser, loss = lax.scan(update, optimiser, None, length=steps)
@@ -174,12 +229,12 @@ class SVI:
                 windows=at + 1,
             )
 
-        def draw(key: Key, mixture: Mixture, state: Fit) -> Draws:
-            svi, _, posterior = self._started(mixture)
-            params = svi.get_params(state.optimiser)
+        def draw(key: Key, posterior: Posterior, state: Fit) -> Draws:
+            fitted = self._started(posterior)
+            params = fitted.svi.get_params(state.optimiser)
 
             def one(key: Key) -> tuple[Parameters, Array]:
-                return posterior(key, mixture, params)
+                return fitted.draw(key, params)
 
             theta, log_q = jax.vmap(jax.vmap(one))(jax.random.split(key, shape))
             report = SVIReport(
@@ -190,15 +245,15 @@ class SVI:
                 trace_se=state.bound_se,
                 not_finite=state.not_finite,
             )
-            return Draws(theta, {}, log_q, dict(params), report)
+            return Draws(theta, {}, log_q, packed(params), report)
 
-        def estimate(key: Key, mixture: Mixture, draws: Draws) -> Draws:
-            _, model, posterior = self._started(mixture)
-            params = draws.variational
+        def estimate(key: Key, posterior: Posterior, draws: Draws) -> Draws:
+            fitted = self._started(posterior)
+            params = unpacked(draws.variational, fitted.like)
 
             def term(key: Key) -> Float[Array, ""]:
-                theta, log_q = posterior(key, mixture, params)
-                return numpyro_density(model, mixture, theta | params) - log_q
+                theta, log_q = fitted.draw(key, params)
+                return fitted.log_joint(theta, params) - log_q
 
             terms = lax.map(term, jax.random.split(key, self.bound_draws))
             error = jnp.std(terms, ddof=1) / jnp.sqrt(float(self.bound_draws))
@@ -213,21 +268,24 @@ class SVI:
         )
 
     def _build(
-        self, mixture: Mixture, start: Parameters, standard: Standard
-    ) -> tuple[Any, Callable[..., None], Posterior]:
-        """NumPyro's SVI with the chosen guide, its model, and a function that draws."""
-        model: Callable[..., None] = marginal_model
-        guide: Any
-        posterior: Posterior
+        self, posterior: Posterior, start: Parameters, standard: Standard
+    ) -> Fitted:
+        """NumPyro's SVI with the chosen guide, and what is done with a fit."""
+        free = posterior.unconstrain(start)
         if self.guide == "same-family":
-            model = partial(assigned_model, start=start)
-            guide = partial(same_family_guide, start=standard)
-            posterior = same_family_posterior
+            assert isinstance(posterior, Mixture)
+            model: Callable[..., None] = partial(assigned_model, start=start)
+            guide: Any = partial(same_family_guide, start=standard)
+            draw = partial(same_family_draw, posterior)
+            log_q = partial(same_family_log_q, posterior)
         else:
-            auto = AutoNormal if self.guide == "mean-field" else AutoMultivariateNormal
-            place = init_to_value(values=start)
-            guide = auto(model, init_loc_fn=place, init_scale=self.init_scale)
-            posterior = partial(gaussian_posterior, unconstrain(mixture, start))
+            usual = isinstance(posterior, Mixture) and self.guide not in FLOWS
+            model = marginal_model if usual else partial(free_model, like=free)
+            place = init_to_value(values=start if usual else free)
+            scale = {} if self.guide in FLOWS else {"init_scale": self.init_scale}
+            guide = GUIDES[self.guide](model, init_loc_fn=place, **scale)
+            draw = partial(guide_draw, posterior, guide, free)
+            log_q = partial(guide_log_q, posterior, guide, free)
         rate = optax.exponential_decay(
             self.learning_rate,
             max(self.steps - 1, 1),
@@ -235,31 +293,37 @@ class SVI:
         )
         loss = OrderedELBO(num_particles=self.particles)
         svi = NumPyroSVI(model, guide, optax_to_numpyro(optax.adam(rate)), loss)
-        return svi, model, posterior
 
-    def _started(self, mixture: Mixture) -> tuple[Any, Callable[..., None], Posterior]:
-        """`_build` with a guide that has been initialised, at the prior.
+        def log_joint(theta: Parameters, params: dict[str, Any]) -> Array:
+            if isinstance(posterior, Mixture):
+                return numpyro_density(model, posterior, theta | params)
+            return posterior.log_joint(theta)
+
+        return Fitted(svi, draw, log_joint, log_q)
+
+    def _started(self, posterior: Posterior) -> Fitted:
+        """`_build` with a guide that has been initialised.
 
         NumPyro's guides learn the latent sites when they are first called. Their
         starting values do not matter, as a fit holds the parameters, and are no part of
         the compiled program.
         """
-        q = mixture.prior()
-        svi, model, posterior = self._build(mixture, *parameters_of(mixture, q))
-        svi.init(jax.random.key(0), mixture)
-        return svi, model, posterior
+        if isinstance(posterior, Mixture):
+            start, standard = parameters_of(posterior, posterior.prior())
+        else:
+            like = jax.eval_shape(lambda: shape_of(posterior))
+            zero = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), like)
+            start, standard = posterior.constrain(zero)[0], {}
+        fitted = self._build(posterior, start, standard)
+        state = fitted.svi.init(jax.random.key(0), posterior)
+        return fitted._replace(like=fitted.svi.get_params(state))
 
     def log_q(
-        self, mixture: Mixture, draws: Draws, theta: Parameters
+        self, posterior: Posterior, draws: Draws, theta: Parameters
     ) -> Float[Array, ""]:
         """Log density of the fitted guide at any theta, constrained."""
-        params = {name: jnp.asarray(v) for name, v in draws.variational.items()}
-        if self.guide == "same-family":
-            return same_family_log_q(mixture, params, theta)
-        flat, _ = ravel_pytree(free := unconstrain(mixture, theta))
-        _, log_jacobian = constrain(mixture, free)
-        log_q: Array = gaussian_guide(params, free).log_prob(flat) - log_jacobian
-        return log_q
+        fitted = self._started(posterior)
+        return fitted.log_q(theta, unpacked(draws.variational, fitted.like))
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged where the bound rose by next to nothing over the last tenth."""
@@ -301,9 +365,48 @@ class OrderedELBO(ELBO):  # type: ignore[misc]
         return {"loss": -jnp.mean(jax.vmap(particle)(keys)), "mutable_state": None}
 
 
-def start_parameters(key: Key, mixture: Mixture) -> tuple[Parameters, Standard]:
-    """`parameters_of` the factors after a short k-means run."""
-    return parameters_of(mixture, starts.k_means_factors(key, mixture))
+def free_model(posterior: Posterior, like: Parameters) -> None:
+    """Any posterior as a NumPyro model of its unconstrained parameters."""
+    free = {
+        name: numpyro.sample(
+            name, dist.ImproperUniform(constraints.real, (), jnp.shape(v))
+        )
+        for name, v in like.items()
+    }
+    with block():  # the model's own sites are none of this one's
+        density = posterior.density(free)
+    numpyro.factor("density", density)
+
+
+def shape_of(posterior: Posterior) -> Parameters:
+    """An unconstrained point, for its shapes."""
+    if isinstance(posterior, Mixture):
+        return posterior.unconstrain(posterior.centre(posterior.prior()))
+    return posterior.unconstrain(starts.one_start(jax.random.key(0), posterior))
+
+
+def packed(params: Any) -> dict[str, Array]:
+    """The guide's parameters by name, nested ones under names with dots."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {_name(path): leaf for path, leaf in leaves}
+
+
+def unpacked(variational: Mapping[str, Any], like: Any) -> Any:
+    """The inverse of `packed`, given parameters of the same structure."""
+    leaves = jax.tree_util.tree_leaves_with_path(like)
+    named = [jnp.asarray(variational[_name(path)]) for path, _ in leaves]
+    return jax.tree.unflatten(jax.tree.structure(like), named)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def start_parameters(key: Key, posterior: Posterior) -> tuple[Parameters, Standard]:
+    """Where the guide starts: of a mixture, `parameters_of` a short k-means run."""
+    if isinstance(posterior, Mixture):
+        return parameters_of(posterior, starts.k_means_factors(key, posterior))
+    return starts.one_start(key, posterior), {}
 
 
 def parameters_of(mixture: Mixture, q: Factors) -> tuple[Parameters, Standard]:
@@ -334,16 +437,16 @@ def same_family_guide(mixture: Mixture, start: Standard) -> None:
     sample_parameters(mixture, same_family_factors(mixture, params))
 
 
-def same_family_posterior(
-    key: Key, mixture: Mixture, params: dict[str, Array]
+def same_family_draw(
+    mixture: Mixture, key: Key, params: dict[str, Any]
 ) -> tuple[Parameters, Array]:
     """One draw from the same-family guide and its log density."""
     theta = conjugate.draw(key, same_family_factors(mixture, params))
-    return theta, same_family_log_q(mixture, params, theta)
+    return theta, same_family_log_q(mixture, theta, params)
 
 
 def same_family_log_q(
-    mixture: Mixture, params: Mapping[str, Array], theta: Parameters
+    mixture: Mixture, theta: Parameters, params: Mapping[str, Any]
 ) -> Float[Array, ""]:
     """Log density of the same-family guide at a constrained theta."""
     factors = same_family_factors(mixture, params)
@@ -351,25 +454,54 @@ def same_family_log_q(
     return jnp.sum(jnp.stack(terms))
 
 
-def gaussian_posterior(
-    start: Parameters, key: Key, mixture: Mixture, params: dict[str, Array]
+def guide_draw(
+    posterior: Posterior,
+    guide: Any,
+    like: Parameters,
+    key: Key,
+    params: dict[str, Any],
 ) -> tuple[Parameters, Array]:
-    """One draw from a Gaussian guide on the unconstrained space, constrained."""
-    q = gaussian_guide(params, start)
-    _, unravel = ravel_pytree(start)
-    flat = q.sample(key)
-    theta, log_jacobian = constrain(mixture, unravel(flat))
-    return theta, q.log_prob(flat) - log_jacobian
+    """One draw from a guide on the unconstrained space, constrained, and log q of it.
+
+    A flow's log density comes with the draw: not every flow can be inverted.
+    """
+    q = unconstrained_q(guide, params, like)
+    _, unravel = ravel_pytree(like)
+    if isinstance(q, dist.TransformedDistribution):
+        flat, steps = q.sample_with_intermediates(key)
+        log_q = q.log_prob(flat, steps)
+    else:
+        flat = q.sample(key)
+        log_q = q.log_prob(flat)
+    theta, log_jacobian = posterior.constrain(unravel(flat))
+    return theta, log_q - log_jacobian
 
 
-def gaussian_guide(params: Mapping[str, Array], like: Parameters) -> Any:
-    """A fitted Gaussian guide on the unconstrained space, flat as `like` is."""
-    if "auto_loc" in params:
+def guide_log_q(
+    posterior: Posterior,
+    guide: Any,
+    like: Parameters,
+    theta: Parameters,
+    params: Mapping[str, Any],
+) -> Float[Array, ""]:
+    """Log density of a guide on the unconstrained space at a constrained theta."""
+    flat, _ = ravel_pytree(free := posterior.unconstrain(theta))
+    _, log_jacobian = posterior.constrain(free)
+    q = unconstrained_q(guide, params, free)
+    log_q: Array = q.log_prob(flat) - log_jacobian
+    return log_q
+
+
+def unconstrained_q(guide: Any, params: Mapping[str, Any], like: Parameters) -> Any:
+    """A fitted guide's distribution on the unconstrained space, flat as `like` is."""
+    if isinstance(guide, AutoNormal):
+        loc, _ = ravel_pytree({n: params[f"{n}_auto_loc"] for n in like})
+        scale, _ = ravel_pytree({n: params[f"{n}_auto_scale"] for n in like})
+        return dist.Normal(loc, scale).to_event(1)
+    if isinstance(guide, AutoMultivariateNormal):
         root = params["auto_scale_tril"]
         return dist.MultivariateNormal(params["auto_loc"], scale_tril=root)
-    loc, _ = ravel_pytree({n: params[f"{n}_auto_loc"] for n in like})
-    scale, _ = ravel_pytree({n: params[f"{n}_auto_scale"] for n in like})
-    return dist.Normal(loc, scale).to_event(1)
+    return substitute(guide._get_posterior, params)()
 
 
 def numpyro_density(

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from vi_bench.comparison.quantities import (
@@ -29,6 +30,22 @@ sampler that returns the prior would pass a calibration (Modrak et al. 2023)."""
 
 Coordinates = Mapping[str, Sequence[object]]
 """Dimension of a family's parameters -> its coordinates."""
+
+
+def reported(mixture: Any, theta: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Parameters, quantities derived from them, and weights where they are drawn.
+
+    Args:
+        mixture: anything with the family, the weights and the components of a mixture.
+        theta: draws of its parameters (chain, draw, *dims).
+    """
+    family = mixture.family
+    known = {name: theta[name] for name in family.dims if name in theta}
+    found = {name: np.asarray(v) for name, v in (known | family.derived(known)).items()}
+    if STICK in theta:
+        log_weights = mixture.weights.log_weights(theta, mixture.components)
+        found[WEIGHT] = np.exp(np.asarray(log_weights, float))
+    return found
 
 
 def compared(

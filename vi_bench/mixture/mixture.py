@@ -24,7 +24,8 @@ from vi_bench.mixture.blocks import (
     to_blocks,
 )
 from vi_bench.mixture.mixture_pass import log_marginal, mixture_pass
-from vi_bench.mixture.types import Family, Parameters, Standard, Weights
+from vi_bench.mixture.supports import constrained, unconstrained, with_sticks
+from vi_bench.mixture.types import Factor, Family, Parameters, Standard, Weights
 from vi_bench.runtime.keys import Key
 
 
@@ -90,6 +91,21 @@ class Mixture:
     def features(self) -> int:
         """The number of features, d."""
         return int(self.blocks.tail.shape[0])
+
+    @property
+    def dtype(self) -> Any:
+        """The type of all arrays."""
+        return self.log_base.dtype
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The devices that share the rows, if several do."""
+        return self.blocks.mesh
+
+    @property
+    def proper(self) -> bool:
+        """Whether the prior can be drawn from: that of a mixture always can."""
+        return True
 
     def uncentred(self, theta: Parameters) -> Parameters:
         """Parameters, or what `describe` gives, in the coordinates of the user's data.
@@ -243,6 +259,28 @@ class Mixture:
     def log_joint(self, theta: Parameters) -> Float[Array, ""]:
         """Log p(X, theta), assignments marginalised."""
         return self.log_prior(theta) + self.log_likelihood(theta)
+
+    def prior_factors(self) -> dict[str, Factor]:
+        """NumPyro distributions of the prior, in sampling order."""
+        factors = self.family.factors(self.family.hyperparameters())
+        return with_sticks(factors, self.prior_sticks())
+
+    def constrain(self, free: Parameters) -> tuple[Parameters, Array]:
+        """Constrained parameters from unconstrained ones, and the log Jacobian."""
+        return constrained(self.prior_factors(), free)
+
+    def unconstrain(self, theta: Parameters) -> Parameters:
+        """The inverse of `constrain`'s first result."""
+        return unconstrained(self.prior_factors(), theta)
+
+    def density(self, free: Parameters) -> Float[Array, ""]:
+        """Log p(X, theta) of unconstrained parameters, the log Jacobian included."""
+        theta, log_jacobian = self.constrain(free)
+        return self.log_joint(theta) + log_jacobian
+
+    def draw_prior(self, key: Key, number: int) -> Parameters:
+        """Draws from the prior: name -> (number, *dims)."""
+        return self.draw(key, self.prior(), (number,))
 
     def log_q(self, theta: Parameters, q: Factors) -> Float[Array, "*b"]:
         """Log q(theta); `theta` may have leading draw axes."""

@@ -15,62 +15,28 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
-from numpyro.distributions import biject_to, constraints
 
 from vi_bench.mixture.conjugate import resolve
-from vi_bench.mixture.log_beta import log_beta
 from vi_bench.mixture.mixture import Mixture
+from vi_bench.mixture.supports import StickBeta, with_sticks
 from vi_bench.mixture.types import Factor, Parameters
-from vi_bench.mixture.weights import STICK
 
-
-class StickBeta(dist.Distribution):  # type: ignore[misc]
-    """The asinh(logit v) of a Beta variable v.
-
-    NumPyro's own simplex and unit interval clip at the machine's precision; a sparse
-    Dirichlet's weights lie far beyond, at logits of -1000.
-    """
-
-    arg_constraints = {  # noqa: RUF012
-        "a": constraints.positive,
-        "b": constraints.positive,
-    }
-    support = constraints.real
-
-    def __init__(self, a: Array, b: Array) -> None:
-        self.a, self.b = jnp.broadcast_arrays(a, b)
-        super().__init__(batch_shape=self.a.shape)
-
-    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draws from the logit as the difference of two log Gamma variables."""
-        shape = (*sample_shape, *self.batch_shape)
-        top, bottom = jax.random.split(key)
-        top_draw = jax.random.loggamma(top, self.a, shape)
-        return jnp.arcsinh(top_draw - jax.random.loggamma(bottom, self.b, shape))
-
-    def log_prob(self, value: Array) -> Array:
-        """Log density: Beta(a, b) at v = sigmoid(sinh(value)), with both Jacobians."""
-        logit = jnp.sinh(value)
-        size = log_beta(self.a, self.b)
-        down, up = jax.nn.softplus(-logit), jax.nn.softplus(logit)
-        stretch = jnp.abs(value) + jnp.log1p(jnp.exp(-2 * jnp.abs(value)))
-        return stretch - jnp.log(2.0) - self.a * down - self.b * up - size
+__all__ = [
+    "StickBeta",
+    "assigned_model",
+    "constrain",
+    "log_joint_by_component",
+    "marginal_model",
+    "prior_factors",
+    "sample_parameters",
+    "unconstrain",
+    "with_sticks",
+]
 
 
 def prior_factors(mixture: Mixture) -> dict[str, Factor]:
     """NumPyro distributions of the prior, in sampling order."""
-    family = mixture.family
-    factors = family.factors(family.hyperparameters())
-    return with_sticks(factors, mixture.prior_sticks())
-
-
-def with_sticks(
-    factors: dict[str, Factor], sticks: Float[Array, "2 S"]
-) -> dict[str, Factor]:
-    """Factors with those of the sticks added, where there are any."""
-    if not sticks.shape[1]:
-        return factors
-    return factors | {STICK: StickBeta(sticks[0], sticks[1]).to_event(1)}
+    return mixture.prior_factors()
 
 
 def sample_parameters(mixture: Mixture, factors: Mapping[str, Factor]) -> Parameters:
@@ -130,23 +96,10 @@ def log_joint_by_component(mixture: Mixture, theta: Parameters) -> Float[Array, 
 
 
 def constrain(mixture: Mixture, free: Parameters) -> tuple[Parameters, Array]:
-    """Constrained parameters from unconstrained ones, and the log Jacobian.
-
-    NumPyro's bijections map the real line to each parameter's support.
-    """
-    theta: Parameters = {}
-    log_jacobian = jnp.zeros(())
-    for name, factor in prior_factors(mixture).items():
-        bijection = biject_to(resolve(factor, theta).support)
-        theta[name] = bijection(free[name])
-        terms = bijection.log_abs_det_jacobian(free[name], theta[name])
-        log_jacobian = log_jacobian + jnp.sum(terms)
-    return theta, log_jacobian
+    """Constrained parameters from unconstrained ones, and the log Jacobian."""
+    return mixture.constrain(free)
 
 
 def unconstrain(mixture: Mixture, theta: Parameters) -> Parameters:
     """The inverse of `constrain`'s first result."""
-    return {
-        name: biject_to(resolve(factor, theta).support).inv(theta[name])
-        for name, factor in prior_factors(mixture).items()
-    }
+    return mixture.unconstrain(theta)

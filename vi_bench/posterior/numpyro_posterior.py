@@ -6,6 +6,7 @@ that what is left has a density that can be differentiated.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +14,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro import handlers
+from numpyro.distributions import biject_to
 from numpyro.infer import util
+from numpyro.infer.initialization import init_to_uniform
 
 from vi_bench.errors import InputError, one_line
 from vi_bench.runtime.keys import Key
@@ -41,12 +46,14 @@ class Site:
         shape: shape of its value.
         dims: names of its dimensions: plates by their names, others by number.
         discrete: whether it is summed out.
+        free: shape of its unconstrained value.
     """
 
     name: str
     shape: tuple[int, ...]
     dims: tuple[str, ...]
     discrete: bool
+    free: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +66,8 @@ class Structure:
         sites: its latent variables, in the order of the model.
         observed: names of the observed sites.
         nesting: number of plates that are nested in each other at most.
+        proper: whether every latent variable has a prior that can be drawn from.
+        name: what the model is called in messages and records.
     """
 
     model: Callable[..., Any]
@@ -66,6 +75,8 @@ class Structure:
     sites: tuple[Site, ...]
     observed: tuple[str, ...]
     nesting: int
+    proper: bool
+    name: str
 
 
 @partial(
@@ -121,11 +132,32 @@ class NumPyroPosterior:
     def _takes_tracers(self) -> bool:
         """Whether the model works on data whose values are not known."""
         try:
-            free = jax.eval_shape(lambda p: p.start(jax.random.key(0)), self)
+            free = jax.eval_shape(lambda p: p.point(jax.random.key(0)), self)
             jax.eval_shape(lambda p, free: p.density(free), self, free)
         except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
             return False
         return True
+
+    @property
+    def dtype(self) -> Any:
+        """The type of floating-point arrays."""
+        return jnp.zeros(()).dtype
+
+    @property
+    def mesh(self) -> None:
+        """None: the data are not shared by devices."""
+        return None
+
+    @property
+    def proper(self) -> bool:
+        """Whether the prior can be drawn from."""
+        return self.structure.proper
+
+    def arguments(self) -> dict[str, Any]:
+        """The model's arguments by name, those in order included."""
+        args, kwargs = self.structure.call(self.data)
+        names = list(inspect.signature(self.structure.model).parameters)
+        return dict(zip(names, args, strict=False)) | kwargs
 
     @property
     def latent(self) -> tuple[Site, ...]:
@@ -173,6 +205,7 @@ class NumPyroPosterior:
         return sum(
             (
                 jnp.sum(trace[site.name]["fn"].log_prob(theta[site.name]))
+                * _scale(trace[site.name])
                 for site in self.latent
             ),
             jnp.zeros(()),
@@ -180,72 +213,102 @@ class NumPyroPosterior:
 
     def log_likelihood(self, theta: Values) -> Float[Array, ""]:
         """Log p(x | theta), factors of the model included."""
-        return self.log_joint(theta) - self.log_prior(theta)
+        if self._enumerates:
+            return self.log_joint(theta) - self.log_prior(theta)
+        return jnp.sum(self.log_likelihoods(theta))
 
-    def constrain(self, free: Values) -> Values:
-        """Values in the supports of their sites."""
+    def log_likelihoods(self, theta: Values) -> Float[Array, " n"]:
+        """Log p(x_i | theta) of each observation, and factors, flat.
+
+        None (n = 0) where discrete variables are summed out: they tie observations.
+        """
+        if self._enumerates:
+            return jnp.zeros(0)
+        trace = self._trace(jax.random.key(0), theta)
+        terms = [
+            jnp.ravel(trace[name]["fn"].log_prob(trace[name]["value"]))
+            * _scale(trace[name])
+            for name in self.structure.observed
+        ]
+        return jnp.concatenate(terms)
+
+    def constrain(self, free: Values) -> tuple[Values, Float[Array, ""]]:
+        """Values in the supports of their sites, and the log Jacobian."""
         args, kwargs = self.structure.call(self.data)
         model = self._model(jax.random.key(0))
-        found: Values = util.constrain_fn(model, args, kwargs, free)
-        return found
+        made = util.constrain_fn(model, args, kwargs, free)
+        theta = {site.name: made[site.name] for site in self.latent}
+        trace = self._trace(jax.random.key(0), theta)
+        log_jacobian = jnp.zeros(())
+        for site in self.latent:
+            bijection = biject_to(trace[site.name]["fn"].support)
+            log_jacobian += jnp.sum(
+                bijection.log_abs_det_jacobian(free[site.name], theta[site.name])
+            )
+        return theta, log_jacobian
 
     def unconstrain(self, theta: Values) -> Values:
-        """The inverse of `constrain`."""
+        """The inverse of the first result of `constrain`."""
         args, kwargs = self.structure.call(self.data)
         model = self._model(jax.random.key(0))
         found: Values = util.unconstrain_fn(model, args, kwargs, theta)
         return found
 
-    def reported(self, theta: Values) -> Values:
-        """The latent values and what the model makes of them (`deterministic`)."""
+    def deterministic(self, theta: Values) -> Values:
+        """What the model makes of latent values (`numpyro.deterministic`)."""
         trace = self._trace(jax.random.key(0), theta)
-        made = {
-            name: site["value"]
+        return {
+            name: jnp.asarray(site["value"])
             for name, site in trace.items()
             if site["type"] == "deterministic"
         }
-        return {site.name: theta[site.name] for site in self.latent} | made
 
-    def draw_prior(self, key: Key) -> Values:
-        """Latent values from the prior."""
-        trace = self._trace(key, {})
-        return {site.name: trace[site.name]["value"] for site in self.latent}
+    def draw_prior(self, key: Key, number: int) -> Values:
+        """Draws from the prior: name of a latent variable -> (number, ...)."""
+
+        def one(key: Key) -> Values:
+            trace = self._trace(key, {})
+            return {site.name: trace[site.name]["value"] for site in self.latent}
+
+        found: Values = jax.vmap(one)(jax.random.split(key, number))
+        return found
 
     def simulate(self, key: Key, theta: Values) -> Values:
         """Data given latent values: name of an observed site -> its value."""
         trace = self._trace(key, theta, observed=False)
         return {name: trace[name]["value"] for name in self.structure.observed}
 
-    def start(self, key: Key) -> Values:
-        """An unconstrained starting point, uniform within RADIUS of 0."""
-        theta = self.draw_prior(key)
-        shapes = jax.eval_shape(self.unconstrain, theta)
-        return {
-            name: jax.random.uniform(
-                jax.random.fold_in(key, i),
-                leaf.shape,
-                leaf.dtype,
-                -RADIUS,
-                RADIUS,
-            )
-            for i, (name, leaf) in enumerate(shapes.items())
-        }
-
     def starts(self, key: Key, chains: int) -> Values:
-        """Starting points of chains (chains, ...), each of a finite density."""
+        """Starting points of chains (chains, ...), each of a finite density.
+
+        Uniform within RADIUS of 0 in every unconstrained coordinate, as Stan's are;
+        the first of TRIES where the density and its gradient are finite.
+        """
 
         def of_chain(key: Key) -> Values:
-            tried = jax.vmap(self.start)(jax.random.split(key, TRIES))
+            tried = jax.vmap(self.point)(jax.random.split(key, TRIES))
             density, slope = jax.vmap(jax.value_and_grad(self.density))(tried)
             good = jnp.isfinite(density)
             for leaf in jax.tree.leaves(slope):
                 good &= jnp.all(jnp.isfinite(leaf.reshape(TRIES, -1)), axis=1)
             first = jnp.argmax(good)
-            chosen: Values = jax.tree.map(lambda v: v[first], tried)
-            return chosen
+            return self.constrain(jax.tree.map(lambda v: v[first], tried))[0]
 
         found: Values = jax.lax.map(of_chain, jax.random.split(key, chains))
         return found
+
+    def point(self, key: Key) -> Values:
+        """An unconstrained point, uniform within RADIUS of 0."""
+        return {
+            site.name: jax.random.uniform(
+                jax.random.fold_in(key, i),
+                site.free,
+                self.dtype,
+                -RADIUS,
+                RADIUS,
+            )
+            for i, site in enumerate(self.latent)
+        }
 
     def _trace(
         self, key: Key, theta: Mapping[str, Array], observed: bool = True
@@ -256,6 +319,47 @@ class NumPyroPosterior:
             model = handlers.uncondition(model)
         found: dict[str, Any] = handlers.trace(model).get_trace(*args, **kwargs)
         return found
+
+
+def from_log_joint(
+    log_joint: Callable[..., Any],
+    supports: Mapping[str, Any],
+) -> Callable[..., None]:
+    """A NumPyro model of a log joint density that is known up to a constant.
+
+    Its latent variables have improper priors, so methods that draw from the prior do
+    not apply, and log p(X) is that of the density as it is.
+
+    Args:
+        log_joint: (theta, data by name) -> log p(x, theta); theta is a dict of arrays.
+        supports: name -> a constraint of NumPyro, or a pair of it and a shape.
+    """
+
+    def model(**data: Any) -> None:
+        theta = {}
+        for name, given in supports.items():
+            support, shape = given if isinstance(given, tuple) else (given, ())
+            events = shape[len(shape) - support.event_dim :]
+            batch = shape[: len(shape) - support.event_dim]
+            prior = dist.ImproperUniform(support, (), (*batch, *events))
+            theta[name] = numpyro.sample(name, prior)
+        numpyro.factor("log joint", log_joint(theta, **data))
+
+    model.__name__ = getattr(log_joint, "__name__", "log_joint")
+    model.__module__ = log_joint.__module__
+    return model
+
+
+def _improper(fn: Any) -> bool:
+    """Whether a distribution cannot be drawn from, whatever wraps it."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, dist.ImproperUniform)
+
+
+def _scale(site: Mapping[str, Any]) -> Any:
+    """The factor of a site's log density, by `handlers.scale` or a subsample."""
+    return 1.0 if site.get("scale") is None else site["scale"]
 
 
 def _is_array(value: Any) -> bool:
@@ -272,7 +376,9 @@ def _read(
     name = getattr(model, "__name__", type(model).__name__)
     try:
         seeded = handlers.seed(model, jax.random.key(0))
-        trace = handlers.trace(seeded).get_trace(*args, **kwargs)
+        # improper priors cannot be drawn from: any point will do
+        somewhere = handlers.substitute(seeded, substitute_fn=init_to_uniform)
+        trace = handlers.trace(somewhere).get_trace(*args, **kwargs)
     except InputError:
         raise
     except Exception as error:  # a user's code may raise anything
@@ -282,7 +388,7 @@ def _read(
             f"model {name!r}: {optimised[0]!r} is a param, which has no prior; "
             "expected sample sites alone"
         )
-    sites, observed = [], []
+    sites, observed, proper = [], [], True
     for label, site in trace.items():
         if site["type"] != "sample":
             continue
@@ -296,7 +402,12 @@ def _read(
                 "expected it to be marginalised in the model"
             )
         shape = tuple(jnp.shape(site["value"]))
-        sites.append(Site(label, shape, _dims(label, site, shape), discrete))
+        free = shape
+        if not discrete:
+            inverse = biject_to(site["fn"].support).inv
+            free = jax.eval_shape(inverse, site["value"]).shape
+        proper = proper and not _improper(site["fn"])
+        sites.append(Site(label, shape, _dims(label, site, shape), discrete, free))
     if all(site.discrete for site in sites):
         raise InputError(f"model {name!r}: has no continuous latent variable")
     if not observed:
@@ -304,7 +415,7 @@ def _read(
             f"model {name!r}: nothing is observed; expected obs=... at some site"
         )
     nesting = util._guess_max_plate_nesting(trace)
-    return Structure(model, call, tuple(sites), tuple(observed), nesting)
+    return Structure(model, call, tuple(sites), tuple(observed), nesting, proper, name)
 
 
 def _dims(

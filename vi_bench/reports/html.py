@@ -51,11 +51,9 @@ def run_page(run: StoredRun) -> str:
     record = run.record
     drawn = pictures(run)
     made = {table.name: table for table in tables(record)}
-    rows, features = record.data.shape
     environment = record.environment
     lead = (
-        f"{record.model['name']} mixture, K = {record.spec['components']}, on "
-        f"{record.data.name} ({rows:,} x {features}); {environment['device']}, "
+        f"{sentences.subject(record)}; {environment['device']}, "
         f"{environment['precision']} bits, {record.created}"
     )
 

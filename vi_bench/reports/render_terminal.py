@@ -65,10 +65,9 @@ def cell_text(cell: Cell) -> str:
 
 def verdict_table(run: Record) -> Table:
     """The table of verdicts that a run ends with, a row per method."""
-    rows, features = run.data.shape
     title = (
-        f"{run.name}: {rows} x {features}, K = {run.spec['components']}, "
-        f"{run.environment['precision']} bits, {run.environment['device']}"
+        f"{run.name}: {sentences.size(run)}, {run.environment['precision']} bits, "
+        f"{run.environment['device']}"
     )
     return drawn(verdicts(run), title)
 

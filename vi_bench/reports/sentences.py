@@ -39,6 +39,25 @@ class Sentence:
         return f"{self.label}: {self.text}" if self.label else self.text
 
 
+def size(run: Record) -> str:
+    """The size of the problem: rows, features and components, or parameters."""
+    if run.is_mixture:
+        rows, features = run.data.shape
+        return f"{rows} x {features}, K = {run.spec['components']}"
+    return f"{run.parameters} parameter{'s' * (run.parameters != 1)}"
+
+
+def subject(run: Record) -> str:
+    """Model and data, as the page's first line has them."""
+    if run.is_mixture:
+        rows, features = run.data.shape
+        return (
+            f"{run.model['name']} mixture, K = {run.spec['components']}, on "
+            f"{run.data.name} ({rows:,} x {features})"
+        )
+    return f"{run.model['name']}, {size(run)}, on {run.data.name}"
+
+
 def first(run: Record) -> Iterator[Sentence]:
     """Each method's verdict with its reason, and notes on the run."""
     yield from endings(run)
@@ -121,7 +140,8 @@ def further(run: Record) -> Iterator[Sentence]:
             "* compiled before: loaded from the persistent cache, or from this process"
         )
     yield Sentence(f"model and prior: {described(run.model)}")
-    yield Sentence(f"weights: {described(run.weights)}")
+    if run.is_mixture:
+        yield Sentence(f"weights: {described(run.weights)}")
     if run.data.note and run.data.source:
         yield Sentence(f"data: {run.data.note}")
 

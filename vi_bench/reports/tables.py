@@ -192,7 +192,7 @@ def compared(found: ComparisonRecord) -> ReportTable:
 
 
 def _compiled(method: Method) -> Number:
-    if not method.time.stages:
+    if not method.time.stages or not method.time.compiled:
         return Number(None)
     mark = "*" if method.time.compile_cached else ""
     return Number(method.time.compile_s, mark=mark, decimals=2)
@@ -460,7 +460,10 @@ def costs(run: Record) -> ReportTable:
                 label,
                 Number(time.setup_s),
                 Number(time.trace_s),
-                Number(time.compile_s, mark="*" if time.compile_cached else ""),
+                Number(
+                    time.compile_s if time.compiled else None,
+                    mark="*" if time.compile_cached and time.compiled else "",
+                ),
                 Number(time.first_s),
                 Number(spread.median if spread else None),
                 Number(spread.min if spread else None),

@@ -53,11 +53,15 @@ class Value(Part):
 
 
 class Data(Part):
-    """The rows: name, SHA-256 as float64, shape (N, d), features and source."""
+    """The data: name, SHA-256, shape (N, d), features and source.
+
+    Those of a NumPyro model are several arrays: `shape` is empty, `features` has the
+    names of the arrays.
+    """
 
     name: str
     sha256: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     features: tuple[str, ...]
     note: str
     source: str
@@ -110,6 +114,7 @@ class StageTime(Part):
     output_bytes: int | None
     part_of_inference: bool
     batches: int = 1
+    compiled: bool = True
     run_s: Spread | None
 
 
@@ -123,6 +128,11 @@ class Time(Part):
     first_s: float
     run_s: Spread | None
     stages: dict[str, StageTime]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether all of it is compiled programs, none a Python function."""
+        return all(stage.compiled for stage in self.stages.values())
 
 
 class Sampler(Part):
@@ -465,6 +475,16 @@ class Record(Compared):
     def name(self) -> str:
         """The name of the run."""
         return str(self.spec["name"])
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the model is a mixture, not a NumPyro model."""
+        return bool(self.weights)
+
+    @property
+    def parameters(self) -> int:
+        """The number of scalars that a NumPyro model's latent variables have."""
+        return sum(math.prod(shape) for shape in self.model["variables"].values())
 
     def word(self, label: str) -> str:
         """A method's verdict, or how it ended."""

@@ -11,7 +11,6 @@ from arviz_base import from_dict
 from xarray import Dataset, DataTree
 
 from vi_bench.comparison.quantities import Quantity
-from vi_bench.data.table import Table
 
 SLASH = "\N{DIVISION SLASH}"
 """Stands for / in the name of a stored variable, where / would begin a group."""
@@ -39,10 +38,10 @@ def _storable(
 def to_tree(
     posterior: Mapping[str, np.ndarray],
     dims: Mapping[str, tuple[str, ...]],
-    coordinates: Mapping[str, list[str]],
-    table: Table,
+    coordinates: Mapping[str, Any],
+    observed: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
     *,
-    order: np.ndarray,
+    order: np.ndarray | None,
     sample_stats: Mapping[str, np.ndarray],
     invariants: Mapping[Quantity, np.ndarray],
     compared: Mapping[Quantity, np.ndarray],
@@ -62,20 +61,18 @@ def to_tree(
     `variational`, q's own parameters; `optimisation`, the bound by iteration;
     `observed_data`.
     """
-    coords: dict[str, Any] = {
-        "component": np.arange(order.shape[-1]),
-        "feature": list(table.features),
-        "row": table.numbers,
-    } | dict(coordinates)
+    coords: dict[str, Any] = dict(coordinates)
+    if order is not None:
+        coords = {"component": np.arange(order.shape[-1])} | coords
     tree = from_dict(
         {
             "posterior": dict(posterior),
             "sample_stats": dict(sample_stats),
-            "observed_data": {"x": table.values},
+            "observed_data": {name: values for name, (_, values) in observed.items()},
         },
         coords=coords,
         dims={name: list(d) for name, d in dims.items() if name in posterior}
-        | {"x": ["row", "feature"]},
+        | {name: list(d) for name, (d, _) in observed.items()},
     )
     draws = ("chain", "draw")
     of_components = (*draws, "component")
@@ -87,7 +84,9 @@ def to_tree(
             if location is None
             else {"location": ((*of_components, "feature"), location)}
         ),
-        "relabelling": Dataset({"order": (of_components, order)}),
+        "relabelling": Dataset(
+            {} if order is None else {"order": (of_components, order)}
+        ),
         "variational": Dataset(
             {
                 name: (tuple(f"{name}_dim_{i}" for i in range(value.ndim)), value)

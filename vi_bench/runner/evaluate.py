@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import jax
@@ -49,6 +50,7 @@ class Evaluation(NamedTuple):
         held_out: log p(x | theta) of held-out rows (chain, draw, m).
         log_q_symmetric: log of q averaged over label permutations (chain, draw); None
             where q's density is not known or the prior is not symmetric.
+        made: what the model makes of each draw, by name (chain, draw, ...).
     """
 
     log_joint: np.ndarray | None
@@ -57,6 +59,7 @@ class Evaluation(NamedTuple):
     rows: np.ndarray
     held_out: np.ndarray
     log_q_symmetric: np.ndarray | None
+    made: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def evaluate(

@@ -12,14 +12,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from vi_bench.comparison.quantities import WEIGHT
-from vi_bench.contract import Combines, Draws, Outcome, Problem, Report, Stage
-from vi_bench.inference.linear_response import linear_response
+from vi_bench.contract import (
+    Combines,
+    Draws,
+    Outcome,
+    Posterior,
+    Problem,
+    Report,
+    Stage,
+)
 from vi_bench.inference.stages import call_until_done, drive, prepare
-from vi_bench.mixture.mixture import Mixture
-from vi_bench.mixture.weights import STICK
-from vi_bench.runner.evaluate import Evaluation, evaluate
+from vi_bench.runner.evaluate import Evaluation
 from vi_bench.runner.result import MethodRun, Resumption
+from vi_bench.runner.target import Target
 from vi_bench.runner.timing import run_stage
 from vi_bench.runtime import checkpoint as kept
 from vi_bench.runtime.environment import forget_programs
@@ -41,9 +46,8 @@ class Place:
     """What all methods of a run share.
 
     Attributes:
-        problem: the mixture, chains, and draws of one batch.
-        coordinates: dimension of the family -> labels along it.
-        held_out: held-out rows, centred (m, d).
+        problem: the posterior, chains, and draws of one batch.
+        target: what the run does with draws of that posterior.
         key: random key of the run; a method's own also depends on its label.
         repeats: timed runs of every stage, or None for the default.
         watcher: told of the progress.
@@ -51,8 +55,7 @@ class Place:
     """
 
     problem: Problem
-    coordinates: Mapping[str, Sequence[object]]
-    held_out: np.ndarray
+    target: Target
     key: Key
     repeats: int | None
     watcher: Watcher
@@ -74,10 +77,10 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
     run.setup_s = time.perf_counter() - begun
     run.resumption = resumption = Resumption()
 
-    def timed(stage: Stage, keys: Key, mixture: Mixture, carry: Any) -> Any:
+    def timed(stage: Stage, keys: Key, posterior: Posterior, carry: Any) -> Any:
         place.watcher.stage(label, stage.name, stages.index(stage), len(stages))
         found, run.stages[stage.name], program = run_stage(
-            stage, keys, mixture, carry, place.repeats, place.watcher.tick, keep
+            stage, keys, posterior, carry, place.repeats, place.watcher.tick, keep
         )
         if stage.again:
             resumption.carry = carry if stage.again == "same" else found
@@ -85,13 +88,11 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
             resumption.stages.append((stage, program))
         return found
 
-    raw: Draws = drive(stages, key, place.problem.mixture, timed)
+    raw: Draws = drive(stages, key, place.problem.posterior, timed)
     take(place, run, raw)
     settle(place, run)
     if raw.factors is not None and run.outcome.converged:
-        run.response = linear_response(
-            place.problem.mixture, raw.factors, place.coordinates
-        )
+        run.response = place.target.response(raw)
 
 
 def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
@@ -132,33 +133,33 @@ def _further(place: Place, label: str, resumption: Resumption) -> Draws:
     programs = {stage.name: program for stage, program in resumption.stages}
     first = resumption.stages[0][0]
 
-    def again(stage: Stage, keys: Key, mixture: Mixture, carry: Any) -> Any:
+    def again(stage: Stage, keys: Key, posterior: Posterior, carry: Any) -> Any:
         program = programs[stage.name]
         carry, _ = call_until_done(
-            stage, program, keys, mixture, carry, place.watcher.tick
+            stage, program, keys, posterior, carry, place.watcher.tick
         )
         if stage is first and stage.again == "onward":
             resumption.carry = carry
         return carry
 
     stages = [stage for stage, _ in resumption.stages]
-    found: Draws = drive(stages, key, place.problem.mixture, again, resumption.carry)
+    found: Draws = drive(stages, key, place.problem.posterior, again, resumption.carry)
     return found
 
 
 def take(place: Place, run: MethodRun, raw: Draws) -> None:
     """Keep a batch of draws, in the coordinates of the data, and its evaluation.
 
-    The mixture evaluates draws in its own coordinates, so that comes first.
+    The posterior evaluates draws in its own coordinates, so that comes first.
     """
     assert run.resumption is not None
-    mixture = place.problem.mixture
-    method: Any = run.method if hasattr(run.method, "log_q") else None
-    evaluation = evaluate(mixture, raw, place.held_out, method)
+    able = hasattr(run.method, "log_q") and getattr(run.method, "evaluates_q", True)
+    method: Any = run.method if able else None
+    evaluation = place.target.evaluate(raw, method)
     host = jax.tree.map(np.asarray, raw)
     moved = host._replace(
-        parameters=jax.tree.map(np.asarray, mixture.uncentred(host.parameters)),
-        variational=jax.tree.map(np.asarray, mixture.uncentred(host.variational)),
+        parameters=place.target.uncentred(host.parameters),
+        variational=place.target.uncentred(host.variational),
     )
     run.resumption.batches.append((moved, evaluation))
 
@@ -166,28 +167,17 @@ def take(place: Place, run: MethodRun, raw: Draws) -> None:
 def settle(place: Place, run: MethodRun) -> None:
     """Join all batches of draws, their evaluations and reports, and the outcome."""
     assert run.resumption is not None
-    mixture, batches = place.problem.mixture, run.resumption.batches
+    batches = run.resumption.batches
     axis = 0 if run.method.kind == "particles" else 1
     draws = _joined([d for d, _ in batches], run.method, axis)
     evaluation = _evaluated([e for _, e in batches], axis)
     outcome = run.method.outcome(draws)
     run.draws, run.evaluation, run.outcome = draws, evaluation, outcome
     run.shown = draws.report.summary() if isinstance(draws.report, Report) else {}
-    run.posterior = posterior_of(mixture, draws.parameters)
+    run.posterior = place.target.subject.reported(draws.parameters, evaluation.made)
     finite = all(np.all(np.isfinite(v)) for v in draws.parameters.values())
     if not finite and run.outcome.status != "not finite":
         run.outcome = Outcome("not finite", "some draws are not finite")
-
-
-def posterior_of(mixture: Any, theta: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Parameters, quantities derived from them, and weights where they are drawn."""
-    family = mixture.family
-    known = {name: theta[name] for name in family.dims if name in theta}
-    found = {name: np.asarray(v) for name, v in (known | family.derived(known)).items()}
-    if STICK in theta:
-        log_weights = mixture.weights.log_weights(theta, mixture.components)
-        found[WEIGHT] = np.exp(np.asarray(log_weights, float))
-    return found
 
 
 def _joined(batches: Sequence[Draws], method: Any, axis: int) -> Draws:
@@ -235,6 +225,10 @@ def _evaluated(batches: Sequence[Evaluation], axis: int) -> Evaluation:
         similarity=similarity,
         held_out=held_out,
         log_q_symmetric=along([b.log_q_symmetric for b in batches]),
+        made={
+            name: np.concatenate([b.made[name] for b in batches], axis=axis)
+            for name in first.made
+        },
     )
 
 

@@ -8,10 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vi_bench import catalogue
+from vi_bench.data.arrays import Arrays, arrays, read_arrays
 from vi_bench.data.load import load
 from vi_bench.data.rows import SOURCES
 from vi_bench.data.table import Table
-from vi_bench.errors import ResultsError, ScalingError, one_line
+from vi_bench.errors import InputError, ResultsError, ScalingError, one_line
 from vi_bench.runtime.folder import RunFolder, free
 from vi_bench.runtime.progress import Silent, bars
 from vi_bench.spec import Spec
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 def launch(
     spec: Spec,
-    table: Table | None = None,
+    table: Table | Arrays | None = None,
     out: Path | str | None = None,
     *,
     overwrite: bool = False,
@@ -41,7 +43,8 @@ def launch(
 
     Args:
         spec: what to run.
-        table: the data; None loads those that the spec names.
+        table: the data, of a NumPyro model named arrays; None loads those that the
+            spec names.
         out: folder to write to; of a cluster's processes only that of rank 0 has one.
         overwrite: replace an earlier run's folder.
         progress: show bars on stderr.
@@ -52,13 +55,15 @@ def launch(
         InputError: an argument cannot be used; the message is one line.
         KeyboardInterrupt: interrupted before any method had finished.
     """
+    spec.check_names()
     if spec.stream and (cluster is not None or spec.devices > 1):
         raise ScalingError("stream: streamed rows cannot be shared by devices or hosts")
-    if table is None:
+    if table is None and spec.function is not None:
+        table = data_of(spec)
+    elif table is None:
         # a host reads only its own rows, where the kind of file allows it
         split = cluster is not None and Path(spec.data).suffix.lower() in SOURCES
         table = load(spec.data, stream=spec.stream or split, layout=spec.layout)
-    spec.check_names()
     labels = list(spec.methods)
     place = nullcontext(None) if out is None else RunFolder(Path(out), overwrite)
     with place as staged:
@@ -82,6 +87,28 @@ def launch(
                 raise
     result.folder = None if out is None else Path(out)
     return result
+
+
+def data_of(spec: Spec) -> Arrays:
+    """The data of a NumPyro model: a file, or what a function returns.
+
+    Where the spec names none, they are what the function data() in the model's file
+    returns, or nothing if there is none.
+
+    Raises:
+        InputError: they cannot be read, or are no arrays by name.
+    """
+    assert spec.function is not None
+    if spec.data and not catalogue.is_function(spec.data):
+        return read_arrays(Path(spec.data), spec.layout)
+    named = spec.data or f"{spec.function.rpartition(':')[0]}:data"
+    try:
+        catalogue.known_function(named)
+    except InputError:
+        if spec.data:
+            raise
+        return Arrays("no data", {})
+    return arrays(catalogue.function(named)(), named)
 
 
 def _keep(result: Result, target: Path, error: Exception) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 from vi_bench.comparison import Comparison
 from vi_bench.comparison.measures import Estimate
 from vi_bench.contract import Draws, Method, Outcome, Stage, told
-from vi_bench.data.table import Table
+from vi_bench.errors import InputError
 from vi_bench.inference.linear_response import LinearResponse
 from vi_bench.runner.evaluate import Evaluation
+from vi_bench.runner.subject import Subject
 from vi_bench.runner.timing import StageTime, spread
 from vi_bench.spec import Spec
 
@@ -182,10 +183,7 @@ class RunResult:
 
     Attributes:
         spec: the specification.
-        family: the component family, every hyperparameter set.
-        weights: the prior on the weights.
-        table_data: the rows that were fitted.
-        data_centre: the centre (d,) subtracted from them before inference.
+        subject: the model, its prior and its data.
         runs: label -> the method's result.
         comparison: comparison with the reference; None where that has no draws.
         environment: device, versions, precision.
@@ -196,10 +194,7 @@ class RunResult:
     """
 
     spec: Spec
-    family: Any
-    weights: Any
-    table_data: Table
-    data_centre: np.ndarray
+    subject: Subject
     runs: dict[str, MethodRun]
     comparison: Comparison | None
     environment: dict[str, Any]
@@ -207,3 +202,28 @@ class RunResult:
     interrupted: bool = False
     agreement: Agreement | None = None
     folder: Path | None = None
+
+    @property
+    def family(self) -> Any:
+        """The component family of a mixture, every hyperparameter set."""
+        return self._of_mixture("family")
+
+    @property
+    def weights(self) -> Any:
+        """The prior on a mixture's weights."""
+        return self._of_mixture("weights")
+
+    @property
+    def table_data(self) -> Any:
+        """The rows that a mixture was fitted to, or the data of another model."""
+        return self.subject.data
+
+    @property
+    def data_centre(self) -> Any:
+        """The centre (d,) subtracted from a mixture's rows before inference."""
+        return self._of_mixture("centre")
+
+    def _of_mixture(self, name: str) -> Any:
+        if not hasattr(self.subject, name):
+            raise InputError(f"{name}: the model of this run is not a mixture")
+        return getattr(self.subject, name)

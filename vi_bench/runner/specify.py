@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from vi_bench import catalogue
+from vi_bench.data.arrays import Arrays, arrays
 from vi_bench.data.load import load
 from vi_bench.data.table import Table
 from vi_bench.errors import InputError
-from vi_bench.spec import DEFAULTS, Spec, choose, make, values_of
+from vi_bench.spec import DEFAULTS, Spec, choose, make, own_fit, values_of
 
 
 def specify(
@@ -19,22 +20,50 @@ def specify(
     data: Any,
     methods: Iterable[Any] | Mapping[str, Any] | None,
     fields: Mapping[str, Any],
-) -> tuple[Spec, Table | None]:
-    """Make a Spec, and the table where the data were not given by name.
+) -> tuple[Spec, Table | Arrays | None]:
+    """Make a Spec, and the data where they were not given by name.
 
     Raises:
         InputError: an argument cannot be used.
     """
     values = dict(fields)
+    function = model_function(model)
+    if function is not None and not isinstance(model, Mapping):
+        model = {"name": function}
     values["model"] = named("model", DEFAULTS["model"] if model is None else model)
     if "weights" in values:
         values["weights"] = named("weights", values["weights"])
-    values["methods"] = _methods(methods)
-    known = isinstance(data, str | Path)
-    table = None if known else load(data)
-    values["data"] = str(data) if table is None else table.name
-    values.setdefault("name", Path(values["data"]).stem or "run")
+    own = {} if function is None else DEFAULTS["numpyro_methods"]
+    usual = own or DEFAULTS["methods"]
+    values["methods"] = _methods(list(usual) if methods is None else methods, own)
+    table: Table | Arrays | None = None
+    if function is not None and data is not None and not isinstance(data, str | Path):
+        table = arrays(data)
+    elif function is None and not isinstance(data, str | Path | None):
+        table = load(data)
+    if table is not None:
+        values["data"] = table.name
+    elif data is not None:
+        values["data"] = str(data)
+    else:
+        values["data"] = "notebook" if function is None else ""
+    called = values["data"] if function is None else function.rpartition(":")[2]
+    values.setdefault("name", Path(called).stem or "run")
     return make(values, "run()"), table
+
+
+def model_function(model: Any) -> str | None:
+    """The name of a NumPyro model, which is registered if it was given in Python."""
+    if isinstance(model, Mapping):
+        model = model.get("name")
+    if isinstance(model, str):
+        return model if catalogue.is_function(model) else None
+    return catalogue.add_function(model) if is_plain_function(model) else None
+
+
+def is_plain_function(given: Any) -> bool:
+    """Whether something is called, and is not a settings dataclass."""
+    return callable(given) and not dataclasses.is_dataclass(given)
 
 
 def named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
@@ -48,15 +77,21 @@ def named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
     raise InputError(f"{kind} {given!r}: expected a name, a mapping or settings")
 
 
-def _methods(methods: Iterable[Any] | Mapping[str, Any] | None) -> dict[str, Any]:
-    if methods is None:
-        return choose(DEFAULTS["methods"], {})
+def _methods(
+    methods: Iterable[Any] | Mapping[str, Any], usual: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Label -> settings, of names those in `usual`."""
     if isinstance(methods, str):
         raise InputError(f"methods = {methods!r}: expected a list of methods")
     if isinstance(methods, Mapping):
         return {label: _settings(label, given) for label, given in methods.items()}
-    labels, settings = [], {}
+    labels, settings = [], dict(usual)
     for given in methods:
+        if is_plain_function(given):
+            own: Any = given
+            label, settings[label] = own_fit(catalogue.add_function(own))
+            labels.append(label)
+            continue
         if not isinstance(given, str) and not dataclasses.is_dataclass(given):
             raise InputError(f"methods: {given!r} is neither a name nor settings")
         label = (
@@ -65,11 +100,14 @@ def _methods(methods: Iterable[Any] | Mapping[str, Any] | None) -> dict[str, Any
             else catalogue.registered("method", type(given))
         )
         labels.append(label)
-        settings[label] = _settings(label, given)
+        if not isinstance(given, str):
+            settings[label] = _settings(label, given)
     return choose(labels, settings)
 
 
 def _settings(label: str, given: Any) -> dict[str, Any]:
+    if is_plain_function(given):
+        return own_fit(catalogue.add_function(given))[1]
     if given is None or isinstance(given, str):
         return {} if given in (None, label) else {"method": given}
     if isinstance(given, Mapping):

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vi_bench.comparison.quantities import WEIGHT
 from vi_bench.contract import told
 from vi_bench.inference.linear_response import LinearResponse
-from vi_bench.mixture.compared_quantities import compared
 from vi_bench.results.stored_comparison import comparisons, evidence, joint, posterior
 from vi_bench.results.summary_schema import SCHEMA, Record, has_place_for, record_of
 from vi_bench.results.trees import to_tree
@@ -22,7 +20,7 @@ from vi_bench.runner.result import MethodRun, RunResult
 from vi_bench.runner.sample_stats import sampler
 from vi_bench.runtime.provenance import provenance
 from vi_bench.runtime.strict_json import plain
-from vi_bench.spec import DEFAULTS, values_of
+from vi_bench.spec import values_of
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -40,23 +38,21 @@ def trees(result: RunResult) -> dict[str, DataTree]:
 def _tree(result: RunResult, label: str, run: MethodRun) -> DataTree:
     assert run.draws is not None
     found = result.comparison  # every usable run is in it, if there is one
-    coordinates = result.family.coordinates(result.table_data.features)
-    dims = dict(result.family.dims) | {WEIGHT: ("component",)}
-    own = {name for name, d in dims.items() if d[:1] == ("component",)}
-    first = next(v for name, v in run.posterior.items() if name in own)
-    order = np.broadcast_to(np.arange(first.shape[2]), first.shape[:3])
     how = found.relabellings[label] if found else None
+    own = {
+        name
+        for name, dims in result.subject.stored(run.posterior).dims.items()
+        if dims[:1] == ("component",)
+    }
     posterior = {
         name: how.apply(v) if how and name in own else v
         for name, v in run.posterior.items()
     }
-    location = result.family.location(posterior)
-    place = next((n for n, v in posterior.items() if v is location), None)
+    stored = result.subject.stored(posterior)
     if found:
         columns, scalars = found.relabelled[label], found.invariants[label]
     else:
-        weights = posterior.get(WEIGHT)
-        columns, scalars = compared(result.family, posterior, coordinates, weights)
+        columns, scalars = result.subject.compared(posterior)
     stats: dict[str, Any] = dict(run.draws.sample_stats)
     if run.log_joint is not None:
         stats.setdefault("lp", run.log_joint)
@@ -69,24 +65,28 @@ def _tree(result: RunResult, label: str, run: MethodRun) -> DataTree:
         "method": type(run.method).__name__,
         "settings": values_of(run.method),
         "spec": result.spec.model_dump(mode="json"),
-        "data_sha256": result.table_data.sha256,
-        "centre": result.data_centre,
-        "location": place,
+        "data_sha256": result.subject.data.sha256,
+        **stored.attributes,
         "outcome": dataclasses.asdict(run.outcome),
         "sampling_time": steady["median"] if steady else None,
         "environment": result.environment,
         "inference_library": "vi_bench",
     }
+    first = next((v for name, v in run.posterior.items() if name in own), None)
+    order = None
+    if first is not None:
+        order = np.broadcast_to(np.arange(first.shape[2]), first.shape[:3])
+        order = how.order if how else order
     return to_tree(
         posterior,
-        dims,
-        coordinates,
-        result.table_data,
-        order=how.order if how else order,
+        stored.dims,
+        stored.coordinates,
+        stored.observed,
+        order=order,
         sample_stats=stats,
         invariants=scalars,
         compared=columns,
-        location=None if place or location is None else np.asarray(location),
+        location=stored.location,
         variational={k: np.asarray(v) for k, v in run.draws.variational.items()},
         optimisation=trace(run),
         attributes=plain(attributes),
@@ -114,26 +114,15 @@ def trace(run: MethodRun) -> dict[str, np.ndarray]:
 
 def record(result: RunResult) -> Record:
     """The record of a run, which summary.json holds."""
-    table, found = result.table_data, result.comparison
+    found = result.comparison
     return record_of(
         {
             "schema": SCHEMA,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "interrupted": result.interrupted,
             "spec": result.spec.model_dump(mode="json"),
-            "model": {"name": result.spec.model.get("name", DEFAULTS["model"])}
-            | values_of(result.family),
-            "weights": {"name": result.spec.weights.get("name", DEFAULTS["weights"])}
-            | values_of(result.weights),
+            **result.subject.described(),
             "plugins": result.plugins,
-            "data": {
-                "name": table.name,
-                "sha256": table.sha256,
-                "shape": (len(table), len(table.features)),
-                "features": table.features,
-                "note": table.note,
-                "source": table.source,
-            },
             "environment": result.environment,
             "provenance": provenance(),
             "methods": {

@@ -16,10 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from vi_bench.contract import Stage
+from vi_bench.contract import Posterior, Stage
 from vi_bench.inference.stages import Keep, Tick, call_until_done
 from vi_bench.mixture.blocks import everywhere
-from vi_bench.mixture.mixture import Mixture
 from vi_bench.runtime.keys import Key
 
 
@@ -39,6 +38,7 @@ class StageTime:
         output_bytes: memory of the result, or None.
         part_of_inference: whether the stage counts towards the method's run time.
         batches: batches of draws that the stage was run for; times are of one batch.
+        compiled: whether it is a compiled program, not a Python function.
     """
 
     trace_s: float
@@ -52,6 +52,7 @@ class StageTime:
     output_bytes: int | None = None
     part_of_inference: bool = True
     batches: int = 1
+    compiled: bool = True
 
     def steady(self) -> list[float]:
         """Seconds of each steady run, times the number of batches."""
@@ -87,7 +88,7 @@ repeated once."""
 def run_stage(
     stage: Stage,
     keys: Key,
-    mixture: Mixture,
+    posterior: Posterior,
     carry: Any,
     repeats: int | None,
     tick: Tick,
@@ -98,27 +99,20 @@ def run_stage(
     Returns:
         The stage's result, its times, and its compiled program.
     """
-    mesh = mixture.blocks.mesh
     keys = jax.block_until_ready(keys)
-    # results are replicated on all devices, so that the next call takes them as is
-    jitted = jax.jit(stage.run, out_shardings=mesh and everywhere(mesh))
-    begun = time.perf_counter()
-    lowered = jitted.lower(keys[0], mixture, carry)
-    traced = time.perf_counter()
-    with _compilations() as made:
-        program = lowered.compile()
-    compiled = time.perf_counter()
-    timed = StageTime(traced - begun, compiled - traced, not any(made))
+    if stage.compiled:
+        program, timed = _compiled(stage, keys[0], posterior, carry)
+    else:
+        program, timed = stage.run, StageTime(0.0, 0.0, False, compiled=False)
     timed.part_of_inference = stage.part_of_inference
-    _describe(program, timed)
 
     result, timed.first_s, timed.calls = _run(
-        stage, program, keys, mixture, carry, tick, keep
+        stage, program, keys, posterior, carry, tick, keep
     )
     tick(stage.calls, stage.calls)
     wanted = (repeats or REPEATS) if stage.part_of_inference else 1
     for _ in range(wanted):
-        _, seconds, _ = _run(stage, program, keys, mixture, carry, None)
+        _, seconds, _ = _run(stage, program, keys, posterior, carry, None)
         timed.runs_s.append(seconds)
         # processes that share the work make the same calls, whatever their clocks say
         alone = jax.process_count() == 1
@@ -127,11 +121,29 @@ def run_stage(
     return result, timed, program
 
 
+def _compiled(
+    stage: Stage, key: Key, posterior: Posterior, carry: Any
+) -> tuple[Any, StageTime]:
+    """A stage's compiled program, and the times of tracing and compiling it."""
+    mesh = posterior.mesh
+    # results are replicated on all devices, so that the next call takes them as is
+    jitted = jax.jit(stage.run, out_shardings=mesh and everywhere(mesh))
+    begun = time.perf_counter()
+    lowered = jitted.lower(key, posterior, carry)
+    traced = time.perf_counter()
+    with _compilations() as made:
+        program = lowered.compile()
+    compiled = time.perf_counter()
+    timed = StageTime(traced - begun, compiled - traced, not any(made))
+    _describe(program, timed)
+    return program, timed
+
+
 def _run(
     stage: Stage,
     program: Any,
     keys: Key,
-    mixture: Mixture,
+    posterior: Posterior,
     carry: Any,
     tick: Tick | None,
     keep: Keep | None = None,
@@ -141,7 +153,9 @@ def _run(
     gc.disable()
     try:
         begun = time.perf_counter()
-        carry, calls = call_until_done(stage, program, keys, mixture, carry, tick, keep)
+        carry, calls = call_until_done(
+            stage, program, keys, posterior, carry, tick, keep
+        )
         return carry, time.perf_counter() - begun, calls
     finally:
         if collecting:

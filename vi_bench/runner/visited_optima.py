@@ -17,10 +17,9 @@ from vi_bench.comparison.quantities import WEIGHT, Quantity, invariants
 from vi_bench.inference.squarem import CONVERGED, begin, coordinate_ascent, resolvable
 from vi_bench.inference.starts import find_optima
 from vi_bench.methods._assignments import exchangeable
-from vi_bench.mixture.compared_quantities import compared
+from vi_bench.mixture.compared_quantities import compared, reported
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.types import Parameters
-from vi_bench.runner.infer import posterior_of
 from vi_bench.runner.result import MethodRun
 from vi_bench.runtime.keys import Key
 
@@ -112,7 +111,7 @@ class Sight:
         """Quantities of draws of each q (point, quantity, draw)."""
         theta = jax.tree.map(np.asarray, _drawn(self.key, self.mixture, points))
         moved = self.mixture.uncentred(theta)
-        return self._quantities(posterior_of(self.mixture, moved))
+        return self._quantities(reported(self.mixture, moved))
 
     def chains(self, run: MethodRun) -> np.ndarray:
         """Quantities of a sampler's draws (chain, quantity, draw), thinned."""

@@ -104,7 +104,9 @@ def answer(job: Mapping[str, Any]) -> dict[str, Any]:
 def refusal(specs: Sequence[Mapping[str, Any]], plugins: Any) -> dict[str, Any]:
     """The first spec that cannot be run: its "index" and why it is "refused"; or {}."""
     from vi_bench.data.load import load
-    from vi_bench.runner.execute import check
+    from vi_bench.runner.launch import data_of
+    from vi_bench.runner.mixture_target import check
+    from vi_bench.runner.model_target import model_target
 
     catalogue.add_files(plugins)
     known, table = None, None
@@ -112,6 +114,9 @@ def refusal(specs: Sequence[Mapping[str, Any]], plugins: Any) -> dict[str, Any]:
         spec = Spec(**given)
         try:
             spec.inference()
+            if spec.function is not None:
+                model_target(spec, data_of(spec))
+                continue
             spec.mixing()
             family = spec.family()
             at = (spec.data, spec.standardise, spec.stream, spec.layout)

@@ -1,0 +1,218 @@
+"""Laplace: a normal at the posterior's mode, with the curvature there.
+
+Tierney and Kadane (1986), in the unconstrained space: the mode is the best end of
+several L-BFGS runs (BlackJAX's) and a few Newton steps; the precision of the normal is
+minus the Hessian of the log density there, by autodiff.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Ge, Gt
+from blackjax.optimizers.lbfgs import minimize_lbfgs
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import cho_solve, solve_triangular
+from jaxtyping import Array, Float, Int
+
+from vi_bench.contract import (
+    Draws,
+    Kind,
+    Outcome,
+    Posterior,
+    Problem,
+    Report,
+    Stage,
+    remembered,
+)
+from vi_bench.inference.starts import dispersed_start
+from vi_bench.methods._particles import constrained
+from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
+
+BATCH = 50
+"""Draws whose density is evaluated at once."""
+
+STATIONARY = 1e-3
+"""Distance to the maximum that one more Newton step would go, in the normal's sds."""
+
+
+class Peak(NamedTuple):
+    """A mode, and the normal there.
+
+    Attributes:
+        position: the mode, unconstrained and flat.
+        root: Cholesky factor of the precision; NaN where that is not positive definite.
+        left: the length of a further Newton step, in the normal's sds.
+        height: log density at the end of each L-BFGS run, nats.
+        iterations: of L-BFGS in each run.
+    """
+
+    position: Float[Array, " D"]
+    root: Float[Array, "D D"]
+    left: Float[Array, ""]
+    height: Float[Array, " starts"]
+    iterations: Int[Array, " starts"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class LaplaceReport(Report):
+    """Of the mode, and the draws.
+
+    Attributes:
+        left: the length of a further Newton step, in the normal's sds.
+        height: log density at the end of each L-BFGS run, nats.
+    """
+
+    bound: Float[Array, ""]
+    bound_se: Float[Array, ""]
+    iterations: Int[Array, ""]
+    left: Float[Array, ""]
+    height: Float[Array, " starts"]
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """Settings of the Laplace approximation.
+
+    Attributes:
+        starts: L-BFGS runs, of which the highest end is taken.
+        max_iterations: iteration limit of each.
+        tol: a run ends when its log density changes by less, relatively.
+        newton_steps: Newton steps from its end.
+    """
+
+    starts: Annotated[int, Gt(0)] = 8
+    max_iterations: Annotated[int, Gt(0)] = 500
+    tol: Annotated[float, Gt(0)] = 1e-12
+    newton_steps: Annotated[int, Ge(0)] = 5
+
+    kind: ClassVar[Kind] = "variational"
+    summary: ClassVar[str] = "a normal at the mode, with the curvature there"
+    references: ClassVar[tuple[str, ...]] = ("tierney1986", "cabezas2024")
+    bound_keeps_labels: ClassVar[bool] = False
+
+    def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """The stages climb, to the mode and its curvature, and draw."""
+        return self._stages((problem.chains, problem.draws))
+
+    @remembered
+    def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
+        def climb(key: Key, posterior: Posterior, _: Any) -> Peak:
+            return self._peak(key, posterior)
+
+        def draw(key: Key, posterior: Posterior, peak: Peak) -> Draws:
+            return drawn(key, posterior, peak, shape)
+
+        return (Stage("climb", climb), Stage("draw", draw, again="same"))
+
+    def _peak(self, key: Key, posterior: Posterior) -> Peak:
+        def height(flat: Float[Array, " D"]) -> Float[Array, ""]:
+            value: Array = posterior.density(unflatten(posterior)(flat))
+            return value
+
+        def run(key: Key) -> tuple[Array, Array, Array]:
+            start, _ = ravel_pytree(dispersed_start(key, posterior))
+            (end, state), _ = minimize_lbfgs(
+                lambda flat: -height(flat),
+                start,
+                maxiter=self.max_iterations,
+                ftol=self.tol,
+            )
+            value = height(end)
+            value = jnp.where(jnp.isfinite(value), value, -jnp.inf)
+            return end, value, state.iter_num
+
+        ends, heights, iterations = over_lanes(run, jax.random.split(key, self.starts))
+
+        def newton(_: Any, at: Array) -> Array:
+            """A step, where the curvature is that of a maximum and it goes up."""
+            step = ascent(height, at)[1]
+            there = at + step
+            return jnp.where(height(there) >= height(at), there, at)
+
+        top = ends[jnp.argmax(heights)]
+        top = lax.fori_loop(0, self.newton_steps, newton, top)
+        root, step = ascent(height, top)
+        left = jnp.linalg.norm(root.T @ step)
+        return Peak(top, root, left, heights, iterations)
+
+    def outcome(self, draws: Draws) -> Outcome:
+        """Converged at a maximum, or why not."""
+        report: LaplaceReport = draws.report
+        left, bound = float(report.left), float(report.bound)
+        if not np.isfinite(left):
+            return Outcome(
+                "not finite",
+                "the curvature at the highest point is not that of a maximum: the "
+                "log density has no mode there",
+            )
+        if not np.isfinite(bound):
+            return Outcome("suspect", "some draws are impossible under the model")
+        if left > STATIONARY:
+            return Outcome(
+                "iteration limit",
+                f"the mode is {left:.2g} sds away: raise max_iterations",
+            )
+        tops = np.asarray(report.height)
+        same = int(np.sum(tops > tops.max() - 1e-3))
+        return Outcome(
+            "converged", f"{same} of {len(tops)} starts ended at the highest mode"
+        )
+
+
+def unflatten(posterior: Posterior) -> Any:
+    """Makes unconstrained parameters of a flat array."""
+    shapes = jax.eval_shape(lambda: dispersed_start(jax.random.key(0), posterior))
+    like = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
+    return ravel_pytree(like)[1]
+
+
+def ascent(height: Any, at: Float[Array, " D"]) -> tuple[Array, Array]:
+    """Cholesky factor of minus the Hessian, and the Newton step; NaN if indefinite."""
+    root = jnp.linalg.cholesky(-jax.hessian(height)(at))
+    return root, cho_solve((root, True), jax.grad(height)(at))
+
+
+def drawn(key: Key, posterior: Posterior, peak: Peak, shape: tuple[int, int]) -> Draws:
+    """Draws from the normal at the mode, and its bound estimated from them."""
+    size = peak.position.shape[0]
+    noise = jax.random.normal(key, (*shape, size), peak.position.dtype)
+    flat_noise = noise.reshape(-1, size)
+    steps = solve_triangular(peak.root, flat_noise.T, lower=True, trans=1).T
+    flat = peak.position + steps
+    rebuild = unflatten(posterior)
+
+    def log_p(flat: Array) -> Array:
+        value: Array = posterior.density(rebuild(flat))
+        return value
+
+    def log_jacobian(flat: Array) -> Array:
+        return posterior.constrain(rebuild(flat))[1]
+
+    half = jnp.sum(jnp.log(jnp.diagonal(peak.root)))
+    squares = jnp.sum(flat_noise**2, axis=1)
+    log_q = half - 0.5 * (squares + size * jnp.log(2 * jnp.pi))
+    terms = lax.map(log_p, flat, batch_size=BATCH) - log_q
+    free: Parameters = jax.vmap(rebuild)(flat)
+    free = jax.tree.map(lambda v: v.reshape(*shape, *v.shape[1:]), free)
+    own = log_q - lax.map(log_jacobian, flat, batch_size=BATCH)
+    report = LaplaceReport(
+        bound=jnp.mean(terms),
+        bound_se=jnp.std(terms, ddof=1) / jnp.sqrt(float(terms.size)),
+        iterations=peak.iterations[jnp.argmax(peak.height)],
+        left=peak.left,
+        height=peak.height,
+    )
+    q = {"mode": peak.position, "precision": peak.root @ peak.root.T}
+    return Draws(constrained(posterior, free), {}, own.reshape(shape), q, report)
+
+
+METHOD = Laplace

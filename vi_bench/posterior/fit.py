@@ -1,0 +1,176 @@
+"""A fit of a model by hand: q by site, and the trace of its bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+from vi_bench.errors import InputError, unknown
+from vi_bench.posterior.numpyro_posterior import Site
+from vi_bench.runtime.keys import Key
+
+FORM = "{'q': {site: distribution}, 'elbo': trace}"
+
+BY_PARAMETERS: dict[frozenset[str], Callable[..., Any]] = {
+    frozenset({"loc", "scale"}): dist.Normal,
+    frozenset({"loc", "covariance_matrix"}): dist.MultivariateNormal,
+    frozenset({"loc", "precision_matrix"}): dist.MultivariateNormal,
+    frozenset({"loc", "scale_tril"}): dist.MultivariateNormal,
+    frozenset({"concentration", "rate"}): dist.Gamma,
+    frozenset({"concentration"}): dist.Dirichlet,
+    frozenset({"concentration1", "concentration0"}): dist.Beta,
+    frozenset({"rate"}): dist.Exponential,
+    frozenset({"df", "loc", "scale"}): dist.StudentT,
+    frozenset({"probs"}): dist.CategoricalProbs,
+    frozenset({"logits"}): dist.CategoricalLogits,
+}
+"""Names of the parameters in a plain dict -> the distribution that is meant."""
+
+OF_SCIPY: dict[str, Callable[..., Any]] = {
+    "norm": lambda loc, scale: dist.Normal(loc, scale),
+    "halfnorm": lambda loc, scale: _at_0("halfnorm", loc, dist.HalfNormal(scale)),
+    "expon": lambda loc, scale: _at_0("expon", loc, dist.Exponential(1 / scale)),
+    "gamma": lambda a, loc, scale: _at_0("gamma", loc, dist.Gamma(a, 1 / scale)),
+    "invgamma": lambda a, loc, scale: _at_0(
+        "invgamma", loc, dist.InverseGamma(a, scale)
+    ),
+    "lognorm": lambda s, loc, scale: _at_0(
+        "lognorm", loc, dist.LogNormal(jnp.log(scale), s)
+    ),
+    "beta": lambda a, b, loc, scale: _at_0("beta", loc, dist.Beta(a, b)),
+    "t": lambda df, loc, scale: dist.StudentT(df, loc, scale),
+    "uniform": lambda loc, scale: dist.Uniform(loc, loc + scale),
+}
+"""Name of a frozen SciPy distribution -> the same one, from its parameters."""
+
+
+class Fit(NamedTuple):
+    """A fitted q, and its bound.
+
+    Attributes:
+        q: site -> its distribution; sites are independent of each other.
+        elbo: the bound by iteration, nats; empty if it was not given.
+    """
+
+    q: dict[str, Any]
+    elbo: Float[Array, " iterations"]
+
+
+def read_fit(returned: Any, sites: Sequence[Site], where: str) -> Fit:
+    """A fit from what a user's function returned.
+
+    Args:
+        returned: {"q": {site: distribution}, "elbo": trace}. A distribution is
+            NumPyro's, a frozen one of SciPy, or a dict of its parameters by NumPyro's
+            names. Discrete sites may be left out, and are not used: the model sums
+            them out.
+        sites: latent variables of the model.
+        where: the function, for messages.
+
+    Raises:
+        InputError: it has another form, lacks a site, or has one of another shape.
+    """
+    if not isinstance(returned, Mapping) or "q" not in returned:
+        raise InputError(f"{where}: returned {_kind(returned)}; expected {FORM}")
+    if odd := [str(k) for k in returned if k not in ("q", "elbo")]:
+        raise unknown("key", odd[0], ("q", "elbo"), where)
+    given = returned["q"]
+    if not isinstance(given, Mapping):
+        raise InputError(f"{where}: q is {_kind(given)}; expected {FORM}")
+    known = {site.name: site for site in sites}
+    for name in given:
+        if name not in known:
+            raise unknown("site", str(name), known, f"q of {where}")
+    q = {}
+    for site in sites:
+        if site.discrete:
+            continue
+        if site.name not in given:
+            raise InputError(
+                f"{where}: q has no {site.name!r}; expected a distribution for each of "
+                f"{', '.join(s.name for s in sites if not s.discrete)}"
+            )
+        found = _distribution(given[site.name], f"{where}: q of {site.name!r}")
+        if tuple(found.shape()) != site.shape:
+            raise InputError(
+                f"{where}: q of {site.name!r} has the shape {tuple(found.shape())}; "
+                f"expected {site.shape}, as in the model"
+            )
+        q[site.name] = found
+    elbo = np.atleast_1d(np.asarray(returned.get("elbo", ()), float))
+    if elbo.ndim != 1:
+        raise InputError(f"{where}: elbo has the shape {elbo.shape}; expected a trace")
+    return Fit(q, jnp.asarray(elbo))
+
+
+def draw(key: Key, q: Mapping[str, Any]) -> tuple[dict[str, Array], Float[Array, ""]]:
+    """One draw from q, and log q of it."""
+    theta, log_q = {}, jnp.zeros(())
+    for own, (name, distribution) in zip(
+        jax.random.split(key, len(q)), q.items(), strict=True
+    ):
+        theta[name] = distribution.sample(own)
+        log_q += jnp.sum(distribution.log_prob(theta[name]))
+    return theta, log_q
+
+
+def _distribution(given: Any, where: str) -> Any:
+    """A NumPyro distribution from any form that is taken.
+
+    Raises:
+        InputError: it has none of them.
+    """
+    if isinstance(given, dist.Distribution):
+        return given
+    if isinstance(given, Mapping):
+        kind = BY_PARAMETERS.get(frozenset(map(str, given)))
+        if kind is None:
+            forms = "; ".join(", ".join(sorted(names)) for names in BY_PARAMETERS)
+            raise InputError(
+                f"{where}: parameters {', '.join(map(str, given))}; expected one of: "
+                f"{forms}"
+            )
+        return kind(**{str(k): jnp.asarray(v, float) for k, v in given.items()})
+    if type(given).__module__.startswith("scipy.stats"):
+        return _from_scipy(given, where)
+    raise InputError(
+        f"{where}: {_kind(given)}; expected a distribution of NumPyro or SciPy, or a "
+        "dict of its parameters"
+    )
+
+
+def _from_scipy(given: Any, where: str) -> Any:
+    if hasattr(given, "alpha"):
+        return dist.Dirichlet(jnp.asarray(given.alpha))
+    if hasattr(given, "cov_object"):
+        mean, cov = jnp.asarray(given.mean), jnp.asarray(given.cov_object.covariance)
+        return dist.MultivariateNormal(mean, cov)
+    name = getattr(getattr(given, "dist", None), "name", "")
+    if name not in OF_SCIPY:
+        raise InputError(
+            f"{where}: SciPy's {name or type(given).__name__}; expected one of "
+            f"{', '.join([*OF_SCIPY, 'dirichlet', 'multivariate_normal'])}"
+        )
+    shapes, loc, scale = given.dist._parse_args(*given.args, **given.kwds)
+    try:
+        return OF_SCIPY[name](*map(jnp.asarray, (*shapes, loc, scale)))
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _at_0(name: str, loc: Any, found: Any) -> Any:
+    """A distribution that NumPyro has without a location."""
+    if np.any(np.asarray(loc) != 0):
+        raise ValueError(f"SciPy's {name} with loc = {loc}; expected loc = 0")
+    return found
+
+
+def _kind(given: Any) -> str:
+    name = type(given).__name__
+    return f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"

@@ -1,0 +1,232 @@
+"""A NumPyro model with its data, as the runner sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from vi_bench import catalogue
+from vi_bench.comparison.coverage import Coverage
+from vi_bench.comparison.modes import Mode
+from vi_bench.comparison.quantities import WEIGHT, Quantity, flatten
+from vi_bench.contract import Draws
+from vi_bench.data.arrays import Arrays
+from vi_bench.data.table import spaced
+from vi_bench.errors import SpecError, unknown
+from vi_bench.posterior.arguments import arguments
+from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Values
+from vi_bench.runner.evaluate import ROWS, TOGETHER, WORK, Evaluation
+from vi_bench.runner.model_variables import (
+    MOST,
+    Variable,
+    chosen_of,
+    dims_of,
+    variables_of,
+    weights_of,
+)
+from vi_bench.runner.result import Agreement, MethodRun
+from vi_bench.runner.subject import Compared, Named, Stored
+from vi_bench.runtime.keys import Key
+from vi_bench.spec import Spec
+
+NOWHERE = (
+    "modes that no method visits were not looked for, as they are for mixtures: a "
+    "reference whose chains all start in one mode is not found out"
+)
+
+
+@dataclass(frozen=True)
+class ModelSubject:
+    """A NumPyro model and its data.
+
+    Attributes:
+        name: the model, "mine.py:model".
+        settings: arguments that are no data.
+        data: its data.
+        sites: name of a latent variable -> its shape.
+        variables: name -> how a variable is reported.
+        chosen: names of those that are compared.
+        weights: name of the components' weights, if it has them.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    data: Arrays
+    sites: dict[str, tuple[int, ...]]
+    variables: dict[str, Variable]
+    chosen: tuple[str, ...]
+    weights: str | None = None
+
+    def reported(self, parameters: Named, made: Named) -> dict[str, np.ndarray]:
+        """Latent variables and what the model makes of them, components first."""
+        found = {}
+        for name, value in {**parameters, **made}.items():
+            axis = self.variables[name].moved
+            array = np.asarray(value)
+            found[name] = array if axis is None else np.moveaxis(array, axis + 2, 2)
+        return found
+
+    def compared(self, reported: Named) -> Compared:
+        """Every scalar that varies, of the variables that are compared."""
+        columns: dict[Any, Any] = {}
+        shared: dict[Any, Any] = {}
+        for name in self.chosen:
+            values = np.asarray(reported[name], float)
+            variable = self.variables[name]
+            parts = flatten({name: (values, variable.dims)}, _numbers(values, variable))
+            for group, part in zip((columns, shared), parts, strict=True):
+                scalars = list(part.items())
+                group |= dict(scalars[i] for i in variable.kept if scalars)
+            if name == self.weights:
+                columns[WEIGHT] = columns.pop(Quantity(name))
+        return columns, shared
+
+    def stored(self, posterior: Named) -> Stored:
+        """The layout of the draws, and the data."""
+        dims = {name: v.dims for name, v in self.variables.items()}
+        return Stored(
+            dims, {}, {n: (dims_of(n, v), v) for n, v in self.data.observed.items()}
+        )
+
+    def described(self) -> dict[str, Any]:
+        """The model with its latent variables, and the data."""
+        return {
+            "model": {"name": self.name, **self.settings, "variables": self.sites},
+            "weights": {},
+            "data": {
+                "name": self.data.name,
+                "sha256": self.data.sha256,
+                "shape": (),
+                "features": tuple(self.data.values),
+                "note": self.data.note,
+                "source": "",
+            },
+        }
+
+
+@dataclass(frozen=True)
+class ModelTarget:
+    """A NumPyro model bound to its data; see `vi_bench.runner.target.Target`.
+
+    Attributes:
+        subject: the model and its data, on the host.
+        posterior: what inference sees.
+        notes: what a reader of the verdicts must know.
+    """
+
+    subject: ModelSubject
+    posterior: NumPyroPosterior
+    notes: tuple[str, ...] = ()
+
+    def evaluate(self, draws: Draws, method: Any) -> Evaluation:
+        """Log densities at draws, and the model's deterministic variables."""
+        shape = next(iter(draws.parameters.values())).shape[:2]
+        size = sum(np.size(v) for v in self.subject.data.values.values())
+        jointly = shape[0] * shape[1] * size <= WORK
+        joint, densities, made = _evaluated(self.posterior, draws.parameters, jointly)
+        rows = (
+            spaced(densities.shape[-1], ROWS) if densities.shape[-1] else np.arange(0)
+        )
+        return Evaluation(
+            np.asarray(joint, float) if jointly else None,
+            np.asarray(densities, float),
+            None,
+            rows,
+            np.empty((*shape, 0)),
+            None,
+            {name: np.asarray(value) for name, value in made.items()},
+        )
+
+    def uncentred(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Arrays on the host; a NumPyro model is never centred."""
+        return {name: np.asarray(value) for name, value in values.items()}
+
+    def response(self, draws: Draws) -> None:
+        """None: linear response is written for mixtures."""
+
+    def coverage(
+        self, runs: Mapping[str, MethodRun], weighing: frozenset[str], key: Key
+    ) -> Coverage:
+        """Nothing: optima are looked for in mixtures alone, which a note says."""
+        return Coverage()
+
+    def mode_bounds(self, run: MethodRun, modes: Sequence[Mode]) -> dict[int, float]:
+        """Nothing: the masses of modes are not known."""
+        return {}
+
+    def agreement(self, runs: dict[str, MethodRun]) -> Agreement | None:
+        """None: there are no known labels."""
+        return None
+
+
+@partial(jax.jit, static_argnames="jointly")
+def _evaluated(
+    posterior: NumPyroPosterior, theta: Values, jointly: bool
+) -> tuple[Array, Array, Values]:
+    """Log joints, log densities of some observations, and deterministic variables."""
+    shape = next(iter(theta.values())).shape[:2]
+
+    def one(theta: Values) -> tuple[Array, Array, Values]:
+        joint = posterior.log_joint(theta) if jointly else jnp.zeros(())
+        each = posterior.log_likelihoods(theta)
+        some = each[spaced(each.shape[0], ROWS)] if each.shape[0] else each
+        return joint, some, posterior.deterministic(theta)
+
+    flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
+    found = jax.lax.map(one, flat, batch_size=TOGETHER)
+    back: tuple[Array, Array, Values] = jax.tree.map(
+        lambda v: v.reshape(*shape, *v.shape[1:]), found
+    )
+    return back
+
+
+def model_target(spec: Spec, data: Arrays) -> ModelTarget:
+    """Bind the NumPyro model of a spec to its data.
+
+    Raises:
+        InputError: the model and the data do not fit each other.
+    """
+    assert spec.function is not None
+    settings = {k: v for k, v in spec.model.items() if k != "name"}
+    function = catalogue.function(spec.function)
+    given = {**data.values, **settings}
+    where = f"model {spec.function!r}"
+    named, unused = arguments(function, given, where, data.name)
+    if left := [name for name in unused if name in settings]:
+        raise unknown("argument", left[0], named, where, error=SpecError)
+    posterior = NumPyroPosterior.of(function, **named)
+    variables = variables_of(posterior, spec.component_dim)
+    chosen = chosen_of(variables, spec.variables)
+    notes = [NOWHERE]
+    if unused:
+        notes.append(f"of the data, {', '.join(unused)} are no arguments of the model")
+    notes += [
+        f"of the {variables[name].varying} scalars of {name}, {MOST} evenly spaced "
+        "ones are compared"
+        for name in chosen
+        if variables[name].varying > MOST
+    ]
+    subject = ModelSubject(
+        spec.function,
+        settings,
+        data,
+        {site.name: site.shape for site in posterior.latent},
+        variables,
+        chosen,
+        weights_of(posterior, variables),
+    )
+    return ModelTarget(subject, posterior, tuple(notes))
+
+
+def _numbers(values: np.ndarray, variable: Variable) -> dict[str, range]:
+    """Coordinates along the dimensions of a variable: numbers from 0."""
+    lead = 2 if variable.moved is None else 3
+    rest = variable.dims if variable.moved is None else variable.dims[1:]
+    return {d: range(n) for d, n in zip(rest, values.shape[lead:], strict=True)}

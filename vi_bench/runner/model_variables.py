@@ -1,0 +1,161 @@
+"""The variables of a NumPyro model: their dimensions, and what is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from vi_bench.data.table import spaced
+from vi_bench.errors import InputError, SpecError, unknown
+from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Site, Values
+from vi_bench.runtime.keys import Key
+
+NONE = "none"
+"""`component_dim` of a model whose components, if any, are not exchangeable."""
+
+COMPONENT = "component"
+"""The plate, by default, whose members are exchangeable."""
+
+MOST = 100
+"""Scalars of one variable that are compared; of a larger one, evenly spaced ones."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the model as it is reported.
+
+    Attributes:
+        dims: names of its dimensions, "component" first where it has that.
+        kept: flat indices, over its other dimensions, of the scalars that vary with
+            the parameters, and are compared.
+        varying: how many vary.
+        moved: axis of the components; None if it has none.
+    """
+
+    dims: tuple[str, ...]
+    kept: tuple[int, ...]
+    varying: int
+    moved: int | None
+
+
+def variables_of(
+    posterior: NumPyroPosterior, component_dim: Sequence[str] | None
+) -> dict[str, Variable]:
+    """How each variable is reported, from its values at a few points.
+
+    Args:
+        posterior: the posterior.
+        component_dim: dimensions of exchangeable components, or "none"; by default
+            "component", if there is one.
+
+    Raises:
+        InputError: a variable has two dimensions of components, or there is no such
+            dimension.
+    """
+    values = jax.tree.map(np.asarray, _somewhere(posterior))
+    dims = {site.name: site.dims for site in posterior.latent}
+    dims |= {n: dims_of(n, v[0]) for n, v in values.items() if n not in dims}
+    components = _components(posterior, dims, component_dim)
+    found = {}
+    for name, value in values.items():
+        axes = [i for i, dim in enumerate(dims[name]) if dim in components]
+        if len(axes) > 1:
+            raise SpecError(
+                f"{name!r} has {len(axes)} dimensions of components, "
+                f"{', '.join(dims[name][i] for i in axes)}: labels cannot be undone; "
+                "expected variables without it, or component_dim = 'none'"
+            )
+        moved = axes[0] if axes else None
+        rest = dims[name]
+        if moved is not None:
+            value = np.moveaxis(value, moved + 1, 1)
+            rest = (COMPONENT, *(d for i, d in enumerate(rest) if i != moved))
+        varies = np.any(value != value[:1], axis=0)
+        if moved is not None:
+            varies = varies.any(axis=0)
+        kept = np.flatnonzero(varies)
+        few = kept[spaced(len(kept), MOST)] if len(kept) else kept
+        found[name] = Variable(rest, tuple(few.tolist()), len(kept), moved)
+    return found
+
+
+@jax.jit
+def _somewhere(posterior: NumPyroPosterior) -> Values:
+    """All variables at three points: what is alike there does not vary."""
+
+    def one(key: Key) -> Values:
+        theta, _ = posterior.constrain(posterior.point(key))
+        return theta | posterior.deterministic(theta)
+
+    found: Values = jax.vmap(one)(jax.random.split(jax.random.key(0), 3))
+    return found
+
+
+def _components(
+    posterior: NumPyroPosterior,
+    dims: Mapping[str, tuple[str, ...]],
+    component_dim: Sequence[str] | None,
+) -> set[str]:
+    """Dimensions of exchangeable components."""
+    known = {dim for own in dims.values() for dim in own}
+    if component_dim is None:
+        named = {COMPONENT} & known
+    elif tuple(component_dim) == (NONE,):
+        return set()
+    else:
+        named = set(component_dim)
+        if odd := sorted(named - known):
+            raise unknown("component_dim", odd[0], known, "the model", error=SpecError)
+    weights = _weights(posterior, named)
+    return named | ({dims[weights][0]} if weights else set())
+
+
+def _weights(posterior: NumPyroPosterior, components: set[str]) -> str | None:
+    """The one variable of as many weights as there are components; None if none."""
+    sizes = {
+        size
+        for site in posterior.latent
+        for dim, size in zip(site.dims, site.shape, strict=True)
+        if dim in components
+    }
+    found = [s.name for s in posterior.latent if _sums_to_1(s) and s.shape[0] in sizes]
+    return found[0] if len(found) == 1 else None
+
+
+def weights_of(
+    posterior: NumPyroPosterior, variables: Mapping[str, Variable]
+) -> str | None:
+    """The weights of the components, if they have any."""
+    known = (s.name for s in posterior.latent if _sums_to_1(s))
+    return next((name for name in known if variables[name].moved is not None), None)
+
+
+def _sums_to_1(site: Site) -> bool:
+    """Whether a variable is one point of a simplex, which has a coordinate fewer."""
+    return len(site.shape) == 1 and site.free == (site.shape[0] - 1,)
+
+
+def chosen_of(
+    variables: Mapping[str, Variable], given: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The variables that are compared.
+
+    Raises:
+        InputError: there is no such variable, or none that varies.
+    """
+    wanted = list(variables) if given is None else list(given)
+    for name in wanted:
+        if name not in variables:
+            raise unknown("variable", name, variables, "the model", error=SpecError)
+    varying = tuple(name for name in wanted if variables[name].kept)
+    if not varying:
+        raise InputError(f"variables {wanted}: none of them depends on the parameters")
+    return varying
+
+
+def dims_of(name: str, value: np.ndarray) -> tuple[str, ...]:
+    """Names of the dimensions of a variable that names none itself."""
+    return tuple(f"{name}_dim_{i}" for i in range(value.ndim))
