@@ -215,8 +215,10 @@ class Spec(BaseModel):
         """Kind, name, origin and SHA-256 of a model and methods that do not ship."""
         methods = {s.get("method", label) for label, s in self.methods.items()}
         model = self.model.get("name", DEFAULTS["model"])
+        own = [s["function"] for s in self.methods.values() if "function" in s]
+        used = [*sorted(methods), *filter(catalogue.is_function, own)]
         return catalogue.provenance(
-            [("model", model), *(("method", name) for name in sorted(methods))]
+            [("model", model), *(("method", name) for name in used)]
         )
 
     @property
@@ -384,9 +386,8 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
     elif catalogue.is_function(what):
         if overrides.get("model") is not None:
             raise SpecError(f"{where} is a model; --model names others")
-        stem = what.rpartition(":")[2]
         own = dict(DEFAULTS["numpyro_methods"])
-        values = {"name": stem, "model": {"name": what}, "methods": own}
+        values = {"name": called(what), "model": {"name": what}, "methods": own}
     elif what.endswith(".toml"):
         values = read_toml(Path(what), where)
     elif is_data(what):
@@ -479,6 +480,13 @@ def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
         known = kept if isinstance(kept, Mapping) else {}
         merged["methods"] = choose(chosen, known)
     return merged
+
+
+def called(model: str) -> str:
+    """The name of a run of a NumPyro model: its function's, or "model" its file's."""
+    file, _, function = model.rpartition(":")
+    name = Path(file).stem if function == "model" and file.endswith(".py") else function
+    return name if _is_plain(name) else "run"
 
 
 def own_fit(function: str) -> tuple[str, dict[str, Any]]:

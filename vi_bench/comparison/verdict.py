@@ -400,21 +400,18 @@ def unreliable(
         return f"its chains sit in {len(modes)} different modes: {say_modes(modes)}"
     if missed is not None:
         return f"it never visits {missed.say()}"
-    return (
-        _unmixed(judged)
-        or _undersized(judged, "tail")
-        or (
-            f"{100 * divergent:.1f} % of its transitions diverged"
-            if divergent > DIVERGENT
-            else ""
-        )
-        or (
+    diverged = ""
+    if divergent > DIVERGENT:
+        diverged = f"{100 * divergent:.1f} % of its transitions diverged"
+    slow = ""
+    if e_bfmi is not None and not e_bfmi >= E_BFMI:
+        slow = (
             f"E-BFMI is {e_bfmi:.2f}, under {E_BFMI}: its momentum explores the energy "
             "too slowly"
-            if e_bfmi is not None and not e_bfmi >= E_BFMI
-            else ""
         )
-    )
+    # of ESS and R-hat the first that fails; divergences are often what explains it
+    mixing = _unmixed(judged) or _undersized(judged, "tail")
+    return "; ".join(filter(None, [diverged, mixing or slow]))
 
 
 def _unmixed(judged: Mapping[Quantity, Summary]) -> str:

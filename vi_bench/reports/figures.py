@@ -217,7 +217,8 @@ def marginals(run: StoredRun) -> Figure | None:
         return None
     methods = run.record.methods
     how = methods[run.reference].relabelling
-    split = how is not None and how.identifiable
+    apart = any(name.component is not None for name in run.draws(run.reference))
+    split = apart and how is not None and how.identifiable
     scalars = {
         label: {
             name: values

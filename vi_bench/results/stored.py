@@ -44,7 +44,9 @@ class StoredRun:
 
     @property
     def rows(self) -> np.ndarray | None:
-        """The data (N, d) that were fitted; None where no method gave draws."""
+        """The rows (N, d) that were fitted; None without draws, or of no mixture."""
+        if not self.record.is_mixture:
+            return None
         for tree in self.trees.values():
             return np.asarray(tree["observed_data"]["x"])
         return None

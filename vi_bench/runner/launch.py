@@ -58,12 +58,8 @@ def launch(
     spec.check_names()
     if spec.stream and (cluster is not None or spec.devices > 1):
         raise ScalingError("stream: streamed rows cannot be shared by devices or hosts")
-    if table is None and spec.function is not None:
-        table = data_of(spec)
-    elif table is None:
-        # a host reads only its own rows, where the kind of file allows it
-        split = cluster is not None and Path(spec.data).suffix.lower() in SOURCES
-        table = load(spec.data, stream=spec.stream or split, layout=spec.layout)
+    if table is None:
+        table = data_of(spec, split=cluster is not None)
     labels = list(spec.methods)
     place = nullcontext(None) if out is None else RunFolder(Path(out), overwrite)
     with place as staged:
@@ -89,16 +85,23 @@ def launch(
     return result
 
 
-def data_of(spec: Spec) -> Arrays:
-    """The data of a NumPyro model: a file, or what a function returns.
+def data_of(spec: Spec, split: bool = False) -> Table | Arrays:
+    """The data that a spec names: rows, or named arrays for a NumPyro model.
 
-    Where the spec names none, they are what the function data() in the model's file
-    returns, or nothing if there is none.
+    Where a NumPyro model's spec names none, they are what the function data() in its
+    file returns, or nothing if there is none.
+
+    Args:
+        spec: the specification.
+        split: whether several hosts share the rows: each reads only its own, where the
+            kind of file allows it.
 
     Raises:
         InputError: they cannot be read, or are no arrays by name.
     """
-    assert spec.function is not None
+    if spec.function is None:
+        part = split and Path(spec.data).suffix.lower() in SOURCES
+        return load(spec.data, stream=spec.stream or part, layout=spec.layout)
     if spec.data and not catalogue.is_function(spec.data):
         return read_arrays(Path(spec.data), spec.layout)
     named = spec.data or f"{spec.function.rpartition(':')[0]}:data"

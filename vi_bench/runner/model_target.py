@@ -131,14 +131,13 @@ class ModelTarget:
         size = sum(np.size(v) for v in self.subject.data.values.values())
         jointly = shape[0] * shape[1] * size <= WORK
         joint, densities, made = _evaluated(self.posterior, draws.parameters, jointly)
-        rows = (
-            spaced(densities.shape[-1], ROWS) if densities.shape[-1] else np.arange(0)
-        )
+        if densities is None:
+            densities = np.empty((*shape, 0))
         return Evaluation(
             np.asarray(joint, float) if jointly else None,
             np.asarray(densities, float),
             None,
-            rows,
+            np.arange(densities.shape[-1]),
             np.empty((*shape, 0)),
             None,
             {name: np.asarray(value) for name, value in made.items()},
@@ -169,19 +168,19 @@ class ModelTarget:
 @partial(jax.jit, static_argnames="jointly")
 def _evaluated(
     posterior: NumPyroPosterior, theta: Values, jointly: bool
-) -> tuple[Array, Array, Values]:
+) -> tuple[Array, Array | None, Values]:
     """Log joints, log densities of some observations, and deterministic variables."""
     shape = next(iter(theta.values())).shape[:2]
 
-    def one(theta: Values) -> tuple[Array, Array, Values]:
+    def one(theta: Values) -> tuple[Array, Array | None, Values]:
         joint = posterior.log_joint(theta) if jointly else jnp.zeros(())
         each = posterior.log_likelihoods(theta)
-        some = each[spaced(each.shape[0], ROWS)] if each.shape[0] else each
+        some = each[spaced(each.shape[0], ROWS)] if each.shape[0] else None
         return joint, some, posterior.deterministic(theta)
 
     flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
     found = jax.lax.map(one, flat, batch_size=TOGETHER)
-    back: tuple[Array, Array, Values] = jax.tree.map(
+    back: tuple[Array, Array | None, Values] = jax.tree.map(
         lambda v: v.reshape(*shape, *v.shape[1:]), found
     )
     return back

@@ -162,7 +162,9 @@ def check_code(run: Record) -> None:
     """
     for plugin in run.plugins:
         kind: Any = plugin.kind
-        if plugin.name not in catalogue.names(kind):
+        if catalogue.is_function(plugin.name):
+            catalogue.known_function(plugin.name)
+        elif plugin.name not in catalogue.names(kind):
             option = "--method" if kind == "method" else "--model"
             raise ResultsError(
                 f"{kind} {plugin.name!r} of this run came from {plugin.origin}: name "
@@ -179,6 +181,8 @@ def rows_of(folder: Path, run: Record) -> tuple[Table | None, str]:
     if spec.get("labels") is not None:
         return None, f"{source}: known labels are not in the folder"
     draws = sorted(folder.glob("*.nc"))
+    if not run.is_mixture:
+        return None, source if spec["data"] else ""
     if not draws:
         return None, f"{source}: no method of the run has draws"
     rows = read_draws(draws[0])["observed_data"]["x"].to_numpy()

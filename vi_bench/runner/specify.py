@@ -12,7 +12,15 @@ from vi_bench.data.arrays import Arrays, arrays
 from vi_bench.data.load import load
 from vi_bench.data.table import Table
 from vi_bench.errors import InputError
-from vi_bench.spec import DEFAULTS, Spec, choose, make, own_fit, values_of
+from vi_bench.spec import (
+    DEFAULTS,
+    Spec,
+    called,
+    choose,
+    make,
+    own_fit,
+    values_of,
+)
 
 
 def specify(
@@ -47,8 +55,8 @@ def specify(
         values["data"] = str(data)
     else:
         values["data"] = "notebook" if function is None else ""
-    called = values["data"] if function is None else function.rpartition(":")[2]
-    values.setdefault("name", Path(called).stem or "run")
+    usual_name = Path(values["data"]).stem if function is None else called(function)
+    values.setdefault("name", usual_name or "run")
     return make(values, "run()"), table
 
 

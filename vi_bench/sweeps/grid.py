@@ -232,8 +232,9 @@ def key_of(
         packages: package -> version; by default those installed.
     """
     fields = spec.model_dump(mode="json", exclude=ELSEWHERE)
-    if fields["labels"] is None:  # keys of cells from before there were labels stay
-        del fields["labels"]
+    for late in ("labels", "variables", "component_dim"):
+        if fields[late] is None:  # keys of cells from before there were these stay
+            del fields[late]
     fields["methods"] = list(fields["methods"].items())  # tables keep their order
     plugins = [
         {k: v for k, v in plugin.items() if k != "origin"} for plugin in spec.plugins()

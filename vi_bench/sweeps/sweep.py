@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vi_bench import catalogue
-from vi_bench.data.load import load
 from vi_bench.errors import InputError, SweepError
+from vi_bench.runner.launch import data_of
 from vi_bench.runtime.provenance import provenance
 from vi_bench.sweeps.crew import Answer, Crew, Job, Makers
 from vi_bench.sweeps.grid import Point, Sweep, key_of, points, said, versions
@@ -180,10 +180,9 @@ def plan(sweep: Sweep, ask: Ask) -> list[Cell]:
     found: dict[str, Cell] = {}
     for point in points(sweep):
         spec = point.spec
-        at = (spec.data, spec.stream, spec.layout)
+        at = (spec.data, spec.stream, spec.layout, spec.function)
         if at not in data:
-            table = load(spec.data, stream=spec.stream, layout=spec.layout)
-            data[at] = table.sha256
+            data[at] = data_of(spec).sha256
         if spec.device not in kinds:
             answer = ask({"device": spec.device})
             if "refused" in answer:

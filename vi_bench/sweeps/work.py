@@ -62,13 +62,12 @@ def cell(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _make(store: Store, key: str, job: Mapping[str, Any], begun: float) -> None:
-    from vi_bench.data.load import load
-    from vi_bench.runner.launch import launch
+    from vi_bench.runner.launch import data_of, launch
     from vi_bench.runtime.environment import split_processor
 
     catalogue.add_files(job["plugins"])
     spec = Spec(**job["spec"])
-    table = load(spec.data, stream=spec.stream, layout=spec.layout)
+    table = data_of(spec)
     if table.sha256 != job["sha256"]:
         raise SweepError(f"data {spec.data!r} changed since the sweep was begun")
     split_processor(spec.devices)
@@ -115,7 +114,8 @@ def refusal(specs: Sequence[Mapping[str, Any]], plugins: Any) -> dict[str, Any]:
         try:
             spec.inference()
             if spec.function is not None:
-                model_target(spec, data_of(spec))
+                named: Any = data_of(spec)
+                model_target(spec, named)
                 continue
             spec.mixing()
             family = spec.family()
