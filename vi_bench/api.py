@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vi_bench.data.arrays import Arrays, arrays
 from vi_bench.data.table import Table
 from vi_bench.errors import InputError
 from vi_bench.runner.launch import launch
@@ -62,6 +63,7 @@ def calibrate(
     progress: bool = False,
     threads: int | None = None,
     given: Mapping[str, Any] | None = None,
+    data: Any = None,
     **fields: Any,
 ) -> Calibration:
     """Simulation-based calibration: are posteriors right on average over the prior?
@@ -73,7 +75,8 @@ def calibrate(
     Args:
         model: a model's name, a .toml spec, {"name": ..., hyperparameters}, or a family
             such as ``Gaussian(sigma=3.0)``, by default "gaussian"; hyperparameters that
-            are not set have fixed defaults.
+            are not set have fixed defaults. Or a NumPyro model, as a function or by its
+            name, "mine.py:model".
         methods: names, or a mapping from labels to settings; by default cavi, nuts and
             exact.
         out: folder to write to, chunk by chunk; the same call resumes an interrupted
@@ -81,6 +84,8 @@ def calibrate(
         progress: show bars on stderr.
         threads: chunks computed in parallel; by default one per core.
         given: hyperparameters that override those of `model`.
+        data: of a NumPyro model, as of `run`: its covariates, and observed values,
+            whose shapes alone are used.
         **fields: other fields of `vi_bench.calibration.settings.Settings`: sims, rows,
             ...
 
@@ -90,22 +95,35 @@ def calibrate(
     """
     from vi_bench.calibration.settings import settle
     from vi_bench.calibration.store import Store
-    from vi_bench.runner.specify import named
+    from vi_bench.posterior.arguments import named_data
+    from vi_bench.runner.specify import methods_of, model_function, named
 
     if model is None:
         model = DEFAULTS["model"]
+    function = model_function(model)
+    if function is not None and not isinstance(model, Mapping):
+        model = function
     if not isinstance(model, str):
         model = {k: v for k, v in named("model", model).items() if v is not None}
+    named_already = data is None or isinstance(data, str | Path)
+    own: Arrays | None = None if named_already else arrays(data)
+    if data is not None:
+        fields |= {"data": str(data) if own is None else own.name}
+    if function is not None and methods is not None:
+        methods = methods_of(methods, DEFAULTS["numpyro_methods"])
     settings = settle(model, fields, methods, given)
-    folder = None if out is None else Path(out)
-    store = Store(folder, settings.model_dump(mode="json"))
+    folder, plain = None if out is None else Path(out), settings.model_dump(mode="json")
+    if function is not None:
+        own = own or named_data(function, settings.data)
+        plain |= {"plugins": settings.spec.plugins(), "data_sha256": own.sha256}
+    store = Store(folder, plain)
     from vi_bench.calibration.study import study
     from vi_bench.runtime.environment import kept_programs
 
     labels = list(settings.methods)
     shown = bars(labels) if progress else nullcontext(Silent())
     with kept_programs(), shown as watcher:
-        found = study(settings, store, watcher, threads)
+        found = study(settings, store, watcher, threads, own)
     if folder is not None:
         from vi_bench.calibration.report import write_calibration
 

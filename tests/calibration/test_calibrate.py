@@ -16,6 +16,7 @@ from vi_bench.calibration.examine import Examiner
 from vi_bench.calibration.programs import keys_of
 from vi_bench.calibration.report import calibration_lines, calibration_record
 from vi_bench.calibration.settings import settle
+from vi_bench.calibration.simulators import MixtureSimulator
 from vi_bench.calibration.store import Store
 from vi_bench.calibration.study import _Runner, _truths, study
 from vi_bench.cli.app import app
@@ -124,11 +125,12 @@ class HostPrior(Prior):
 def test_what_cannot_be_traced_is_run_step_by_step():
     settings = settle("gaussian", SMALL | {"chunk": 2}, CHEAP)
     empty = bind(settings.family(), np.zeros((0, 1)), 2, jnp.float64)
-    truth = jax.tree.map(lambda v: v[:2], _truths(settings, empty))
+    simulator = MixtureSimulator(empty, settings.rows, {"feature": ["x0"]})
+    truth = jax.tree.map(lambda v: v[:2], _truths(settings, simulator))
     runner = _Runner(settings, Store(None, {}), Silent(), 1, find_device("cpu"))
     found = []
     for kind in (HostPrior, Prior):
-        examiner = Examiner(kind(), empty, {"feature": ["x0"]}, 200, 1)
+        examiner = Examiner(kind(), simulator, 200, 1)
         keys = keys_of(0, "one", jnp.arange(2))
         program = runner._program(examiner, (keys, truth))
         assert isinstance(program, partial) == (kind is HostPrior)

@@ -13,6 +13,7 @@ from scipy.stats import ks_2samp
 from tests.calibration.test_parts import template
 from tests.marks import slow
 from vi_bench.calibration.geweke import one_chain
+from vi_bench.calibration.simulators import MixtureSimulator
 from vi_bench.calibration.uniformity import kept
 from vi_bench.methods.gibbs import Gibbs
 from vi_bench.methods.nuts import NUTS
@@ -25,7 +26,8 @@ CHAINS, TURNS, LEVEL = 500, 6, 1e-3
 def lost(kernel, name, weights="uniform", seed=0):
     """Quantities whose law has moved, at a family-wise rate of LEVEL."""
     empty, coordinates = template(name, weights)
-    chain = partial(one_chain, kernel, empty, coordinates, 8, TURNS)
+    simulator = MixtureSimulator(empty, 8, coordinates)
+    chain = partial(one_chain, kernel, simulator, TURNS)
     keys = jax.random.split(jax.random.key(seed), CHAINS)
     found = jax.jit(lambda keys: jax.lax.map(chain, keys))(keys)
     end, fresh = np.asarray(found["end"]), np.asarray(found["fresh"])

@@ -1,6 +1,7 @@
 """The parts of a simulation, each against an independent way to the same number."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,9 @@ from tests.compiled import call, draw
 from tests.marks import slow, slow_but
 from vi_bench import catalogue
 from vi_bench.calibration.priors import fixed_family, model_of, usual_prior
-from vi_bench.calibration.programs import simulate, through
+from vi_bench.calibration.programs import through
 from vi_bench.calibration.settings import parsed, settle
+from vi_bench.calibration.simulators import MixtureSimulator
 from vi_bench.calibration.variational import marginals, normal_means, pairs
 from vi_bench.data.table import Table, feature_names
 from vi_bench.errors import InputError
@@ -47,7 +49,9 @@ def some_q(name, weights="uniform"):
     return mixture, coordinates, truth, q, draws
 
 
-simulated = jax.jit(simulate, static_argnums=1)
+@partial(jax.jit, static_argnums=1)
+def simulated(empty, rows, key):
+    return MixtureSimulator(empty, rows, {}).joint(key)
 
 
 def compiled(function, coordinates):
@@ -58,7 +62,7 @@ def compiled(function, coordinates):
 def optimum():
     """A fixed point of CAVI."""
     empty, coordinates = template("gaussian-diagonal", "dirichlet")
-    mixture = empty.with_rows(simulate(empty, 30, jax.random.key(3)).rows)
+    mixture = empty.with_rows(simulated(empty, 30, jax.random.key(3)).rows)
     fit = jax.jit(lambda key: through(CAVI(restarts=3), mixture, key, 4).factors)
     return mixture, coordinates, fit(jax.random.key(5))
 

@@ -10,18 +10,15 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from vi_bench.calibration.programs import Truth, through
-from vi_bench.calibration.variational import (
-    coordinates_compared,
-    normal_means,
-    pairs,
-)
+from vi_bench.calibration.programs import through
+from vi_bench.calibration.simulators import MixtureSimulator, Simulator, Truth
+from vi_bench.calibration.variational import normal_means, pairs
 from vi_bench.comparison.quantities import Quantity
 from vi_bench.contract import Draws, Method, told
 from vi_bench.inference.linear_response import quantities as responding
 from vi_bench.inference.linear_response import sds
 from vi_bench.inference.squarem import CONVERGED
-from vi_bench.mixture.compared_quantities import Coordinates, quantities
+from vi_bench.mixture.compared_quantities import Coordinates
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.types import ExponentialFactors, Parameters
 from vi_bench.runtime.keys import Key
@@ -36,31 +33,33 @@ class Examiner:
 
     Attributes:
         method: the method.
-        template: the mixture without rows.
-        coordinates: dimension of the family -> labels along it.
+        simulator: the joint distribution that truth and data come from.
         draws: number of draws that are ranked.
         thin: transitions per ranked draw.
     """
 
     method: Method
-    template: Mixture
-    coordinates: Coordinates
+    simulator: Simulator
     draws: int
     thin: int
 
-    def labels(self, theta: Parameters) -> tuple[list[str], list[str]]:
-        """Names of the quantities, and of VSBC's coordinates, given a theta."""
+    @property
+    def _coordinates(self) -> Coordinates:
+        assert isinstance(self.simulator, MixtureSimulator)
+        return self.simulator.coordinates
+
+    def labels(self, truth: Truth) -> tuple[list[str], list[str]]:
+        """Names of the quantities, and of VSBC's coordinates, given one simulation."""
         found: list[list[str]] = []
 
-        def look(theta: Parameters) -> Array:
-            rows = jnp.zeros((1, self.template.features))
-            mixture = self.template.with_rows(rows)
-            lifted = {name: v[None] for name, v in theta.items()}
-            found.append(list(quantities(mixture, lifted, self.coordinates)))
-            found.append(coordinates_compared(mixture, theta, self.coordinates))
+        def look(truth: Truth) -> Array:
+            posterior = self.simulator.posterior(truth.rows)
+            lifted = {name: v[None] for name, v in truth.theta.items()}
+            found.append(list(self.simulator.quantities(posterior, lifted)))
+            found.append(self.simulator.coordinates_compared(truth.theta))
             return jnp.zeros(())
 
-        jax.eval_shape(look, theta)
+        jax.eval_shape(look, truth)
         return found[0], found[1]
 
     def __call__(self, key: Key, truth: Truth) -> Found:
@@ -76,17 +75,17 @@ class Examiner:
             linear response is valid. For variational methods with a log q also the
             results of `pairs`.
         """
-        mixture = self.template.with_rows(truth.rows)
-        raw = through(self.method, mixture, key, self.draws * self.thin)
+        posterior = self.simulator.posterior(truth.rows)
+        raw = through(self.method, posterior, key, self.draws * self.thin)
         last = slice(self.thin - 1, None, self.thin)
         # some methods split their draws among several runs: join these
         draws = {
             name: v.reshape(-1, *v.shape[2:])[last][: self.draws]
             for name, v in raw.parameters.items()
         }
-        of_draws = quantities(mixture, draws, self.coordinates)
+        of_draws = self.simulator.quantities(posterior, draws)
         lifted = {name: v[None] for name, v in truth.theta.items()}
-        of_truth = quantities(mixture, lifted, self.coordinates)
+        of_truth = self.simulator.quantities(posterior, lifted)
         values = jnp.stack(list(of_draws.values()))
         own = jnp.stack([of_truth[label][0] for label in of_draws])
         labels = list(of_draws)
@@ -94,14 +93,32 @@ class Examiner:
         found = {
             "below": jnp.sum(values < own[:, None], axis=1),
             "equal": jnp.sum(values == own[:, None], axis=1),
-            "exact": self._exact(mixture, raw.factors, labels, own),
+            "exact": jnp.full(own.shape, jnp.nan),
             "finite": jnp.all(jnp.isfinite(values)) & jnp.all(jnp.isfinite(own)),
             "diverging": jnp.mean(diverging.astype(own.dtype)),
         }
+        if isinstance(self.simulator, MixtureSimulator):
+            found |= self._of_mixture(raw, draws, truth, labels, values, own)
+        return found
+
+    def _of_mixture(
+        self,
+        raw: Draws,
+        draws: Parameters,
+        truth: Truth,
+        labels: Sequence[Quantity],
+        values: Float[Array, "Q draws"],
+        own: Float[Array, " Q"],
+    ) -> Found:
+        """What is known of q where it is that of a mixture."""
+        assert isinstance(self.simulator, MixtureSimulator)
+        mixture = self.simulator.posterior(truth.rows)
+        found = {"exact": self._exact(mixture, raw.factors, labels, own)}
         if raw.factors is not None and isinstance(mixture.family, ExponentialFactors):
             found |= self._responding(mixture, raw, labels, values, own)
         if self.method.kind == "variational" and raw.log_q is not None:
-            found |= pairs(mixture, raw.factors, draws, truth.theta, self.coordinates)
+            theta, coordinates = truth.theta, self._coordinates
+            found |= pairs(mixture, raw.factors, draws, theta, coordinates)
         return found
 
     def _exact(
@@ -112,7 +129,7 @@ class Examiner:
         at: Float[Array, " Q"],
     ) -> Float[Array, " Q"]:
         """The distribution function of each quantity under q; NaN if not known."""
-        known = {} if q is None else normal_means(mixture, q, self.coordinates)
+        known = {} if q is None else normal_means(mixture, q, self._coordinates)
         terms = [
             norm.cdf((value - known[label][0]) / known[label][1])
             if label in known
@@ -136,14 +153,14 @@ class Examiner:
         linear response "lr below" is -1 and "lr ratio" is NaN.
         """
         q = raw.factors
-        named = list(responding(mixture, q, self.coordinates))
-        found = sds(mixture, q, self.coordinates)
+        named = list(responding(mixture, q, self._coordinates))
+        found = sds(mixture, q, self._coordinates)
         place = [named.index(label) if label in named else -1 for label in labels]
         ratio = (found.corrected / found.mean_field)[jnp.asarray(place)]
         known = jnp.asarray([at >= 0 for at in place])
         middle = jnp.mean(values, axis=1)
         moved = middle + (own - middle) / ratio
-        exact = normal_means(mixture, q, self.coordinates)
+        exact = normal_means(mixture, q, self._coordinates)
         for i, label in enumerate(labels):
             if label in exact:
                 mean = exact[label][0]

@@ -16,52 +16,41 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from vi_bench.calibration.programs import Truth, simulate
+from vi_bench.calibration.simulators import Simulator, Truth
 from vi_bench.contract import Transition
-from vi_bench.mixture.compared_quantities import Coordinates, quantities
-from vi_bench.mixture.mixture import Mixture
 from vi_bench.runtime.keys import Key
 
 
 def alternate(
-    kernel: Transition, template: Mixture, key: Key, start: Truth, turns: int
+    kernel: Transition, simulator: Simulator, key: Key, start: Truth, turns: int
 ) -> Truth:
     """Alternate X ~ p(X | theta) and theta ~ kernel(theta, X), from one (theta, X)."""
-    rows = start.rows.shape[-2]
 
     def turn(at: Truth, key: Key) -> tuple[Truth, None]:
         of_rows, of_kernel = jax.random.split(key)
-        x, _ = template.simulate(of_rows, rows, at.theta)
-        x = x.astype(at.rows.dtype)
-        theta = kernel.transition(of_kernel, template.with_rows(x), at.theta)
-        return Truth(theta, x), None
+        x = simulator.redraw(of_rows, at.theta)
+        posterior: Any = simulator.posterior(x)
+        return Truth(kernel.transition(of_kernel, posterior, at.theta), x), None
 
     return lax.scan(turn, start, jax.random.split(key, turns))[0]
 
 
-def joint_quantities(
-    template: Mixture, at: Truth, coordinates: Coordinates
-) -> Float[Array, " Q"]:
+def joint_quantities(simulator: Simulator, at: Truth) -> Float[Array, " Q"]:
     """The label-invariant quantities (Q,) of one (theta, X)."""
     lifted: Any = {name: v[None] for name, v in at.theta.items()}
-    named = quantities(template.with_rows(at.rows), lifted, coordinates)
+    named = simulator.quantities(simulator.posterior(at.rows), lifted)
     return jnp.stack([v[0] for v in named.values()])
 
 
 def one_chain(
-    kernel: Transition,
-    template: Mixture,
-    coordinates: Coordinates,
-    rows: int,
-    turns: int,
-    key: Key,
+    kernel: Transition, simulator: Simulator, turns: int, key: Key
 ) -> dict[str, Float[Array, " Q"]]:
     """Quantities (Q,) at the "end" of a chain, and of a "fresh" joint draw."""
     of_start, of_chain, of_fresh = jax.random.split(key, 3)
-    start = simulate(template, rows, of_start)
-    end = alternate(kernel, template, of_chain, start, turns)
-    fresh = simulate(template, rows, of_fresh)
+    start = simulator.joint(of_start)
+    end = alternate(kernel, simulator, of_chain, start, turns)
+    fresh = simulator.joint(of_fresh)
     return {
-        "end": joint_quantities(template, end, coordinates),
-        "fresh": joint_quantities(template, fresh, coordinates),
+        "end": joint_quantities(simulator, end),
+        "fresh": joint_quantities(simulator, fresh),
     }

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from vi_bench.contract import Draws, Method, Problem
-from vi_bench.inference.stages import drive, prepare, traced
-from vi_bench.mixture.mixture import Mixture
-from vi_bench.mixture.types import Parameters
+from vi_bench.contract import Draws, Method, Posterior, Problem, Stage
+from vi_bench.inference.stages import call_until_done, drive, prepare, traced
 from vi_bench.runtime.keys import Key, stream
 
 
-class Truth(NamedTuple):
-    """Parameters from the prior, and rows given them (*sims, N, d)."""
-
-    theta: Parameters
-    rows: Float[Array, "*sims N d"]
-
-
-def simulate(template: Mixture, rows: int, key: Key) -> Truth:
-    """One draw from the joint distribution p(theta) p(X | theta)."""
-    of_theta, of_rows = jax.random.split(key)
-    theta = template.draw(of_theta, template.prior(), ())
-    x, _ = template.simulate(of_rows, rows, theta)
-    return Truth(theta, x.astype(template.log_base.dtype))
-
-
-def through(method: Method, mixture: Mixture, key: Key, draws: int) -> Draws:
+def through(method: Method, posterior: Posterior, key: Key, draws: int) -> Draws:
     """Prepare a method and run all its stages, for one chain; traceable by JAX.
 
     Raises:
         NotApplicable: the method cannot work on this problem.
         jax.errors.JAXTypeError: it needs the data on the host.
     """
-    stages = prepare(method, Problem(mixture, 1, draws), key)
-    found: Draws = drive(stages, key, mixture, traced)
+    stages = prepare(method, Problem(posterior, 1, draws), key)
+    # after a stage that is a Python function nothing is traced: compile what follows
+    host = any(not stage.compiled for stage in stages)
+    found: Draws = drive(stages, key, posterior, alone if host else traced)
     return found
+
+
+def alone(stage: Stage, keys: Key, posterior: Posterior, carry: Any) -> Any:
+    """Runs a stage as a program of its own, or as the Python function that it is."""
+    program = jax.jit(stage.run) if stage.compiled else stage.run
+    return call_until_done(stage, program, keys, posterior, carry)[0]
 
 
 def keys_of(seed: int, name: str, indices: Array) -> Key:

@@ -34,11 +34,13 @@ PANELS = 12
 def calibration_table(found: Calibration) -> Table:
     """The terminal table of a calibration: a row per method and quantity."""
     asked = found.settings
-    drawn = bare_table(
-        f"{asked.model['name']}: {asked.sims} data sets of {asked.rows} x "
-        f"{asked.features}, K = {asked.components}, {asked.weights['name']} weights",
-        keys=2,
-    )
+    size = f"{asked.sims} data sets"
+    if asked.spec.function is None:
+        size += (
+            f" of {asked.rows} x {asked.features}, K = {asked.components}, "
+            f"{asked.weights['name']} weights"
+        )
+    drawn = bare_table(f"{asked.model['name']}: {size}", keys=2)
     drawn.add_column("method")
     drawn.add_column("quantity")
     for name in ("band p", "", "shift", "dispersion"):

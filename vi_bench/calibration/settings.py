@@ -9,12 +9,17 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field
 
+from vi_bench import catalogue
 from vi_bench.calibration.priors import fixed_family, model_of
 from vi_bench.errors import CalibrationError, unknown
-from vi_bench.spec import DEFAULTS, Spec, choose, read, validated
+from vi_bench.spec import DEFAULTS, Spec, choose, own_fit, read, validated
 
 METHODS = tuple(DEFAULTS["calibrate"]["methods"])
 """The default methods: an approximation, a sampler, and the exact posterior."""
+
+
+OF_MIXTURES = ("weights", "components", "rows", "features")
+"""Settings that a NumPyro model does not have."""
 
 
 class Settings(BaseModel):
@@ -22,6 +27,8 @@ class Settings(BaseModel):
 
     Attributes:
         model: {"name": ..., hyperparameters}, all of them set.
+        data: of a NumPyro model, the file or function of its data: its covariates, and
+            observed values, whose shapes alone are used.
         weights: {"name": ..., settings}.
         methods: label -> {"method": registered name, by default the label; settings}.
         sims: number of data sets, each with its own parameters from the prior.
@@ -41,6 +48,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: dict[str, Any] = Field(default_factory=lambda: {"name": DEFAULTS["model"]})
+    data: str = ""
     weights: dict[str, Any] = Field(
         default_factory=lambda: {"name": DEFAULTS["weights"]}
     )
@@ -100,7 +108,23 @@ def settle(
         model = values.get("model", {"name": DEFAULTS["model"]})
     model = {"name": model} if isinstance(model, str) else dict(model)
     values |= {name: value for name, value in fields.items() if value is not None}
-    values["model"] = model_of(model | dict(given or {}))
+    own = catalogue.is_function(model.get("name"))
+    named = model | dict(given or {})
+    values["model"] = named if own else model_of(named)
+    if own:
+        values.setdefault("methods", dict(DEFAULTS["numpyro_methods"]))
+        known = known or dict(DEFAULTS["numpyro_methods"])
+        for name in OF_MIXTURES:
+            if name in fields and fields[name] is not None:
+                raise CalibrationError(
+                    f"{name} = {fields[name]!r}: is a setting of mixtures; the model "
+                    f"{model['name']!r} is another"
+                )
+    elif values.get("data"):
+        raise CalibrationError(
+            f"data = {values['data']!r}: those of a mixture are simulated whole; "
+            "expected rows and features"
+        )
     if isinstance(values.get("weights"), str):
         values["weights"] = {"name": values["weights"]}
     if isinstance(methods, Mapping):
@@ -116,9 +140,22 @@ def settle(
             )
     settings: Settings = validated(Settings, values, "calibrate")
     settings.spec.inference()
-    settings.spec.mixing()
-    settings.family()
+    if not own:
+        settings.spec.mixing()
+        settings.family()
     return settings
+
+
+def with_fits(
+    methods: list[str] | None, fits: Iterable[str]
+) -> dict[str, Any] | list[str] | None:
+    """Labels of a NumPyro model's methods, and the user's own fits of it."""
+    own = dict(map(own_fit, fits))
+    if not own:
+        return methods
+    usual = DEFAULTS["numpyro_methods"]
+    labels = [name for name in methods or usual if name not in own]
+    return own | choose(labels, usual)
 
 
 def parsed(given: Iterable[str]) -> dict[str, Any]:

@@ -15,18 +15,28 @@ from jax import lax
 from vi_bench.calibration.calibration import Calibration
 from vi_bench.calibration.examine import Examiner
 from vi_bench.calibration.geweke import one_chain
-from vi_bench.calibration.programs import Truth, keys_of, simulate
+from vi_bench.calibration.programs import keys_of
 from vi_bench.calibration.settings import Settings
+from vi_bench.calibration.simulators import (
+    MixtureSimulator,
+    ModelSimulator,
+    Simulator,
+    Truth,
+)
 from vi_bench.calibration.store import Store
 from vi_bench.contract import Method, Transition
+from vi_bench.data.arrays import Arrays
 from vi_bench.data.table import feature_names
-from vi_bench.errors import NotApplicable
-from vi_bench.mixture.mixture import Mixture, bind
+from vi_bench.errors import CalibrationError, NotApplicable
+from vi_bench.mixture.mixture import bind
+from vi_bench.posterior.arguments import named_data
+from vi_bench.posterior.bound import bind_model
+from vi_bench.posterior.variables import chosen_of, variables_of, weights_of
 from vi_bench.runtime.environment import computing, describe, find_device
 from vi_bench.runtime.progress import Watcher
 from vi_bench.runtime.provenance import cores
 
-Arrays = dict[str, np.ndarray]
+Results = dict[str, np.ndarray]
 Program = Callable[..., Any]
 
 INDEPENDENT = ("variational", "exact")
@@ -34,7 +44,11 @@ INDEPENDENT = ("variational", "exact")
 
 
 def study(
-    settings: Settings, store: Store, watcher: Watcher, threads: int | None = None
+    settings: Settings,
+    store: Store,
+    watcher: Watcher,
+    threads: int | None = None,
+    data: Arrays | None = None,
 ) -> Calibration:
     """Run every method on every data set, and test the ranks of the truth.
 
@@ -46,8 +60,11 @@ def study(
         store: storage of finished chunks, which are not computed again.
         watcher: told of the progress.
         threads: chunks computed in parallel; by default one per core.
+        data: those of a NumPyro model, whose observed values are not used; by default
+            those that the settings name.
 
     Raises:
+        InputError: the model and the data do not fit each other.
         KeyboardInterrupt: interrupted; finished chunks are in the store.
     """
     # data sets have few rows: a CPU is fastest, one data set after the other
@@ -55,31 +72,20 @@ def study(
     found = Calibration(settings)
     with computing(device, 64):
         found.environment = describe(device, 64)
-        family = settings.family()
-        nothing = np.zeros((0, settings.features))
-        mixing = settings.spec.mixing()
-        template = bind(family, nothing, settings.components, jnp.float64, mixing)
-        coordinates = family.coordinates(feature_names(settings.features))
-        truth = _truths(settings, template)
+        simulator = _simulator(settings, data)
+        truth = _truths(settings, simulator)
         runner = _Runner(settings, store, watcher, threads or cores() or 1, device)
         for label, method in settings.spec.inference().items():
             draws, thin = _draws(settings, method)
-            examiner = Examiner(method, template, coordinates, draws, thin)
+            examiner = Examiner(method, simulator, draws, thin)
             word = "done"
             try:
                 one = jax.tree.map(lambda v: v[0], truth)
-                names, compared = examiner.labels(one.theta)
+                names, compared = examiner.labels(one)
                 arrays = runner.simulations(label, examiner, truth)
                 found.add(label, arrays, names, compared, draws)
                 if settings.geweke and isinstance(method, Transition):
-                    chain = partial(
-                        one_chain,
-                        method,
-                        template,
-                        coordinates,
-                        settings.rows,
-                        settings.turns,
-                    )
+                    chain = partial(one_chain, method, simulator, settings.turns)
                     arrays = runner.chains(label, chain)
                     found.add_joint(label, arrays, names)
             except NotApplicable as reason:
@@ -100,12 +106,43 @@ def _draws(settings: Settings, method: Method) -> tuple[int, int]:
     return settings.draws, settings.thin
 
 
-def _truths(settings: Settings, template: Mixture) -> Truth:
+def _simulator(settings: Settings, data: Arrays | None) -> Simulator:
+    """The joint distribution of the settings' model.
+
+    Raises:
+        InputError: a NumPyro model's prior is improper, or its data do not fit it.
+    """
+    spec = settings.spec
+    if spec.function is None:
+        family = settings.family()
+        nothing = np.zeros((0, settings.features))
+        template = bind(
+            family, nothing, settings.components, jnp.float64, spec.mixing()
+        )
+        names = feature_names(settings.features)
+        return MixtureSimulator(template, settings.rows, family.coordinates(names))
+    if data is None:
+        data = named_data(spec.function, settings.data)
+    fixed = {k: v for k, v in settings.model.items() if k != "name"}
+    posterior, _ = bind_model(spec.function, fixed, data)
+    if not posterior.proper:
+        raise CalibrationError(
+            f"model {spec.function!r}: its prior is improper; expected one that "
+            "parameters can be drawn from"
+        )
+    posterior.check_observations()
+    variables = variables_of(posterior, None)
+    chosen = chosen_of(variables, None)
+    return ModelSimulator(
+        posterior, variables, chosen, weights_of(posterior, variables)
+    )
+
+
+def _truths(settings: Settings, simulator: Simulator) -> Truth:
     """Parameters and rows of every simulation, in whole chunks."""
     size = settings.chunk * -(-settings.sims // settings.chunk)
     keys = keys_of(settings.seed, "data", jnp.arange(size))
-    draw = partial(simulate, template, settings.rows)
-    found: Truth = jax.jit(lambda keys: lax.map(draw, keys))(keys)
+    found: Truth = jax.jit(lambda keys: lax.map(simulator.joint, keys))(keys)
     return found
 
 
@@ -123,7 +160,7 @@ class _Runner:
         self.settings, self.store, self.watcher = settings, store, watcher
         self.threads, self.device = threads, device
 
-    def simulations(self, label: str, examiner: Examiner, truth: Truth) -> Arrays:
+    def simulations(self, label: str, examiner: Examiner, truth: Truth) -> Results:
         """The results of a method on all data sets (sims, ...)."""
 
         def arguments(place: slice) -> tuple[Any, Any]:
@@ -136,7 +173,7 @@ class _Runner:
             label, label, self.settings.sims, arguments, examiner, "simulations"
         )
 
-    def chains(self, label: str, chain: Callable[..., Any]) -> Arrays:
+    def chains(self, label: str, chain: Callable[..., Any]) -> Results:
         """The quantities of Geweke's test of a method (chains, Q)."""
         name = f"{label}.geweke"
 
@@ -156,7 +193,7 @@ class _Runner:
         arguments: Callable[[slice], tuple[Any, ...]],
         one: Program,
         words: str,
-    ) -> Arrays:
+    ) -> Results:
         """Compute the chunks that are not stored yet; the results of all units."""
         size = self.settings.chunk
         number = -(-units // size)
@@ -170,7 +207,7 @@ class _Runner:
             self._work(name, work, number)
         parts = [self.store.get(name, i) for i in range(number)]
         assert all(part is not None for part in parts)
-        held: list[Arrays] = [part for part in parts if part is not None]
+        held: list[Results] = [part for part in parts if part is not None]
         return {k: np.concatenate([p[k] for p in held])[:units] for k in held[0]}
 
     def _program(self, one: Program, example: tuple[Any, ...]) -> Program:
@@ -198,7 +235,7 @@ class _Runner:
     ) -> None:
         """Compute chunks in parallel; finished ones are stored even after an error."""
         pool = ThreadPoolExecutor(self.threads)
-        places: dict[Future[Arrays], int] = {
+        places: dict[Future[Results], int] = {
             pool.submit(_host, piece): index for index, piece in work
         }
         try:
@@ -214,6 +251,6 @@ class _Runner:
                     self.store.put(name, index, future.result())
 
 
-def _host(piece: Callable[[], Any]) -> Arrays:
-    found: Arrays = jax.tree.map(np.asarray, piece())
+def _host(piece: Callable[[], Any]) -> Results:
+    found: Results = jax.tree.map(np.asarray, piece())
     return found

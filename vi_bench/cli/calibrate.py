@@ -21,7 +21,7 @@ def calibrate(
         str,
         typer.Argument(
             help="Component family: a registered name, a .py file that defines "
-            "MODEL, or a .toml spec.",
+            "MODEL, or a .toml spec; or a NumPyro model, mine.py:model.",
             autocompletion=completion.model,
         ),
     ],
@@ -39,6 +39,20 @@ def calibrate(
             "--set",
             help="Hyperparameter of the prior as NAME=VALUE, such as sigma=3.0; may "
             "be repeated (default: the spec's, else the family's own).",
+        ),
+    ] = None,
+    fit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Your own fit of a NumPyro model, mine.py:cavi, as of run; it is "
+            "added to --methods. May be repeated (default: none)."
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a NumPyro model, its covariates, and observed values, whose "
+            "shapes alone are used: as of run (default: data() in the model's file)."
         ),
     ] = None,
     weights: Weights = None,
@@ -116,8 +130,10 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Test whether posteriors are right on average. Data are drawn from the prior."""
+    from vi_bench import catalogue
     from vi_bench.api import calibrate as calibrated
-    from vi_bench.calibration.settings import parsed
+    from vi_bench.calibration.settings import parsed, with_fits
+    from vi_bench.spec import called
 
     fields = {
         "weights": weights,
@@ -135,14 +151,17 @@ def calibrate(
     }
     with interruptible("interrupted; the same command goes on"), kept_for(as_json):
         model = load_plugins(model, None, [])[0] or model
-        target = out or Path("results") / f"calibrate-{Path(model).stem}"
+        is_function = catalogue.is_function(model)
+        name = called(model) if is_function else Path(model).stem
+        target = out or Path("results") / f"calibrate-{name}"
         found = calibrated(
             model,
-            split(methods),
+            with_fits(split(methods), fit or []) if is_function else split(methods),
             out=target,
             progress=not quiet,
             threads=threads,
             given=parsed(given or []),
+            data=data,
             **fields,
         )
     if as_json:

@@ -78,6 +78,10 @@ WEIGHT = Quantity("weight")
 LOG_JOINT = Quantity("log joint")
 """Log p(X, theta) of each draw."""
 
+LOG_LIKELIHOOD = Quantity("log likelihood")
+"""Log p(X | theta). Like the log joint it depends on the data; without one of them a
+sampler that returns the prior would pass a calibration (Modrak et al. 2023)."""
+
 
 HELD_OUT = Quantity("held-out log density")
 """Log p(x | theta) of each draw, summed over held-out rows."""

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vi_bench.comparison.quantities import (
+    LOG_LIKELIHOOD,
     WEIGHT,
     Quantity,
     flatten,
@@ -23,10 +24,6 @@ from vi_bench.comparison.quantities import (
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import Family, Parameters
 from vi_bench.mixture.weights import STICK, StickBreaking, log_volume
-
-LOG_LIKELIHOOD = Quantity("log likelihood")
-"""Log p(X | theta). Like the log joint it depends on the data; without one of them a
-sampler that returns the prior would pass a calibration (Modrak et al. 2023)."""
 
 Coordinates = Mapping[str, Sequence[object]]
 """Dimension of a family's parameters -> its coordinates."""

@@ -4,12 +4,40 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from vi_bench import catalogue
+from vi_bench.data.arrays import Arrays, arrays, read_arrays
+from vi_bench.data.text import Layout
 from vi_bench.errors import InputError, unknown
 
 WHOLE = "data"
 """Name of the one argument that takes all data as a dict, or a single array."""
+
+
+def named_data(function: str, data: str, layout: Layout | None = None) -> Arrays:
+    """The data of a NumPyro model: a file, or what a function returns.
+
+    Args:
+        function: the model, "mine.py:model".
+        data: a file, a function "mine.py:data", or nothing: then they are what the
+            function data() in the model's file returns, if there is one.
+        layout: of a text file, what it does not show itself.
+
+    Raises:
+        InputError: they cannot be read, or are no arrays by name.
+    """
+    if data and not catalogue.is_function(data):
+        return read_arrays(Path(data), layout)
+    named = data or f"{function.rpartition(':')[0]}:data"
+    try:
+        catalogue.known_function(named)
+    except InputError:
+        if data:
+            raise
+        return Arrays("no data", {})
+    return arrays(catalogue.function(named)(), named)
 
 
 def arguments(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
@@ -68,6 +69,7 @@ class Structure:
         nesting: number of plates that are nested in each other at most.
         proper: whether every latent variable has a prior that can be drawn from.
         name: what the model is called in messages and records.
+        places: observed site -> index, among the data's arrays, of its values.
     """
 
     model: Callable[..., Any]
@@ -77,6 +79,7 @@ class Structure:
     nesting: int
     proper: bool
     name: str
+    places: dict[str, int]
 
 
 @partial(
@@ -110,8 +113,13 @@ class NumPyroPosterior:
         """
         leaves, shape = jax.tree.flatten((args, kwargs))
         moving = [i for i, leaf in enumerate(leaves) if _is_array(leaf)]
-        for traced in (True, False):
-            chosen = moving if traced else []
+        outcomes = _outcomes(model, args, kwargs)
+        found = {
+            name: place
+            for name, value in outcomes.items()
+            if (place := _where(value, leaves, moving)) is not None
+        }
+        for chosen in (moving, sorted(set(found.values())), []):
 
             def call(
                 data: tuple[Any, ...], chosen: list[int] = chosen
@@ -119,13 +127,14 @@ class NumPyroPosterior:
                 filled = list(leaves)
                 for place, value in zip(chosen, data, strict=True):
                     filled[place] = value
-                found: tuple[tuple[Any, ...], dict[str, Any]]
-                found = jax.tree.unflatten(shape, filled)
-                return found
+                whole: tuple[tuple[Any, ...], dict[str, Any]]
+                whole = jax.tree.unflatten(shape, filled)
+                return whole
 
-            structure = _read(model, call, args, kwargs)
+            places = {n: chosen.index(i) for n, i in found.items() if i in chosen}
+            structure = _read(model, call, args, kwargs, places)
             made = cls(structure, tuple(jnp.asarray(leaves[i]) for i in chosen))
-            if not traced or made._takes_tracers():
+            if not chosen or made._takes_tracers():
                 return made
         raise AssertionError
 
@@ -152,6 +161,32 @@ class NumPyroPosterior:
     def proper(self) -> bool:
         """Whether the prior can be drawn from."""
         return self.structure.proper
+
+    def check_observations(self) -> None:
+        """Check that other data can be put in the place of the observed ones.
+
+        Raises:
+            InputError: an observed site's values are none of the model's arguments.
+        """
+        places = self.structure.places
+        if lost := [n for n in self.structure.observed if n not in places]:
+            raise InputError(
+                f"model {self.structure.name!r}: {lost[0]!r} is a factor, or its values "
+                "are none of the arguments: data cannot be simulated; expected obs = an "
+                "argument"
+            )
+
+    def with_observations(self, values: Mapping[str, Array]) -> NumPyroPosterior:
+        """The posterior given other values of the observed sites, which may be traced.
+
+        Raises:
+            InputError: see `check_observations`.
+        """
+        self.check_observations()
+        data = list(self.data)
+        for name, place in self.structure.places.items():
+            data[place] = jnp.asarray(values[name], self.data[place].dtype)
+        return replace(self, data=tuple(data))
 
     def arguments(self) -> dict[str, Any]:
         """The model's arguments by name, those in order included."""
@@ -366,23 +401,67 @@ def _is_array(value: Any) -> bool:
     return hasattr(value, "__array__") and getattr(value, "ndim", 0) > 0
 
 
+def _called(model: Callable[..., Any]) -> str:
+    return str(getattr(model, "__name__", type(model).__name__))
+
+
+def _run(
+    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """The trace of a model that is run once.
+
+    Raises:
+        InputError: it cannot be run.
+    """
+    seeded = handlers.seed(model, jax.random.key(0))
+    # improper priors cannot be drawn from: any point will do
+    somewhere = handlers.substitute(seeded, substitute_fn=init_to_uniform)
+    try:
+        found: dict[str, Any] = handlers.trace(somewhere).get_trace(*args, **kwargs)
+    except InputError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        raise InputError(
+            f"model {_called(model)!r}: cannot be run: {one_line(error)}"
+        ) from error
+    return found
+
+
+def _outcomes(
+    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Observed site -> its values; factors are left out."""
+    return {
+        name: site["value"]
+        for name, site in _run(model, args, kwargs).items()
+        if site["type"] == "sample"
+        and site["is_observed"]
+        and site["value"] is not None
+    }
+
+
+def _where(value: Any, leaves: list[Any], moving: list[int]) -> int | None:
+    """Which array among the arguments an observed value is; None if it is none."""
+    same = [i for i in moving if leaves[i] is value] or [
+        i
+        for i in moving
+        if np.shape(leaves[i]) == np.shape(value)
+        and np.size(value)
+        and np.array_equal(leaves[i], value)
+    ]
+    return same[0] if same else None
+
+
 def _read(
     model: Callable[..., Any],
     call: Callable[[tuple[Any, ...]], tuple[tuple[Any, ...], dict[str, Any]]],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    places: dict[str, int],
 ) -> Structure:
     """Run a model once, and see what sites it has."""
-    name = getattr(model, "__name__", type(model).__name__)
-    try:
-        seeded = handlers.seed(model, jax.random.key(0))
-        # improper priors cannot be drawn from: any point will do
-        somewhere = handlers.substitute(seeded, substitute_fn=init_to_uniform)
-        trace = handlers.trace(somewhere).get_trace(*args, **kwargs)
-    except InputError:
-        raise
-    except Exception as error:  # a user's code may raise anything
-        raise InputError(f"model {name!r}: cannot be run: {one_line(error)}") from error
+    name = _called(model)
+    trace = _run(model, args, kwargs)
     if optimised := [k for k, s in trace.items() if s["type"] == "param"]:
         raise InputError(
             f"model {name!r}: {optimised[0]!r} is a param, which has no prior; "
@@ -415,7 +494,9 @@ def _read(
             f"model {name!r}: nothing is observed; expected obs=... at some site"
         )
     nesting = util._guess_max_plate_nesting(trace)
-    return Structure(model, call, tuple(sites), tuple(observed), nesting, proper, name)
+    return Structure(
+        model, call, tuple(sites), tuple(observed), nesting, proper, name, places
+    )
 
 
 def _dims(

@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vi_bench import catalogue
-from vi_bench.data.arrays import Arrays, arrays, read_arrays
+from vi_bench.data.arrays import Arrays
 from vi_bench.data.load import load
 from vi_bench.data.rows import SOURCES
 from vi_bench.data.table import Table
-from vi_bench.errors import InputError, ResultsError, ScalingError, one_line
+from vi_bench.errors import ResultsError, ScalingError, one_line
+from vi_bench.posterior.arguments import named_data
 from vi_bench.runtime.folder import RunFolder, free
 from vi_bench.runtime.progress import Silent, bars
 from vi_bench.spec import Spec
@@ -102,16 +102,7 @@ def data_of(spec: Spec, split: bool = False) -> Table | Arrays:
     if spec.function is None:
         part = split and Path(spec.data).suffix.lower() in SOURCES
         return load(spec.data, stream=spec.stream or part, layout=spec.layout)
-    if spec.data and not catalogue.is_function(spec.data):
-        return read_arrays(Path(spec.data), spec.layout)
-    named = spec.data or f"{spec.function.rpartition(':')[0]}:data"
-    try:
-        catalogue.known_function(named)
-    except InputError:
-        if spec.data:
-            raise
-        return Arrays("no data", {})
-    return arrays(catalogue.function(named)(), named)
+    return named_data(spec.function, spec.data, spec.layout)
 
 
 def _keep(result: Result, target: Path, error: Exception) -> None:

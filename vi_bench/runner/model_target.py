@@ -12,25 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from vi_bench import catalogue
 from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.modes import Mode
-from vi_bench.comparison.quantities import WEIGHT, Quantity, flatten
 from vi_bench.contract import Draws
 from vi_bench.data.arrays import Arrays
 from vi_bench.data.table import spaced
-from vi_bench.errors import SpecError, unknown
-from vi_bench.posterior.arguments import arguments
+from vi_bench.posterior.bound import bind_model
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Values
-from vi_bench.runner.evaluate import ROWS, TOGETHER, WORK, Evaluation
-from vi_bench.runner.model_variables import (
+from vi_bench.posterior.variables import (
     MOST,
     Variable,
     chosen_of,
+    components_first,
     dims_of,
+    scalars,
     variables_of,
     weights_of,
 )
+from vi_bench.runner.evaluate import ROWS, TOGETHER, WORK, Evaluation
 from vi_bench.runner.result import Agreement, MethodRun
 from vi_bench.runner.subject import Compared, Named, Stored
 from vi_bench.runtime.keys import Key
@@ -66,27 +65,13 @@ class ModelSubject:
 
     def reported(self, parameters: Named, made: Named) -> dict[str, np.ndarray]:
         """Latent variables and what the model makes of them, components first."""
-        found = {}
-        for name, value in {**parameters, **made}.items():
-            axis = self.variables[name].moved
-            array = np.asarray(value)
-            found[name] = array if axis is None else np.moveaxis(array, axis + 2, 2)
-        return found
+        host = {name: np.asarray(v) for name, v in {**parameters, **made}.items()}
+        return dict(components_first(self.variables, host))
 
     def compared(self, reported: Named) -> Compared:
         """Every scalar that varies, of the variables that are compared."""
-        columns: dict[Any, Any] = {}
-        shared: dict[Any, Any] = {}
-        for name in self.chosen:
-            values = np.asarray(reported[name], float)
-            variable = self.variables[name]
-            parts = flatten({name: (values, variable.dims)}, _numbers(values, variable))
-            for group, part in zip((columns, shared), parts, strict=True):
-                scalars = list(part.items())
-                group |= dict(scalars[i] for i in variable.kept if scalars)
-            if name == self.weights:
-                columns[WEIGHT] = columns.pop(Quantity(name))
-        return columns, shared
+        host = {name: np.asarray(v, float) for name, v in reported.items()}
+        return scalars(self.variables, self.chosen, self.weights, host)
 
     def stored(self, posterior: Named) -> Stored:
         """The layout of the draws, and the data."""
@@ -194,13 +179,7 @@ def model_target(spec: Spec, data: Arrays) -> ModelTarget:
     """
     assert spec.function is not None
     settings = {k: v for k, v in spec.model.items() if k != "name"}
-    function = catalogue.function(spec.function)
-    given = {**data.values, **settings}
-    where = f"model {spec.function!r}"
-    named, unused = arguments(function, given, where, data.name)
-    if left := [name for name in unused if name in settings]:
-        raise unknown("argument", left[0], named, where, error=SpecError)
-    posterior = NumPyroPosterior.of(function, **named)
+    posterior, unused = bind_model(spec.function, settings, data)
     variables = variables_of(posterior, spec.component_dim)
     chosen = chosen_of(variables, spec.variables)
     notes = [NOWHERE]
@@ -222,10 +201,3 @@ def model_target(spec: Spec, data: Arrays) -> ModelTarget:
         weights_of(posterior, variables),
     )
     return ModelTarget(subject, posterior, tuple(notes))
-
-
-def _numbers(values: np.ndarray, variable: Variable) -> dict[str, range]:
-    """Coordinates along the dimensions of a variable: numbers from 0."""
-    lead = 2 if variable.moved is None else 3
-    rest = variable.dims if variable.moved is None else variable.dims[1:]
-    return {d: range(n) for d, n in zip(rest, values.shape[lead:], strict=True)}

@@ -43,7 +43,7 @@ def specify(
         values["weights"] = named("weights", values["weights"])
     own = {} if function is None else DEFAULTS["numpyro_methods"]
     usual = own or DEFAULTS["methods"]
-    values["methods"] = _methods(list(usual) if methods is None else methods, own)
+    values["methods"] = methods_of(list(usual) if methods is None else methods, own)
     table: Table | Arrays | None = None
     if function is not None and data is not None and not isinstance(data, str | Path):
         table = arrays(data)
@@ -85,7 +85,7 @@ def named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
     raise InputError(f"{kind} {given!r}: expected a name, a mapping or settings")
 
 
-def _methods(
+def methods_of(
     methods: Iterable[Any] | Mapping[str, Any], usual: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Label -> settings, of names those in `usual`."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 
+from vi_bench.comparison.quantities import WEIGHT, Quantity, flatten
 from vi_bench.data.table import spaced
 from vi_bench.errors import InputError, SpecError, unknown
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Site, Values
 from vi_bench.runtime.keys import Key
+
+Named = Mapping[str, Any]
+"""Name -> array (chain, draw, ...), of NumPy or JAX."""
 
 NONE = "none"
 """`component_dim` of a model whose components, if any, are not exchangeable."""
@@ -154,6 +159,52 @@ def chosen_of(
     if not varying:
         raise InputError(f"variables {wanted}: none of them depends on the parameters")
     return varying
+
+
+def components_first(variables: Mapping[str, Variable], values: Named) -> Named:
+    """The values (chain, draw, ...) of variables, the axis of components first."""
+    return {
+        name: value if (axis := variables[name].moved) is None else _first(value, axis)
+        for name, value in values.items()
+    }
+
+
+def _first(value: Any, axis: int) -> Any:
+    order = [i for i in range(value.ndim) if i != axis + 2]
+    return value.transpose([*order[:2], axis + 2, *order[2:]])
+
+
+def scalars(
+    variables: Mapping[str, Variable],
+    chosen: Sequence[str],
+    weights: str | None,
+    values: Named,
+) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
+    """Every scalar that varies, of the variables that are compared.
+
+    Args:
+        variables: name -> how a variable is reported.
+        chosen: names of the variables that are compared.
+        weights: name of the components' weights, if they have any.
+        values: name -> draws (chain, draw, ...), components first.
+
+    Returns:
+        Columns (chain, draw, K) of what each component has, and scalars (chain, draw).
+    """
+    columns: dict[Quantity, Any] = {}
+    shared: dict[Quantity, Any] = {}
+    for name in chosen:
+        variable, value = variables[name], values[name]
+        lead = 2 if variable.moved is None else 3
+        rest = variable.dims if variable.moved is None else variable.dims[1:]
+        numbers = dict(zip(rest, map(range, value.shape[lead:]), strict=True))
+        parts = flatten({name: (value, variable.dims)}, numbers)
+        for group, part in zip((columns, shared), parts, strict=True):
+            every = list(part.items())
+            group |= dict(every[i] for i in variable.kept if every)
+        if name == weights:
+            columns[WEIGHT] = columns.pop(Quantity(name))
+    return columns, shared
 
 
 def dims_of(name: str, value: np.ndarray) -> tuple[str, ...]:

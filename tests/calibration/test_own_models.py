@@ -1,0 +1,118 @@
+"""Calibration of NumPyro models, and of fits of them by hand."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.distributions import constraints
+
+import vi_bench as vb
+from vi_bench.errors import InputError
+from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
+
+X = np.linspace(-1, 1, 6)
+
+
+def model(x, y):
+    """A line through the origin: the posterior of the slope is normal."""
+    slope = numpyro.sample("slope", dist.Normal(0, 2))
+    with numpyro.plate("row", len(x)):
+        numpyro.sample("y", dist.Normal(slope * x, 1), obs=y)
+
+
+def moments(x, y):
+    precision = 1 / 4 + np.sum(x**2)
+    return np.sum(x * y) / precision, precision**-0.5
+
+
+def exact(x, y):
+    """In NumPy alone: it cannot be traced, and is called for one data set at a time."""
+    x, y = np.asarray(x), np.asarray(y)
+    mean, sd = moments(x, y)
+    return {"q": {"slope": dist.Normal(mean, sd)}}
+
+
+def narrow(x, y):
+    """In JAX: compiled with everything else."""
+    precision = 1 / 4 + jnp.sum(x**2)
+    sd = 0.5 * precision**-0.5
+    return {"q": {"slope": dist.Normal(jnp.sum(x * y) / precision, sd)}}
+
+
+DATA = {"x": X, "y": np.zeros(6)}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return vb.calibrate(
+        model, [exact, narrow], data=DATA, sims=60, chunk=30, independent=200
+    )
+
+
+def test_an_exact_fit_is_calibrated_and_a_narrow_one_is_not(found):
+    """A family-wise error of 0.01; a dispersion of 2 in 60 data sets is found."""
+    assert not found.failed
+    assert list(found.rows) == ["exact", "narrow"]
+    assert set(found.rows["exact"]) == {"slope", "log joint", "log likelihood"}
+    assert found.rows["exact"]["slope"].uniform
+    assert not found.rows["narrow"]["slope"].uniform
+    assert found.rows["narrow"]["slope"].dispersion > 1.5
+
+
+def test_its_page_tells_no_rows_and_components(found):
+    from vi_bench.calibration.report import calibration_table
+
+    title = calibration_table(found).title
+    assert title.endswith(":model: 60 data sets")
+
+
+def test_simulated_data_replace_the_observed_ones_alone():
+    posterior = NumPyroPosterior.of(model, x=X, y=np.zeros(6))
+    theta = {"slope": jnp.asarray(3.0)}
+    y = posterior.simulate(jax.random.key(0), theta)
+    other = posterior.with_observations(y)
+    same = NumPyroPosterior.of(model, x=X, y=np.asarray(y["y"]))
+    np.testing.assert_allclose(other.log_joint(theta), same.log_joint(theta))
+    np.testing.assert_array_equal(other.arguments()["x"], X)
+
+
+def changed(x, y):
+    slope = numpyro.sample("slope", dist.Normal(0, 2))
+    numpyro.sample("y", dist.Normal(slope * x, 1), obs=y + 1)
+
+
+def log_joint(theta, x, y):
+    return -jnp.sum((y - theta["slope"] * x) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "told"),
+    [
+        (changed, {}, "'y' is a factor, or its values are none of the arguments"),
+        (
+            vb.from_log_joint(log_joint, {"slope": constraints.real}),
+            {},
+            "its prior is improper",
+        ),
+        (model, {"components": 3}, "is a setting of mixtures"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused_in_one_line(model, options, told):
+    with pytest.raises(InputError) as refused:
+        vb.calibrate(model, ["nuts"], data=DATA, sims=20, **options)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_another_file_or_other_data_do_not_go_on(tmp_path):
+    options = {"sims": 20, "chunk": 20, "independent": 20, "out": tmp_path / "c"}
+    vb.calibrate(model, [exact], data=DATA, **options)
+    known = json.loads((tmp_path / "c" / "settings.json").read_text())
+    assert known["data_sha256"]
+    other = DATA | {"x": 2 * X}
+    with pytest.raises(InputError, match="data_sha256"):
+        vb.calibrate(model, [exact], data=other, **options)
