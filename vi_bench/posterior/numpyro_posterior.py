@@ -171,9 +171,9 @@ class NumPyroPosterior:
         places = self.structure.places
         if lost := [n for n in self.structure.observed if n not in places]:
             raise InputError(
-                f"model {self.structure.name!r}: {lost[0]!r} is a factor, or its values "
-                "are none of the arguments: data cannot be simulated; expected obs = an "
-                "argument"
+                f"model {self.structure.name!r}: data cannot be simulated: {lost[0]!r} "
+                "is a factor, or its values are none of the arguments; expected obs = "
+                "an argument"
             )
 
     def with_observations(self, values: Mapping[str, Array]) -> NumPyroPosterior:
