@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def run(
     model: Any = None,
-    data: Any = None,
+    data: Any = "notebook",
     methods: Iterable[Any] | Mapping[str, Any] | None = None,
     *,
     out: Path | str | None = None,
@@ -38,7 +38,8 @@ def run(
             function or by its name, "mine.py:model".
         data: of a mixture an (N, d) array, or anything that `vi_bench.load` takes, by
             default "notebook"; of a NumPyro model a mapping from the names of its
-            arguments to arrays, or a .npz, .csv or .json file.
+            arguments to arrays, or a .npz, .csv or .json file, by default what data()
+            in the model's file returns.
         methods: names, settings such as ``SVI(guide="full-rank")``, or a mapping from
             labels to settings; by default cavi, svi and nuts, of a NumPyro model svi
             and nuts.

@@ -96,6 +96,26 @@ RUN = {
     "run faithful --method resampling.py --methods cavi,resampling "
     "--reference resampling": Run(r"resampling .* reference"),
     "run faithful --json": Run(r'"verdicts": ', also="--methods cavi --repeats 1"),
+    "run mine.py:model --data mine.npz": Run(
+        r"nuts +reference", also="--methods nuts --repeats 1"
+    ),
+    "run linear_regression.py:model --fit linear_regression.py:cavi": Run(
+        r"cavi +(agrees|inconclusive)", also="--methods nuts --repeats 1"
+    ),
+    "run linear_regression.py:model --fit linear_regression.py:cavi "
+    "--methods svi,nuts,smc": Run(r"smc +agrees"),
+    "run eight_schools.py:model": Run(r"svi +differs"),
+    "run eight_schools.py:centred": Run(
+        r"svi +reference unreliable(?s:.*)% of its transitions diverged"
+    ),
+    "run hmm.py:model --fit hmm.py:cavi --variables rates,staying": Run(
+        r"cavi +differs"
+    ),
+    "calibrate linear_regression.py:model --fit linear_regression.py:cavi "
+    "--sims 200": Run(
+        r"cavi +log joint",
+        also="--sims 20 --draws 20 --thin 1 --geweke 0 --methods svi",
+    ),
     "query results/paper 'SELECT method, bound FROM methods' --json": Run(
         r'"columns": ', needs="store", quick=True
     ),
@@ -306,7 +326,11 @@ def write_files(place):
         shutil.copy(file, place)
     (place / "small.toml").write_text(SPEC)
     (place / "mine.toml").write_text(blocks("docs/quickstart.md", "toml")[0])
-    (place / "mine.py").write_text(blocks("docs/verifying.md", "python")[0])
+    own_model = blocks("docs/own_models.md", "python")[0]
+    verified = blocks("docs/verifying.md", "python")[0]
+    (place / "mine.py").write_text(f"{own_model}\n\n{verified}")
+    for file in (ROOT / "docs" / "examples").glob("*.py"):
+        shutil.copy(file, place)
     model, method = blocks("docs/extending.md", "python")
     (place / "folder").mkdir()
     (place / "folder" / "geometric.py").write_text(model)
@@ -314,6 +338,9 @@ def write_files(place):
     random = np.random.default_rng(0)
     trials = random.geometric(np.repeat([0.7, 0.1], 40)[:, None], size=(80, 2)) - 1
     np.savetxt(place / "trials.csv", trials, delimiter=",", fmt="%d")
+    site, x = np.arange(60) % 6, random.normal(size=60)
+    count = random.poisson(np.exp(0.5 + 0.3 * x))
+    np.savez(place / "mine.npz", site=site, x=x, count=count)
     for name in ("mine", "theirs"):
         mu = random.normal([0, 9], size=(4, 500, 2))
         tree = from_dict({"posterior": {"mu": mu}}, dims={"mu": ["cluster"]})

@@ -833,7 +833,7 @@ def snapshot(folder):
 def nothing_runs(monkeypatch):
     """What is to be refused must not compute first."""
     from vi_bench.calibration import study
-    from vi_bench.runner import execute as runner
+    from vi_bench.runner import inquiry as runner
     from vi_bench.sweeps import work
     from vi_bench.sweeps.crew import Crew
     from vi_bench.verification import answer, plain

@@ -23,6 +23,10 @@ from vi_bench.spec import (
 )
 
 
+USUAL_DATA = Spec.model_fields["data"].default
+"""The data of a mixture, if none are named."""
+
+
 def specify(
     model: Any,
     data: Any,
@@ -44,17 +48,19 @@ def specify(
     own = {} if function is None else DEFAULTS["numpyro_methods"]
     usual = own or DEFAULTS["methods"]
     values["methods"] = methods_of(list(usual) if methods is None else methods, own)
+    if function is not None and isinstance(data, str) and data == USUAL_DATA:
+        data = None  # it was not given
     table: Table | Arrays | None = None
     if function is not None and data is not None and not isinstance(data, str | Path):
         table = arrays(data)
-    elif function is None and not isinstance(data, str | Path | None):
+    elif function is None and not isinstance(data, str | Path):
         table = load(data)
     if table is not None:
         values["data"] = table.name
     elif data is not None:
         values["data"] = str(data)
     else:
-        values["data"] = "notebook" if function is None else ""
+        values["data"] = ""
     usual_name = Path(values["data"]).stem if function is None else called(function)
     values.setdefault("name", usual_name or "run")
     return make(values, "run()"), table
@@ -71,7 +77,8 @@ def model_function(model: Any) -> str | None:
 
 def is_plain_function(given: Any) -> bool:
     """Whether something is called, and is not a settings dataclass."""
-    return callable(given) and not dataclasses.is_dataclass(given)
+    settings = isinstance(given, type) or dataclasses.is_dataclass(given)
+    return callable(given) and not settings
 
 
 def named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
