@@ -22,7 +22,6 @@ from vi_bench.spec import (
     values_of,
 )
 
-
 USUAL_DATA = Spec.model_fields["data"].default
 """The data of a mixture, if none are named."""
 
