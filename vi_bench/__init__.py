@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vi_bench.draws.compare import compare
     from vi_bench.draws.external import read_draws
     from vi_bench.errors import InputError
-    from vi_bench.posterior.numpyro_posterior import from_log_joint
+    from vi_bench.posterior.log_joint import from_log_joint
     from vi_bench.runner.kernel import CAVIFit, cavi
     from vi_bench.runner.launch import launch
     from vi_bench.runner.rerun import rerun
@@ -36,7 +36,7 @@ _HOME = {
     "cavi": "runner.kernel",
     "compare": "draws.compare",
     "frame": "sweeps.index",
-    "from_log_joint": "posterior.numpyro_posterior",
+    "from_log_joint": "posterior.log_joint",
     "launch": "runner.launch",
     "load": "data.load",
     "read": "spec",

@@ -9,7 +9,8 @@ from numpyro.infer.util import log_density, transform_fn
 
 import vi_bench as vb
 from vi_bench.contract import Problem
-from vi_bench.methods.svi import SVI, late_rise, numpyro_density, same_family_draw
+from vi_bench.methods._guides import numpyro_density, same_family_draw
+from vi_bench.methods.svi import SVI, late_rise
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
 

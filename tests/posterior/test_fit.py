@@ -9,7 +9,7 @@ from scipy import stats
 
 from vi_bench.errors import InputError
 from vi_bench.posterior.fit import draw, read_fit
-from vi_bench.posterior.numpyro_posterior import Site
+from vi_bench.posterior.structure import Site
 
 SITES = (
     Site("mu", (2,), ("mu_dim_0",), False, (2,)),

@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from vi_bench.errors import InputError, unknown
-from vi_bench.posterior.numpyro_posterior import Site
+from vi_bench.posterior.structure import Site
 from vi_bench.runtime.keys import Key
 
 FORM = "{'q': {site: distribution}, 'elbo': trace}"

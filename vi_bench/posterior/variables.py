@@ -12,7 +12,8 @@ import numpy as np
 from vi_bench.comparison.quantities import WEIGHT, Quantity, flatten
 from vi_bench.data.table import spaced
 from vi_bench.errors import InputError, SpecError, unknown
-from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Site, Values
+from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Values
+from vi_bench.posterior.structure import Site
 from vi_bench.runtime.keys import Key
 
 Named = Mapping[str, Any]
