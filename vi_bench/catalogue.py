@@ -247,8 +247,10 @@ def function(where: str) -> Callable[..., Any]:
     found = getattr(
         _module(path.resolve(), source, hashlib.sha256(source).hexdigest()), name, None
     )
-    if not callable(found):
+    if found is None:
         raise InputError(f"{path}: has no function {name!r}")
+    if not callable(found):
+        raise InputError(f"{path}: {name!r} is no function")
     return cast("Callable[..., Any]", found)
 
 
@@ -267,7 +269,7 @@ def known_function(where: str) -> None:
         return
     path, name, source = _named(where)
     try:
-        if _binds(source, name):
+        if _binds(source, name, path.name):
             return
     except SyntaxError as error:
         raise InputError(f"{path}: cannot be loaded: {error}") from None
@@ -469,9 +471,9 @@ def _offered(kind: Plugin, module: Any, where: str) -> Any:
     return found
 
 
-def _binds(source: bytes, name: str) -> bool:
+def _binds(source: bytes, name: str, where: str = "<unknown>") -> bool:
     """Whether source code may bind a name; it is parsed, not run."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source, where)):
         match node:
             case ast.Name(id=found, ctx=ast.Store()):
                 pass

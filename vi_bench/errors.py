@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -25,6 +27,12 @@ class SpecError(InputError):
     """Data, a model, a method or another part of what is to be run cannot be used."""
 
     page = "docs/spec.md"
+
+
+class ModelError(InputError):
+    """A NumPyro model, its data, or a fit of it by hand cannot be used."""
+
+    page = "docs/own_models.md"
 
 
 class PluginError(InputError):
@@ -80,6 +88,17 @@ class NotApplicable(Exception):
 def one_line(error: BaseException) -> str:
     """An error's type and the first line of its message."""
     return f"{type(error).__name__}: {str(error).strip().partition('\n')[0]}"
+
+
+def placed(error: BaseException, file: str | None) -> str:
+    """`one_line`, with the last line of a user's file that the error went through."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if file is not None and frame.filename == file
+    ]
+    at = f" ({Path(str(file)).name}, line {lines[-1]})" if lines else ""
+    return f"{one_line(error)}{at}"
 
 
 def unknown(

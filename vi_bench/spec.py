@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vi_bench import catalogue
-from vi_bench.errors import InputError, SpecError, unknown
+from vi_bench.errors import InputError, ModelError, SpecError, unknown
 
 DEFAULTS = catalogue.defaults()
 """The default model, weights, methods and reference, by name."""
@@ -358,7 +358,9 @@ def make(values: Mapping[str, Any], where: str) -> Spec:
     named = values.get("model")
     if isinstance(named, Mapping) and catalogue.is_function(named.get("name")):
         values.setdefault("data", "")
-        values.setdefault("methods", dict(DEFAULTS["numpyro_methods"]))
+        values["methods"] = _of_numpyro(
+            values.get("methods", DEFAULTS["numpyro_methods"])
+        )
     spec: Spec = validated(Spec, values, where)
     if spec.precision == 32 and spec.seed >= 2**32:
         raise SpecError(
@@ -397,6 +399,10 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
         if overrides.get("model") is not None:
             values["standardise"] = False  # counts, say, stay as they are
     else:
+        if what.endswith(".py"):
+            raise ModelError(
+                f"{where}: which function of it? expected {what}:model, say"
+            )
         known = [
             *catalogue.experiments(),
             "a .toml file",
@@ -480,6 +486,22 @@ def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
         known = kept if isinstance(kept, Mapping) else {}
         merged["methods"] = choose(chosen, known)
     return merged
+
+
+def _of_numpyro(methods: Any) -> Any:
+    """Methods with the defaults that they have for NumPyro models, by whatever label.
+
+    What is not a mapping from labels to settings is left for the validation.
+    """
+    usual = DEFAULTS["numpyro_methods"]
+    if not isinstance(methods, Mapping):
+        return methods
+    return {
+        label: usual.get(own.get("method", label), {}) | own
+        if isinstance(own, Mapping)
+        else own
+        for label, own in methods.items()
+    }
 
 
 def called(model: str) -> str:

@@ -80,6 +80,52 @@ def test_simulated_data_replace_the_observed_ones_alone():
     np.testing.assert_array_equal(other.arguments()["x"], X)
 
 
+def integers(y):
+    slope = numpyro.sample("slope", dist.Normal(0, 2))
+    with numpyro.plate("row", 4):
+        numpyro.sample("y", dist.Normal(slope, 1), obs=y)
+
+
+def test_simulated_data_are_not_rounded_to_the_given_ones():
+    posterior = NumPyroPosterior.of(integers, y=np.arange(4))
+    y = posterior.simulate(jax.random.key(0), {"slope": jnp.asarray(0.3)})
+    other = posterior.with_observations(y)
+    np.testing.assert_array_equal(other.arguments()["y"], y["y"])
+
+
+def twice(a, b):
+    slope = numpyro.sample("slope", dist.Normal(0, 2))
+    numpyro.sample("ya", dist.Normal(slope, 1), obs=jnp.asarray(a))
+    numpyro.sample("yb", dist.Normal(slope, 1), obs=jnp.asarray(b))
+
+
+def test_observed_values_that_could_be_of_several_arguments_are_refused():
+    zero = {"a": np.zeros(5), "b": np.zeros(5)}
+    with pytest.raises(InputError, match="or equal those of several"):
+        vb.calibrate(twice, ["nuts"], data=zero, sims=20)
+    apart = NumPyroPosterior.of(twice, a=np.zeros(5), b=np.ones(5))
+    assert set(apart.structure.places) == {"ya", "yb"}
+
+
+def drawn_given_a_state(y):
+    """What a discrete variable decides is in the data twice."""
+    z = numpyro.sample("z", dist.Bernoulli(0.5))
+    mu = numpyro.sample("mu", dist.Normal(jnp.where(z == 1, 3.0, -3.0), 1))
+    with numpyro.plate("row", 3):
+        numpyro.sample("y", dist.Normal(mu + 2 * z, 1), obs=y)
+
+
+@pytest.mark.slow
+def test_discrete_variables_are_drawn_once_for_parameters_and_data():
+    """NUTS on one mode at a time: seen uniform, and Geweke's test left out."""
+    data = {"y": np.zeros(3)}
+    found = vb.calibrate(
+        drawn_given_a_state, ["nuts"], data=data, sims=60, draws=50, geweke=20
+    )
+    assert found.rows["nuts"]["mu"].uniform
+    assert "Geweke's test is left out" in found.notes["nuts"][-1]
+
+
 def changed(x, y):
     slope = numpyro.sample("slope", dist.Normal(0, 2))
     numpyro.sample("y", dist.Normal(slope * x, 1), obs=y + 1)

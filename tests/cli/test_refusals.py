@@ -393,7 +393,7 @@ VERIFY = [
     ("bare.py", r"unknown method 'bare.py'.*path/to/file.py:function"),
     ("bare.py:", r"'bare.py:': expected path/to/file.py:function"),
     ("bare.py:fit", r"bare.py: has no function 'fit'"),
-    ("number.py:MODEL", r"number.py: has no function 'MODEL'"),
+    ("number.py:MODEL", r"number.py: 'MODEL' is no function"),
     ("syntax.py:fit", r"syntax.py: cannot be loaded: SyntaxError"),
     ("raising.py:fit", r"raising.py: cannot be loaded: KeyError: 'oops'"),
     ("leaving.py:fit", r"leaving.py: cannot be loaded: SystemExit: 3"),
@@ -909,7 +909,7 @@ def test_arrays_that_are_no_rows_of_numbers(nothing_runs, data, said):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"model": 3}, r"model 3: expected a name, a mapping or settings"),
+        ({"model": 3}, r"model 3: expected a name, a mapping, settings or a"),
         ({"model": {"name": "gaussian", "sigma": np.nan}}, r"sigma = nan: expected"),
         ({"methods": "cavi"}, r"methods = 'cavi': expected a list"),
         ({"methods": {"cavi": 3}}, r"3 is neither a name nor settings"),

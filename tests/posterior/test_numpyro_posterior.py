@@ -156,6 +156,58 @@ def test_simulated_data_follow_the_model():
     assert abs(rows.std() - 0.5) < 0.05
 
 
+def scaled(y):
+    with numpyro.handlers.scale(scale=3.0):
+        tau = numpyro.sample("tau", dist.Gamma(2.0, 3.0))
+    numpyro.sample("y", dist.Normal(0, tau**-0.5), obs=y)
+
+
+def test_a_scale_is_of_the_density_and_not_of_the_jacobian():
+    posterior = NumPyroPosterior.of(scaled, np.array([1.0]))
+    free = 0.3
+    tau = np.exp(free)
+    prior = 3 * stats.gamma(2, scale=1 / 3).logpdf(tau)
+    joint = prior + stats.norm(0, tau**-0.5).logpdf(1.0)
+    theta = {"tau": jnp.asarray(tau)}
+    np.testing.assert_allclose(posterior.log_prior(theta), prior, rtol=1e-9)
+    np.testing.assert_allclose(posterior.log_joint(theta), joint, rtol=1e-9)
+    density = posterior.density({"tau": jnp.asarray(free)})
+    np.testing.assert_allclose(density, joint + free, rtol=1e-9)
+    assert not posterior.proper
+
+
+def given_a_state(y):
+    z = numpyro.sample("z", dist.Bernoulli(0.3))
+    mu = numpyro.sample("mu", dist.Normal(jnp.where(z == 1, 3.0, -1.0), 1))
+    numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+
+
+def test_a_prior_that_depends_on_a_discrete_variable_is_marginal():
+    posterior = NumPyroPosterior.of(given_a_state, np.array([1.0]))
+    prior = 0.7 * stats.norm.pdf(0.4, -1, 1) + 0.3 * stats.norm.pdf(0.4, 3, 1)
+    theta = {"mu": jnp.asarray(0.4)}
+    np.testing.assert_allclose(posterior.log_prior(theta), np.log(prior), rtol=1e-9)
+    likelihood = stats.norm.logpdf(1.0, 0.4, 1)
+    np.testing.assert_allclose(posterior.log_likelihood(theta), likelihood, rtol=1e-9)
+    assert posterior.structure.tied
+    assert not case("mixture").structure.tied
+
+
+def with_a_factor(y):
+    mu = numpyro.sample("mu", dist.Normal(0, 1))
+    numpyro.factor("penalty", -50.0)
+    numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+
+
+def test_a_factor_is_no_observation():
+    posterior = NumPyroPosterior.of(with_a_factor, np.zeros(5))
+    theta = {"mu": jnp.asarray(0.5)}
+    rows = posterior.log_likelihoods(theta)
+    np.testing.assert_allclose(rows, np.full(5, stats.norm.logpdf(0.5)))
+    whole = posterior.log_likelihood(theta)
+    np.testing.assert_allclose(whole, rows.sum() - 50)
+
+
 def nothing_latent(y):
     numpyro.sample("y", dist.Normal(0, 1), obs=y)
 

@@ -155,7 +155,7 @@ def test_a_log_joint_with_supports_is_a_model():
     found = vb.run(model, {"y": Y}, ["nuts", "smc"], draws=400, repeats=1)
     skipped = found.record.methods["smc"]
     assert skipped.outcome == "skipped"
-    assert "the prior is improper" in skipped.outcome_sentence
+    assert "the prior is improper, scaled or masked" in skipped.outcome_sentence
     nuts = found.runs["nuts"].posterior["mu"]
     assert abs(nuts.mean() - MEAN) < 0.1
     assert abs(nuts.std() - SD) < 0.1
@@ -196,6 +196,27 @@ def no_latent(y):
     numpyro.sample("y", dist.Normal(0, 1), obs=y)
 
 
+def subsample(y):
+    mu = numpyro.sample("mu", dist.Normal(0, 3))
+    with numpyro.plate("row", len(y), subsample_size=2) as i:
+        numpyro.sample("y", dist.Normal(mu, 1), obs=y[i])
+
+
+def branches(y):
+    mu = numpyro.sample("mu", dist.Normal(0, 3))
+    mu = 2 * mu if mu > 0 else mu
+    numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+
+
+def raising(y):
+    raise KeyError("oops")
+
+
+def positive(y):
+    rate = numpyro.sample("rate", dist.Gamma(1, 1))
+    numpyro.sample("y", dist.Gamma(1, rate), obs=y)
+
+
 def two_arguments(x, y):
     mu = numpyro.sample("mu", dist.Normal(0, 3))
     numpyro.sample("y", dist.Normal(mu * x, 1), obs=y)
@@ -204,7 +225,23 @@ def two_arguments(x, y):
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: vb.run(two_arguments, {"x": Y, "z": Y}), "unknown argument 'y'"),
+        (
+            lambda: vb.run(two_arguments, {"x": Y, "yy": Y}),
+            "needs 'y', which the data 'data' lack: did you mean 'yy'? there are x, yy",
+        ),
+        (lambda: vb.run(two_arguments), "needs 'x', and there are no data; expected"),
+        (lambda: vb.run(normal), "needs 'y', and there are no data"),
+        (lambda: vb.run(subsample, {"y": Y}), "the plate 'row' takes 2 of its 5 rows"),
+        (
+            lambda: vb.run(branches, {"y": Y}),
+            "cannot be run: TracerBoolConversionError: Attempted boolean conversion",
+        ),
+        (lambda: vb.run(branches, {"y": Y}), "(test_own_models.py, line "),
+        (lambda: vb.run(raising, {"y": Y}), "KeyError: 'oops' (test_own_models.py, li"),
+        (
+            lambda: vb.run(positive, {"y": Y - 1}),
+            "the observed 'y' is -0.6 at [1]; its distribution is Gamma",
+        ),
         (lambda: vb.run(normal, {"y": Y}, variables=["nu"]), "unknown variable 'nu'"),
         (lambda: vb.run(normal, {"y": Y}, variables=["rows"]), "none of them depends"),
         (lambda: vb.run(normal, {"y": Y}, component_dim=["k"]), "component_dim 'k'"),
@@ -215,9 +252,13 @@ def two_arguments(x, y):
         (lambda: vb.run(no_latent, {"y": Y}), "no continuous latent variable"),
         (lambda: vb.run(normal, {"y": Y}, components=3), "is a setting of mixtures"),
         (lambda: vb.run(normal, {"y": Y}, held_out=1), "is a setting of mixtures"),
-        (lambda: vb.run(normal, {"y": [1.0, np.nan]}), "is not finite at [1]"),
+        (lambda: vb.run(normal, {"y": [1.0, np.nan]}), "y: is not finite at [1]"),
         (lambda: vb.run(normal, {"y": [[1.0], [1.0, 2.0]]}), "all rows alike"),
         (lambda: vb.run("gone.py:model"), "gone.py: cannot be read"),
+        (
+            lambda: vb.run(type("M", (), {})),
+            "expected a name, a mapping, settings or a",
+        ),
         (lambda: vb.run(data="faithful", variables=["mu"]), "of NumPyro models"),
     ],
 )

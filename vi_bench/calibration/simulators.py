@@ -38,6 +38,10 @@ class Simulator(Protocol):
     def joint(self, key: Key) -> Truth:
         """One draw from the joint distribution."""
 
+    @property
+    def redraws(self) -> bool:
+        """Whether data given parameters can be drawn."""
+
     def redraw(self, key: Key, theta: Parameters) -> Any:
         """Data given parameters."""
 
@@ -66,6 +70,8 @@ class MixtureSimulator:
     template: Mixture
     rows: int
     coordinates: Coordinates
+
+    redraws = True
 
     def joint(self, key: Key) -> Truth:
         """One draw from the joint distribution."""
@@ -111,10 +117,12 @@ class ModelSimulator:
 
     def joint(self, key: Key) -> Truth:
         """One draw from the joint distribution."""
-        of_theta, of_rows = jax.random.split(key)
-        drawn = self.template.draw_prior(of_theta, 1)
-        theta: Parameters = jax.tree.map(lambda v: v[0], drawn)
-        return Truth(theta, self.redraw(of_rows, theta))
+        return Truth(*self.template.joint(key))
+
+    @property
+    def redraws(self) -> bool:
+        """Whether data given parameters can be drawn."""
+        return not self.template.structure.tied
 
     def redraw(self, key: Key, theta: Parameters) -> Parameters:
         """Observed sites given parameters: name -> values."""

@@ -39,6 +39,11 @@ from vi_bench.runtime.provenance import cores
 Results = dict[str, np.ndarray]
 Program = Callable[..., Any]
 
+NO_GEWEKE = (
+    "Geweke's test is left out: the parameters depend on a discrete variable, so data "
+    "given the parameters cannot be drawn by running the model"
+)
+
 INDEPENDENT = ("variational", "exact")
 """Kinds of methods whose draws are independent, so that none are thinned."""
 
@@ -84,7 +89,10 @@ def study(
                 names, compared = examiner.labels(one)
                 arrays = runner.simulations(label, examiner, truth)
                 found.add(label, arrays, names, compared, draws)
-                if settings.geweke and isinstance(method, Transition):
+                moves = isinstance(method, Transition)
+                if settings.geweke and moves and not simulator.redraws:
+                    found.notes.setdefault(label, []).append(NO_GEWEKE)
+                elif settings.geweke and isinstance(method, Transition):
                     chain = partial(one_chain, method, simulator, settings.turns)
                     arrays = runner.chains(label, chain)
                     found.add_joint(label, arrays, names)
@@ -127,8 +135,8 @@ def _simulator(settings: Settings, data: Arrays | None) -> Simulator:
     posterior, _ = bind_model(spec.function, fixed, data)
     if not posterior.proper:
         raise CalibrationError(
-            f"model {spec.function!r}: its prior is improper; expected one that "
-            "parameters can be drawn from"
+            f"model {spec.function!r}: its prior is improper, scaled or masked; "
+            "expected one that parameters can be drawn from"
         )
     posterior.check_observations()
     variables = variables_of(posterior, None)

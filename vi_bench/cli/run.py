@@ -280,7 +280,8 @@ def run(
     print(f"written to {target}", file=sys.stderr)
     if result.interrupted:
         end_interrupted()
-    if any(r.outcome.status == "failed" for r in result.runs.values()):
+    failed = any(r.outcome.status == "failed" for r in result.runs.values())
+    if failed or not any(r.usable for r in result.runs.values()):
         raise typer.Exit(1)
 
 

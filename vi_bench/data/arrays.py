@@ -6,14 +6,14 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vi_bench.data.text import Layout, read_text
-from vi_bench.errors import SpecError
+from vi_bench.data.text import Layout, read_columns
+from vi_bench.errors import ModelError
 
 Named = dict[str, Any]
 """Name -> array, or a plain number where there is a single one."""
@@ -30,11 +30,13 @@ class Arrays:
         name: short name, for titles and records.
         values: name -> array of numbers, or a plain number.
         note: what a reader should know; empty if nothing.
+        unfit: name -> why what has it is no array of finite numbers.
     """
 
     name: str
     values: Named
     note: str = ""
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -53,18 +55,12 @@ class Arrays:
 
 
 def arrays(what: Any, name: str = "data") -> Arrays:
-    """Named arrays from a mapping or a single array.
-
-    Raises:
-        InputError: it is neither, or a value is no array of finite numbers.
-    """
+    """Named arrays from a mapping or a single array."""
     if isinstance(what, Arrays):
         return what
     if not isinstance(what, Mapping):
         what = {"data": what}
-    return Arrays(
-        name, {str(k): _value(v, f"data {name!r}: {k}") for k, v in what.items()}
-    )
+    return _sorted_out(name, {str(k): v for k, v in what.items()})
 
 
 def read_arrays(path: Path, layout: Layout | None = None) -> Arrays:
@@ -79,32 +75,42 @@ def read_arrays(path: Path, layout: Layout | None = None) -> Arrays:
         layout: of a text file, what it does not show itself.
 
     Raises:
-        InputError: the file cannot be read, or a value is no array of finite numbers.
+        InputError: the file cannot be read, or can be read in two ways.
     """
     where = f"data {str(path)!r}"
     kind = ending(path)
     if kind is None:
-        raise SpecError(f"{where}: expected a file that ends in {', '.join(ENDINGS)}")
+        raise ModelError(f"{where}: expected a file that ends in {', '.join(ENDINGS)}")
     if not path.exists():
-        raise SpecError(f"{where}: there is no such file")
+        raise ModelError(f"{where}: there is no such file")
     if kind in (".csv", ".tsv", ".txt"):
-        table = read_text(path, layout)
-        columns = dict(zip(table.features, table.values.T, strict=True))
+        columns, unfit, note = read_columns(path, layout)
         named = {name: _whole(v) for name, v in columns.items()}
-        return Arrays(path.name, named, table.note)
+        return Arrays(path.name, named, note, unfit)
     if layout not in (None, Layout()):
-        raise SpecError(
+        raise ModelError(
             f"{where}: is no text file; separator, header, index and labels are of "
             ".csv, .tsv and .txt files"
         )
     try:
         found = _numpy(path) if kind in (".npz", ".npy") else _json(path, where)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, SpecError):
+        if isinstance(error, ModelError):
             raise
         told = str(error).strip().partition("\n")[0]
-        raise SpecError(f"{where}: cannot be read as {kind}: {told}") from None
-    return Arrays(path.name, {k: _value(v, f"{where}: {k}") for k, v in found.items()})
+        raise ModelError(f"{where}: cannot be read as {kind}: {told}") from None
+    return _sorted_out(path.name, found)
+
+
+def _sorted_out(name: str, found: Mapping[str, Any]) -> Arrays:
+    """Arrays of finite numbers, and why others are none."""
+    values, unfit = {}, {}
+    for key, given in found.items():
+        try:
+            values[key] = _value(given)
+        except ValueError as error:
+            unfit[key] = str(error)
+    return Arrays(name, values, "", unfit)
 
 
 def ending(path: Path) -> str | None:
@@ -127,31 +133,31 @@ def _json(path: Path, where: str) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             members = [n for n in archive.namelist() if n.endswith(".json")]
             if len(members) != 1:
-                raise SpecError(f"{where}: holds {len(members)} .json files, not one")
+                raise ModelError(f"{where}: holds {len(members)} .json files, not one")
             text = archive.read(members[0])
     else:
         text = path.read_bytes()
     found = json.loads(text)
     if not isinstance(found, dict):
-        raise SpecError(f"{where}: expected an object of names and values")
+        raise ModelError(f"{where}: expected an object of names and values")
     return found
 
 
-def _value(given: Any, where: str) -> Any:
+def _value(given: Any) -> Any:
     """An array of finite numbers, or a plain number.
 
     Raises:
-        InputError: it is ragged, no number, or not finite.
+        ValueError: it is ragged, no number, or not finite.
     """
     try:
         value = np.asarray(given)
     except ValueError:  # rows of unequal length
         value = np.empty(0, object)
     if value.dtype.kind not in "biuf":
-        raise SpecError(f"{where}: expected an array of numbers, all rows alike")
+        raise ValueError("is no array of numbers, all rows alike")
     if not np.all(np.isfinite(value)):
-        at = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-        raise SpecError(f"{where}: is not finite at {list(at)}")
+        at = [int(i) for i in np.argwhere(~np.isfinite(value))[0]]
+        raise ValueError(f"is not finite at {at}")
     return value if value.ndim else value.item()
 
 

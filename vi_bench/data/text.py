@@ -104,6 +104,42 @@ def read_text(path: Path, layout: Layout | None = None) -> Table:
     )
 
 
+def read_columns(
+    path: Path, layout: Layout | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
+    """Read the columns of a text file that hold finite numbers alone.
+
+    Returns:
+        Name -> column; name -> why a column is none of them; and a note.
+
+    Raises:
+        InputError: the file cannot be read, or can be read in two ways.
+    """
+    layout = layout or Layout()
+    sheet = _sheet(path, layout)
+    _take_names(sheet, layout)
+    _check_widths(sheet, len(sheet.names) if sheet.names is not None else None)
+    _take_index(sheet, layout)
+    if not sheet.lines:
+        raise sheet.wrong("is empty, expected rows of numbers")
+    names = sheet.names or [f"x{i}" for i in range(len(sheet.lines[0][1]))]
+    columns, unfit = {}, {}
+    for i, name in enumerate(names):
+        bad = next(
+            (
+                f"{cells[i]!r} at line {number}"
+                for number, cells in sheet.lines
+                if not (is_number(cells[i]) and np.isfinite(float(cells[i])))
+            ),
+            None,
+        )
+        if bad is None:
+            columns[name] = np.array([float(cells[i]) for _, cells in sheet.lines])
+        else:
+            unfit[name] = f"{bad} is no finite number"
+    return columns, unfit, "; ".join(sheet.said)
+
+
 def _sheet(path: Path, layout: Layout) -> _Sheet:
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -26,10 +26,12 @@ def check_prior(problem: Problem) -> None:
     """Refuse a posterior whose prior cannot be drawn from.
 
     Raises:
-        NotApplicable: the prior is improper, or not known apart from the likelihood.
+        NotApplicable: the prior is improper, scaled or masked.
     """
     if not problem.posterior.proper:
-        raise NotApplicable("the prior is improper: it cannot be drawn from")
+        raise NotApplicable(
+            "the prior is improper, scaled or masked: it cannot be drawn from"
+        )
 
 
 def from_prior(key: Key, posterior: Posterior, number: int) -> Parameters:

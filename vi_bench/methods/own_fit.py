@@ -25,7 +25,7 @@ from vi_bench.contract import (
     Stage,
     remembered,
 )
-from vi_bench.errors import NotApplicable
+from vi_bench.errors import InputError, NotApplicable
 from vi_bench.posterior.arguments import arguments
 from vi_bench.posterior.fit import Fit, draw, read_fit
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
@@ -89,11 +89,14 @@ class OwnFit:
         if seeded:
             data[SEED] = int(jax.random.randint(key, (), 0, 2**31 - 1))
         where = f"fit {self.function!r}"
-        given, _ = arguments(own, data, where, "of the model")
+        given, _ = arguments(own, data, where, "the arguments of the model")
         sites = posterior.structure.sites
 
         def fit(_: Key, __: Posterior, ___: Any) -> Fit:
-            return read_fit(own(**given), sites, where)
+            try:
+                return read_fit(own(**given), sites, where)
+            except InputError as error:  # other methods go on
+                raise ValueError(str(error)) from None
 
         first = Stage("fit", fit, compiled=False)
         return (first, *_drawing((problem.chains, problem.draws)))

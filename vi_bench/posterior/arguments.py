@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vi_bench import catalogue
 from vi_bench.data.arrays import Arrays, arrays, read_arrays
 from vi_bench.data.text import Layout
-from vi_bench.errors import InputError, unknown
+from vi_bench.errors import InputError, ModelError
 
 WHOLE = "data"
 """Name of the one argument that takes all data as a dict, or a single array."""
@@ -41,7 +43,11 @@ def named_data(function: str, data: str, layout: Layout | None = None) -> Arrays
 
 
 def arguments(
-    function: Callable[..., Any], data: Mapping[str, Any], where: str, given: str
+    function: Callable[..., Any],
+    data: Mapping[str, Any],
+    where: str,
+    given: str,
+    unfit: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Arguments of a function from named data, and the names it does not take.
 
@@ -53,23 +59,39 @@ def arguments(
         data: name -> value.
         where: the function, for messages.
         given: the data, likewise.
+        unfit: name -> why something in the data is no array.
 
     Raises:
         InputError: the data lack an argument that has no default.
     """
     known = inspect.signature(function).parameters
+    unused = tuple(unfit)
     if any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        return dict(data), ()
+        return dict(data), unused
     named = [p for p in known.values() if p.kind is not p.VAR_POSITIONAL]
+    for parameter in named:
+        if parameter.name in unfit:
+            raise ModelError(f"{given}: {parameter.name}: {unfit[parameter.name]}")
     required = [p.name for p in named if p.default is p.empty]
     missing = [name for name in required if name not in data]
-    if missing and len(required) == 1:
+    if missing and len(required) == 1 and data:
         only = data.get(WHOLE) if set(data) == {WHOLE} else dict(data)
-        return {missing[0]: only}, ()
+        return {missing[0]: only}, unused
     if missing:
-        there = f"{where}: needs {missing[0]!r}, which the data {given!r} lack"
-        if not data:
-            raise InputError(f"{there}; expected --data FILE, or a function data()")
-        raise unknown("argument", missing[0], data, f"the data {given!r} for {where}")
+        raise ModelError(
+            f"{where}: needs {missing[0]!r}, {_lacking(missing[0], data, given)}"
+        )
     found = {p.name: data[p.name] for p in named if p.name in data}
-    return found, tuple(name for name in data if name not in found)
+    return found, (*(name for name in data if name not in found), *unused)
+
+
+def _lacking(name: str, data: Mapping[str, Any], given: str) -> str:
+    """What a message says of data that lack an argument."""
+    if not data:
+        return (
+            "and there are no data; expected a file of arrays (--data FILE), a dict of "
+            "them (data=...), or a function data() in the model's file"
+        )
+    close = get_close_matches(name, data, n=1, cutoff=0.5)
+    hint = f": did you mean {close[0]!r}?" if close else ";"
+    return f"which {given} lack{hint} there are {', '.join(sorted(data))}"

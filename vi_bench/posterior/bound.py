@@ -7,7 +7,7 @@ from typing import Any
 
 from vi_bench import catalogue
 from vi_bench.data.arrays import Arrays
-from vi_bench.errors import SpecError, unknown
+from vi_bench.errors import ModelError, unknown
 from vi_bench.posterior.arguments import arguments
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 
@@ -27,7 +27,13 @@ def bind_model(
     """
     where = f"model {function!r}"
     model = catalogue.function(function)
-    named, unused = arguments(model, {**data.values, **settings}, where, data.name)
+    named, unused = arguments(
+        model,
+        {**data.values, **settings},
+        where,
+        f"the data {data.name!r}",
+        data.unfit,
+    )
     if left := [name for name in unused if name in settings]:
-        raise unknown("argument", left[0], named, where, error=SpecError)
+        raise unknown("argument", left[0], named, where, error=ModelError)
     return NumPyroPosterior.of(model, **named), unused

@@ -11,7 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from vi_bench.errors import InputError, unknown
+from vi_bench.errors import ModelError, unknown
 from vi_bench.posterior.structure import Site
 from vi_bench.runtime.keys import Key
 
@@ -43,7 +43,7 @@ OF_SCIPY: dict[str, Callable[..., Any]] = {
     "lognorm": lambda s, loc, scale: _at_0(
         "lognorm", loc, dist.LogNormal(jnp.log(scale), s)
     ),
-    "beta": lambda a, b, loc, scale: _at_0("beta", loc, dist.Beta(a, b)),
+    "beta": lambda a, b, loc, scale: _at_0("beta", loc, dist.Beta(a, b), scale=scale),
     "t": lambda df, loc, scale: dist.StudentT(df, loc, scale),
     "uniform": lambda loc, scale: dist.Uniform(loc, loc + scale),
 }
@@ -76,36 +76,36 @@ def read_fit(returned: Any, sites: Sequence[Site], where: str) -> Fit:
     Raises:
         InputError: it has another form, lacks a site, or has one of another shape.
     """
-    if not isinstance(returned, Mapping) or "q" not in returned:
-        raise InputError(f"{where}: returned {_kind(returned)}; expected {FORM}")
+    if not isinstance(returned, Mapping):
+        raise ModelError(f"{where}: returned {_kind(returned)}; expected {FORM}")
     if odd := [str(k) for k in returned if k not in ("q", "elbo")]:
-        raise unknown("key", odd[0], ("q", "elbo"), where)
-    given = returned["q"]
+        raise unknown("key", odd[0], ("q", "elbo"), where, error=ModelError)
+    given = returned.get("q")
     if not isinstance(given, Mapping):
-        raise InputError(f"{where}: q is {_kind(given)}; expected {FORM}")
+        raise ModelError(f"{where}: q is {_kind(given)}; expected {FORM}")
     known = {site.name: site for site in sites}
     for name in given:
         if name not in known:
-            raise unknown("site", str(name), known, f"q of {where}")
+            raise unknown("site", str(name), known, f"q of {where}", error=ModelError)
     q = {}
     for site in sites:
         if site.discrete:
             continue
         if site.name not in given:
-            raise InputError(
+            raise ModelError(
                 f"{where}: q has no {site.name!r}; expected a distribution for each of "
                 f"{', '.join(s.name for s in sites if not s.discrete)}"
             )
         found = _distribution(given[site.name], f"{where}: q of {site.name!r}")
         if tuple(found.shape()) != site.shape:
-            raise InputError(
+            raise ModelError(
                 f"{where}: q of {site.name!r} has the shape {tuple(found.shape())}; "
                 f"expected {site.shape}, as in the model"
             )
         q[site.name] = found
     elbo = np.atleast_1d(np.asarray(returned.get("elbo", ()), float))
     if elbo.ndim != 1:
-        raise InputError(f"{where}: elbo has the shape {elbo.shape}; expected a trace")
+        raise ModelError(f"{where}: elbo has the shape {elbo.shape}; expected a trace")
     return Fit(q, jnp.asarray(elbo))
 
 
@@ -132,14 +132,14 @@ def _distribution(given: Any, where: str) -> Any:
         kind = BY_PARAMETERS.get(frozenset(map(str, given)))
         if kind is None:
             forms = "; ".join(", ".join(sorted(names)) for names in BY_PARAMETERS)
-            raise InputError(
+            raise ModelError(
                 f"{where}: parameters {', '.join(map(str, given))}; expected one of: "
                 f"{forms}"
             )
         return kind(**{str(k): jnp.asarray(v, float) for k, v in given.items()})
     if type(given).__module__.startswith("scipy.stats"):
         return _from_scipy(given, where)
-    raise InputError(
+    raise ModelError(
         f"{where}: {_kind(given)}; expected a distribution of NumPyro or SciPy, or a "
         "dict of its parameters"
     )
@@ -153,7 +153,7 @@ def _from_scipy(given: Any, where: str) -> Any:
         return dist.MultivariateNormal(mean, cov)
     name = getattr(getattr(given, "dist", None), "name", "")
     if name not in OF_SCIPY:
-        raise InputError(
+        raise ModelError(
             f"{where}: SciPy's {name or type(given).__name__}; expected one of "
             f"{', '.join([*OF_SCIPY, 'dirichlet', 'multivariate_normal'])}"
         )
@@ -161,13 +161,16 @@ def _from_scipy(given: Any, where: str) -> Any:
     try:
         return OF_SCIPY[name](*map(jnp.asarray, (*shapes, loc, scale)))
     except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise ModelError(f"{where}: {error}") from None
 
 
-def _at_0(name: str, loc: Any, found: Any) -> Any:
-    """A distribution that NumPyro has without a location."""
-    if np.any(np.asarray(loc) != 0):
-        raise ValueError(f"SciPy's {name} with loc = {loc}; expected loc = 0")
+def _at_0(name: str, loc: Any, found: Any, scale: Any = 1.0) -> Any:
+    """A distribution that NumPyro has without a location, or a scale."""
+    for what, value, usual in (("loc", loc, 0), ("scale", scale, 1)):
+        if np.any(np.asarray(value) != usual):
+            raise ValueError(
+                f"SciPy's {name} with {what} = {value}; expected {what} = {usual}"
+            )
     return found
 
 

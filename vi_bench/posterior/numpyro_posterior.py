@@ -7,26 +7,29 @@ that what is left has a density that can be differentiated.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer import util
 
-from vi_bench.errors import InputError
+from vi_bench.errors import ModelError
 from vi_bench.posterior.structure import (
     Site,
     Structure,
+    cannot_run,
     is_array,
+    is_plain,
     outcomes,
+    places_of,
     read_model,
-    where,
 )
 from vi_bench.runtime.keys import Key
 
@@ -67,17 +70,13 @@ class NumPyroPosterior:
         model asks for their values, as in `int(group.max())`, they stay constants.
 
         Raises:
-            InputError: the model cannot be called, has parameters to be optimised, no
-                latent variable, nothing observed, or a discrete latent variable that
-                cannot be enumerated.
+            InputError: the model cannot be called or traced, has parameters to be
+                optimised, no latent variable, nothing observed or something impossible,
+                a subsample, or a discrete latent variable that cannot be enumerated.
         """
         leaves, shape = jax.tree.flatten((args, kwargs))
         moving = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
-        found = {
-            name: place
-            for name, value in outcomes(model, args, kwargs).items()
-            if (place := where(value, leaves, moving)) is not None
-        }
+        found = places_of(outcomes(model, args, kwargs), (args, kwargs))
         for chosen in (moving, sorted(set(found.values())), []):
 
             def call(
@@ -93,18 +92,21 @@ class NumPyroPosterior:
             places = {n: chosen.index(i) for n, i in found.items() if i in chosen}
             structure = read_model(model, call, args, kwargs, places)
             made = cls(structure, tuple(jnp.asarray(leaves[i]) for i in chosen))
-            if not chosen or made._takes_tracers():
+            error = made._untraceable()
+            if error is None:
                 return made
+            if not chosen:
+                raise cannot_run(model, error) from error
         raise AssertionError
 
-    def _takes_tracers(self) -> bool:
-        """Whether the model works on data whose values are not known."""
+    def _untraceable(self) -> Exception | None:
+        """Why the model does not work where values are not known; None if it does."""
         try:
             free = jax.eval_shape(lambda p: p.point(jax.random.key(0)), self)
             jax.eval_shape(lambda p, free: p.density(free), self, free)
-        except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
-            return False
-        return True
+        except Exception as error:  # a user's code may raise anything
+            return error
+        return None
 
     @property
     def dtype(self) -> Any:
@@ -129,10 +131,10 @@ class NumPyroPosterior:
         """
         places = self.structure.places
         if lost := [n for n in self.structure.observed if n not in places]:
-            raise InputError(
+            raise ModelError(
                 f"model {self.structure.name!r}: data cannot be simulated: {lost[0]!r} "
-                "is a factor, or its values are none of the arguments; expected obs = "
-                "an argument"
+                "is a factor, or its values are none of the arguments or equal those "
+                "of several; expected obs = an argument"
             )
 
     def with_observations(self, values: Mapping[str, Array]) -> NumPyroPosterior:
@@ -144,7 +146,9 @@ class NumPyroPosterior:
         self.check_observations()
         data = list(self.data)
         for name, place in self.structure.places.items():
-            data[place] = jnp.asarray(values[name], self.data[place].dtype)
+            value = jnp.asarray(values[name])
+            real = jnp.issubdtype(value.dtype, jnp.floating)
+            data[place] = value if real else value.astype(self.data[place].dtype)
         return replace(self, data=tuple(data))
 
     def arguments(self) -> dict[str, Any]:
@@ -158,17 +162,15 @@ class NumPyroPosterior:
         """The latent variables that are not summed out."""
         return tuple(s for s in self.structure.sites if not s.discrete)
 
-    def _model(self, key: Key | None = None) -> Callable[..., Any]:
-        """The model; discrete sites are drawn if there is a key, else enumerated."""
+    def _model(self, key: Key) -> Callable[..., Any]:
+        """The model, what is not given being drawn."""
         model = self.structure.model
         if self._enumerates:
             from numpyro.contrib import funsor  # late: takes a second to import
 
             model = funsor.config_enumerate(model)
-            if key is None:
-                nested = -self.structure.nesting - 1
-                return funsor.enum(model, nested)  # type: ignore[no-any-return]
-        return model if key is None else handlers.seed(model, key)
+        seeded: Callable[..., Any] = handlers.seed(model, key)
+        return seeded
 
     @property
     def _enumerates(self) -> bool:
@@ -176,55 +178,68 @@ class NumPyroPosterior:
 
     def density(self, free: Values) -> Float[Array, ""]:
         """Log p(x, theta) of unconstrained values, the log Jacobian included."""
-        args, kwargs = self.structure.call(self.data)
-        found: Array = -util.potential_energy(
-            self._model(), args, kwargs, free, enum=self._enumerates
-        )
-        return found
+        # not NumPyro's own potential, which scales the Jacobian of a scaled site too
+        theta, log_jacobian = self.constrain(free)
+        return self.log_joint(theta) + log_jacobian
 
     def log_joint(self, theta: Values) -> Float[Array, ""]:
         """Log p(x, theta), discrete latent variables summed out."""
-        args, kwargs = self.structure.call(self.data)
-        density: Callable[..., Any] = util.log_density
-        if self._enumerates:
-            from numpyro.contrib import funsor
+        return self._summed_out(self.structure.model, theta)
 
-            density = funsor.log_density
-        found: Array = density(self._model(), args, kwargs, theta)[0]
+    def _summed_out(self, model: Callable[..., Any], theta: Values) -> Float[Array, ""]:
+        """The log density of a model at theta, discrete latent variables summed out."""
+        args, kwargs = self.structure.call(self.data)
+        found: Array
+        if self._enumerates:
+            from numpyro.contrib import funsor  # late: takes a second to import
+
+            nested = -self.structure.nesting - 1
+            model = funsor.enum(funsor.config_enumerate(model), nested)
+            found = funsor.log_density(model, args, kwargs, theta)[0]
+        else:
+            found = util.log_density(model, args, kwargs, theta)[0]
         return found
 
     def log_prior(self, theta: Values) -> Float[Array, ""]:
         """Log p(theta) of the latent variables that are not summed out."""
-        trace = self._trace(jax.random.key(0), theta)
-        return sum(
-            (
-                jnp.sum(trace[site.name]["fn"].log_prob(theta[site.name]))
-                * _scale(trace[site.name])
-                for site in self.latent
-            ),
-            jnp.zeros(()),
-        )
+        if self._enumerates:  # their prior may depend on what is summed out
+            hidden = list(self.structure.observed)
+            latent = handlers.block(self.structure.model, hide=hidden)
+            return self._summed_out(latent, theta)
+        return self._of_sites(theta, [site.name for site in self.latent])
 
     def log_likelihood(self, theta: Values) -> Float[Array, ""]:
         """Log p(x | theta), factors of the model included."""
         if self._enumerates:
             return self.log_joint(theta) - self.log_prior(theta)
-        return jnp.sum(self.log_likelihoods(theta))
+        return self._of_sites(theta, self.structure.observed)
+
+    def _of_sites(self, theta: Values, names: Sequence[str]) -> Float[Array, ""]:
+        """The sum of some sites' log densities, each with its scale."""
+        trace = self._trace(jax.random.key(0), theta)
+        total = jnp.zeros(())
+        for name in names:
+            site = trace[name]
+            scale = 1.0 if site.get("scale") is None else site["scale"]
+            total += jnp.sum(scale * site["fn"].log_prob(site["value"]))
+        return total
 
     def log_likelihoods(self, theta: Values) -> Float[Array, " n"]:
-        """Log p(x_i | theta) of each observation, and factors, flat.
+        """Log p(x_i | theta) of each observation, flat.
 
-        None (n = 0) where discrete variables are summed out: they tie observations.
+        None of a factor, or of a site that is scaled or masked; none at all (n = 0)
+        where discrete variables are summed out: they tie observations.
         """
         if self._enumerates:
             return jnp.zeros(0)
         trace = self._trace(jax.random.key(0), theta)
+        sites = [trace[name] for name in self.structure.observed]
         terms = [
-            jnp.ravel(trace[name]["fn"].log_prob(trace[name]["value"]))
-            * _scale(trace[name])
-            for name in self.structure.observed
+            jnp.ravel(site["fn"].log_prob(site["value"]))
+            for site in sites
+            if is_plain(site) and not isinstance(site["fn"], dist.Unit)
         ]
-        return jnp.concatenate(terms)
+        return jnp.concatenate(terms) if terms else jnp.zeros(0)
 
     def constrain(self, free: Values) -> tuple[Values, Float[Array, ""]]:
         """Values in the supports of their sites, and the log Jacobian."""
@@ -267,8 +282,18 @@ class NumPyroPosterior:
         found: Values = jax.vmap(one)(jax.random.split(key, number))
         return found
 
+    def joint(self, key: Key) -> tuple[Values, Values]:
+        """Latent values from the prior, and data from the same run of the model."""
+        trace = self._trace(key, {}, observed=False)
+        theta = {site.name: trace[site.name]["value"] for site in self.latent}
+        return theta, {name: trace[name]["value"] for name in self.structure.observed}
+
     def simulate(self, key: Key, theta: Values) -> Values:
-        """Data given latent values: name of an observed site -> its value."""
+        """Data given latent values: name of an observed site -> its value.
+
+        Discrete variables are drawn from their prior: where theta depends on them
+        (`Structure.tied`), that is not their distribution given theta.
+        """
         trace = self._trace(key, theta, observed=False)
         return {name: trace[name]["value"] for name in self.structure.observed}
 
@@ -313,8 +338,3 @@ class NumPyroPosterior:
             model = handlers.uncondition(model)
         found: dict[str, Any] = handlers.trace(model).get_trace(*args, **kwargs)
         return found
-
-
-def _scale(site: Mapping[str, Any]) -> Any:
-    """The factor of a site's log density, by `handlers.scale` or a subsample."""
-    return 1.0 if site.get("scale") is None else site["scale"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro import handlers
-from numpyro.distributions import biject_to
+from numpyro.distributions import biject_to, constraints
 from numpyro.infer import util
 from numpyro.infer.initialization import init_to_uniform
+from numpyro.infer.inspect import get_dependencies
 
-from vi_bench.errors import InputError, one_line
+from vi_bench.errors import InputError, ModelError, placed
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,11 @@ class Structure:
         sites: its latent variables, in the order of the model.
         observed: names of the observed sites.
         nesting: number of plates that are nested in each other at most.
-        proper: whether every latent variable has a prior that can be drawn from.
+        proper: whether every latent variable has a prior that can be drawn from, so
+            none that is improper, scaled or masked.
         name: what the model is called in messages and records.
         places: observed site -> index, among the data's arrays, of its values.
+        tied: whether a continuous variable's prior depends on a discrete one.
     """
 
     model: Callable[..., Any]
@@ -60,6 +63,7 @@ class Structure:
     proper: bool
     name: str
     places: dict[str, int]
+    tied: bool
 
 
 def outcomes(
@@ -75,16 +79,32 @@ def outcomes(
     }
 
 
-def where(value: Any, leaves: list[Any], moving: list[int]) -> int | None:
-    """Which array among the arguments an observed value is; None if it is none."""
-    same = [i for i in moving if leaves[i] is value] or [
-        i
-        for i in moving
-        if np.shape(leaves[i]) == np.shape(value)
-        and np.size(value)
-        and np.array_equal(leaves[i], value)
+def places_of(values: Mapping[str, Any], arguments: Any) -> dict[str, int]:
+    """Observed site -> which leaf of the arguments its values are.
+
+    A site whose values are none of the arguments', or equal to several, is left out.
+    """
+    named = [
+        (str(getattr(path[-1], "key", "")), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(arguments)
     ]
-    return same[0] if same else None
+    found = {name: _place(name, value, named) for name, value in values.items()}
+    taken = list(found.values())
+    return {k: i for k, i in found.items() if i is not None and taken.count(i) == 1}
+
+
+def _place(name: str, value: Any, named: list[tuple[str, Any]]) -> int | None:
+    same = [i for i, (_, leaf) in enumerate(named) if leaf is value] or [
+        i
+        for i, (_, leaf) in enumerate(named)
+        if is_array(leaf)
+        and np.shape(leaf) == np.shape(value)
+        and np.size(value)
+        and np.array_equal(leaf, value)
+    ]
+    if len(same) > 1:
+        same = [i for i in same if named[i][0] == name]
+    return same[0] if len(same) == 1 and is_array(named[same[0]][1]) else None
 
 
 def read_model(
@@ -98,20 +118,27 @@ def read_model(
     name = called(model)
     trace = run_once(model, args, kwargs)
     if optimised := [k for k, s in trace.items() if s["type"] == "param"]:
-        raise InputError(
+        raise ModelError(
             f"model {name!r}: {optimised[0]!r} is a param, which has no prior; "
             "expected sample sites alone"
         )
+    for label, site in trace.items():
+        if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0]):
+            raise ModelError(
+                f"model {name!r}: the plate {label!r} takes {site['args'][1]} of its "
+                f"{site['args'][0]} rows; expected a plate without subsampling"
+            )
     sites, observed, proper = [], [], True
     for label, site in trace.items():
         if site["type"] != "sample":
             continue
         if site["is_observed"]:
             observed.append(label)
+            _check_support(name, label, site)
             continue
         discrete = bool(site["fn"].support.is_discrete)
         if discrete and not site["fn"].has_enumerate_support:
-            raise InputError(
+            raise ModelError(
                 f"model {name!r}: {label!r} is discrete and cannot be enumerated; "
                 "expected it to be marginalised in the model"
             )
@@ -120,18 +147,57 @@ def read_model(
         if not discrete:
             inverse = biject_to(site["fn"].support).inv
             free = jax.eval_shape(inverse, site["value"]).shape
-        proper = proper and not improper(site["fn"])
+        proper = proper and is_plain(site) and not improper(site["fn"])
         sites.append(Site(label, shape, _dims(label, site, shape), discrete, free))
     if all(site.discrete for site in sites):
-        raise InputError(f"model {name!r}: has no continuous latent variable")
+        raise ModelError(f"model {name!r}: has no continuous latent variable")
     if not observed:
-        raise InputError(
+        raise ModelError(
             f"model {name!r}: nothing is observed; expected obs=... at some site"
         )
     nesting = util._guess_max_plate_nesting(trace)
     return Structure(
-        model, call, tuple(sites), tuple(observed), nesting, proper, name, places
+        model,
+        call,
+        tuple(sites),
+        tuple(observed),
+        nesting,
+        proper,
+        name,
+        places,
+        _tied(model, args, kwargs, sites),
     )
+
+
+FIXED = (
+    constraints.positive,
+    constraints.nonnegative,
+    constraints.unit_interval,
+    constraints.nonnegative_integer,
+    constraints.positive_integer,
+    constraints.boolean,
+    constraints.simplex,
+)
+"""Supports that depend on no parameter."""
+
+
+def _check_support(name: str, label: str, site: Mapping[str, Any]) -> None:
+    """Check that observed values are possible, where the support is fixed.
+
+    Raises:
+        InputError: some are not.
+    """
+    support = site["fn"].support
+    if not any(support is fixed for fixed in FIXED):
+        return
+    possible = np.asarray(support(site["value"]))
+    if not possible.all():
+        at = [int(i) for i in np.argwhere(~possible)[0]]
+        value = np.asarray(site["value"])[tuple(at)]
+        raise ModelError(
+            f"model {name!r}: the observed {label!r} is {value} at {at}; its "
+            f"distribution is {type(site['fn']).__name__}, whose support is {support}"
+        )
 
 
 def _dims(
@@ -147,11 +213,44 @@ def _dims(
     return tuple(names)
 
 
+def is_plain(site: Mapping[str, Any]) -> bool:
+    """Whether a site's log density is neither scaled nor masked."""
+    fn = site["fn"]
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, dist.MaskedDistribution):
+            return False
+        fn = fn.base_dist
+    return site.get("scale") is None
+
+
+def _tied(
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    sites: Sequence[Site],
+) -> bool:
+    """Whether the prior of a continuous variable depends on a discrete one."""
+    discrete = {site.name for site in sites if site.discrete}
+    if not discrete:
+        return False
+    known = get_dependencies(model, args, kwargs)["prior_dependencies"]
+    return any(
+        discrete & set(known.get(site.name, ())) for site in sites if not site.discrete
+    )
+
+
 def improper(fn: Any) -> bool:
     """Whether a distribution cannot be drawn from, whatever wraps it."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return isinstance(fn, dist.ImproperUniform)
+
+
+def cannot_run(model: Callable[..., Any], error: Exception) -> ModelError:
+    """The error for a model that raises one."""
+    code = getattr(model, "__code__", None)
+    told = placed(error, None if code is None else code.co_filename)
+    return ModelError(f"model {called(model)!r}: cannot be run: {told}")
 
 
 def is_array(value: Any) -> bool:
@@ -180,7 +279,5 @@ def run_once(
     except InputError:
         raise
     except Exception as error:  # a user's code may raise anything
-        raise InputError(
-            f"model {called(model)!r}: cannot be run: {one_line(error)}"
-        ) from error
+        raise cannot_run(model, error) from error
     return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from vi_bench.comparison.quantities import WEIGHT, Quantity, flatten
 from vi_bench.data.table import spaced
-from vi_bench.errors import InputError, SpecError, unknown
+from vi_bench.errors import ModelError, unknown
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Values
 from vi_bench.posterior.structure import Site
 from vi_bench.runtime.keys import Key
@@ -69,7 +69,7 @@ def variables_of(
     for name, value in values.items():
         axes = [i for i, dim in enumerate(dims[name]) if dim in components]
         if len(axes) > 1:
-            raise SpecError(
+            raise ModelError(
                 f"{name!r} has {len(axes)} dimensions of components, "
                 f"{', '.join(dims[name][i] for i in axes)}: labels cannot be undone; "
                 "expected variables without it, or component_dim = 'none'"
@@ -114,7 +114,9 @@ def _components(
     else:
         named = set(component_dim)
         if odd := sorted(named - known):
-            raise unknown("component_dim", odd[0], known, "the model", error=SpecError)
+            raise unknown(
+                "component_dim", odd[0], {*known, NONE}, "the model", error=ModelError
+            )
     weights = _weights(posterior, named)
     return named | ({dims[weights][0]} if weights else set())
 
@@ -155,10 +157,10 @@ def chosen_of(
     wanted = list(variables) if given is None else list(given)
     for name in wanted:
         if name not in variables:
-            raise unknown("variable", name, variables, "the model", error=SpecError)
+            raise unknown("variable", name, variables, "the model", error=ModelError)
     varying = tuple(name for name in wanted if variables[name].kept)
     if not varying:
-        raise InputError(f"variables {wanted}: none of them depends on the parameters")
+        raise ModelError(f"variables {wanted}: none of them depends on the parameters")
     return varying
 
 

@@ -162,6 +162,11 @@ def check_code(run: Record) -> None:
     """
     for plugin in run.plugins:
         kind: Any = plugin.kind
+        if plugin.origin == "Python" and catalogue.is_function(plugin.name):
+            raise ResultsError(
+                f"{kind} {plugin.name!r} of this run was given in Python: a run is "
+                "repeated from files; put it into one and run FILE.py:NAME"
+            )
         if catalogue.is_function(plugin.name):
             catalogue.known_function(plugin.name)
         elif plugin.name not in catalogue.names(kind):

@@ -88,7 +88,8 @@ def named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
         return dict(given)
     if dataclasses.is_dataclass(given) and not isinstance(given, type):
         return {"name": catalogue.registered(kind, type(given))} | values_of(given)
-    raise InputError(f"{kind} {given!r}: expected a name, a mapping or settings")
+    also = " or a function" if kind == "model" else ""
+    raise InputError(f"{kind} {given!r}: expected a name, a mapping, settings{also}")
 
 
 def methods_of(

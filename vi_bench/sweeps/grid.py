@@ -170,6 +170,8 @@ def _spec(sweep: Sweep, choice: Mapping[str, Any]) -> Spec:
     if choice:
         where += f", {said(choice)}"
     values = copy.deepcopy(sweep.base)
+    if isinstance(values.get("methods"), list):  # the grid may lead into them
+        values["methods"] = choose(values["methods"], {})
     # shallow fields first: a model is chosen before its settings are set
     for field in sorted(choice, key=lambda f: f.count(".")):
         *path, last = field.split(".")
