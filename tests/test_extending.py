@@ -70,6 +70,7 @@ def test_a_model_by_folder_and_a_method_by_file(place):
         assert abs(gap) < 0.05, (label, means)
 
 
+@pytest.mark.slow
 def test_a_model_by_file_is_listed_and_run(place):
     done = vi_bench("list", "models", "--models", "folder", cwd=place)
     assert done.returncode == 0

@@ -168,6 +168,7 @@ def test_a_method_that_fails_does_not_stop_the_others(monkeypatch):
     assert set(found.rows) == {"exact"}
 
 
+@pytest.mark.slow
 def test_one_component_and_drawn_weights():
     methods = {"cavi": CHEAP["cavi"]}
     found = run(components=1, weights="dirichlet", sims=20, methods=methods)
@@ -185,6 +186,7 @@ def invoke():
     return lambda *given: CliRunner().invoke(app, list(given))
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_folder(tmp_path, invoke):
     folder = tmp_path / "out"
     more = ("--methods", "gibbs", "--set", "sigma=1.5", "--geweke", "40")

@@ -73,6 +73,7 @@ def run(tmp_path_factory):
         yield folder, told, done
 
 
+@pytest.mark.slow
 def test_a_run_is_the_summary_that_is_stored(run):
     folder, told, done = run
     assert done.stdout == (folder / "done" / "summary.json").read_text()

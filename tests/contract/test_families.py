@@ -212,7 +212,7 @@ def gap_at(mixture, theta, q):
     return mixture.log_q(theta, q) - jax.vmap(mixture.log_prior)(theta)
 
 
-@crossed(CASES, TWO)
+@crossed(CASES, TWO[:1])
 def test_kl_equals_its_monte_carlo_estimate(name, weights):
     """A z-test at 5 standard errors: false alarm 6e-7 each."""
     mixture = mixture_of(name, rows(name, 16), 3, weights)
@@ -294,7 +294,7 @@ def test_the_elbo_is_below_the_exact_evidence(name, weights):
     assert best > exact - 6  # and no empty bound
 
 
-@crossed(CASES, TWO, ("dirichlet", "stick-breaking"))
+@crossed(CASES, TWO[:1], ("dirichlet", "stick-breaking"))
 def test_a_mixture_of_its_own_rows_predicts_as_it_was_enumerated(name, weights):
     """Sequentially: log p(x_1..x_n) by draws from the prior, against enumeration.
 

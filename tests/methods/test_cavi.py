@@ -165,6 +165,7 @@ def test_separated_clusters_give_the_conjugate_answer(separated):
         np.testing.assert_allclose(fit.m[nearest], expected, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_kernel_alone_and_a_run_start_from_the_same_seed(overlapping):
     few = {"max_iterations": 3}  # bounds still tell from where each start went
     fit = vb.cavi(overlapping, 3, 2.0, seed=5, **few)

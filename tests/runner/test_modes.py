@@ -26,6 +26,7 @@ def torn(corners):
     return vb.run(data=corners.values, methods=QUICK, **corners.settings | FIELDS)
 
 
+@pytest.mark.slow
 def test_chains_in_both_modes_are_no_reference(torn):
     found = torn.comparison
     assert found.verdicts["cavi"].word == "reference unreliable"
@@ -166,6 +167,7 @@ def test_without_a_reference_nothing_is_searched(rows):
     assert Coverage().beside() == ""
 
 
+@pytest.mark.slow
 def test_a_fit_in_a_poor_optimum_is_said():
     """k-means halves the large cluster; steps of no length stay there, and converge."""
     random = np.random.default_rng(2)

@@ -49,6 +49,7 @@ def result():
     )
 
 
+@pytest.mark.slow
 def test_the_predictive_density_is_the_average_over_draws(result, random):
     """Against SciPy's normal densities, draw by draw."""
     from scipy.stats import norm
@@ -64,6 +65,7 @@ def test_the_predictive_density_is_the_average_over_draws(result, random):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_predicted_rows_are_spread_as_the_data(result):
     """A z-test of the mean at 4.5 standard errors."""
     rows = result.predict("cavi", 2000, seed=3)
@@ -74,6 +76,7 @@ def test_predicted_rows_are_spread_as_the_data(result):
     np.testing.assert_allclose(rows.values.std(axis=0), x.std(axis=0), rtol=0.2)
 
 
+@pytest.mark.slow
 def test_points_of_the_wrong_shape_and_unknown_methods_are_refused(result):
     with pytest.raises(InputError, match=r"shape \(3, 1\), expected \(n, 2\)"):
         result.log_density("cavi", np.zeros((3, 1)))
@@ -81,6 +84,7 @@ def test_points_of_the_wrong_shape_and_unknown_methods_are_refused(result):
         result.predict("nuts", 3)
 
 
+@pytest.mark.slow
 def test_a_simulated_table_is_data_for_a_run():
     table = vb.simulate(Gaussian(5.0, 1.0, 0.0), len(ROWS), 2, features=2, seed=2)
     fit = vb.run("gaussian", table, {"cavi": METHODS["cavi"]}, **FIELDS)

@@ -25,6 +25,7 @@ def change(folder, edit):
     path.write_text(json.dumps(known))
 
 
+@pytest.mark.slow
 def test_the_same_run_has_the_same_bits(stored_run, tmp_path):
     found = vb.rerun(stored_run, out=tmp_path / "again")
     assert {r.word for r in found.methods.values()} == {"bitwise the same"}

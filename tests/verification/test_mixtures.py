@@ -42,11 +42,10 @@ PROBLEMS = {
 """Made once, so that their exact posteriors are, too."""
 
 QUICK = (
-    zoo.ShapeWithoutPrior,  # of the updates
     zoo.NoWeightsKL,  # of the bound
     zoo.HardlyMoved,  # of a chain
 )
-"""The other faults are found by the slow suite."""
+"""The other faults are found by the slow suite; faults of updates also in test_plain."""
 
 
 def tried(kind, **settings):

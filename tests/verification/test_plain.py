@@ -255,7 +255,7 @@ def test_the_command_line(tmp_path):
     assert "check_cavi(f, problems=[problem])" in wrong.output
     for what, words in (
         (f"{file}:nope", "has no function 'nope'"),
-        (f"{file}:number", "has no function 'number'"),
+        (f"{file}:number", "'number' is no function"),
         (f"{tmp_path / 'none.py'}:f", "cannot be read"),
         ("svii", "did you mean 'svi'?"),
         (f"{file}:two", "(data, K, sigma, seed), or (problem)"),

@@ -99,16 +99,16 @@ def run(
     variables: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated variables of a NumPyro model that are compared "
-            "(default: all)."
+            help="Comma-separated variables of a NumPyro model that are compared; "
+            "without it, all."
         ),
     ] = None,
     component_dim: Annotated[
         list[str] | None,
         typer.Option(
             help="Plate or dimension of exchangeable components of a NumPyro model; "
-            "may be repeated; none if there are none (default: component, if there "
-            "is one)."
+            "may be repeated; none if there are none; without it, a plate called "
+            "component."
         ),
     ] = None,
     stream: Annotated[

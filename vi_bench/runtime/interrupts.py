@@ -8,6 +8,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from threading import Thread, current_thread, main_thread
 
+POLL = 0.2
+"""Seconds between two looks for an interrupt."""
+
 _abandoned: list[Thread] = []
 """Threads that were still at work when an interrupt ended the waiting for them."""
 
@@ -46,7 +49,8 @@ def obeying[T](
     thread = Thread(target=run, daemon=True)
     thread.start()
     try:
-        thread.join()
+        while thread.is_alive():  # a signal that another thread got wakes no lock
+            thread.join(POLL)
     except KeyboardInterrupt:
         _abandoned.append(thread)
         raise
