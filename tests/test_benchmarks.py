@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks import accelerator, measure, optimum, page, samplers, speed, zoo
-from tests.marks import slow
 from tests.zoo import gaussian
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("model", ["gaussian", slow("gaussian-full")])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["gaussian", "gaussian-full"])
 def test_the_pass_is_measured_against_the_floor_and_a_peer(model, monkeypatch):
     monkeypatch.setattr(measure, "SECONDS", 1e-3)
     case = {"model": model, "N": 300, "K": 3, "d": 2, "dtype": "float64"}

@@ -82,6 +82,7 @@ def test_a_run_is_the_summary_that_is_stored(run):
     assert "prepared\n" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_again_tells_what_became_of_its_numbers(run):
     folder, _, _ = run
     loud = ("--method", folder / "loud.py")

@@ -24,7 +24,7 @@ from vi_bench.mixture.numpyro_model import (
 )
 from vi_bench.mixture.weights import StickBreaking, log_stick_breaking
 
-FEW = ("gaussian", "gaussian-full", "gaussian-semiconjugate-shared", "categorical")
+FEW = ("gaussian-full", "gaussian-semiconjugate-shared", "categorical")
 """Families that share no code; what takes long is tried on them in the quick suite."""
 
 TWO = ("gaussian-full", "categorical")

@@ -107,6 +107,7 @@ def test_the_updates_are_the_papers(overlapping):
     np.testing.assert_allclose(bound, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_notebooks_optimum_is_the_known_one():
     """-3286.509556 from all starts, two components coinciding there.
 

@@ -180,7 +180,8 @@ def test_components_without_rows_keep_their_prior():
     assert np.sum(counts < 0.5) >= 4
 
 
-@pytest.mark.parametrize("name", [pytest.param("gaussian", marks=LATER), "poisson"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gaussian", "poisson"])
 def test_as_many_components_as_rows(name, rows):
     x = np.abs(np.round(rows[:3])) + 1
     bound, evidence, _ = answer(name, x, K=3)

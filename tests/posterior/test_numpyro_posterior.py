@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 import vi_bench as vb
+from tests.marks import slow_but
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 
 RANDOM = np.random.default_rng(0)
@@ -138,7 +139,7 @@ def test_derived_quantities_are_reported():
     assert dims == {"mu": (), "tau": (), "raw": ("school",)}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(("groups",), CASES))
 def test_chains_start_where_the_density_is_finite(name):
     posterior = case(name)
     starts = jax.jit(lambda p: p.starts(jax.random.key(1), 4))(posterior)

@@ -69,6 +69,7 @@ def test_figures_are_drawn_as_the_same_bytes_again(stored_run, made, tmp_path):
         assert path.read_bytes() == (made / "figures" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_its_fonts_are_embedded_and_whole(made):
     """Journals refuse Type 3 fonts."""
     for path in sorted((made / "latex" / "figures").glob("*.pdf")):

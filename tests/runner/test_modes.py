@@ -34,6 +34,7 @@ def test_chains_in_both_modes_are_no_reference(torn):
     assert len(found.modes["nuts"]) == 2
 
 
+@pytest.mark.slow
 def test_both_optima_are_listed_with_who_visits_them(torn):
     seen = torn.comparison.coverage
     best, other = seen.optima

@@ -186,6 +186,25 @@ def test_components_are_relabelled_and_weights_recognised():
     assert abs(share[0] - 7 / 12) < 0.1
 
 
+def far_apart(y):
+    """Two modes of one parameter, which no chain moves between."""
+    mu = numpyro.sample("mu", dist.Normal(0, 10))
+    numpyro.sample("y", dist.Normal(jnp.abs(mu - 6), 0.3), obs=y)
+
+
+@pytest.mark.slow
+def test_a_sampler_that_weighs_modes_and_a_chain_in_one_are_told_apart():
+    """NUTS may sit in one mode or in both; SMC has both, and is never blamed alone."""
+    for seed in range(3):
+        found = vb.run(
+            far_apart, {"y": np.full(3, 6.0)}, ["nuts", "smc"], draws=1000, seed=seed
+        )
+        word, note = found.record.word("smc"), found.record.note
+        assert word in ("differs", "reference unreliable")
+        if word == "differs":
+            assert "smc and the reference nuts cannot both be right" in note
+
+
 def two_axes(y):
     with numpyro.plate("component", 2, dim=-1), numpyro.plate("other", 2, dim=-2):
         mu = numpyro.sample("mu", dist.Normal(0, 5))
@@ -291,7 +310,7 @@ def test_a_file_from_the_command_line_and_again(tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps({"N": 5, "y": Y.tolist()}))
     command = [sys.executable, "-m", "vi_bench"]
     run = [*command, "run", "mine.py:model", "--data", "mine.json", "--out", "out"]
-    run += ["--fit", "mine.py:fit", "--methods", "nuts", "--repeats", "1"]
+    run += ["--fit", "mine.py:fit", "--methods", "laplace", "--repeats", "1"]
 
     def done(arguments):
         return subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)

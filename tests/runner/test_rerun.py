@@ -135,6 +135,7 @@ def test_held_out_rows_are_read_again(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_code_is_named_again_or_refused(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(

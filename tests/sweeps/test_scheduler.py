@@ -117,6 +117,7 @@ def test_a_cluster_without_workers_is_refused(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_gone_ends_the_sweep_which_goes_on_elsewhere(
     tmp_path, workers
 ):

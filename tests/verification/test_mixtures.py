@@ -42,10 +42,9 @@ PROBLEMS = {
 """Made once, so that their exact posteriors are, too."""
 
 QUICK = (
-    zoo.NoWeightsKL,  # of the bound
     zoo.HardlyMoved,  # of a chain
 )
-"""The other faults are found by the slow suite; faults of updates also in test_plain."""
+"""The others are found by the slow suite; of updates and bounds, see test_plain."""
 
 
 def tried(kind, **settings):

@@ -231,7 +231,10 @@ class Inquiry:
         if found is None:
             return None
         return found.noted(
-            *self.notes, *self.place.target.notes, without_log_joints(samples)
+            *self.notes,
+            *self.place.target.notes,
+            contradicted(found, samples),
+            without_log_joints(samples),
         )
 
     def _aligned(self, found: Comparison | None) -> Comparison | None:
@@ -244,6 +247,28 @@ class Inquiry:
 def torn(found: Comparison) -> set[str]:
     """Labels of methods whose chains sit in different modes, despite more draws."""
     return {label for label, modes in found.modes.items() if len(modes) > 1}
+
+
+def contradicted(found: Comparison, samples: Mapping[str, Sample]) -> str:
+    """A note on samplers that weigh modes and differ from a reference that does not.
+
+    Empty where optima were looked for: there it is known which modes are missed.
+    """
+    if found.coverage.optima or samples[found.reference].weighs:
+        return ""
+    against = [
+        label
+        for label, verdict in found.verdicts.items()
+        if samples[label].weighs and verdict.word == "differs"
+    ]
+    if not against:
+        return ""
+    one = against[0]
+    return (
+        f"{', '.join(against)} and the reference {found.reference} cannot both be "
+        f"right, and {found.reference} may have missed a mode, which it does not "
+        f"weigh by its mass as {one} does: --reference {one}, or auto"
+    )
 
 
 def without_log_joints(samples: Mapping[str, Sample]) -> str:
