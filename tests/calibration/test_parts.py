@@ -135,7 +135,7 @@ def test_weights_that_are_drawn_leave_no_mean_normal():
     ("name", "exact"),
     [
         ("gaussian", {"mu"}),
-        ("gaussian-diagonal", {"precision"}),
+        slow("gaussian-diagonal", {"precision"}),
         slow("poisson", {"rate"}),
         slow("categorical", {"probability_0", "probability_1"}),
     ],

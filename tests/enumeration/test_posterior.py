@@ -346,6 +346,7 @@ def test_assignments_are_drawn_from_their_law(gaussian):
     assert stats.chisquare(seen, expected).pvalue > 1e-5
 
 
+@pytest.mark.slow
 def test_log_marginals_that_differ_by_thousands():
     """Rows 200 sds apart: joining them costs over 5000 nats."""
     x = np.array([-101.0, -100.0, -99.5, 99.0, 100.0, 101.5])[:, None]
@@ -379,6 +380,7 @@ def test_log_marginals_that_differ_by_thousands():
     assert np.all(np.abs((drawn @ x)[drawn.any(axis=2)]) > 90)
 
 
+@pytest.mark.slow
 def test_cut_into_groups_or_not_is_the_same(monkeypatch):
     """The 3^N terms of more than BITS rows are summed in groups."""
     random = np.random.default_rng(4)

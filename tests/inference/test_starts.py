@@ -77,6 +77,7 @@ def test_chains_start_at_all_near_optima_best_first(square, chains):
         assert np.all(np.isfinite(mu))
 
 
+@pytest.mark.slow
 def test_further_chains_start_away_from_the_only_optimum(overlapping):
     """Far out by the log joint, on the way to the optimum by its bound."""
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 2, jnp.float64)
@@ -136,6 +137,7 @@ def test_a_merge_and_a_split_can_undo_a_poor_optimum(random):
     assert np.mean(parted) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [NUTS(warmup=50), Gibbs(warmup=20)])
 def test_chains_of_two_modes_are_in_both_for_every_seed(square, method):
     """Between the modes no chain moves in 20 draws; see the axis of its means."""

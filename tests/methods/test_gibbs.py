@@ -241,6 +241,7 @@ def sampled(method, mixture, draws, batches):
     return ends
 
 
+@pytest.mark.slow
 def test_thinning_keeps_every_nth_sweep():
     mixture = mixture_of("gaussian", 12, 2)
     (chain,) = sampled(Gibbs(warmup=3, thin=2, permute=False), mixture, 23, 1)

@@ -175,6 +175,7 @@ def test_the_level_is_the_log_likelihood_at_one_and_n_log_k_at_zero():
     assert level(lost, 1.0) < -1e300
 
 
+@pytest.mark.slow
 def test_at_zero_the_replica_is_drawn_from_the_prior():
     mixture = mixture_of("poisson", 6, 3, "dirichlet")
     theta = from_prior(mixture, 4)
@@ -471,6 +472,7 @@ def test_modes_that_gibbs_seldom_leaves_have_their_exact_shares(random):
     assert abs(z_score(found.draws.report, report.log_evidence)) < 6
 
 
+@pytest.mark.slow
 def test_further_draws_go_on_and_fill_the_room_anew():
     mixture = mixture_of("gaussian", 8, 2)
     method = Tempered(temperatures=4, warmup=20, thin=1)

@@ -51,6 +51,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_two_devices_give_what_one_gives():
     done = run("-c", PASS)
     assert done.stdout.strip() == "same", done.stderr

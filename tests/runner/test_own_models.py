@@ -318,7 +318,7 @@ def test_a_file_from_the_command_line_and_again(tmp_path):
     first = done(run)
     assert first.returncode == 0, first.stderr
     assert "mine: 1 parameter" in first.stdout
-    assert "of the data, N are no arguments of the model" in first.stdout
+    assert "data: N: left out, no arguments of the model" in first.stdout
     assert "the last one raised the bound by 1 nats" in first.stdout
     again = done([*command, "rerun", "out"])
     assert again.returncode == 0, again.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -183,18 +183,19 @@ def model_target(spec: Spec, data: Arrays) -> ModelTarget:
     variables = variables_of(posterior, spec.component_dim)
     chosen = chosen_of(variables, spec.variables)
     notes = [NOWHERE]
-    if unused:
-        notes.append(f"of the data, {', '.join(unused)} are no arguments of the model")
     notes += [
         f"of the {variables[name].varying} scalars of {name}, {MOST} evenly spaced "
         "ones are compared"
         for name in chosen
         if variables[name].varying > MOST
     ]
+    said = [data.note] if data.note else []
+    if unused:
+        said.append(f"{', '.join(unused)}: left out, no arguments of the model")
     subject = ModelSubject(
         spec.function,
         settings,
-        data,
+        replace(data, note="; ".join(said)),
         {site.name: site.shape for site in posterior.latent},
         variables,
         chosen,
