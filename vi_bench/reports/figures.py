@@ -394,7 +394,7 @@ def _rungs(axes: Axes, found: Evidence) -> None:
     axes.set_xlabel(axis)
     if names:
         axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3, frameon=False
+            loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2, frameon=False
         )
 
 
