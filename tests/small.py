@@ -1,6 +1,8 @@
-"""One small run, whose programs the tests of many files share."""
+"""One small run, whose programs the tests of many files share, and what fits it."""
 
 import numpy as np
+
+from vi_bench import catalogue
 
 ROWS = np.r_[
     np.random.default_rng(3).normal(size=(20, 2)),
@@ -15,3 +17,6 @@ METHODS = {
 }
 
 FIELDS = {"components": 2, "draws": 100, "chains": 2, "repeats": 2}
+
+MIXTURES = [name for name in catalogue.names("method") if name != "own-fit"]
+"""Methods that fit a mixture."""

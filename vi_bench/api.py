@@ -111,7 +111,7 @@ def calibrate(
     if data is not None:
         fields |= {"data": str(data) if own is None else own.name}
     if function is not None and methods is not None:
-        methods = methods_of(methods, DEFAULTS["numpyro_methods"])
+        methods = methods_of(methods)
     settings = settle(model, fields, methods, given)
     folder, plain = None if out is None else Path(out), settings.model_dump(mode="json")
     if function is not None:

@@ -1,10 +1,9 @@
 """A mixture as a NumPyro model, to write your own methods: docs/extending.md.
 
-Re-exports names of `vi_bench.mixture.numpyro_model`.
+Re-exports names of `vi_bench.mixture.numpyro_model` and `supports`.
 """
 
 from vi_bench.mixture.numpyro_model import (
-    StickBeta,
     assigned_model,
     constrain,
     log_joint_by_component,
@@ -12,8 +11,8 @@ from vi_bench.mixture.numpyro_model import (
     prior_factors,
     sample_parameters,
     unconstrain,
-    with_sticks,
 )
+from vi_bench.mixture.supports import StickBeta, with_sticks
 
 __all__ = [
     "StickBeta",

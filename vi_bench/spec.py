@@ -358,9 +358,7 @@ def make(values: Mapping[str, Any], where: str) -> Spec:
     named = values.get("model")
     if isinstance(named, Mapping) and catalogue.is_function(named.get("name")):
         values.setdefault("data", "")
-        values["methods"] = _of_numpyro(
-            values.get("methods", DEFAULTS["numpyro_methods"])
-        )
+        values["methods"] = of_numpyro(values.get("methods"))
     spec: Spec = validated(Spec, values, where)
     if spec.precision == 32 and spec.seed >= 2**32:
         raise SpecError(
@@ -388,8 +386,7 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
     elif catalogue.is_function(what):
         if overrides.get("model") is not None:
             raise SpecError(f"{where} is a model; --model names others")
-        own = dict(DEFAULTS["numpyro_methods"])
-        values = {"name": called(what), "model": {"name": what}, "methods": own}
+        values = {"name": called(what), "model": {"name": what}}
     elif what.endswith(".toml"):
         values = read_toml(Path(what), where)
     elif is_data(what):
@@ -488,12 +485,15 @@ def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def _of_numpyro(methods: Any) -> Any:
+def of_numpyro(methods: Any) -> Any:
     """Methods with the defaults that they have for NumPyro models, by whatever label.
 
-    What is not a mapping from labels to settings is left for the validation.
+    None gives the usual ones. What is not a mapping from labels to settings is left for
+    the validation.
     """
     usual = DEFAULTS["numpyro_methods"]
+    if methods is None:
+        return dict(usual)
     if not isinstance(methods, Mapping):
         return methods
     return {
@@ -517,6 +517,14 @@ def own_fit(function: str) -> tuple[str, dict[str, Any]]:
         "method": DEFAULTS["fit"],
         "function": function,
     }
+
+
+def with_fits(
+    labels: Iterable[str], settings: Mapping[str, Any], fits: Iterable[str]
+) -> dict[str, Any]:
+    """`choose`, after the methods that call a user's own fits of these names."""
+    own = dict(map(own_fit, fits))
+    return own | choose([label for label in labels if label not in own], settings)
 
 
 def choose(labels: Iterable[Any], settings: Mapping[str, Any]) -> dict[str, Any]:

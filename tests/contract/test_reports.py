@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
+from tests.small import MIXTURES
 from vi_bench import catalogue
 from vi_bench.contract import Draws, Outcome, Problem, Report, Stage, told
 from vi_bench.inference.stages import drive, prepare
@@ -26,10 +27,6 @@ PLAIN = {"nuts"}
 def shapes(stage, keys, mixture, carry):
     """A stage's result as shapes alone: nothing is computed."""
     return jax.eval_shape(stage.run, keys[0], mixture, carry)
-
-
-MIXTURES = [name for name in catalogue.names("method") if name != "own-fit"]
-"""Methods that fit a mixture."""
 
 
 @pytest.mark.parametrize("name", MIXTURES)

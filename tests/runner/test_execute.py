@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
-from tests.small import FIELDS, ROWS
+from tests.small import FIELDS, MIXTURES, ROWS
 from tests.small import METHODS as SMALL
 from vi_bench import catalogue
 from vi_bench.contract import Problem
@@ -153,10 +153,6 @@ def test_a_second_run_of_the_same_shapes_compiles_nothing(rows):
         jax.monitoring.unregister_event_duration_listener(listen)
     for run in found.runs.values():
         assert all(stage.compile_cached for stage in run.stages.values())
-
-
-MIXTURES = [name for name in catalogue.names("method") if name != "own-fit"]
-"""Methods that fit a mixture."""
 
 
 @pytest.mark.parametrize("name", MIXTURES)

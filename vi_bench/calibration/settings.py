@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vi_bench import catalogue
 from vi_bench.calibration.priors import fixed_family, model_of
 from vi_bench.errors import CalibrationError, unknown
-from vi_bench.spec import DEFAULTS, Spec, choose, own_fit, read, validated
+from vi_bench.spec import DEFAULTS, Spec, choose, of_numpyro, read, validated
 
 METHODS = tuple(DEFAULTS["calibrate"]["methods"])
 """The default methods: an approximation, a sampler, and the exact posterior."""
@@ -112,8 +112,6 @@ def settle(
     named = model | dict(given or {})
     values["model"] = named if own else model_of(named)
     if own:
-        values.setdefault("methods", dict(DEFAULTS["numpyro_methods"]))
-        known = known or dict(DEFAULTS["numpyro_methods"])
         for name in OF_MIXTURES:
             if name in fields and fields[name] is not None:
                 raise CalibrationError(
@@ -133,6 +131,8 @@ def settle(
         raise CalibrationError(f"methods = {methods!r}: expected a list of methods")
     elif isinstance(methods, Iterable):
         values["methods"] = choose(methods, known)
+    if own:
+        values["methods"] = of_numpyro(values.get("methods"))
     for name in values:
         if name not in Settings.model_fields:
             raise unknown(
@@ -144,18 +144,6 @@ def settle(
         settings.spec.mixing()
         settings.family()
     return settings
-
-
-def with_fits(
-    methods: list[str] | None, fits: Iterable[str]
-) -> dict[str, Any] | list[str] | None:
-    """Labels of a NumPyro model's methods, and the user's own fits of it."""
-    own = dict(map(own_fit, fits))
-    if not own:
-        return methods
-    usual = DEFAULTS["numpyro_methods"]
-    labels = [name for name in methods or usual if name not in own]
-    return own | choose(labels, usual)
 
 
 def parsed(given: Iterable[str]) -> dict[str, Any]:

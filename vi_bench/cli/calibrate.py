@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -132,8 +132,8 @@ def calibrate(
     """Test whether posteriors are right on average. Data are drawn from the prior."""
     from vi_bench import catalogue
     from vi_bench.api import calibrate as calibrated
-    from vi_bench.calibration.settings import parsed, with_fits
-    from vi_bench.spec import called
+    from vi_bench.calibration.settings import parsed
+    from vi_bench.spec import DEFAULTS, called, with_fits
 
     fields = {
         "weights": weights,
@@ -154,9 +154,13 @@ def calibrate(
         is_function = catalogue.is_function(model)
         name = called(model) if is_function else Path(model).stem
         target = out or Path("results") / f"calibrate-{name}"
+        chosen: Any = split(methods)
+        if fit and is_function:
+            usual = DEFAULTS["numpyro_methods"]
+            chosen = with_fits(chosen or list(usual), {}, fit)
         found = calibrated(
             model,
-            with_fits(split(methods), fit or []) if is_function else split(methods),
+            chosen,
             out=target,
             progress=not quiet,
             threads=threads,

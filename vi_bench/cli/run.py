@@ -291,21 +291,17 @@ def _with_files(
     chosen: list[str],
     added: list[str],
     fits: list[str],
-) -> dict[str, Any] | list[str] | None:
+) -> dict[str, Any] | None:
     """The methods to run: those chosen, else the spec's; and what came by file."""
     if not chosen and not added and not fits:
         return None
-    from vi_bench.spec import choose, own_fit, read
+    from vi_bench.spec import read, with_fits
 
     model = {} if overrides["model"] is None else {"model": overrides["model"]}
     known = read(what, model).methods
-    own = dict(map(own_fit, fits))
-    usual = [name for name in known if name not in own]
-    labels = [*own, *(name for name in chosen if name not in own)]
-    if not chosen:
-        labels = [*own, *usual] if own else usual
+    labels = chosen or list(known)
     labels += [name for name in added if name not in labels]
-    return choose(labels, known) | own
+    return with_fits(labels, known, fits)
 
 
 def _asked(what: str, overrides: dict[str, Any], start_from: Path | None) -> Spec:

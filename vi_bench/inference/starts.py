@@ -416,6 +416,19 @@ def one_start(key: Key, posterior: Posterior) -> Parameters:
     return found
 
 
+def origin(posterior: Posterior) -> Parameters:
+    """The unconstrained point at 0; only shapes are computed for it."""
+
+    def anywhere() -> Parameters:
+        if isinstance(posterior, Mixture):
+            return posterior.unconstrain(posterior.centre(posterior.prior()))
+        return posterior.unconstrain(one_start(jax.random.key(0), posterior))
+
+    shapes = jax.eval_shape(anywhere)
+    found: Parameters = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
+    return found
+
+
 def dispersed_start(key: Key, posterior: Posterior) -> Parameters:
     """An unconstrained point far from any optimum, from which a path can climb.
 

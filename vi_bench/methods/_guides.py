@@ -25,7 +25,8 @@ from vi_bench.inference import starts
 from vi_bench.mixture import conjugate
 from vi_bench.mixture.conjugate import resolve
 from vi_bench.mixture.mixture import Factors, Mixture
-from vi_bench.mixture.numpyro_model import sample_parameters, with_sticks
+from vi_bench.mixture.numpyro_model import sample_parameters
+from vi_bench.mixture.supports import with_sticks
 from vi_bench.mixture.types import Factor, Parameters, Standard
 from vi_bench.runtime.keys import Key
 
@@ -69,11 +70,9 @@ def free_model(posterior: Posterior, like: Parameters) -> None:
     numpyro.factor("density", density)
 
 
-def shape_of(posterior: Posterior) -> Parameters:
-    """An unconstrained point, for its shapes."""
-    if isinstance(posterior, Mixture):
-        return posterior.unconstrain(posterior.centre(posterior.prior()))
-    return posterior.unconstrain(starts.one_start(jax.random.key(0), posterior))
+def size_of(posterior: Posterior) -> int:
+    """The number of unconstrained parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(starts.origin(posterior)))
 
 
 def packed(params: Any) -> dict[str, Array]:

@@ -30,7 +30,7 @@ from vi_bench.contract import (
     Stage,
     remembered,
 )
-from vi_bench.inference.starts import dispersed_start
+from vi_bench.inference.starts import dispersed_start, origin
 from vi_bench.methods._particles import constrained
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
@@ -114,8 +114,10 @@ class Laplace:
         return (Stage("climb", climb), Stage("draw", draw, again="same"))
 
     def _peak(self, key: Key, posterior: Posterior) -> Peak:
+        rebuild = ravel_pytree(origin(posterior))[1]
+
         def height(flat: Float[Array, " D"]) -> Float[Array, ""]:
-            value: Array = posterior.density(unflatten(posterior)(flat))
+            value: Array = posterior.density(rebuild(flat))
             return value
 
         def run(key: Key) -> tuple[Array, Array, Array]:
@@ -168,13 +170,6 @@ class Laplace:
         )
 
 
-def unflatten(posterior: Posterior) -> Any:
-    """Makes unconstrained parameters of a flat array."""
-    shapes = jax.eval_shape(lambda: dispersed_start(jax.random.key(0), posterior))
-    like = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
-    return ravel_pytree(like)[1]
-
-
 def ascent(height: Any, at: Float[Array, " D"]) -> tuple[Array, Array]:
     """Cholesky factor of minus the Hessian, and the Newton step; NaN if indefinite."""
     root = jnp.linalg.cholesky(-jax.hessian(height)(at))
@@ -188,7 +183,7 @@ def drawn(key: Key, posterior: Posterior, peak: Peak, shape: tuple[int, int]) ->
     flat_noise = noise.reshape(-1, size)
     steps = solve_triangular(peak.root, flat_noise.T, lower=True, trans=1).T
     flat = peak.position + steps
-    rebuild = unflatten(posterior)
+    rebuild = ravel_pytree(origin(posterior))[1]
 
     def log_p(flat: Array) -> Array:
         value: Array = posterior.density(rebuild(flat))

@@ -45,6 +45,7 @@ from vi_bench.contract import (
     told,
 )
 from vi_bench.errors import NotApplicable
+from vi_bench.inference import starts
 from vi_bench.methods._guides import (
     OrderedELBO,
     free_model,
@@ -56,7 +57,7 @@ from vi_bench.methods._guides import (
     same_family_draw,
     same_family_guide,
     same_family_log_q,
-    shape_of,
+    size_of,
     start_parameters,
     unpacked,
 )
@@ -181,8 +182,7 @@ class SVI:
             raise NotApplicable(
                 "guide = 'same-family' is written for mixtures; the model is another"
             )
-        like = jax.eval_shape(lambda: shape_of(problem.posterior))
-        if self.guide in FLOWS and sum(v.size for v in jax.tree.leaves(like)) == 1:
+        if self.guide in FLOWS and size_of(problem.posterior) == 1:
             raise NotApplicable(
                 f"guide = {self.guide!r} is a flow of at least two parameters; the "
                 "model has one"
@@ -311,9 +311,7 @@ class SVI:
         if isinstance(posterior, Mixture):
             start, standard = parameters_of(posterior, posterior.prior())
         else:
-            like = jax.eval_shape(lambda: shape_of(posterior))
-            zero = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), like)
-            start, standard = posterior.constrain(zero)[0], {}
+            start, standard = posterior.constrain(starts.origin(posterior))[0], {}
         fitted = self._build(posterior, start, standard)
         state = fitted.svi.init(jax.random.key(0), posterior)
         return fitted._replace(like=fitted.svi.get_params(state))

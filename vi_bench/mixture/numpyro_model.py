@@ -18,20 +18,7 @@ from jaxtyping import Array, Float
 
 from vi_bench.mixture.conjugate import resolve
 from vi_bench.mixture.mixture import Mixture
-from vi_bench.mixture.supports import StickBeta, with_sticks
 from vi_bench.mixture.types import Factor, Parameters
-
-__all__ = [
-    "StickBeta",
-    "assigned_model",
-    "constrain",
-    "log_joint_by_component",
-    "marginal_model",
-    "prior_factors",
-    "sample_parameters",
-    "unconstrain",
-    "with_sticks",
-]
 
 
 def prior_factors(mixture: Mixture) -> dict[str, Factor]:

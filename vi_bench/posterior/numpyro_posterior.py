@@ -30,6 +30,7 @@ from vi_bench.posterior.structure import (
     outcomes,
     places_of,
     read_model,
+    run_once,
 )
 from vi_bench.runtime.keys import Key
 
@@ -76,7 +77,9 @@ class NumPyroPosterior:
         """
         leaves, shape = jax.tree.flatten((args, kwargs))
         moving = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
-        found = places_of(outcomes(model, args, kwargs), (args, kwargs))
+        trace = run_once(model, args, kwargs)
+        known = read_model(model, args, kwargs, trace)
+        found = places_of(outcomes(trace), (args, kwargs))
         for chosen in (moving, sorted(set(found.values())), []):
 
             def call(
@@ -90,7 +93,7 @@ class NumPyroPosterior:
                 return whole
 
             places = {n: chosen.index(i) for n, i in found.items() if i in chosen}
-            structure = read_model(model, call, args, kwargs, places)
+            structure = replace(known, call=call, places=places)
             made = cls(structure, tuple(jnp.asarray(leaves[i]) for i in chosen))
             error = made._untraceable()
             if error is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +66,11 @@ class Structure:
     tied: bool
 
 
-def outcomes(
-    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
+def outcomes(trace: Mapping[str, Any]) -> dict[str, Any]:
     """Observed site -> its values; factors are left out."""
     return {
         name: site["value"]
-        for name, site in run_once(model, args, kwargs).items()
+        for name, site in trace.items()
         if site["type"] == "sample"
         and site["is_observed"]
         and site["value"] is not None
@@ -109,14 +107,16 @@ def _place(name: str, value: Any, named: list[tuple[str, Any]]) -> int | None:
 
 def read_model(
     model: Callable[..., Any],
-    call: Callable[[tuple[Any, ...]], tuple[tuple[Any, ...], dict[str, Any]]],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    places: dict[str, int],
+    trace: Mapping[str, Any],
 ) -> Structure:
-    """Run a model once, and see what sites it has."""
+    """What a run of a model shows, all of its arguments being constants.
+
+    Raises:
+        InputError: it cannot be inferred as it is.
+    """
     name = called(model)
-    trace = run_once(model, args, kwargs)
     if optimised := [k for k, s in trace.items() if s["type"] == "param"]:
         raise ModelError(
             f"model {name!r}: {optimised[0]!r} is a param, which has no prior; "
@@ -158,13 +158,13 @@ def read_model(
     nesting = util._guess_max_plate_nesting(trace)
     return Structure(
         model,
-        call,
+        lambda _: (args, kwargs),
         tuple(sites),
         tuple(observed),
         nesting,
         proper,
         name,
-        places,
+        {},
         _tied(model, args, kwargs, sites),
     )
 
@@ -215,12 +215,8 @@ def _dims(
 
 def is_plain(site: Mapping[str, Any]) -> bool:
     """Whether a site's log density is neither scaled nor masked."""
-    fn = site["fn"]
-    while hasattr(fn, "base_dist"):
-        if isinstance(fn, dist.MaskedDistribution):
-            return False
-        fn = fn.base_dist
-    return site.get("scale") is None
+    masked = any(isinstance(fn, dist.MaskedDistribution) for fn in _layers(site["fn"]))
+    return not masked and site.get("scale") is None
 
 
 def _tied(
@@ -241,9 +237,15 @@ def _tied(
 
 def improper(fn: Any) -> bool:
     """Whether a distribution cannot be drawn from, whatever wraps it."""
+    return any(isinstance(layer, dist.ImproperUniform) for layer in _layers(fn))
+
+
+def _layers(fn: Any) -> Iterator[Any]:
+    """A distribution, the one that it wraps, and so on."""
+    yield fn
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return isinstance(fn, dist.ImproperUniform)
+        yield fn
 
 
 def cannot_run(model: Callable[..., Any], error: Exception) -> ModelError:

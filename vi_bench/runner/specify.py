@@ -44,9 +44,8 @@ def specify(
     values["model"] = named("model", DEFAULTS["model"] if model is None else model)
     if "weights" in values:
         values["weights"] = named("weights", values["weights"])
-    own = {} if function is None else DEFAULTS["numpyro_methods"]
-    usual = own or DEFAULTS["methods"]
-    values["methods"] = methods_of(list(usual) if methods is None else methods, own)
+    usual = DEFAULTS["methods" if function is None else "numpyro_methods"]
+    values["methods"] = methods_of(list(usual) if methods is None else methods)
     if function is not None and isinstance(data, str) and data == USUAL_DATA:
         data = None  # it was not given
     table: Table | Arrays | None = None
@@ -92,15 +91,13 @@ def named(kind: catalogue.Kind, given: Any) -> dict[str, Any]:
     raise InputError(f"{kind} {given!r}: expected a name, a mapping, settings{also}")
 
 
-def methods_of(
-    methods: Iterable[Any] | Mapping[str, Any], usual: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Label -> settings, of names those in `usual`."""
+def methods_of(methods: Iterable[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    """Label -> settings, of names none."""
     if isinstance(methods, str):
         raise InputError(f"methods = {methods!r}: expected a list of methods")
     if isinstance(methods, Mapping):
         return {label: _settings(label, given) for label, given in methods.items()}
-    labels, settings = [], dict(usual)
+    labels, settings = [], {}
     for given in methods:
         if is_plain_function(given):
             own: Any = given
