@@ -429,6 +429,7 @@ CALIBRATE = [
     ("gaussian --set mean=[1.0,2.0]", r"mean has 2 numbers.* 1 features"),
     ("gaussian --set sigma=1 --set sigma=2", r"--set sigma=2: sigma is given twice"),
     ("gaussian --sims 0", r"calibrate: sims = 0: expected"),
+    ("gaussian --fit mine.py:f", r"--fit mine.py:f: is a fit of a NumPyro model, and"),
     ("gaussian --components 0", r"components = 0: expected"),
     ("gaussian --rows 0", r"rows = 0: expected"),
     ("gaussian --features 0", r"features = 0: expected"),

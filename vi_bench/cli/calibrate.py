@@ -133,6 +133,7 @@ def calibrate(
     from vi_bench import catalogue
     from vi_bench.api import calibrate as calibrated
     from vi_bench.calibration.settings import parsed
+    from vi_bench.errors import CalibrationError
     from vi_bench.spec import DEFAULTS, called, with_fits
 
     fields = {
@@ -155,7 +156,12 @@ def calibrate(
         name = called(model) if is_function else Path(model).stem
         target = out or Path("results") / f"calibrate-{name}"
         chosen: Any = split(methods)
-        if fit and is_function:
+        if fit and not is_function:
+            raise CalibrationError(
+                f"--fit {fit[0]}: is a fit of a NumPyro model, and {model!r} is a "
+                "family of mixtures; expected mine.py:model"
+            )
+        if fit:
             usual = DEFAULTS["numpyro_methods"]
             chosen = with_fits(chosen or list(usual), {}, fit)
         found = calibrated(
