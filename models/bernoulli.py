@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from vi_bench.contract import Factor, Parameters, SmallProblem, Standard
 from vi_bench.mixture.conjugate import Conjugate, per_feature
 from vi_bench.mixture.log_beta import log_beta
-from vi_bench.models._small import chosen
+from vi_bench.models._small import DIRICHLET, chosen
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table
@@ -48,6 +48,8 @@ class Bernoulli(Conjugate):
     verification: ClassVar[tuple[SmallProblem, ...]] = (
         SmallProblem("one component", 6, 3, 1),
         SmallProblem("overlapping", 8, 3, 2, 1.5),
+        SmallProblem("many features", 8, 8, 2, 0.7),
+        SmallProblem("unbalanced, one empty", 80, 8, 5, 0.7, DIRICHLET),
     )
 
     @staticmethod

@@ -61,6 +61,8 @@ class Categorical(Conjugate):
     verification: ClassVar[tuple[SmallProblem, ...]] = (
         SmallProblem("one component", 6, 2, 1),
         SmallProblem("overlapping, weights drawn", 8, 2, 2, 1.0, DIRICHLET),
+        SmallProblem("many features", 8, 8, 2, 0.7),
+        SmallProblem("unbalanced, one empty", 80, 8, 5, 0.7),
     )
 
     @staticmethod

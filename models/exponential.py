@@ -24,6 +24,7 @@ from vi_bench.mixture.conjugate import (
     per_feature,
     rounded,
 )
+from vi_bench.models._small import DIRICHLET
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table
@@ -54,6 +55,8 @@ class Exponential(Conjugate):
     verification: ClassVar[tuple[SmallProblem, ...]] = (
         SmallProblem("one component", 6, 1, 1),
         SmallProblem("overlapping", 8, 1, 2, 1.0),
+        SmallProblem("many features", 8, 8, 2, 0.6),
+        SmallProblem("unbalanced, one empty", 80, 8, 5, 0.6, DIRICHLET),
     )
 
     @staticmethod

@@ -61,6 +61,8 @@ class Gaussian(RealRows, Conjugate):
         SmallProblem("weights by stick-breaking", 7, 1, 3, 1.0, STICKS),
         SmallProblem("separated", 24, 2, 3, 25.0),
         SmallProblem("overlapping, more rows", 40, 3, 4, 1.0),
+        SmallProblem("many features", 8, 8, 2, 0.6),
+        SmallProblem("unbalanced, one empty", 80, 8, 5, 0.6),
     )
 
     @property

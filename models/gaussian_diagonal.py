@@ -29,6 +29,7 @@ from vi_bench.mixture.conjugate import (
     rounded_centre,
 )
 from vi_bench.models._real import LOG_2PI, RealRows
+from vi_bench.models._small import DIRICHLET
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table
@@ -66,6 +67,8 @@ class GaussianDiagonal(RealRows, Conjugate):
         SmallProblem("one component", 6, 2, 1),
         SmallProblem("overlapping", 8, 2, 2, 1.0),
         SmallProblem("separated", 20, 2, 2, 25.0),
+        SmallProblem("many features", 8, 8, 2, 0.6),
+        SmallProblem("unbalanced, one empty", 80, 8, 5, 0.6, DIRICHLET),
     )
 
     @property

@@ -80,6 +80,8 @@ class GaussianFull(RealRows, Conjugate):
         SmallProblem("one component", 6, 2, 1),
         SmallProblem("overlapping", 8, 2, 2, 1.0),
         SmallProblem("overlapping, more rows", 30, 2, 3, 1.0, DIRICHLET),
+        SmallProblem("many features", 10, 8, 2, 0.6),
+        SmallProblem("unbalanced, one empty", 80, 3, 5, 1.0),
     )
 
     @property

@@ -74,6 +74,8 @@ class GaussianSemiconjugate(RealRows, Family):
     verification: ClassVar[tuple[SmallProblem, ...]] = (
         SmallProblem("one component", 6, 1, 1),
         SmallProblem("overlapping", 12, 2, 2, 1.0),
+        SmallProblem("many features", 8, 8, 2, 0.6),
+        SmallProblem("unbalanced, one empty", 80, 8, 5, 0.6),
     )
 
     @property

@@ -65,6 +65,8 @@ class GaussianSpherical(RealRows, Conjugate):
     verification: ClassVar[tuple[SmallProblem, ...]] = (
         SmallProblem("one component", 6, 2, 1),
         SmallProblem("overlapping", 8, 2, 2, 1.0),
+        SmallProblem("many features", 8, 8, 2, 0.6),
+        SmallProblem("unbalanced, one empty", 80, 8, 5, 0.6),
     )
 
     @property

@@ -59,6 +59,8 @@ class Poisson(Conjugate):
         SmallProblem("few rows, weights drawn", 8, 1, 2, 0.7, DIRICHLET),
         SmallProblem("separated", 20, 2, 2, 4.0),
         SmallProblem("overlapping, weights drawn", 30, 2, 3, 0.7, DIRICHLET),
+        SmallProblem("many features", 8, 8, 2, 0.5),
+        SmallProblem("unbalanced, one empty", 80, 8, 5, 0.5),
     )
 
     @staticmethod

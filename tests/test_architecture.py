@@ -104,6 +104,7 @@ FOLDERS = {
         "errors",
         "inference",
         "mixture",
+        "posterior",
         "reports",
         "runtime",
         "spec",
@@ -242,6 +243,7 @@ NAMED = {
     "vi_bench": "the package's own names",
     "vi_bench.runner.kernel": "vb.cavi is the notebook's, by contract",
     "vi_bench.cli.calibrate": "the default of an option's help",
+    "vi_bench.posterior.fit": "SciPy's own names of its distributions",
     "vi_bench.draws.cmdstan": "laplace is CmdStan's own name of an algorithm",
 }
 """Files that may name a method or a model, and why."""

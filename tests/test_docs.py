@@ -14,8 +14,9 @@ from vi_bench import catalogue
 from vi_bench.results.summary_schema import Part
 from vi_bench.spec import Spec, make, read
 from vi_bench.verification.mixture_checks import MIXTURE_PROVES
+from vi_bench.verification.model_checks import MODEL_PROVES
+from vi_bench.verification.outcome import PROMISES
 from vi_bench.verification.plain_checks import PROVES
-from vi_bench.verification.verifier import PROMISES
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,11 +65,16 @@ def test_the_implementation_that_is_shown_is_right():
     assert names["report"].passed, names["report"].verdict
     names["test_my_cavi"]()
     names["test_my_counts"]()
+    report = names["vb"].verify(
+        names["cavi"], model=names["model"], data=names["data"]()
+    )
+    assert report.passed, report.verdict
+    assert len(report.checks) == 8
 
 
 def test_the_verification_page_names_every_check():
     text = (ROOT / "docs" / "verifying.md").read_text(encoding="utf-8")
-    for name in (*PROMISES, *PROVES, *MIXTURE_PROVES):
+    for name in (*PROMISES, *PROVES, *MIXTURE_PROVES, *MODEL_PROVES):
         assert f"| {name} |" in text, name
 
 

@@ -449,13 +449,43 @@ def _module(file: Path, source: bytes, digest: str) -> Any:
     module.__file__ = str(file)
     sys.modules[name] = module
     try:
-        exec(compile(source, str(file), "exec"), module.__dict__)
+        with _as_script(file):
+            exec(compile(source, str(file), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise InputError(
             f"{file.name}: cannot be loaded: {type(error).__name__}: {error}"
         ) from error
     return module
+
+
+@contextmanager
+def _as_script(file: Path) -> Iterator[None]:
+    """Run a file as `python FILE` would: its folder comes first, no arguments.
+
+    Afterwards the folder comes last, for what a function imports when it is called. A
+    module of another user's folder does not stand in for one of this folder.
+    """
+    folder = str(file.parent)
+    for other in file.parent.glob("*.py"):
+        known = getattr(sys.modules.get(other.stem), "__file__", None)
+        if known and str(Path(known).parent) in _folders - {folder}:
+            del sys.modules[other.stem]
+    arguments, sys.argv = sys.argv, [str(file)]
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+        if folder in sys.path:  # the file may have changed the path
+            sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
+        _folders.add(folder)
+
+
+_folders: set[str] = set()
+"""Folders of the users' files that were run."""
 
 
 def _offered(kind: Plugin, module: Any, where: str) -> Any:

@@ -28,6 +28,33 @@ def verify(
             autocompletion=completion.models,
         ),
     ] = None,
+    features: Annotated[
+        int | None,
+        typer.Option(
+            help="Only test problems with this number of features, for an "
+            "implementation for one dimension, say (default: all)."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="NumPyro model of which it is a fit, path/to/file.py:function."
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Data of that model: a file of named arrays, or mine.py:data "
+            "(default: the function data in the model's file)."
+        ),
+    ] = None,
+    strict_constants: Annotated[
+        bool,
+        typer.Option(
+            "--strict-constants",
+            help="Count a bound that is right up to a constant as wrong.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Random seed of the test problems.")] = 0,
     limit: Annotated[
         float,
@@ -46,7 +73,16 @@ def verify(
     )
 
     with kept_for(as_json):
-        report = verified(method, seed=seed, limit=limit, families=split(families))
+        report = verified(
+            method,
+            seed=seed,
+            limit=limit,
+            families=split(families),
+            features=features,
+            model=model,
+            data=data,
+            strict_constants=strict_constants,
+        )
     if as_json:
         print(document(verification_record(report)), end="")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,12 +18,22 @@ from vi_bench.runtime.keys import Key
 
 FORM = "{'q': {site: distribution}, 'elbo': trace}"
 
+KEYS = ("q", "elbo", "form", "bound")
+"""What a fit may return: q and its bound; also what kind of bound it is, and the bound
+as a function of q, which only a verification uses."""
+
 BY_PARAMETERS: dict[frozenset[str], Callable[..., Any]] = {
     frozenset({"loc", "scale"}): dist.Normal,
     frozenset({"loc", "covariance_matrix"}): dist.MultivariateNormal,
     frozenset({"loc", "precision_matrix"}): dist.MultivariateNormal,
     frozenset({"loc", "scale_tril"}): dist.MultivariateNormal,
+    frozenset({"value"}): dist.Delta,
     frozenset({"concentration", "rate"}): dist.Gamma,
+    frozenset({"concentration", "scale_tril"}): dist.Wishart,
+    frozenset({"concentration", "scale_matrix"}): dist.Wishart,
+    frozenset({"concentration", "rate_matrix"}): dist.Wishart,
+    frozenset({"loc", "scale", "low", "high"}): dist.TruncatedNormal,
+    frozenset({"total_count", "probs"}): dist.MultinomialProbs,
     frozenset({"concentration"}): dist.Dirichlet,
     frozenset({"concentration1", "concentration0"}): dist.Beta,
     frozenset({"rate"}): dist.Exponential,
@@ -46,6 +57,12 @@ OF_SCIPY: dict[str, Callable[..., Any]] = {
     "beta": lambda a, b, loc, scale: _at_0("beta", loc, dist.Beta(a, b), scale=scale),
     "t": lambda df, loc, scale: dist.StudentT(df, loc, scale),
     "uniform": lambda loc, scale: dist.Uniform(loc, loc + scale),
+    "truncnorm": lambda a, b, loc, scale: dist.TruncatedNormal(
+        loc, scale, low=loc + a * scale, high=loc + b * scale
+    ),
+    "bernoulli": lambda p, loc, _: _at_0("bernoulli", loc, dist.BernoulliProbs(p)),
+    "poisson": lambda mu, loc, _: _at_0("poisson", loc, dist.Poisson(mu)),
+    "binom": lambda n, p, loc, _: _at_0("binom", loc, dist.BinomialProbs(p, n)),
 }
 """Name of a frozen SciPy distribution -> the same one, from its parameters."""
 
@@ -62,14 +79,14 @@ class Fit(NamedTuple):
     elbo: Float[Array, " iterations"]
 
 
-def read_fit(returned: Any, sites: Sequence[Site], where: str) -> Fit:
-    """A fit from what a user's function returned.
+def entries(returned: Any, sites: Sequence[Site], where: str) -> dict[str, Any]:
+    """Q by site, from what a user's function returned.
 
     Args:
         returned: {"q": {site: distribution}, "elbo": trace}. A distribution is
             NumPyro's, a frozen one of SciPy, or a dict of its parameters by NumPyro's
-            names. Discrete sites may be left out, and are not used: the model sums
-            them out.
+            names; or a function of other sites, by the names of its arguments, that
+            gives one. Discrete sites may be left out.
         sites: latent variables of the model.
         where: the function, for messages.
 
@@ -78,8 +95,8 @@ def read_fit(returned: Any, sites: Sequence[Site], where: str) -> Fit:
     """
     if not isinstance(returned, Mapping):
         raise ModelError(f"{where}: returned {_kind(returned)}; expected {FORM}")
-    if odd := [str(k) for k in returned if k not in ("q", "elbo")]:
-        raise unknown("key", odd[0], ("q", "elbo"), where, error=ModelError)
+    if odd := [str(k) for k in returned if k not in KEYS]:
+        raise unknown("key", odd[0], KEYS, where, error=ModelError)
     given = returned.get("q")
     if not isinstance(given, Mapping):
         raise ModelError(f"{where}: q is {_kind(given)}; expected {FORM}")
@@ -89,24 +106,77 @@ def read_fit(returned: Any, sites: Sequence[Site], where: str) -> Fit:
             raise unknown("site", str(name), known, f"q of {where}", error=ModelError)
     q = {}
     for site in sites:
-        if site.discrete:
-            continue
         if site.name not in given:
+            if site.discrete:
+                continue
             raise ModelError(
                 f"{where}: q has no {site.name!r}; expected a distribution for each of "
                 f"{', '.join(s.name for s in sites if not s.discrete)}"
             )
-        found = _distribution(given[site.name], f"{where}: q of {site.name!r}")
-        if tuple(found.shape()) != site.shape:
+        entry = given[site.name]
+        if inspect.isfunction(entry):
+            _check_conditional(entry, site.name, given, where)
+            q[site.name] = entry
+            continue
+        own = f"{where}: q of {site.name!r}"
+        q[site.name] = check_shape(distribution(entry, own, site), site, own)
+    return q
+
+
+def check_shape(found: Any, site: Site, where: str) -> Any:
+    """The distribution itself.
+
+    Raises:
+        InputError: its draws do not have the shape of the site.
+    """
+    if tuple(found.shape()) != site.shape:
+        raise ModelError(
+            f"{where} has the shape {tuple(found.shape())}; expected {site.shape}, as "
+            "in the model"
+        )
+    return found
+
+
+def _check_conditional(
+    entry: Callable[..., Any], name: str, given: Mapping[str, Any], where: str
+) -> None:
+    """Check that the arguments of an entry that is a function are other sites.
+
+    Raises:
+        InputError: one of them is not, or itself a function.
+    """
+    for needed in inspect.signature(entry).parameters:
+        if needed not in given or inspect.isfunction(given[needed]):
             raise ModelError(
-                f"{where}: q of {site.name!r} has the shape {tuple(found.shape())}; "
-                f"expected {site.shape}, as in the model"
+                f"{where}: q of {name!r} is a function of {needed!r}; expected sites "
+                "of q that are distributions"
             )
-        q[site.name] = found
+
+
+def read_fit(returned: Any, sites: Sequence[Site], where: str) -> Fit:
+    """A fit whose sites are independent; discrete ones, summed out, are not used.
+
+    Args:
+        returned: see `entries`.
+        sites: latent variables of the model.
+        where: the function, for messages.
+
+    Raises:
+        InputError: it has another form, lacks a site, or has one of another shape.
+    """
+    q = entries(returned, sites, where)
+    discrete = {site.name for site in sites if site.discrete}
+    for name, entry in q.items():
+        if name not in discrete and inspect.isfunction(entry):
+            raise ModelError(
+                f"{where}: q of {name!r} depends on other sites; expected a "
+                "distribution (verify takes functions)"
+            )
     elbo = np.atleast_1d(np.asarray(returned.get("elbo", ()), float))
     if elbo.ndim != 1:
         raise ModelError(f"{where}: elbo has the shape {elbo.shape}; expected a trace")
-    return Fit(q, jnp.asarray(elbo))
+    kept = {name: entry for name, entry in q.items() if name not in discrete}
+    return Fit(kept, jnp.asarray(elbo))
 
 
 def draw(key: Key, q: Mapping[str, Any]) -> tuple[dict[str, Array], Float[Array, ""]]:
@@ -120,8 +190,8 @@ def draw(key: Key, q: Mapping[str, Any]) -> tuple[dict[str, Array], Float[Array,
     return theta, log_q
 
 
-def _distribution(given: Any, where: str) -> Any:
-    """A NumPyro distribution from any form that is taken.
+def distribution(given: Any, where: str, site: Site) -> Any:
+    """A NumPyro distribution for a site, from any form that is taken.
 
     Raises:
         InputError: it has none of them.
@@ -136,7 +206,13 @@ def _distribution(given: Any, where: str) -> Any:
                 f"{where}: parameters {', '.join(map(str, given))}; expected one of: "
                 f"{forms}"
             )
-        return kind(**{str(k): jnp.asarray(v, float) for k, v in given.items()})
+        values = {str(k): jnp.asarray(v, float) for k, v in given.items()}
+        if set(values) == {"probs"} and values["probs"].shape == site.shape:
+            kind = dist.BernoulliProbs
+        try:
+            return kind(**values)
+        except (TypeError, ValueError) as error:  # of shapes, or of values
+            raise ModelError(f"{where}: {error}") from None
     if type(given).__module__.startswith("scipy.stats"):
         return _from_scipy(given, where)
     raise ModelError(
@@ -148,6 +224,8 @@ def _distribution(given: Any, where: str) -> Any:
 def _from_scipy(given: Any, where: str) -> Any:
     if hasattr(given, "alpha"):
         return dist.Dirichlet(jnp.asarray(given.alpha))
+    if hasattr(given, "_dist") and type(given).__name__ == "multinomial_frozen":
+        return dist.MultinomialProbs(jnp.asarray(given.p), jnp.asarray(given.n))
     if hasattr(given, "cov_object"):
         mean, cov = jnp.asarray(given.mean), jnp.asarray(given.cov_object.covariance)
         return dist.MultivariateNormal(mean, cov)

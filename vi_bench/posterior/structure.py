@@ -110,8 +110,16 @@ def read_model(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     trace: Mapping[str, Any],
+    enumerated: bool = True,
 ) -> Structure:
     """What a run of a model shows, all of its arguments being constants.
+
+    Args:
+        model: the NumPyro model.
+        args: its arguments in order.
+        kwargs: its arguments by name.
+        trace: of a run on these arguments.
+        enumerated: whether discrete latent variables have to be summed out.
 
     Raises:
         InputError: it cannot be inferred as it is.
@@ -137,7 +145,7 @@ def read_model(
             _check_support(name, label, site)
             continue
         discrete = bool(site["fn"].support.is_discrete)
-        if discrete and not site["fn"].has_enumerate_support:
+        if enumerated and discrete and not site["fn"].has_enumerate_support:
             raise ModelError(
                 f"model {name!r}: {label!r} is discrete and cannot be enumerated; "
                 "expected it to be marginalised in the model"
@@ -149,7 +157,7 @@ def read_model(
             free = jax.eval_shape(inverse, site["value"]).shape
         proper = proper and is_plain(site) and not improper(site["fn"])
         sites.append(Site(label, shape, _dims(label, site, shape), discrete, free))
-    if all(site.discrete for site in sites):
+    if enumerated and all(site.discrete for site in sites):
         raise ModelError(f"model {name!r}: has no continuous latent variable")
     if not observed:
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from vi_bench.verification.finding import Quality
 from vi_bench.verification.mixtures import MixtureProblem
-from vi_bench.verification.verifier import Report, verify
+from vi_bench.verification.outcome import Report
+from vi_bench.verification.verifier import verify
 
 __all__ = ["MixtureProblem", "Quality", "Report", "verify"]

@@ -16,7 +16,13 @@ from vi_bench.inference.stages import calling, compiled, drive, prepare
 from vi_bench.mixture.types import Parameters
 from vi_bench.mixture.weights import STICK, log_volume, sticks_of
 from vi_bench.verification.mixtures import MixtureProblem, accurately
-from vi_bench.verification.sandbox import Broken, array_of, guarded
+from vi_bench.verification.sandbox import (
+    Broken,
+    array_of,
+    described,
+    guarded,
+    trace_of,
+)
 
 Full = Callable[[MixtureProblem], Any]
 """f(problem) -> an object with `sample(key, n)` and optionally `log_prob`, `bound` and
@@ -51,6 +57,8 @@ class Answer:
             independent of one another.
         approximate: whether the draws are not claimed to be from the posterior.
         eps: machine epsilon of the type in which densities and bounds were given.
+        remarks: what is worth knowing of the result, and no fault.
+        faults: promises that were broken, though the checks can be made.
     """
 
     draws: dict[str, np.ndarray]
@@ -64,6 +72,8 @@ class Answer:
     kind: str
     approximate: bool
     eps: float
+    remarks: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
     @property
     def flat(self) -> Parameters:
@@ -99,9 +109,8 @@ def _asked(fitted: Any, problem: MixtureProblem) -> Any:
     if isinstance(fitted, Answer):
         return fitted
     if not callable(getattr(fitted, "sample", None)):
-        raise TypeError(
-            f"returned a {type(fitted).__name__}, expected an object with "
-            "sample(key, n)"
+        raise Broken(
+            f"returned {described(fitted)}, expected an object with sample(key, n)"
         )
     draws = fitted.sample(jax.random.key(problem.seed), DRAWS)
     asked = {
@@ -125,27 +134,30 @@ def read(given: tuple[Any, dict[str, Any]], problem: MixtureProblem) -> Answer:
     """
     sampled, asked = given
     if not isinstance(sampled, Mapping):
-        raise Broken(f"sample gave a {type(sampled).__name__}, expected a dict")
+        raise Broken(f"sample gave {described(sampled)}, expected a dict")
     wanted = problem.dims
     if set(sampled) != set(wanted):
-        raise Broken(f"sample gave {sorted(sampled)}, expected {sorted(wanted)}")
+        raise Broken(
+            f"sample gave {sorted(map(str, sampled))}, expected {sorted(wanted)}"
+        )
     values = {
         name: array_of(sampled[name], name, (DRAWS, *shape))[0]
         for name, shape in wanted.items()
     }
-    numbers = {}
+    numbers, remarks, faults = {}, [], []
     eps = float(np.finfo(np.float64).eps)
     for name in (n for n in NUMBERS if n in asked):
-        array = np.atleast_1d(np.asarray(asked[name]))
-        numbers[name], own = array_of(array, name, (array.size,))
+        found, own, remark, fault = trace_of(asked[name], name)
         eps = max(eps, own)
+        remarks += [remark] if remark else []
+        faults += [fault] if fault else []
+        if found.size:  # an empty trace is none
+            numbers[name] = found
     log_q = None
     if "log_prob" in asked:
         log_q, own = array_of(asked["log_prob"], "log_prob", (DRAWS,))
         eps = max(eps, own)
-    chains = int(asked.get("chains", 1))
-    if chains < 1 or DRAWS % chains:
-        raise Broken(f"chains = {chains}: expected a divisor of {DRAWS}")
+    chains = _chains(asked.get("chains", 1))
     theta, log_q = _own_coordinates(values, log_q, problem)
     shape = (chains, DRAWS // chains)
     draws = {n: np.asarray(v).reshape(*shape, *v.shape[1:]) for n, v in theta.items()}
@@ -155,14 +167,40 @@ def read(given: tuple[Any, dict[str, Any]], problem: MixtureProblem) -> Answer:
         log_q=None if log_q is None else log_q.reshape(shape),
         bound=numbers.get("bound", np.zeros(0)),
         bound_se=float(numbers.get("bound_se", np.zeros(1))[-1]),
-        keeps_labels=asked.get("keeps_labels"),
+        keeps_labels=_flag(asked, "keeps_labels"),
         log_evidence=None if evidence is None else float(evidence[-1]),
         log_evidence_se=float(numbers.get("log_evidence_se", np.zeros(1))[-1]),
         freedom=np.inf,
         kind="chains" if "chains" in asked else "independent",
-        approximate=bool(asked.get("approximate", False)),
+        approximate=bool(_flag(asked, "approximate")),
         eps=eps,
+        remarks=tuple(remarks),
+        faults=tuple(faults),
     )
+
+
+def _chains(given: Any) -> int:
+    """The number of chains.
+
+    Raises:
+        Broken: it does not divide the number of draws.
+    """
+    number, _ = array_of(given, "chains", ())
+    if not (number >= 1 and DRAWS % number == 0):
+        raise Broken(f"chains = {float(number):g}: expected a divisor of {DRAWS}")
+    return int(number)
+
+
+def _flag(asked: Mapping[str, Any], name: str) -> bool | None:
+    """An attribute that is True or False, None if it was not given.
+
+    Raises:
+        Broken: it is neither.
+    """
+    given = asked.get(name)
+    if given is None or isinstance(given, (bool, np.bool_)):
+        return None if given is None else bool(given)
+    raise Broken(f"{name} is {described(given)}, expected True or False")
 
 
 def _own_coordinates(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +19,13 @@ at a saddle point."""
 
 ROUNDING = 64
 """Machine epsilons by which a sum may be off, relative to the size of its terms."""
+
+CLOSE = 1e-6
+"""Nats that are left to what has converged, as no stopping rule reaches an optimum."""
+
+STEPS_LEFT = 100
+"""Last rises of a trace that an ascent may still have before it; a slowly damped one
+has some tens."""
 
 HARD = 1e-12
 """Responsibilities within this distance of 0 and 1 count as hard assignments."""
@@ -81,6 +89,45 @@ class Quality:
     form: str
 
 
+def side_by_side(one: float, other: float) -> tuple[str, str, str]:
+    """Two numbers with so many decimals that they differ, and their difference."""
+    off = one - other
+    small = off and np.isfinite(off)
+    places = max(6, 1 - math.floor(math.log10(abs(off)))) if small else 6
+    return f"{one:.{places}f}", f"{other:.{places}f}", f"{off:+.3g}"
+
+
+def last_rise(trace: np.ndarray) -> float:
+    """The rise of a trace in its last sweep, nats; infinite if that is not known."""
+    return max(float(trace[-1] - trace[-2]), 0.0) if trace.size > 1 else np.inf
+
+
+def stood_still(trace: np.ndarray, least: float) -> tuple[int, float] | None:
+    """The first sweep of a trace before a rise at which it had stood exactly still.
+
+    Coordinate ascent slows down before it stands still, and leaves a saddle point
+    slowly, so the trace of one has none; the largest value so far of a trace that falls
+    has. A trace with every value equally often, evaluated every so many sweeps, is
+    none.
+
+    Args:
+        trace: bounds by sweep, nats.
+        least: smallest rise after the standstill that counts, nats.
+
+    Returns:
+        The index of the last value of the standstill, and the rise after it.
+    """
+    rises = np.diff(trace)
+    ends = np.flatnonzero(np.append(rises != 0, True))
+    lengths = np.diff(np.append(-1, ends))
+    if len(lengths) > 2 and (lengths[:-1] == lengths[0]).all():
+        return None
+    for end, length in zip(ends[:-1], lengths[:-1], strict=True):
+        if length > 1 and rises[end] > least:
+            return int(end), float(rises[end])
+    return None
+
+
 def literal(data: Any) -> str:
     """Data (N, d) as a line of code that gives exactly the same numbers."""
     n, d = data.shape
@@ -127,3 +174,17 @@ class Checks[C]:
                 most = float("nan") if threshold is None else float(threshold)
                 random = threshold is None
                 yield Finding(name, problem, float(statistic), most, said, random)
+
+
+def standing(trace: np.ndarray, least: float) -> Measured:
+    """That a trace does not stand exactly still before a rise, see `stood_still`."""
+    stood = stood_still(trace, least)
+    if stood is not None:
+        step, rise = stood
+        yield (
+            rise,
+            least,
+            f"the trace stands exactly still until sweep {step + 1} of {trace.size} "
+            f"and then rises by {rise:.6g} nats: a largest value so far hides falls, "
+            "return the value of each sweep",
+        )

@@ -48,17 +48,15 @@ def identify(mixture: Mixture, answer: Answer) -> Identified | None:
     theta = answer.flat
     columns, known = jax.tree.map(np.asarray, _columns(mixture, theta))
     wanted = answer.log_q.ravel() - known
-    middle, spread = columns.mean(axis=0), columns.std(axis=0)
-    usable = spread > 1e-12 * (np.abs(middle) + 1e-300)
-    scaled = (columns - middle)[:, usable] / spread[usable]
+    scaled, usable, spread = _scaled(columns)
     target = wanted - wanted.mean()
     found = np.linalg.lstsq(scaled, target, rcond=1e-13)[0]
     left = float(np.abs(target - scaled @ found).max())
     slack = 64 * answer.eps * np.abs(answer.log_q).max()
     if not left <= LEFT * (1 + target.std()) + slack:
         return None
-    linear = np.zeros(len(middle))
-    linear[usable] = found / spread[usable]
+    linear = np.zeros(len(usable))
+    linear[usable] = found / spread
     sticks = mixture.prior_sticks().shape[1]
     cut = len(linear) - 2 * sticks
     q = Factors(
@@ -68,6 +66,27 @@ def identify(mixture: Mixture, answer: Answer) -> Identified | None:
     proper = np.asarray(_log_q(mixture, theta, q))
     excess = float(np.mean(answer.log_q.ravel() - proper))
     return Identified(q, excess) if np.isfinite(excess) else None
+
+
+def explained(mixture: Mixture, answer: Answer, values: np.ndarray) -> float:
+    """The variance of values (draws,) that q's sufficient statistics explain.
+
+    What they would explain by chance is removed.
+    """
+    columns, _ = jax.tree.map(np.asarray, _columns(mixture, answer.flat))
+    scaled, _, _ = _scaled(columns)
+    target = values - values.mean()
+    found, _, rank, _ = np.linalg.lstsq(scaled, target, rcond=1e-10)
+    fitted = scaled @ found
+    by_chance = (target - fitted).var() * rank / len(target)
+    return float(fitted.var() - by_chance)
+
+
+def _scaled(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns that vary, centred and of unit sd; which these are; and their sds."""
+    middle, spread = columns.mean(axis=0), columns.std(axis=0)
+    usable = spread > 1e-12 * (np.abs(middle) + 1e-300)
+    return (columns - middle)[:, usable] / spread[usable], usable, spread[usable]
 
 
 def _tied(lam: np.ndarray) -> np.ndarray:

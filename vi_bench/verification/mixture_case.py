@@ -29,8 +29,15 @@ from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 from vi_bench.verification.answer import Answer
-from vi_bench.verification.finding import HARD, ROUNDING, SWEEPS, Quality, hardness
-from vi_bench.verification.identify import Identified, identify
+from vi_bench.verification.finding import (
+    CONVERGED,
+    HARD,
+    ROUNDING,
+    SWEEPS,
+    Quality,
+    hardness,
+)
+from vi_bench.verification.identify import Identified, explained, identify
 from vi_bench.verification.levels import among
 from vi_bench.verification.mixtures import EXACT, MixtureProblem, accurately
 
@@ -81,9 +88,30 @@ class MixtureCase:
     @cached_property
     def slack(self) -> float:
         """Nats of difference that rounding explains."""
-        bound = self.answer.bound[-1:]
-        size = float(np.abs(bound).max(initial=1.0)) + self.problem.data.size
+        bound, x = self.answer.bound[-1:], self.problem.data
+        size = float(np.abs(bound).max(initial=1.0)) + x.size + float(np.abs(x).sum())
+        if "mu" in self.answer.draws:  # the usual formulas sum squares of the data
+            size += self.tightness * float(np.sum(x**2))
         return 4 * ROUNDING * self.answer.eps * size
+
+    @cached_property
+    def tightness(self) -> float:
+        """The largest precision of a component of real rows, by its mean draw."""
+        means = {n: v.mean(axis=(0, 1)) for n, v in self.answer.draws.items()}
+        if "precision" in means:
+            given = means["precision"]
+            matrix = given.ndim == 3
+            return float((np.trace(given, axis1=1, axis2=2) if matrix else given).max())
+        if "variance" in means:
+            return float((1 / means["variance"]).max())
+        return 1 / float(self.problem.model.get("variance", 1.0))
+
+    @cached_property
+    def escape(self) -> float:
+        """Nats that a sweep may gain after one whose gain is lost in rounding."""
+        x = self.problem.data
+        apart = np.sum((x - x.mean(axis=0)) ** 2, axis=1).max() if len(x) else 0.0
+        return self.slack * float(1 + self.tightness * apart) ** 2
 
     @cached_property
     def estimates(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -114,6 +142,87 @@ class MixtureCase:
             abs(self.answer.bound[-1] - mean) for mean, _ in self.estimates
         )
         return bool(inside <= outside)
+
+    @cached_property
+    def ended(self) -> tuple[str, str]:
+        """Which optimum q must be, and if none, for want of what that is not known.
+
+        "labels" is that of the ELBO, with the assignments in q. Where neither a bound
+        nor `keeps_labels` says which bound was raised, q must be the nearer optimum, by
+        the nats that are left to be gained.
+        """
+        answer, has_bound = self.answer, bool(self.answer.bound.size)
+        if answer.log_q is None or (answer.approximate and not has_bound):
+            return "", "log_prob, or as q is only said to be approximate"
+        labels = self.labels_in_bound if has_bound else answer.keeps_labels
+        if labels is False:
+            return "", "a bound with the assignments in q"
+        if self.identified is None:
+            stated = answer.bound.size > 1 if has_bound else labels
+            return "slopes" if stated else "", "a trace, as q is of another form"
+        left = self.left_with_labels
+        if labels is None and left > max(CONVERGED, self.left_without_labels):
+            return "", "a bound: q is nearer to the optimum with assignments summed out"
+        return "labels", ""
+
+    @property
+    def left_with_labels(self) -> float:
+        """Nats that SWEEPS sweeps of coordinate ascent gain from q."""
+        own, further, _, _ = self.ascent
+        return further - own
+
+    @cached_property
+    def left_without_labels(self) -> float:
+        """Nats that a natural-gradient step gains, about, with assignments summed out.
+
+        At the optimum of E_q[log p(X, theta) - log q] in an exponential family its
+        integrand is uncorrelated with the sufficient statistics.
+        """
+        answer, mixture = self.answer, self.problem.mixture
+        with accurately():
+            log_q = jnp.asarray(answer.log_q).ravel()
+            gap = np.asarray(_log_joint(mixture, answer.flat) - log_q)
+            return 0.5 * explained(mixture, answer, gap)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is worth knowing of the result."""
+        return self.answer.remarks
+
+    @property
+    def lost(self) -> None:
+        """Digits lost to rounding are only measured in the plain form."""
+        return
+
+    @cached_property
+    def unmade(self) -> dict[str, str]:
+        """What was not returned -> what could therefore not be checked."""
+        answer = self.answer
+        if self.claims_posterior:
+            if self.problem.truth is None:
+                return {"an enumerated posterior": "the draws"}
+            return {}
+        found = {}
+        if answer.log_q is None:
+            found["log_prob"] = (
+                "log_prob is of the draws, prior without rows, one component is exact, "
+                "known assignments, the ELBO is what it says"
+            )
+        elif self.identified is None:
+            found["a q of the prior's form"] = (
+                "prior without rows, one component is exact, known assignments"
+            )
+        if not answer.bound.size:
+            found["a bound"] = (
+                "the ELBO is what it says, below the evidence (but by the draws), the "
+                "trace never falls"
+            )
+        elif answer.bound.size == 1:
+            found["a trace in bound, which has one value"] = "the trace never falls"
+        optimum, why = self.ended
+        if not optimum:
+            found[why] = "a fixed point"
+        return found
 
     @cached_property
     def density_ratio(self) -> np.ndarray:
@@ -296,6 +405,21 @@ def _log_prior(mixture: Mixture, theta: Parameters) -> Float[Array, ""]:
         for name, factor in prior_factors(mixture).items()
     ]
     return jnp.sum(jnp.stack(terms))
+
+
+@jax.jit
+def _log_joint(mixture: Mixture, theta: Parameters) -> Float[Array, " draws"]:
+    """Log p(X, theta), the assignments summed out, by NumPyro's densities."""
+
+    def one(theta: Parameters) -> Array:
+        prior = _log_prior(mixture, theta)
+        if not mixture.rows:
+            return prior
+        joint = log_joint_by_component(mixture, theta)
+        return prior + jnp.sum(logsumexp(joint, axis=1))
+
+    found: Array = jax.vmap(one)(theta)
+    return found
 
 
 @jax.jit

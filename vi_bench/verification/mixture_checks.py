@@ -10,7 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from vi_bench.verification.finding import CONVERGED, SWEEPS, Checks, Measured
+from vi_bench.verification.finding import (
+    CONVERGED,
+    SWEEPS,
+    Checks,
+    Measured,
+    last_rise,
+    side_by_side,
+    standing,
+)
 from vi_bench.verification.levels import (
     LEAST,
     as_normal,
@@ -18,6 +26,9 @@ from vi_bench.verification.levels import (
     effective,
 )
 from vi_bench.verification.mixture_case import MixtureCase
+
+READ = 1e-4
+"""Nats by which a bound may exceed that of a q whose parameters were recovered."""
 
 check: Checks[MixtureCase] = Checks()
 MIXTURE_PROVES = check.proves
@@ -42,7 +53,7 @@ def _density(case: MixtureCase) -> Measured:
     yield (
         abs(excess),
         CONVERGED + case.slack,
-        f"log_prob exceeds the normalised log density by {excess:+.6f} nats",
+        f"log_prob exceeds the normalised log density by {excess:+.6g} nats",
     )
     for label, levels in case.levels_of_q.items():
         yield from central(label, levels, "independent", "q's")
@@ -55,7 +66,7 @@ def _prior(case: MixtureCase) -> Measured:
         yield (
             gap,
             CONVERGED + case.slack,
-            f"KL(q || prior) = {gap:.6f} nats, expected 0",
+            f"KL(q || prior) = {gap:.6g} nats, expected 0",
         )
 
 
@@ -67,7 +78,7 @@ def _single(case: MixtureCase) -> Measured:
         yield (
             abs(gap),
             CONVERGED + case.slack,
-            f"KL(q || posterior) = {gap:.6f} nats, expected 0",
+            f"KL(q || posterior) = {gap:.6g} nats, expected 0",
         )
 
 
@@ -78,11 +89,11 @@ def _separated(case: MixtureCase) -> Measured:
         return
     own, _, _, joint = case.ascent
     if np.isfinite(joint):
+        one, other, off = side_by_side(own, joint)
         yield (
             abs(joint - own),
             CONVERGED + case.slack,
-            f"the ELBO of q is {own:.6f}, log p(X, c) {joint:.6f}: "
-            f"{own - joint:+.6f} nats",
+            f"the ELBO of q is {one}, log p(X, c) {other}: {off} nats",
         )
 
 
@@ -94,11 +105,13 @@ def _definition(case: MixtureCase) -> Measured:
     said = float(answer.bound[-1])
     if case.identified is not None and case.labels_in_bound and not answer.bound_se:
         off = said - case.ascent[0]
+        one, other, apart = side_by_side(said, case.ascent[0])
+        # a bound may lag by a sweep, but is never above that of its q
+        lag = min(CONVERGED, READ + 2 * last_rise(answer.bound))
         yield (
             abs(off),
-            CONVERGED + case.slack,
-            f"bound {said:.6f}, of the returned q it is {case.ascent[0]:.6f}: "
-            f"{off:+.6f} nats",
+            (READ if off > 0 else lag) + case.slack,
+            f"bound {one}, of the returned q it is {other}: {apart} nats",
         )
     mean, error = case.estimates[0 if case.labels_in_bound else 1]
     error = max(float(np.hypot(error, answer.bound_se)), case.slack)
@@ -118,12 +131,13 @@ def _below(case: MixtureCase) -> Measured:
     if answer.bound.size:
         step = int(np.argmax(answer.bound))
         excess = float(answer.bound[step]) - known
-        said = f"bound {answer.bound[step]:.6f} exceeds log p(X) = {known:.6f} by "
+        one, other, off = side_by_side(answer.bound[step], known)
+        said = f"bound {one} exceeds log p(X) = {other} by "
         if answer.bound_se and step == len(answer.bound) - 1:
             z = excess / answer.bound_se
             yield max(z, 0.0), None, f"{said}{excess:.4f} +- {answer.bound_se:.4f} nats"
         elif not answer.bound_se:
-            yield excess, 1e-6 + case.slack, f"{said}{excess:.6f} nats"
+            yield excess, 1e-6 + case.slack, f"{said}{off} nats"
     if answer.log_q is not None:
         mean, error = case.estimates[1]
         z = (mean - known) / max(error, 1e-6 + case.slack)
@@ -146,30 +160,28 @@ def _rising(case: MixtureCase) -> Measured:
             case.slack,
             f"the bound falls by {fall:.6g} nats in sweep {step + 1} of {trace.size}",
         )
+        yield from standing(trace, CONVERGED + case.escape)
 
 
 @check("a fixed point", f"{SWEEPS} more sweeps gain nothing")
 def _fixed(case: MixtureCase) -> Measured:
-    answer = case.answer
-    if answer.log_q is None or not answer.bound.size or not case.labels_in_bound:
-        return
-    if case.identified is None:
-        if answer.bound.size > 1:  # a trace: it ended where it could not rise
-            for label, slopes in case.slopes.items():
-                error = max(float(slopes.std(ddof=1)) / np.sqrt(len(slopes)), 1e-300)
-                yield (
-                    abs(float(slopes.mean())) / error,
-                    None,
-                    f"the bound rises by {slopes.mean():.4f} +- {error:.4f} nats per "
-                    f"unit that {label}, unconstrained, is moved by",
-                )
-        return
-    own, further, _, _ = case.ascent
-    yield (
-        further - own,
-        CONVERGED + case.slack,
-        f"{SWEEPS} sweeps from the returned q gain {further - own:.6g} nats",
-    )
+    optimum, _ = case.ended
+    if optimum == "labels":
+        gain = case.left_with_labels
+        yield (
+            gain,
+            CONVERGED + case.slack,
+            f"{SWEEPS} sweeps from the returned q gain {gain:.6g} nats",
+        )
+    elif optimum == "slopes":
+        for label, slopes in case.slopes.items():
+            error = max(float(slopes.std(ddof=1)) / np.sqrt(len(slopes)), 1e-300)
+            yield (
+                abs(float(slopes.mean())) / error,
+                None,
+                f"the bound rises by {slopes.mean():.4f} +- {error:.4f} nats per unit "
+                f"that {label}, unconstrained, is moved by",
+            )
 
 
 @check("enough effective draws", f"draws are worth {LEAST} independent ones")
@@ -195,9 +207,10 @@ def _evidence(case: MixtureCase) -> Measured:
     if answer.log_evidence is None or known is None:
         return
     off = answer.log_evidence - known
-    said = f"log p(X) = {answer.log_evidence:.6f}, enumerated {known:.6f}"
+    one, other, apart = side_by_side(answer.log_evidence, known)
+    said = f"log p(X) = {one}, enumerated {other}"
     if answer.log_evidence_se > case.slack:
         score = as_normal(off / answer.log_evidence_se, answer.freedom)
         yield score, None, f"{said}: {off:+.4f} +- {answer.log_evidence_se:.4f} nats"
     else:
-        yield abs(off), 1e-6 + case.slack, f"{said}: {off:+.6f} nats"
+        yield abs(off), 1e-6 + case.slack, f"{said}: {apart} nats"

@@ -34,6 +34,9 @@ from vi_bench.verification.finding import literal
 ENUMERABLE = 8
 """Largest number of rows for which all assignments are enumerated."""
 
+CROWDED = 5
+"""Number of components from which on they are unbalanced, and one is empty."""
+
 EXACT = 10_000
 """Number of draws from the exact posterior, among which others are ranked."""
 
@@ -170,7 +173,7 @@ def covered() -> dict[str, type[Verifiable]]:
 def mixture_battery(
     seed: int = 0, families: Sequence[str] | None = None
 ) -> list[MixtureProblem]:
-    """Small problems of the families, the smallest first: K from 1 to 4, N to 40.
+    """Small problems of the families, the smallest first: K to 5, d to 8, N to 80.
 
     Raises:
         InputError: a family has no problems here.
@@ -199,9 +202,16 @@ def mixture_battery(
 def rows_of(
     family: type[Verifiable], small: SmallProblem, random: np.random.Generator
 ) -> np.ndarray:
-    """The data of a small problem (N, d), its components about equally large."""
+    """The data of a small problem (N, d).
+
+    Components are about equally large; of CROWDED or more each has half the rows of the
+    one before, and the last one none.
+    """
     n, d, K = small.rows, small.features, small.components
     labels = random.permutation(np.arange(n) % K)
+    if K >= CROWDED:
+        ends = np.cumsum(0.5 ** np.arange(1, K - 1))
+        labels = np.searchsorted(ends, (random.permutation(n) + 0.5) / n)
     level = small.apart * _levels(random, K, d, small.apart > 3)
     return family.rows_around(random, level[labels])
 

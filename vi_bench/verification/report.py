@@ -13,7 +13,7 @@ from rich.table import Table
 
 from vi_bench.reports.style import NOTHING, bare_table
 from vi_bench.verification.finding import Finding
-from vi_bench.verification.verifier import ALARM, Report
+from vi_bench.verification.outcome import ALARM, KEPT, Report
 
 
 def verification_table(report: Report) -> Table:
@@ -30,8 +30,7 @@ def verification_table(report: Report) -> Table:
             name,
             escape(row["proves"]),
             f"{row['problems']}",
-            _number(row["worst"]),
-            _number(row["at_most"]),
+            *_numbers(row["worst"], row["at_most"]),
             f"[red]{row['failed']} fail[/]" if row["failed"] else "[green]pass[/]",
         )
     return drawn
@@ -44,7 +43,7 @@ def _row(report: Report, name: str, findings: Sequence[Finding]) -> dict[str, An
         "check": name,
         "proves": report.proves[name],
         "problems": len({id(f.problem) for f in findings}),
-        "failed": sum(not f.passed for f in findings),
+        "failed": len({id(f.problem) for f in findings if not f.passed}),
         "worst": worst.statistic,
         "at_most": worst.threshold,
     }
@@ -69,6 +68,7 @@ def verification_record(report: Report) -> dict[str, Any]:
         "z_tests": report.z_tests,
         "z_threshold": report.random_threshold if report.z_tests else None,
         "left_out": report.left_out,
+        "notes": list(report.notes),
     }
 
 
@@ -80,6 +80,8 @@ def verification_lines(report: Report) -> Iterator[str]:
         for name, finding in report.failures.items():
             if id(finding.problem) == key:
                 yield f"  {name}: {finding.said}"
+                if name in report.likely:
+                    yield f"    mistakes that look like this: {report.likely[name]}"
         for line in (IMPORTS, *problem.script().splitlines()):
             yield f"    {line}"
     if report.z_tests:
@@ -87,14 +89,28 @@ def verification_lines(report: Report) -> Iterator[str]:
             f"{report.z_tests} z-tests, each at {report.random_threshold:.2f}: all "
             f"together call a right implementation wrong in at most {ALARM:g} of cases"
         )
-    if report.left_out:
-        yield f"{report.left_out} problems left out: the method does not apply"
+    yield from report.notes
+    if (hint := _one_dimension(report)) is not None:
+        yield hint
     yield report.verdict
+
+
+def _one_dimension(report: Report) -> str | None:
+    """A hint for an implementation that fails only where there are more features."""
+    broken = [f for f in report.findings if f.check == KEPT and not f.passed]
+    failed = {f.problem.data.shape[1] for f in broken if hasattr(f.problem, "K")}
+    kept = {c.problem.data.shape[1] for c in report.cases if hasattr(c.problem, "K")}
+    if kept == {1} and failed and min(failed) > 1:
+        return (
+            "an implementation for one feature only is tested with --features 1, or "
+            "raises NotApplicable for more"
+        )
+    return None
 
 
 IMPORTS = (
     "import numpy as np; "
-    "from vi_bench.testing import MixtureProblem, Problem, check_cavi"
+    "from vi_bench.testing import MixtureProblem, ModelProblem, Problem, check_cavi"
 )
 """The imports that the code of a failure needs."""
 
@@ -117,5 +133,14 @@ def _excess(finding: Finding) -> float:
     )
 
 
-def _number(value: float) -> str:
-    return NOTHING if value != value else f"{value:.2g}"
+def _numbers(worst: float, at_most: float) -> tuple[str, str]:
+    """Both with two digits, or as many as show which is larger."""
+    for digits in (2, 3, 5, 9, 17):
+        shown = f"{worst:.{digits}g}", f"{at_most:.{digits}g}"
+        if shown[0] != shown[1] or worst == at_most:
+            break
+    return _number(worst, shown[0]), _number(at_most, shown[1])
+
+
+def _number(value: float, shown: str) -> str:
+    return NOTHING if value != value else shown

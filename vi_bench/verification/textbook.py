@@ -40,13 +40,44 @@ def elbo(
     return float(np.sum(phi * rows) - np.sum(xlogy(phi, phi)) - kl)
 
 
-def scale(
+def row_scale(x: np.ndarray, m: np.ndarray, s2: np.ndarray) -> np.ndarray:
+    """The size (N,) of the terms that the usual formulas sum for each row.
+
+    They expand E |x_i - mu_k|^2 / 2 to |x_i|^2 / 2 - x_i m_k + (|m_k|^2 + d s2_k) / 2;
+    these terms are larger than their sum where the data are far from 0.
+    """
+    d = m.shape[1]
+    length, each = np.linalg.norm(x, axis=1), np.linalg.norm(m, axis=1)
+    terms = length[:, None] * each + 0.5 * (each**2 + d * s2)
+    found: np.ndarray = 0.5 * length**2 + terms.max(axis=1) + d
+    return found
+
+
+def scale(x: np.ndarray, m: np.ndarray, s2: np.ndarray, sigma: float) -> float:
+    """The size of the terms that the usual formulas of the ELBO sum, nats."""
+    return float(row_scale(x, m, s2).sum() + _prior_scale(m, s2, sigma))
+
+
+def centred_scale(
     x: np.ndarray, m: np.ndarray, s2: np.ndarray, phi: np.ndarray, sigma: float
 ) -> float:
-    """The size of the terms that `elbo` sums, to which its rounding is relative."""
-    d = m.shape[1]
-    prior = np.sum((d * s2 + np.sum(m**2, axis=1)) / sigma**2)
-    return float(np.sum(phi * (x**2).sum(axis=1)[:, None]) + prior + x.size + m.size)
+    """The size of the terms that `elbo` sums, nats; it subtracts before it squares."""
+    rows = 0.5 * np.sum(phi * _square(x, m, s2)) + x.size
+    return float(rows + _prior_scale(m, s2, sigma))
+
+
+def _prior_scale(m: np.ndarray, s2: np.ndarray, sigma: float) -> float:
+    """The size of the terms of KL(q(mu) || p(mu)), nats."""
+    d, ratio = m.shape[1], s2 / sigma**2
+    terms = d * (ratio + np.abs(np.log(ratio)) + 1) + np.sum(m**2, axis=1) / sigma**2
+    return float(np.sum(terms))
+
+
+def divergence(m: np.ndarray, s2: np.ndarray, m0: np.ndarray, s20: np.ndarray) -> float:
+    """KL(N(m, s2 I) || N(m0, s20 I)) in nats, summed over components."""
+    d, off = m.shape[1], s2 / s20 - 1
+    away = np.sum((m - m0) ** 2, axis=1) / s20
+    return float(0.5 * np.sum(d * (off - np.log1p(off)) + away))
 
 
 def log_joint(x: np.ndarray, labels: np.ndarray, K: int, sigma: float) -> float:

@@ -5,122 +5,25 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
 from vi_bench import catalogue
 from vi_bench.contract import Method
 from vi_bench.errors import NotApplicable, VerificationError, unknown
 from vi_bench.runtime.environment import forget_programs, kept_programs
 from vi_bench.verification import answer, mixture_checks, plain, plain_checks
-from vi_bench.verification.finding import Finding, Quality
+from vi_bench.verification.finding import Finding
 from vi_bench.verification.mixture_case import MixtureCase
-from vi_bench.verification.mixture_checks import MIXTURE_PROVES
-from vi_bench.verification.mixtures import MixtureProblem, mixture_battery
-from vi_bench.verification.plain_checks import PROVES, Case
-from vi_bench.verification.problems import Problem, battery
+from vi_bench.verification.mixtures import mixture_battery
+from vi_bench.verification.model_problems import ModelProblem, battery_of
+from vi_bench.verification.model_verifier import verify_model
+from vi_bench.verification.notes import cannot_be_asked, notes_of
+from vi_bench.verification.outcome import AGAIN, KEPT, LEFT, Report
+from vi_bench.verification.plain_checks import Case
+from vi_bench.verification.problems import battery
 from vi_bench.verification.sandbox import Broken
-
-KEPT, LEFT, AGAIN = "keeps its promise", "changes nothing", "repeatable"
-
-PROMISES = {
-    KEPT: "returns in time, finite, of the right shapes and signs",
-    LEFT: "the data and JAX's settings are as they were",
-    AGAIN: "the same seed gives the same numbers",
-}
-"""Check of the call itself -> what it proves."""
-
-FELT = 1e-2
-"""Nats below the best known optimum, or log p(X), beyond which that is reported."""
-
-LOSSES = (("below_best", "the best optimum known"), ("below_evidence", "log p(X)"))
-"""Attributes of `Quality`, and the values that they are losses from."""
-
-ALARM = 1e-3
-"""Largest probability that the z-tests reject a correct implementation."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """The result of a verification.
-
-    Attributes:
-        findings: results of every check on every problem.
-        cases: the fits that could be examined.
-        left_out: number of problems to which the implementation does not apply.
-    """
-
-    findings: tuple[Finding, ...]
-    cases: tuple[Case | MixtureCase, ...]
-    left_out: int = 0
-
-    @property
-    def passed(self) -> bool:
-        """Whether no check failed."""
-        return all(f.passed for f in self.findings)
-
-    @property
-    def proves(self) -> dict[str, str]:
-        """Check -> what it proves, for the form that was tested."""
-        full = isinstance(self.findings[0].problem, MixtureProblem)
-        return PROMISES | (MIXTURE_PROVES if full else PROVES)
-
-    @property
-    def checks(self) -> dict[str, list[Finding]]:
-        """Check -> its findings, if there are any, in the order of `proves`."""
-        found: dict[str, list[Finding]] = {}
-        for name in self.proves:
-            own = [f for f in self.findings if f.check == name]
-            if own:
-                found[name] = own
-        return found
-
-    @property
-    def failures(self) -> dict[str, Finding]:
-        """Check -> its failure on the smallest problem."""
-        found = {}
-        for name, findings in self.checks.items():
-            failed = [f for f in findings if not f.passed]
-            if failed:
-                found[name] = min(failed, key=lambda f: f.problem.size)
-        return found
-
-    @cached_property
-    def quality(self) -> tuple[Quality, ...]:
-        """Accuracy of the approximation by problem; it is not checked."""
-        return tuple(q for case in self.cases if (q := case.quality) is not None)
-
-    @property
-    def z_tests(self) -> int:
-        """Number of z-tests that were made."""
-        return sum(f.random for f in self.findings)
-
-    @property
-    def random_threshold(self) -> float:
-        """The ``|z|`` at which all z-tests have a joint false-alarm rate of ALARM."""
-        return float(norm.isf(0.5 * ALARM / max(self.z_tests, 1)))
-
-    @property
-    def verdict(self) -> str:
-        """The result in one sentence."""
-        if not self.passed:
-            names = ", ".join(self.failures)
-            return f"wrong: {len(self.failures)} of {len(self.checks)} fail: {names}"
-        clean = f"no fault found by {len(self.checks)} checks"
-        forms = sorted({q.form for q in self.quality if q.form})
-        if forms:
-            clean += f"; a coarser q: {', '.join(forms)}"
-        for name, best in LOSSES:
-            known = [q for q in self.quality if (getattr(q, name) or 0.0) > FELT]
-            if known:
-                worst = max(known, key=lambda q: float(getattr(q, name)))
-                nats = getattr(worst, name)
-                clean += f"; up to {nats:.3g} nats below {best} ({worst.problem})"
-        return clean
 
 
 @kept_programs()
@@ -129,18 +32,25 @@ def verify(
     *,
     seed: int = 0,
     limit: float = 300.0,
-    problems: Sequence[Problem] | Sequence[MixtureProblem] | None = None,
+    problems: Sequence[Any] | None = None,
     families: Sequence[str] | None = None,
+    features: int | None = None,
+    model: Any = None,
+    data: Any = None,
+    strict_constants: bool = False,
+    first: bool = False,
 ) -> Report:
-    """Look for faults in an implementation of a Bayesian mixture.
+    """Look for faults in an implementation of inference.
 
-    Two forms are taken, told apart by the number of arguments. The plain one, for mu_k
-    ~ N(0, sigma^2 I), c_i uniform, x_i ~ N(mu_{c_i}, I): f(data, K, sigma, seed) ->
-    {"m": (K, d), "s2": (K,), "phi": (N, K), "elbo": trace}, the last two optional. The
-    full one, for any family: f(problem) -> an object with `sample(key, n)` and, where
-    it has them, `log_prob(params)`, `bound` and others (docs/verifying.md). Checks of
-    the plain form are identities. Of the full form some are z-tests: all of them
-    together have a false-alarm rate of at most 1e-3 per call.
+    Of a Bayesian mixture two forms are taken, told apart by the number of arguments.
+    The plain one, for mu_k ~ N(0, sigma^2 I), c_i uniform, x_i ~ N(mu_{c_i}, I):
+    f(data, K, sigma, seed) -> {"m": (K, d), "s2": (K,), "phi": (N, K), "elbo": trace},
+    the last two optional. The full one, for any family: f(problem) -> an object with
+    `sample(key, n)` and, where it has them, `log_prob(params)`, `bound` and others. Of
+    any other model, `model`, it is a fit that takes the model's arguments by name ->
+    {"q": {site: distribution}, "elbo": trace}. See docs/verifying.md. Checks of the
+    plain form are identities, of the others some are z-tests: all of them together
+    have a false-alarm rate of at most 1e-3 per call.
 
     Args:
         method: a function of either form; or `path/to/file.py:function`; or the name of
@@ -149,6 +59,14 @@ def verify(
         limit: seconds that one call may take.
         problems: problems to use instead of the battery, of the function's form.
         families: families to test the full form on; by default all.
+        features: only problems with this number of features d, for an implementation
+            that is for one dimension, say.
+        model: of a fit of a NumPyro model, the model, or "mine.py:model".
+        data: its arguments by name, or a file of them; by default what data() in the
+            model's file returns.
+        strict_constants: whether a bound that is right up to a constant is wrong.
+        first: of a fit of a model, whether to stop at the first problem that shows a
+            fault for sure.
 
     Raises:
         InputError: an argument cannot be used, or the method applies to no problem.
@@ -157,10 +75,23 @@ def verify(
         raise VerificationError(f"seed = {seed}: expected at least 0")
     if not 0 < limit < math.inf:
         raise VerificationError(f"limit = {limit}: expected seconds over 0")
+    if model is not None or _of_model(problems):
+        function = _fit(method)
+        left_out: list[str] = []
+        if problems is None:
+            problems, left_out = battery_of(model, data, seed)
+        return verify_model(
+            function,
+            problems,
+            left_out,
+            limit=limit,
+            strict_constants=strict_constants,
+            first=first,
+        )
     function = find(method)
     findings: list[Finding] = []
     cases: list[Any] = []
-    left_out = 0
+    left: list[tuple[Any, Exception]] = []
     if is_full(function):
         call: Any = answer.call
         Made: Any = MixtureCase
@@ -173,17 +104,19 @@ def verify(
             )
         call, Made, check = plain.call, Case, plain_checks.check
         tried = battery(seed) if problems is None else problems
+    tried = _of_dimension(tried, features)
     for problem in tried:
         forget_programs()  # those of earlier problems, whoever compiled them
         try:
             given, changed = call(function, problem, limit)
-        except Broken as error:
-            findings.append(Finding(KEPT, problem, np.nan, 0.0, str(error)))
+        except (Broken, NotApplicable) as error:
+            if isinstance(error, NotApplicable) or cannot_be_asked(problem, error):
+                left.append((problem, error))
+            else:
+                findings.append(Finding(KEPT, problem, np.nan, 0.0, str(error)))
             continue
-        except NotApplicable:
-            left_out += 1
-            continue
-        findings.append(Finding(KEPT, problem, 0.0, 0.0))
+        faults = given.faults
+        findings.append(Finding(KEPT, problem, len(faults), 0.0, "; ".join(faults)))
         said = "it changed " + "; ".join(changed)
         findings.append(Finding(LEFT, problem, len(changed), 0.0, said))
         case = Made(problem, given)
@@ -192,14 +125,49 @@ def verify(
     if not findings:
         raise VerificationError(
             f"method {method!r}: it applies to none of the problems"
+            + (f": {left[0][1]}" if left else "")
         )
     findings.extend(_again(call, function, cases, limit))
-    report = Report(tuple(findings), tuple(cases), left_out)
-    most = report.random_threshold
-    return replace(
-        report,
-        findings=tuple(replace(f, threshold=most) if f.random else f for f in findings),
-    )
+    notes = notes_of(cases, left)
+    report = Report(tuple(findings), tuple(cases), check.proves, len(left), notes)
+    return report.judged()
+
+
+def _of_dimension(problems: Sequence[Any], features: int | None) -> Sequence[Any]:
+    """The problems with this number of features; all if it is None.
+
+    Raises:
+        InputError: there are none.
+    """
+    if features is None:
+        return problems
+    found = [p for p in problems if p.data.shape[1] == features]
+    if not found:
+        known = sorted({p.data.shape[1] for p in problems})
+        raise VerificationError(
+            f"features = {features}: no problem has so many, expected one of {known}"
+        )
+    return found
+
+
+def _of_model(problems: Any) -> bool:
+    """Whether problems are of a NumPyro model."""
+    return bool(problems) and isinstance(problems[0], ModelProblem)
+
+
+def _fit(method: Any) -> Callable[..., Any]:
+    """A fit of a model, from a function or its name.
+
+    Raises:
+        InputError: it is neither.
+    """
+    function = catalogue.function(method) if isinstance(method, str) else method
+    if not callable(function):
+        raise VerificationError(
+            f"method {method!r}: expected a fit of the model, a function or "
+            "path/to/file.py:function"
+        )
+    return function
 
 
 def find(method: Any) -> Callable[..., Any]:

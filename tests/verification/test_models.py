@@ -1,0 +1,444 @@
+"""Fits of any NumPyro model: faults are named, and nothing right is accused."""
+
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+import vi_bench as vb
+from tests.zoo.models import logistic, mixture_of_regressions, normal_gamma, spike_slab
+from vi_bench.cli.app import app
+from vi_bench.errors import InputError
+from vi_bench.verification.constants import usual_constants
+from vi_bench.verification.model_answer import call
+from vi_bench.verification.model_case import ModelCase
+from vi_bench.verification.model_problems import (
+    ModelProblem,
+    model_battery,
+    permuted,
+    rows_of,
+)
+from vi_bench.verification.report import told, verification_record
+from vi_bench.verification.sandwich import sandwich
+from vi_bench.verification.stationary import gain_of, slope_of
+
+DATA = normal_gamma.data()
+SMALL = [
+    ModelProblem(f"{n} rows", normal_gamma.model, {"x": DATA["x"][:n]}, n, rows=n)
+    for n in (2, 5)
+]
+"""Of one size each, so that two programs are compiled for nearly all tests here."""
+
+
+def checked(fit, problems=SMALL, **settings):
+    return vb.verify(fit, problems=problems, **settings)
+
+
+def test_a_right_fit_passes_and_every_check_is_made():
+    report = checked(normal_gamma.Right())
+    assert report.passed, told(report)
+    assert set(report.checks) == {
+        "keeps its promise",
+        "changes nothing",
+        "repeatable",
+        "q is possible",
+        "the ELBO is what it says",
+        "every factor is stationary",
+        "the trace never falls",
+    }
+    assert report.z_tests == 2 * 3
+
+
+class ShortShape(normal_gamma.Right):
+    """The shape of tau is short by a half."""
+
+    def __call__(self, x, seed):
+        found = super().__call__(x, seed)
+        q = found["q"]["tau"]
+        found["q"]["tau"] = dist.Gamma(q.concentration - 0.5, q.rate)
+        return found | {"elbo": []}
+
+
+def test_a_fault_is_named_with_its_factor_its_size_and_what_is_off():
+    report = checked(ShortShape())
+    (name,) = report.failures
+    assert name == "every factor is stationary"
+    said = report.failures[name].said
+    assert said.startswith("q(tau):")
+    assert "concentration" in said
+    # a step of the natural gradient from a conjugate factor is its update
+    for case in report.cases:
+        gain = case.gains["tau"]
+        (place,) = [
+            i
+            for i, name in enumerate(case.answer.factors[1].flat_names())
+            if name == "concentration"
+        ]
+        assert gain.step[place] == pytest.approx(0.5, abs=0.05)
+        assert gain.nats > 100 * gain.noise
+    assert any("not checked, as the fit gives no trace" in n for n in report.notes)
+
+
+def test_the_code_of_a_failure_fails_again():
+    report = checked(ShortShape())
+    problem = next(iter(report.failures.values())).problem
+    names = {"f": ShortShape(), "model": normal_gamma.model, "np": np}
+    names |= {"ModelProblem": ModelProblem, "check_cavi": vb.testing.check_cavi}
+    with pytest.raises(AssertionError, match="every factor is stationary"):
+        exec(problem.script(), names)
+
+
+class NoTwoPi(normal_gamma.Right):
+    """The rows' log 2 pi is dropped."""
+
+    def __call__(self, x, seed):
+        found = super().__call__(x, seed)
+        dropped = 0.5 * len(x) * np.log(2 * np.pi)
+        return found | {"elbo": np.asarray(found["elbo"]) + dropped}
+
+
+def test_a_constant_that_is_dropped_is_named_and_no_fault_unless_asked():
+    report = checked(NoTwoPi())
+    assert report.passed, told(report)
+    assert "right up to a constant" in report.verdict
+    (note,) = [n for n in report.notes if "constant" in n]
+    assert "-(n/2) log 2 pi of the observations" in note
+    strict = checked(NoTwoPi(), strict_constants=True)
+    assert set(strict.failures) == {"the ELBO is what it says"}
+
+
+class LogOfMean(normal_gamma.Right):
+    """A term of the bound that depends on q is wrong."""
+
+    def __call__(self, x, seed):
+        found = super().__call__(x, seed)
+        q = found["q"]["tau"]
+        off = np.log(float(q.rate)) * 0.5
+        return found | {"elbo": np.asarray(found["elbo"]) + off}
+
+
+def test_what_depends_on_q_is_no_constant():
+    report = checked(LogOfMean())
+    assert set(report.failures) == {"the ELBO is what it says"}
+
+
+def test_a_bound_that_falls_is_found():
+    class Falls(normal_gamma.Right):
+        def __call__(self, x, seed):
+            found = super().__call__(x, seed)
+            elbo = np.asarray(found["elbo"])
+            return found | {"elbo": np.concatenate([elbo[-1:] + 1, elbo])}
+
+    assert "the trace never falls" in checked(Falls()).failures
+
+
+def test_a_point_estimate_is_an_honest_form():
+    report = checked(normal_gamma.PointPrecision(), SMALL[1:])
+    assert report.passed, told(report)
+
+    class Off(normal_gamma.PointPrecision):
+        def __call__(self, x, seed):
+            found = super().__call__(x, seed)
+            value = found["q"]["tau"].v * 1.3
+            found["q"]["tau"] = dist.Delta(value)
+            return found | {"elbo": []}
+
+    report = checked(Off(), SMALL[1:])
+    assert "q(tau)" in report.failures["every factor is stationary"].said
+
+
+def test_factors_that_are_functions_of_others_are_held_to_their_form():
+    data = spike_slab.data()
+    few = {n: v[:5] if np.ndim(v) else v for n, v in data.items()}
+    problem = ModelProblem("5 rows", spike_slab.model, few, rows=5)
+    report = vb.verify(spike_slab.Right(), problems=[problem])
+    assert report.passed, told(report)
+
+    class Narrow(spike_slab.Right):
+        def __call__(self, seed, **given):
+            found = super().__call__(**given, seed=seed)
+            own = found["q"]["beta"]
+
+            def beta(gamma):
+                right = own(gamma)
+                return dist.Normal(right.loc, 0.7 * right.scale)
+
+            found["q"]["beta"] = beta
+            return found | {"elbo": []}
+
+    report = vb.verify(Narrow(), problems=[problem])
+    assert "q(beta)" in report.failures["every factor is stationary"].said
+
+
+def test_jaakkola_and_jordans_bound_is_recognised():
+    data = logistic.data()
+    few = {n: v[:5] if np.ndim(v) else v for n, v in data.items()}
+    problem = ModelProblem("5 rows", logistic.model, few, rows=5)
+
+    def unstated(seed, **given):
+        found = dict(logistic.Right()(**given, seed=seed))
+        found.pop("form", None)
+        return found
+
+    report = vb.verify(unstated, problems=[problem])
+    assert report.passed, told(report)
+    assert any("Jaakkola" in note for note in report.notes)
+
+
+def test_discrete_sites_are_drawn_or_summed_out():
+    module = mixture_of_regressions
+    data = module.data()
+    few = {n: v[:5] if np.ndim(v) else v for n, v in data.items()}
+    problem = ModelProblem("5 rows", module.model, few, rows=5)
+    report = vb.verify(module.Right(), problems=[problem])
+    assert report.passed, told(report)
+
+    class LeftOut(module.Right):
+        def __call__(self, seed, **given):
+            found = super().__call__(**given, seed=seed)
+            return found | {"q": {n: d for n, d in found["q"].items() if n != "z"}}
+
+    report = vb.verify(LeftOut(), problems=[problem])
+    assert report.passed, told(report)
+    assert any("q leaves out z" in note for note in report.notes)
+    assert "not everything could be checked" in report.verdict
+
+
+def returned(value):
+    def fit(x):
+        return value
+
+    return fit
+
+
+GOOD = {"mu": dist.Normal(0, 1), "tau": dist.Gamma(2, 1)}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "returned a NoneType; expected {'q': {site: distribution}"),
+        ({"q": {"mu": GOOD["mu"]}}, "q has no 'tau'; expected a distribution for each"),
+        ({"q": GOOD | {"nu": GOOD["mu"]}}, "did you mean 'mu'?"),
+        (
+            {"q": GOOD | {"mu": dist.Normal(np.zeros(2), 1)}},
+            "q of 'mu' has the shape (2,); expected ()",
+        ),
+        ({"q": GOOD | {"mu": {"loc": np.nan, "scale": 1}}}, "q of 'mu'"),
+        ({"q": GOOD | {"mu": 3.0}}, "a float; expected a distribution of NumPyro"),
+        ({"q": GOOD | {"mu": lambda nu: dist.Normal(nu, 1)}}, "a function of 'nu'"),
+        ({"q": GOOD, "elbo": [0.0, np.nan]}, "elbo[1] = nan"),
+        ({"q": GOOD, "elbo": [[1.0, 2.0], [3.0]]}, "expected one number"),
+        ({"q": GOOD, "form": "elbow"}, "form = 'elbow': expected one of elbo"),
+        ({"q": GOOD, "trace": []}, "'trace'"),
+    ],
+)
+def test_what_a_fit_must_return_is_told_in_one_line(value, said):
+    report = checked(returned(value), SMALL[1:])
+    assert said in report.failures["keeps its promise"].said
+
+
+def test_a_support_that_is_not_the_models_is_told():
+    report = checked(returned({"q": GOOD | {"tau": dist.Normal(0.5, 1)}}), SMALL[1:])
+    assert "have no density under the model" in report.failures["q is possible"].said
+
+
+def test_other_forms_of_distributions_are_taken():
+    found = normal_gamma.Right()(**SMALL[1].data, seed=0)["q"]
+    m, s = float(found["mu"].loc), float(found["mu"].scale)
+    a, b = float(found["tau"].concentration), float(found["tau"].rate)
+    forms = (
+        {"mu": stats.norm(m, s), "tau": stats.gamma(a, scale=1 / b)},
+        {"mu": {"loc": m, "scale": s}, "tau": {"concentration": a, "rate": b}},
+    )
+    for form in forms:
+        assert checked(returned({"q": form}), SMALL[1:]).passed
+
+
+def test_data_that_are_changed_and_generators_that_are_seeded_are_told():
+    def fit(x):
+        found = normal_gamma.Right()(x, 0)
+        x[0] = 0.0
+        np.random.seed(1)
+        return found
+
+    said = checked(fit, SMALL[1:]).failures["changes nothing"].said
+    assert "the data 'x' that it was given" in said
+
+
+def test_a_fit_that_cannot_take_few_rows_is_not_accused_of_that():
+    def fit(x, seed):
+        np.random.default_rng(0).choice(len(x), 3, replace=False)
+        return normal_gamma.Right()(x, seed)
+
+    report = checked(fit)
+    assert report.passed
+    assert any("not tried: 2 rows" in note for note in report.notes)
+    with pytest.raises(InputError, match="it can take none of the problems"):
+        checked(fit, SMALL[:1])
+
+
+def test_the_battery_has_rows_of_the_data_and_simulated_ones():
+    problems, _ = model_battery(normal_gamma.model, DATA)
+    sizes = [problem.rows for problem in problems]
+    assert {1, 2, 5, 20} <= set(sizes)
+    assert sizes == sorted(sizes)
+    assert sum("simulated" in problem.about for problem in problems) >= 3
+    again, _ = model_battery(normal_gamma.model, DATA, seed=1)
+    assert not np.array_equal(problems[1].data["x"], again[1].data["x"])
+    for problem in problems:
+        if problem.truth is not None:
+            assert set(problem.truth) == {"mu", "tau"}
+
+
+def test_models_that_depend_on_the_order_of_rows_are_known():
+    assert permuted(SMALL[1]) is not None
+
+    def walk(y):
+        s = numpyro.sample("s", dist.GaussianRandomWalk(1.0, num_steps=len(y)))
+        numpyro.sample("y", dist.Normal(s, 1), obs=y)
+
+    problem = ModelProblem("walk", walk, {"y": np.arange(4.0) ** 2})
+    assert rows_of(problem) == (4, ("y",))
+    # a walk from 0 is not the same read backwards
+    assert permuted(problem) is None
+
+
+def test_the_gain_of_a_normal_factor_is_the_textbooks():
+    """q = N(m, s^2) for N(0, 1): the ELBO is -(m^2 + s^2) / 2 + log s + const.
+
+    By (m, s) the Fisher information is diag(1 / s^2, 2 / s^2), so the natural gradient
+    is (-m s^2, s (1 - s^2) / 2), and the gain (m^2 s^2 + (1 - s^2)^2 / 2) / 2.
+    """
+    m, s = 0.3, 0.8
+    random = np.random.default_rng(1)
+    z = random.normal(size=200_000)
+    theta = m + s * z
+    scores = np.stack([z / s, (z**2 - 1) / s], axis=1)
+    ratio = -(theta**2) / 2 + z**2 / 2 + np.log(s)
+    gain = gain_of(scores, ratio)
+    exact = (m**2 * s**2 + (1 - s**2) ** 2 / 2) / 2
+    assert gain.nats == pytest.approx(exact, abs=5 * np.sqrt(2 * exact * gain.noise))
+    assert gain.step == pytest.approx([-m * s**2, s * (1 - s**2) / 2], abs=0.01)
+    assert np.sum(gain.share) == pytest.approx(gain.nats + gain.noise)
+    assert gain.slope == pytest.approx(np.sqrt(2 * exact), abs=5 * gain.error)
+
+
+def test_noise_is_no_gain():
+    """Of 400 stationary factors, z-scores beyond 3 are as rare as they should be.
+
+    Half the scores are heavy-tailed, as those of responsibilities near 0 are. The
+    number of 800 such z beyond 3 in the positive direction is Poisson with mean 1.1
+    under the normal distribution: over 6 has probability 3e-4.
+    """
+    random = np.random.default_rng(2)
+    beyond = 0
+    for rare in (0.5, 2e-3) * 400:
+        z = random.random((4000, 3)) < rare
+        scores = z / rare - 1
+        ratio = random.normal(size=4000) * (1 + scores[:, 0] ** 2) ** 0.25
+        gain = gain_of(scores, ratio)
+        beyond += gain.error > 0 and gain.slope > 3 * gain.error
+    assert beyond <= 6
+
+
+def test_a_rare_category_tells_nothing():
+    scores = np.zeros((10_000, 1))
+    scores[:3] = 1000.0
+    gain = gain_of(scores, np.arange(10_000.0))
+    assert gain.nats == 0
+    assert gain.slope == 0
+
+
+def test_the_slope_of_a_point_estimate_is_a_newton_step():
+    random = np.random.default_rng(3)
+    gradients = np.array([0.4, 0.0]) + random.normal(size=(50_000, 2))
+    gain = slope_of(gradients, np.diag([4.0, 1.0]))
+    assert gain.step == pytest.approx([0.1, 0.0], abs=0.02)
+    assert gain.nats == pytest.approx(0.4**2 / 4 / 2, abs=0.01)
+
+
+def test_the_sandwich_has_the_evidence_between_its_sides():
+    """A conjugate mean, whose evidence is known.
+
+    The upper side is below it by over 7 nats with probability 1e-3 at most, and so is
+    the lower side above it.
+    """
+
+    def conjugate(x):
+        mu = numpyro.sample("mu", dist.Normal(0, 2))
+        numpyro.sample("x", dist.Normal(mu, 1).expand([len(x)]).to_event(1), obs=x)
+
+    x = np.array([0.5, 1.5, 2.0, 0.7])
+    problem = ModelProblem("4 rows", conjugate, {"x": x}, truth={"mu": np.array(1.2)})
+    found = sandwich(problem)
+    cov = np.eye(4) + 4.0
+    exact = stats.multivariate_normal(np.zeros(4), cov).logpdf(x)
+    assert exact - 7 < found.lower < exact + 0.5
+    assert exact - 0.5 < found.upper < exact + 7
+    assert found.upper - found.lower < 1
+
+
+def test_usual_constants_are_those_of_the_densities():
+    case = ModelCase(SMALL[1], call(normal_gamma.Right(), SMALL[1], 60)[0])
+    known = usual_constants(case)
+    half = 0.5 * np.log(2 * np.pi)
+    assert known["-(n/2) log 2 pi of the observations"] == pytest.approx(5 * half)
+    assert known["-(p/2) log 2 pi of the prior of mu"] == pytest.approx(half)
+
+
+FILE = """
+import numpyro
+import numpyro.distributions as dist
+from tests.zoo.models import normal_gamma
+from tests.zoo.models.normal_gamma import data, model
+
+cavi = normal_gamma.Right()
+
+
+def wrong(x, seed):
+    found = cavi(x, seed)
+    q = found["q"]["tau"]
+    return {"q": found["q"] | {"tau": dist.Gamma(q.concentration, 2 * q.rate)}}
+"""
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(FILE)
+    arguments = ["verify", f"{file}:wrong", "--model", f"{file}:model"]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 1, found.output
+    assert "q(tau)" in found.output
+    assert "not checked, as the fit gives no trace" in found.output
+    arguments[1] = f"{file}:cavi"
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 0, found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "nothing.py:model"], "nothing.py"),
+        (["--model", "{file}:nothing"], "has no function 'nothing'"),
+        (["--model", "{file}:model", "--data", "none.npz"], "none.npz"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_in_one_line(tmp_path, arguments, said):
+    file = tmp_path / "mine.py"
+    file.write_text(FILE)
+    filled = [a.replace("{file}", str(file)) for a in arguments]
+    found = CliRunner().invoke(app, ["verify", f"{file}:cavi", *filled])
+    assert found.exit_code == 2
+    assert said in found.output
+
+
+def test_the_record_has_the_notes_and_the_failures():
+    record = verification_record(checked(ShortShape(), SMALL[1:]))
+    assert not record["passed"]
+    assert any("not checked" in note for note in record["notes"])
+    (failure,) = record["failures"]
+    assert "ModelProblem" in failure["script"]

@@ -1,0 +1,153 @@
+"""A bound that is right up to a constant: which constant, and whether it is one.
+
+Many programs drop constants from their bound on purpose. A difference between the bound
+stated and that of q is a constant if it does not depend on q. It is named if it equals
+a usual constant on every problem; else it must be the same for different q on the same
+data, or on different data of the same shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpyro.distributions as dist
+from scipy.special import gammaln
+
+from vi_bench.verification.finding import CONVERGED
+from vi_bench.verification.model_case import ModelCase, bare
+
+MOST = 3
+"""Usual constants that may be dropped together."""
+
+SEVERAL = 4
+"""Problems from which on a sum of usual constants is looked for."""
+
+ERRORS = 4.5
+"""Standard errors within which two differences are the same."""
+
+
+@dataclass(frozen=True)
+class Offset:
+    """A difference between the bound stated and that of q.
+
+    Attributes:
+        case: the fit.
+        nats: the bound stated minus that of q.
+        error: its standard error, nats.
+    """
+
+    case: ModelCase
+    nats: float
+    error: float
+
+    def is_(self, other: float, error: float = 0.0) -> bool:
+        """Whether the difference is this number, given with an error of its own."""
+        allowed = CONVERGED + self.case.slack + ERRORS * np.hypot(self.error, error)
+        return bool(abs(self.nats - other) <= allowed)
+
+
+def offset_of(case: ModelCase) -> Offset | None:
+    """The difference on one problem; None if there is no bound."""
+    if not case.answer.elbo.size or case.impossible:
+        return None
+    mean, error = case.bound
+    return Offset(case, float(case.answer.elbo[-1]) - mean, error)
+
+
+def constant_of(
+    offsets: Sequence[Offset], others: Callable[[ModelCase], Sequence[Offset]]
+) -> str | None:
+    """The constant by which all bounds are off, in words; None if they are not.
+
+    Args:
+        offsets: differences on all problems.
+        others: case -> differences of other q on the same data.
+    """
+    if not offsets:
+        return None
+    usual = [usual_constants(o.case) for o in offsets]
+    names = sorted({name for own in usual for name in own})
+    # on few problems some sum of constants fits anything
+    for number in range(1, MOST + 1 if len(offsets) >= SEVERAL else 2):
+        for chosen in combinations(names, number):
+            if all(
+                o.is_(sum(own.get(name, 0.0) for name in chosen))
+                for o, own in zip(offsets, usual, strict=True)
+            ):
+                return " and ".join(chosen)
+    if _same_by_shape(offsets):
+        return "a constant that depends on the sizes of the data alone"
+    tried = [(o, others(o.case)) for o in offsets]
+    moved = [(o, found) for o, found in tried if found]
+    if len(moved) >= 2 and all(
+        other.is_(o.nats, o.error) for o, found in moved for other in found
+    ):
+        return "a constant that does not depend on q"
+    return None
+
+
+def usual_constants(case: ModelCase) -> dict[str, float]:
+    """Name -> what the bound is off by if that constant is left out, nats."""
+    trace, structure = case.problem.trace, case.problem.structure
+    found: dict[str, float] = {}
+
+    def add(name: str, value: float) -> None:
+        if np.isfinite(value) and value != 0:
+            found[name] = found.get(name, 0.0) + float(value)
+
+    half = 0.5 * np.log(2 * np.pi)
+    for name in structure.observed:
+        fn, value = bare(trace[name]["fn"]), np.asarray(trace[name]["value"])
+        if isinstance(fn, NORMALS):
+            add("-(n/2) log 2 pi of the observations", half * value.size)
+        elif isinstance(fn, COUNTS):
+            add("-log x! of the observations", float(np.sum(gammaln(value + 1.0))))
+    for site in structure.sites:
+        fn, size = bare(trace[site.name]["fn"]), float(np.prod(site.shape))
+        where = f"of the prior of {site.name}"
+        if isinstance(fn, NORMALS):
+            add(f"-(p/2) log 2 pi {where}", half * size)
+            add(f"(p/2) log 2 pi e of the entropy of {site.name}", -(half + 0.5) * size)
+        elif isinstance(fn, dist.Gamma):
+            a, b = np.asarray(fn.concentration), np.asarray(fn.rate)
+            shape = np.broadcast(np.zeros(site.shape), a, b)
+            terms = a * np.log(b) - gammaln(a)
+            add(f"a log b - log Gamma(a) {where}", -_sum(terms, shape.shape))
+        elif isinstance(fn, dist.Dirichlet):
+            a = np.asarray(fn.concentration)
+            terms = gammaln(a.sum(axis=-1)) - gammaln(a).sum(axis=-1)
+            add(f"the normalising constant {where}", -_sum(terms, site.shape[:-1]))
+        elif site.discrete and hasattr(fn, "probs"):
+            number = np.shape(fn.probs)[-1] if np.ndim(fn.probs) else 1
+            if number > 1:
+                add(f"-n log K of {site.name}", size * np.log(number))
+    return found
+
+
+NORMALS = (dist.Normal, dist.MultivariateNormal)
+COUNTS = (dist.Poisson, dist.NegativeBinomial2, dist.GammaPoisson)
+
+
+def _sum(terms: Any, shape: tuple[int, ...]) -> float:
+    return float(np.sum(np.broadcast_to(terms, shape)))
+
+
+def _same_by_shape(offsets: Sequence[Offset]) -> bool:
+    """Whether the difference is the same on different data of the same shapes."""
+    groups: dict[Any, list[Offset]] = {}
+    for offset in offsets:
+        groups.setdefault(_shapes(offset.case.problem.data), []).append(offset)
+    several = [group for group in groups.values() if len(group) > 1]
+    return len(several) >= 2 and all(
+        other.is_(group[0].nats, group[0].error)
+        for group in several
+        for other in group[1:]
+    )
+
+
+def _shapes(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple((name, np.shape(v)) for name, v in sorted(data.items()))

@@ -1,0 +1,138 @@
+"""Checks of a fit of any NumPyro model, by draws of its q alone.
+
+They need no exact answer: the bound is the mean of log p - log q over draws of q, its
+gradient the covariance of that with the scores of each factor. A q of a restricted form
+is held to its own form only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import norm
+
+from vi_bench.verification.finding import CONVERGED, Checks, Measured
+from vi_bench.verification.model_answer import AUGMENTED, FORMS
+from vi_bench.verification.model_case import ModelCase
+from vi_bench.verification.stationary import Gain
+
+check: Checks[ModelCase] = Checks()
+MODEL_PROVES = check.proves
+
+POSSIBLE = "q is possible"
+BOUND = "the ELBO is what it says"
+STATIONARY = "every factor is stationary"
+RISING = "the trace never falls"
+BELOW = "below the evidence"
+
+SANDWICHED = (2, 20)
+"""Numbers of rows of simulated data for which log p(X) is bounded, a dear thing."""
+
+FIRM = 0.02
+"""Nats: a gain whose noise is larger has not been judged."""
+
+LIKELY = {
+    POSSIBLE: "a factor whose support is not the site's, scale and rate exchanged",
+    BOUND: "a term of log p or an entropy missing or counted twice, a factor 2 or a "
+    "sign, log of a mean for the mean of a log (log for digamma), a bound of other "
+    "iterates than those returned",
+    STATIONARY: "a wrong update of that factor (a count or a half missing, a second "
+    "moment without its variance, log for digamma, precision for variance), an update "
+    "from stale moments, too few iterations",
+    RISING: "a wrong update, or a bound and an update that belong to different models "
+    "or iterates",
+    BELOW: "a bound that lacks a negative term",
+}
+"""Check -> kinds of mistakes that look like its failure."""
+
+
+@check(POSSIBLE, "every draw of q is possible under the model")
+def _possible(case: ModelCase) -> Measured:
+    share = case.impossible
+    yield (
+        share,
+        0.0,
+        f"{share:.2%} of the draws of q have no density under the model: q's support "
+        "is not the model's",
+    )
+
+
+@check(BOUND, "the last ELBO = E_q[log p - log q] of the returned q")
+def _definition(case: ModelCase) -> Measured:
+    trace = case.answer.elbo
+    if not trace.size or case.impossible or case.form == AUGMENTED:
+        return
+    mean, error = case.bound
+    off = float(trace[-1]) - mean
+    digits = 6 if abs(off) < 0.1 else 4
+    of = "" if case.form == "elbo" else f" ({FORMS[case.form]})"
+    yield (
+        excess(abs(off), CONVERGED + case.slack, error),
+        None,
+        f"ELBO {trace[-1]:.{digits}f}, of the returned q it is {mean:.{digits}f} +- "
+        f"{error:.1g}{of}: {off:+.{digits}f} nats",
+    )
+
+
+@check(STATIONARY, "no factor's natural gradient gains anything")
+def _stationary(case: ModelCase) -> Measured:
+    if case.impossible or case.form == AUGMENTED:
+        return
+    smallest = np.sqrt(2 * (CONVERGED + case.slack))
+    # the one with the most to gain first: it is the one that a report names
+    for site, gain in sorted(case.gains.items(), key=lambda item: -item[1].nats):
+        score = excess(gain.slope, float(smallest), gain.error)
+        yield score, None, f"q({site}): {described(case, site, gain)}"
+
+
+@check(RISING, "every iteration raises the ELBO, or leaves it")
+def _rising(case: ModelCase) -> Measured:
+    trace = case.answer.elbo
+    if trace.size > 1:
+        step = int(np.argmin(np.diff(trace)))
+        fall = float(trace[step] - trace[step + 1])
+        allowed = 1e-9 + (0.0 if case.impossible else case.slack)
+        yield (
+            fall,
+            allowed,
+            f"the ELBO falls by {fall:.6g} nats in iteration {step + 2} of "
+            f"{trace.size}",
+        )
+
+
+@check(BELOW, "simulated data: no ELBO exceeds the upper bound on log p(X)")
+def _below(case: ModelCase) -> Measured:
+    trace = case.answer.elbo
+    rows = case.problem.rows
+    if not trace.size or (rows is not None and rows not in SANDWICHED):
+        return
+    known = case.evidence
+    if known is None:
+        return
+    above = float(trace.max()) - known.upper
+    # Markov: so high an upper bound or less has probability exp(-above) at most
+    score = float(norm.isf(0.5 * np.exp(-max(above, 0.0))))
+    yield (
+        score if above > 0 else 0.0,
+        None,
+        f"ELBO {trace.max():.3f} exceeds an upper bound on log p(X), {known.upper:.3f} "
+        f"by bidirectional Monte Carlo, by {above:.3f} nats",
+    )
+
+
+def excess(value: float, allowed: float, error: float) -> float:
+    """By how many standard errors a value exceeds what is allowed; at least 0."""
+    if value <= allowed:
+        return 0.0
+    return (value - allowed) / max(error, 1e-12)
+
+
+def described(case: ModelCase, site: str, gain: Gain) -> str:
+    """What a step of a factor's natural gradient gains, and in which direction."""
+    factor = next(f for f in case.answer.factors if f.site == site)
+    values = np.concatenate([np.ravel(leaf) for leaf in factor.leaves])
+    worst = int(np.argmax(gain.share))
+    return (
+        f"a step of its natural gradient gains {max(gain.nats, 0.0):.3g} +- "
+        f"{max(gain.noise, 1e-12):.1g} nats; most by {factor.flat_names()[worst]} = "
+        f"{values[worst]:.5g}, which it moves by {gain.step[worst]:+.3g}"
+    )

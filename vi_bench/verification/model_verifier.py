@@ -1,0 +1,275 @@
+"""Test a fit of any NumPyro model on small data sets, and report its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from vi_bench.errors import NotApplicable, VerificationError
+from vi_bench.runtime.environment import forget_programs
+from vi_bench.verification.constants import Offset, constant_of, offset_of
+from vi_bench.verification.finding import CONVERGED, Finding
+from vi_bench.verification.model_answer import AUGMENTED, FORMS, call, limit_of
+from vi_bench.verification.model_case import ModelCase
+from vi_bench.verification.model_checks import (
+    BELOW,
+    BOUND,
+    FIRM,
+    LIKELY,
+    MODEL_PROVES,
+    check,
+)
+from vi_bench.verification.model_problems import ModelProblem, permuted
+from vi_bench.verification.outcome import AGAIN, KEPT, LEFT, UP_TO_CONSTANT, Report
+from vi_bench.verification.sandbox import Broken
+
+ORDERED = 5
+"""Rows of the data set that is tried in another order."""
+
+SURE = 8.0
+"""A z beyond any threshold."""
+
+EARLY = 2
+"""Iterations after which a fit that can be limited is looked at, too."""
+
+
+def verify_model(
+    function: Callable[..., Any],
+    problems: Sequence[ModelProblem],
+    left: Sequence[str] = (),
+    *,
+    limit: float = 300.0,
+    strict_constants: bool = False,
+    first: bool = False,
+) -> Report:
+    """Look for faults in a fit of a NumPyro model.
+
+    Args:
+        function: a fit, which takes arguments of the model by name, and maybe `seed`.
+        problems: data sets to try it on.
+        left: what is not tried, and why.
+        limit: seconds that one call may take.
+        strict_constants: whether a bound that is right up to a constant is wrong.
+        first: whether to stop at the first problem that shows a fault for sure.
+
+    Raises:
+        InputError: the fit needs an argument that is not there, or cannot take any of
+            the problems.
+    """
+    findings: list[Finding] = []
+    cases: list[ModelCase] = []
+    notes = [f"not tried: {reason}" for reason in left]
+    for problem in problems:
+        forget_programs()
+        case = _tried(function, problem, limit, findings, notes)
+        if case is not None:
+            cases.append(case)
+            findings.extend(check.examine(problem, case))
+        if first and any(_sure(f) for f in findings):
+            return Report(
+                tuple(findings), tuple(cases), MODEL_PROVES, len(left), (), LIKELY
+            ).judged()
+    if not findings:
+        raise VerificationError(f"fit: it can take none of the problems: {notes[-1]}")
+    findings.extend(_again(function, cases, limit))
+    findings.extend(_stopped(function, cases, limit))
+    notes += _reordered(function, cases, limit, findings)
+    findings, said = _up_to_constant(function, findings, cases, limit, strict_constants)
+    notes += said + _unchecked(cases)
+    report = Report(
+        tuple(findings),
+        tuple(cases),
+        MODEL_PROVES,
+        len(left),
+        tuple(dict.fromkeys(notes)),
+        LIKELY,
+    )
+    return report.judged()
+
+
+def _sure(finding: Finding) -> bool:
+    """Whether a finding is a fault, whatever the other problems show."""
+    if finding.check in (BOUND, BELOW):  # it may be right up to a constant
+        return False
+    return finding.statistic > SURE if finding.random else not finding.passed
+
+
+def _tried(
+    function: Callable[..., Any],
+    problem: ModelProblem,
+    limit: float,
+    findings: list[Finding],
+    notes: list[str],
+) -> ModelCase | None:
+    """Fit one problem; None if there is nothing to examine."""
+    try:
+        given, changed = call(function, problem, limit)
+    except Broken as error:
+        findings.append(Finding(KEPT, problem, np.nan, 0.0, str(error)))
+        return None
+    except NotApplicable as error:
+        notes.append(f"not tried: {problem.about}: {error}")
+        return None
+    notes += given.remarks
+    findings.append(Finding(KEPT, problem, len(given.fault) > 0, 0.0, given.fault))
+    said = "it changed " + "; ".join(changed)
+    findings.append(Finding(LEFT, problem, len(changed), 0.0, said))
+    return ModelCase(problem, given)
+
+
+def _again(
+    function: Callable[..., Any], cases: Sequence[ModelCase], limit: float
+) -> list[Finding]:
+    """Fit the middle problem again: q must be the same up to rounding."""
+    if not cases:
+        return []
+    case = cases[len(cases) // 2]
+    try:
+        second, _ = call(function, case.problem, limit)
+    except (Broken, NotApplicable) as error:
+        return [Finding(AGAIN, case.problem, np.nan, 0.0, f"second call {error}")]
+    worst, said = 0.0, ""
+    for one, other in zip(case.answer.factors, second.factors, strict=True):
+        for name, a, b in zip(one.names, one.leaves, other.leaves, strict=True):
+            size = 1e6 * case.answer.eps * (1 + float(np.abs(a).max(initial=0.0)))
+            off = float(np.abs(np.asarray(a) - np.asarray(b)).max(initial=0.0))
+            if off / size > worst:
+                worst = off / size
+                said = f"{name} of q({one.site}) differs by {off:.3g} between two calls"
+    return [Finding(AGAIN, case.problem, worst, 1.0, said)]
+
+
+def _stopped(
+    function: Callable[..., Any], cases: Sequence[ModelCase], limit: float
+) -> list[Finding]:
+    """The bound after few iterations, of fits that can be stopped there."""
+    name = limit_of(function)
+    if name is None or not cases:
+        return []
+    case = cases[len(cases) // 2]
+    early = replace(case.problem, about=f"{case.problem.about}, {name} = {EARLY}")
+    try:
+        given, _ = call(function, early, limit, **{name: EARLY})
+    except (Broken, NotApplicable):
+        return []
+    found = check.examine(early, ModelCase(early, given))
+    return [replace(f, problem=case.problem) for f in found if f.check == BOUND]
+
+
+def _reordered(
+    function: Callable[..., Any],
+    cases: Sequence[ModelCase],
+    limit: float,
+    findings: list[Finding],
+) -> list[str]:
+    """Fit the rows of a data set in another order, if the model does not depend on it.
+
+    The bound may only differ if both ends are optima: a start may depend on the order.
+    """
+    known = [c for c in cases if c.problem.rows == ORDERED and c.answer.elbo.size]
+    if not known or (moved := permuted(known[0].problem)) is None:
+        return []
+    case, problem = known[0], moved
+    try:
+        given, _ = call(function, problem, limit)
+    except (Broken, NotApplicable) as error:
+        findings.append(Finding(KEPT, problem, np.nan, 0.0, str(error)))
+        return []
+    other = ModelCase(problem, given)
+    off = abs(float(other.answer.elbo[-1]) - float(case.answer.elbo[-1]))
+    if off <= CONVERGED + case.slack:
+        return []
+    findings.extend(check.examine(problem, other))
+    return [
+        f"the order of the rows matters by {off:.3g} nats ({problem}), although the "
+        "model does not depend on it: another optimum, unless a check fails there"
+    ]
+
+
+def _up_to_constant(
+    function: Callable[..., Any],
+    findings: list[Finding],
+    cases: Sequence[ModelCase],
+    limit: float,
+    strict: bool,
+) -> tuple[list[Finding], list[str]]:
+    """Findings without those that a constant explains, and what is said of it."""
+    most = Report(tuple(findings), (), MODEL_PROVES).random_threshold
+    failed = [f for f in findings if f.check == BOUND and f.statistic > most]
+    if not failed or not cases:
+        return findings, []
+    offsets = [o for case in cases if (o := offset_of(case)) is not None]
+
+    def others(case: ModelCase) -> list[Offset]:
+        return [o for q in _other_fits(function, case, limit) if (o := offset_of(q))]
+
+    constant = constant_of(offsets, others)
+    if constant is None:
+        return findings, []
+    worst = max(offsets, key=lambda o: abs(o.nats))
+    said = (
+        f"{UP_TO_CONSTANT}: it lacks {constant} ({worst.nats:+.4f} "
+        f"nats on {worst.case.problem})"
+    )
+    if strict:
+        return findings, [said]
+    passed = [
+        replace(f, statistic=0.0) if f.check in (BOUND, BELOW) else f for f in findings
+    ]
+    return passed, [said]
+
+
+def _other_fits(
+    function: Callable[..., Any], case: ModelCase, limit: float
+) -> list[ModelCase]:
+    """Other q on the same data: another seed, and few iterations."""
+    tried: list[tuple[ModelProblem, dict[str, Any]]] = [
+        (replace(case.problem, seed=case.problem.seed + 1), {})
+    ]
+    if (name := limit_of(function)) is not None:
+        tried += [(case.problem, {name: 1}), (case.problem, {name: EARLY})]
+    found = []
+    for problem, further in tried:
+        try:
+            given, _ = call(function, problem, limit, **further)
+        except (Broken, NotApplicable):
+            continue
+        other = ModelCase(problem, given)
+        mean, error = case.bound
+        own, own_error = other.bound
+        if abs(own - mean) > 0.01 + 5 * float(np.hypot(error, own_error)):
+            found.append(other)
+    return found
+
+
+def _unchecked(cases: Sequence[ModelCase]) -> list[str]:
+    """What could not be checked, a sentence each."""
+    found = []
+    if any(not case.answer.elbo.size for case in cases):
+        found.append(
+            "not checked, as the fit gives no trace: that the ELBO is what it says, "
+            "never falls and is below the evidence"
+        )
+    for case in cases:
+        if case.form == AUGMENTED:
+            why = (
+                f"q leaves out {', '.join(case.left_out)}"
+                if case.left_out
+                else "the bound is stated to be of further variables"
+            )
+            found.append(
+                f"not checked, as {why}: that the ELBO is what it says, and that every "
+                "factor is stationary; give q of these variables to have that checked"
+            )
+        elif case.form != "elbo":
+            found.append(f"the bound is {FORMS[case.form]}; q is held to that")
+        noisy = [n for n, g in case.gains.items() if g.noise > FIRM]
+        if noisy:
+            found.append(
+                f"not judged to {FIRM:g} nats, for noise: q({noisy[0]}) on "
+                f"{case.problem}"
+            )
+    return list(dict.fromkeys(found))
