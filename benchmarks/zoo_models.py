@@ -1,7 +1,7 @@
 """Which faults in fits of models that are no mixtures are found, and what is accused.
 
     uv run python -m benchmarks.zoo_models [--seeds 20] [--right 3] [--models hmm,lda]
-        [--out results/published/zoo_models.json]
+        [--out results/published/zoo_models.json] [--page docs/zoo_models.md]
 
 Every mutant of tests/zoo/models is verified on the batteries of all seeds, until one
 problem shows a fault; right fits and honest approximations on the whole batteries of
@@ -70,13 +70,13 @@ def task(model: str, group: str, name: str, seeds: list[int]) -> dict[str, Any]:
     }
 
 
-def caught(result: dict[str, Any], seed: int) -> bool:
+def caught(result: dict[str, Any], seed: Any) -> bool:
     """Whether a mutant was found at a seed."""
     own = result["seeds"][seed]
     return bool(own["found_by"]) or (result["constant"] and bool(own["constant"]))
 
 
-def accused(result: dict[str, Any]) -> list[int]:
+def accused(result: dict[str, Any]) -> list[Any]:
     """Seeds at which something right was accused."""
     return [
         seed
@@ -93,7 +93,13 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, help="a .json file for what was found")
+    parser.add_argument("--page", type=Path, help="a .md file for a table of it")
+    parser.add_argument("--known", type=Path, help="a .json file: only make the page")
     given = parser.parse_args()
+    if given.known:
+        known = json.loads(given.known.read_text(encoding="utf-8"))
+        (given.page or Path("zoo_models.md")).write_text(page(known), encoding="utf-8")
+        return
     results: dict[str, dict[str, Any]] = {RIGHT: {}, COARSE: {}, MUTANT: {}}
     with ProcessPoolExecutor(
         given.processes, get_context("spawn"), max_tasks_per_child=8
@@ -116,10 +122,15 @@ def main() -> None:
                 said(progress.console.print, group, name, result)
                 progress.advance(bar)
     summed_up(results)
+    # as it is stored, where seeds are text
+    text = json.dumps(
+        {g: dict(sorted(r.items())) for g, r in results.items()}, indent=1
+    )
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        ordered = {g: dict(sorted(r.items())) for g, r in results.items()}
-        given.out.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+        given.out.write_text(text + "\n", encoding="utf-8")
+    if given.page:
+        given.page.write_text(page(json.loads(text)), encoding="utf-8")
     raise SystemExit(
         int(any(accused(r) for g in (RIGHT, COARSE) for r in results[g].values()))
     )
@@ -136,31 +147,111 @@ def said(tell: Any, group: str, name: str, result: dict[str, Any]) -> None:
         tell(f"{name}: accused at seeds {seeds}: {first}", markup=False)
 
 
-def summed_up(results: dict[str, dict[str, Any]]) -> None:
-    """Print the counts."""
-    mutants = results[MUTANT]
-    if mutants:
-        seeds = next(iter(mutants.values()))["seeds"]
-        shares = [
-            sum(caught(r, seed) for r in mutants.values()) / len(mutants)
-            for seed in seeds
-        ]
-        show(
-            f"{len(mutants)} mutants; share found by seed: {min(shares):.1%} to "
-            f"{max(shares):.1%}"
-        )
+def shares(mutants: dict[str, Any]) -> list[float]:
+    """Share of the mutants that is found, by seed."""
+    seeds = next(iter(mutants.values()))["seeds"]
+    return [
+        sum(caught(r, seed) for r in mutants.values()) / len(mutants) for seed in seeds
+    ]
+
+
+def counts(results: dict[str, dict[str, Any]]) -> tuple[int, int, float]:
+    """Verifications of what is right, how many accused it, and at most what share."""
     tried = [r for g in (RIGHT, COARSE) for r in results[g].values()]
     number = sum(len(r["seeds"]) for r in tried)
     false = sum(len(accused(r)) for r in tried)
-    if number:
-        high = beta.ppf(0.975, false + 1, number - false) if false < number else 1.0
+    most = beta.ppf(0.975, false + 1, number - false) if false < number else 1.0
+    return number, false, float(most)
+
+
+def longest(results: dict[str, dict[str, Any]]) -> float:
+    """Seconds of the longest verification."""
+    every = [r for group in results.values() for r in group.values()]
+    return max(own["seconds"] for r in every for own in r["seeds"].values())
+
+
+def summed_up(results: dict[str, dict[str, Any]]) -> None:
+    """Print the counts."""
+    if results[MUTANT]:
+        found = shares(results[MUTANT])
         show(
-            f"{len(tried)} right fits and honest approximations: {false} accused in "
-            f"{number} verifications (95 %: at most {high:.2%})"
+            f"{len(results[MUTANT])} mutants; share found by seed: {min(found):.1%} to "
+            f"{max(found):.1%}"
         )
-    times = [s["seconds"] for g in results.values() for r in g.values()
-             for s in r["seeds"].values()]  # fmt: skip
-    show(f"longest verification: {max(times):.0f} s")
+    number, false, most = counts(results)
+    if number:
+        show(
+            f"{len(results[RIGHT])} right fits and {len(results[COARSE])} honest "
+            f"approximations: {false} accused in {number} verifications (95 %: at most "
+            f"{most:.2%})"
+        )
+    show(f"longest verification: {longest(results):.0f} s")
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """The results as the text of docs/zoo_models.md."""
+    mutants = results[MUTANT]
+    found = shares(mutants)
+    number, false, most = counts(results)
+    lines = [
+        "# The zoo of other models",
+        "",
+        "`tests/zoo/models` holds fits by hand of models that are no mixtures of the",
+        "package's families: right ones in several styles, honest approximations, and",
+        "mutants with one planted fault each. [`verify`](verifying.md) was run on all",
+        "of them. This page is generated by `python -m benchmarks.zoo_models`; all",
+        "numbers, with the message of each check, are in",
+        "`results/published/zoo_models.json`.",
+        "",
+        f"- {len(mutants)} mutants, each on the batteries of {len(found)} seeds: "
+        f"{min(found):.1%} to",
+        f"  {max(found):.1%} are found at each seed.",
+        f"- {len(results[RIGHT])} right fits and {len(results[COARSE])} honest",
+        f"  approximations: {false} accused in {number} verifications (95 %: at most",
+        f"  {most:.2%}).",
+        f"- The longest verification took {longest(results):.0f} s, with two at a time",
+        "  on two cores. Those of mutants end at the first problem that shows a fault.",
+        "",
+        "| model | right | approximations | mutants | found at every seed |",
+        "|---|---|---|---|---|",
+    ]
+    for model in MODELS:
+        own = {g: _of(results[g], model) for g in results}
+        always = sum(
+            all(caught(r, s) for s in r["seeds"]) for r in own[MUTANT].values()
+        )
+        sizes = " | ".join(str(len(own[g])) for g in (RIGHT, COARSE, MUTANT))
+        lines.append(f"| `{model}` | {sizes} | {always} |")
+    lines += [
+        "",
+        "| mutant | fault | found at seeds | by, at the first |",
+        "|---|---|---|---|",
+    ]
+    for name, result in mutants.items():
+        seeds = list(result["seeds"])
+        times = sum(caught(result, seed) for seed in seeds)
+        first = result["seeds"][seeds[0]]
+        by = ", ".join(first["found_by"]) or (
+            "right up to a constant" if caught(result, seeds[0]) else "nothing"
+        )
+        what = result["what"].replace("|", "\\|")
+        lines.append(f"| `{name}` | {what} | {times} of {len(seeds)} | {by} |")
+    lines += [
+        "",
+        "Right fits, and approximations that must not be called faults:",
+        "",
+        "| fit | what it is | verifications | accused |",
+        "|---|---|---|---|",
+    ]
+    for name, result in (results[RIGHT] | results[COARSE]).items():
+        what = result["what"].replace("|", "\\|")
+        counted = f"{len(result['seeds'])} | {len(accused(result))}"
+        lines.append(f"| `{name}` | {what} | {counted} |")
+    return "\n".join(lines) + "\n"
+
+
+def _of(results: dict[str, Any], model: str) -> dict[str, Any]:
+    return {n: r for n, r in results.items() if n.partition(".")[0] == model}
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ RUN = {
         r"mine .* (agrees|differs|inconclusive)", quick=True
     ),
     "verify mine.py:fit": Run(r"no fault found"),
+    "verify mine.py:cavi --model mine.py:model": Run(r"no fault found", needs="fit"),
     "verify nuts": Run(r"no fault found", also="--families bernoulli"),
     "calibrate gaussian": Run(
         r"nuts +log joint", "results/calibrate-gaussian/summary.json", also=SMALL
@@ -327,7 +328,7 @@ def write_files(place):
     (place / "small.toml").write_text(SPEC)
     (place / "mine.toml").write_text(blocks("docs/quickstart.md", "toml")[0])
     own_model = blocks("docs/own_models.md", "python")[0]
-    verified = blocks("docs/verifying.md", "python")[0]
+    (verified,) = (b for b in blocks("docs/verifying.md", "python") if "def fit(" in b)
     (place / "mine.py").write_text(f"{own_model}\n\n{verified}")
     for file in (ROOT / "docs" / "examples").glob("*.py"):
         shutil.copy(file, place)
@@ -367,6 +368,9 @@ def test_a_command_does_what_its_page_promises(command, run, scratch, request):
         made = request.getfixturevalue("stored")
         for name in ("mine", "faithful-20260101T120000"):
             shutil.copytree(made, scratch / "results" / name)
+    elif run.needs == "fit":
+        own = (b for b in blocks("docs/verifying.md", "python") if "def cavi(" in b)
+        (scratch / "mine.py").write_text(next(own))
     elif run.needs:
         store = Store(scratch / "results" / "paper")
         for index in range(3):

@@ -93,7 +93,7 @@ GOOD = {"mu": dist.Normal(MU, 1), "tau": dist.Gamma(1.0, 1.0)}
         ({"q": GOOD | {"tau": stats.gamma(1, loc=2)}}, "gamma with loc = 2"),
         ({"q": GOOD | {"tau": stats.weibull_min(1)}}, "SciPy's weibull_min; expected"),
         ({"q": GOOD, "elbo": [[1.0]]}, "elbo has the shape (1, 1)"),
-        ({"Q": GOOD}, "unknown key 'Q' in fit: known: elbo, q"),
+        ({"Q": GOOD}, "unknown key 'Q' in fit: known: bound, elbo, form, q"),
         ({"q": GOOD | {"tau": stats.beta(1, 2, scale=3)}}, "beta with scale = 3"),
     ],
 )

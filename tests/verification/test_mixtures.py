@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 import vi_bench as vb
 from tests.compiled import call, draw
-from tests.marks import slow_but
 from tests.zoo import families as zoo
 from tests.zoo.kernel import KernelOfFamilies
 from vi_bench import catalogue
@@ -41,11 +40,6 @@ PROBLEMS = {
 }
 """Made once, so that their exact posteriors are, too."""
 
-QUICK = (
-    zoo.HardlyMoved,  # of a chain
-)
-"""The others are found by the slow suite; of updates and bounds, see test_plain."""
-
 
 def tried(kind, **settings):
     (family,) = kind.families
@@ -60,7 +54,8 @@ def test_what_is_right_passes(kind):
     assert report.z_tests > 10
 
 
-@pytest.mark.parametrize("kind", slow_but(QUICK, zoo.MUTANTS))
+@pytest.mark.slow  # of updates and bounds see test_plain
+@pytest.mark.parametrize("kind", zoo.MUTANTS)
 def test_every_fault_is_found(kind):
     assert kind.__doc__
     report = tried(kind)

@@ -109,6 +109,28 @@ def test_a_constant_that_is_dropped_is_named_and_no_fault_unless_asked():
     assert set(strict.failures) == {"the ELBO is what it says"}
 
 
+class SumOfSquares(normal_gamma.Right):
+    """A term of the data alone, but no usual one, is added."""
+
+    def __call__(self, x, seed):
+        found = super().__call__(x, seed)
+        off = 0.3 * np.sum(x**2)
+
+        def bound(q):
+            mu, tau = q["mu"], q["tau"]
+            own = {"m": mu.loc, "v": mu.scale**2, "a": tau.concentration, "b": tau.rate}
+            return float(self.bound(x, own)) + off
+
+        return found | {"elbo": np.asarray(found["elbo"]) + off, "bound": bound}
+
+
+def test_a_constant_that_has_no_name_is_seen_by_the_bound_as_a_function_of_q():
+    others = ModelProblem("others", normal_gamma.model, {"x": DATA["x"][5:10]}, rows=5)
+    report = checked(SumOfSquares(), [*SMALL[1:], others])
+    assert report.passed, told(report)
+    assert any("does not depend on q" in note for note in report.notes)
+
+
 class LogOfMean(normal_gamma.Right):
     """A term of the bound that depends on q is wrong."""
 
@@ -149,6 +171,7 @@ def test_a_point_estimate_is_an_honest_form():
     assert "q(tau)" in report.failures["every factor is stationary"].said
 
 
+@pytest.mark.slow
 def test_factors_that_are_functions_of_others_are_held_to_their_form():
     data = spike_slab.data()
     few = {n: v[:5] if np.ndim(v) else v for n, v in data.items()}
@@ -187,6 +210,7 @@ def test_jaakkola_and_jordans_bound_is_recognised():
     assert any("Jaakkola" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_discrete_sites_are_drawn_or_summed_out():
     module = mixture_of_regressions
     data = module.data()

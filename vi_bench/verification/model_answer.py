@@ -65,7 +65,8 @@ class ModelAnswer:
         factors: q, site by site.
         elbo: the bound by iteration, nats; possibly empty.
         form: what the bound is; None if it was not stated.
-        bound: the bound as a function of q; None if it was not given.
+        q: site -> its entry, as it was returned.
+        bound: the bound as a function of such a q; None if it was not given.
         eps: machine epsilon of the least precise array given.
         remarks: what is not as documented, but no fault.
         fault: a promise that was broken, though checks can be made; or empty.
@@ -74,6 +75,7 @@ class ModelAnswer:
     factors: tuple[Factor, ...]
     elbo: np.ndarray
     form: str | None
+    q: Mapping[str, Any]
     bound: Callable[[Mapping[str, Any]], Any] | None
     eps: float
     remarks: tuple[str, ...]
@@ -166,7 +168,14 @@ def read(returned: Any, problem: ModelProblem) -> ModelAnswer:
         raise Broken("bound is no function: expected the bound as a function of q")
     eps = max([eps, *(factor.eps for factor in factors)])
     return ModelAnswer(
-        factors, elbo, form, bound, eps, tuple(filter(None, [remark])), fault
+        factors=factors,
+        elbo=elbo,
+        form=form,
+        q=returned["q"],
+        bound=bound,
+        eps=eps,
+        remarks=tuple(filter(None, [remark])),
+        fault=fault,
     )
 
 

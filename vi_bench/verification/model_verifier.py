@@ -204,7 +204,8 @@ def _up_to_constant(
     offsets = [o for case in cases if (o := offset_of(case)) is not None]
 
     def others(case: ModelCase) -> list[Offset]:
-        return [o for q in _other_fits(function, case, limit) if (o := offset_of(q))]
+        found = [*_exchanged(case, cases), *_other_fits(function, case, limit)]
+        return [o for other in found if (o := offset_of(other))]
 
     constant = constant_of(offsets, others)
     if constant is None:
@@ -220,6 +221,23 @@ def _up_to_constant(
         replace(f, statistic=0.0) if f.check in (BOUND, BELOW) else f for f in findings
     ]
     return passed, [said]
+
+
+def _exchanged(case: ModelCase, cases: Sequence[ModelCase]) -> list[ModelCase]:
+    """The q of other data of the same shapes, its bound on these data as given."""
+    found = []
+    for other in cases:
+        if other is case or other.problem.alike != case.problem.alike:
+            continue
+        if case.answer.bound is None or case.problem.alike is None:
+            continue
+        try:
+            elbo = np.atleast_1d(np.asarray(case.answer.bound(other.answer.q), float))
+        except Exception:  # a user's code may raise anything
+            continue
+        moved = replace(case.answer, factors=other.answer.factors, elbo=elbo)
+        found.append(ModelCase(case.problem, moved))
+    return found
 
 
 def _other_fits(
