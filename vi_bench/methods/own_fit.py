@@ -5,7 +5,6 @@ It is called as it is and timed as a Python function: nothing of it is compiled 
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,7 +25,7 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.errors import InputError, NotApplicable
-from vi_bench.posterior.arguments import arguments
+from vi_bench.posterior.arguments import for_fit
 from vi_bench.posterior.fit import Fit, draw, read_fit
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 from vi_bench.runtime.keys import Key
@@ -36,9 +35,6 @@ STANDING_STILL = 0.01
 
 FALL = 1e-8
 """Fall of the bound in one iteration, over max(1, |bound|), that is no rounding."""
-
-SEED = "seed"
-"""The argument, if the function has it, that is given a random seed."""
 
 
 @jax.tree_util.register_dataclass
@@ -84,12 +80,9 @@ class OwnFit:
         if not self.function:
             raise NotApplicable("needs `function`, your fit: mine.py:cavi")
         own = catalogue.function(self.function)
-        data = posterior.arguments()
-        seeded = SEED in inspect.signature(own).parameters
-        if seeded:
-            data[SEED] = int(jax.random.randint(key, (), 0, 2**31 - 1))
         where = f"fit {self.function!r}"
-        given, _ = arguments(own, data, where, "the arguments of the model")
+        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+        given = for_fit(own, posterior.arguments(), seed, where)
         sites = posterior.structure.sites
 
         def fit(_: Key, __: Posterior, ___: Any) -> Fit:

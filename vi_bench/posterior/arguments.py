@@ -18,6 +18,10 @@ WHOLE = "data"
 """Name of the one argument that takes all data as a dict, or a single array."""
 
 
+SEED = "seed"
+"""The argument of a fit, if it has it, that is given a random seed."""
+
+
 def named_data(function: str, data: str, layout: Layout | None = None) -> Arrays:
     """The data of a NumPyro model: a file, or what a function returns.
 
@@ -83,6 +87,19 @@ def arguments(
         )
     found = {p.name: data[p.name] for p in named if p.name in data}
     return found, (*(name for name in data if name not in found), *unused)
+
+
+def for_fit(
+    function: Callable[..., Any], data: Mapping[str, Any], seed: int, where: str
+) -> dict[str, Any]:
+    """Arguments of a fit: those of its model that it takes, and `seed` if it does.
+
+    Raises:
+        InputError: the model lacks an argument that has no default.
+    """
+    if SEED in inspect.signature(function).parameters:
+        data = {**data, SEED: seed}
+    return arguments(function, data, where, "the arguments of the model")[0]
 
 
 def _lacking(name: str, data: Mapping[str, Any], given: str) -> str:

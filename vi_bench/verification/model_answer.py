@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vi_bench.errors import InputError, NotApplicable
-from vi_bench.posterior.arguments import arguments
+from vi_bench.posterior.arguments import for_fit
 from vi_bench.posterior.fit import entries
 from vi_bench.verification.factors import Factor, factors_of
 from vi_bench.verification.mixtures import accurately
@@ -34,9 +34,6 @@ FORMS = {
 
 FEW = 5
 """Rows below which a fit may refuse a data set."""
-
-SEED = "seed"
-"""The argument, if the function has it, that is given a random seed."""
 
 SWEEPS = (
     "iterations",
@@ -110,7 +107,8 @@ def call(
         name: value.copy() if isinstance(value, np.ndarray) else value
         for name, value in problem.data.items()
     }
-    given = _given(function, dict(handed), problem.seed)
+    name = getattr(function, "__name__", type(function).__name__)
+    given = for_fit(function, handed, problem.seed, f"fit {name!r}")
     few = problem.rows is not None and problem.rows < FEW
     try:
         with accurately():  # as in a run
@@ -128,16 +126,6 @@ def call(
         if problem.rows == 0:
             raise NotApplicable(f"the fit's {error}") from None
         raise
-
-
-def _given(
-    function: Callable[..., Any], data: dict[str, Any], seed: int
-) -> dict[str, Any]:
-    """The arguments that a fit takes."""
-    name = getattr(function, "__name__", type(function).__name__)
-    if SEED in inspect.signature(function).parameters:
-        data[SEED] = seed
-    return arguments(function, data, f"fit {name!r}", "the arguments of the model")[0]
 
 
 def read(returned: Any, problem: ModelProblem) -> ModelAnswer:

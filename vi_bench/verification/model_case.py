@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -184,6 +184,13 @@ class ModelCase:
         """Bounds on log p(X); None where it is not simulated, or cannot be had."""
         with accurately():
             return sandwich(self.problem)
+
+    def forget_scores(self) -> None:
+        """Drop what takes memory, once all that follows from it is known."""
+        if not self.impossible:
+            _ = self.gains, self.bound
+        slim = replace(self.sampled, scores={}, slopes={}, logits=None)
+        self.__dict__["sampled"] = slim  # where a cached property is kept
 
     @property
     def quality(self) -> Quality | None:

@@ -68,6 +68,7 @@ def verify_model(
         if case is not None:
             cases.append(case)
             findings.extend(check.examine(problem, case))
+            case.forget_scores()
         if first and any(_sure(f) for f in findings):
             return Report(
                 tuple(findings), tuple(cases), MODEL_PROVES, len(left), (), LIKELY
