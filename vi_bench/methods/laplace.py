@@ -182,7 +182,7 @@ def drawn(key: Key, posterior: Posterior, peak: Peak, shape: tuple[int, int]) ->
     noise = jax.random.normal(key, (*shape, size), peak.position.dtype)
     flat_noise = noise.reshape(-1, size)
     steps = solve_triangular(peak.root, flat_noise.T, lower=True, trans=1).T
-    flat = peak.position + steps
+    flat = peak.position[None] + steps
     rebuild = ravel_pytree(origin(posterior))[1]
 
     def log_p(flat: Array) -> Array:
