@@ -513,7 +513,8 @@ def called(model: str) -> str:
 
 def own_fit(function: str) -> tuple[str, dict[str, Any]]:
     """Label and settings of the method that calls a user's own fit, "mine.py:cavi"."""
-    return function.rpartition(":")[2], {
+    # of a function within another its own name alone
+    return function.rpartition(":")[2].rpartition(".")[2], {
         "method": DEFAULTS["fit"],
         "function": function,
     }

@@ -1,6 +1,7 @@
 """Calibration of NumPyro models, and of fits of them by hand."""
 
 import json
+import time
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,23 @@ def test_an_exact_fit_is_calibrated_and_a_narrow_one_is_not(found):
     assert found.rows["exact"]["slope"].uniform
     assert not found.rows["narrow"]["slope"].uniform
     assert found.rows["narrow"]["slope"].dispersion > 1.5
+
+
+def test_fits_that_cannot_be_traced_are_called_one_at_a_time():
+    """The stack of NumPyro's handlers is one for all threads."""
+    inside, most = [], []
+
+    def slow(x, y):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.005)
+        result = exact(x, y)
+        inside.pop()
+        return result
+
+    settings = {"sims": 20, "chunk": 5, "independent": 20, "threads": 4}
+    assert not vb.calibrate(model, [slow], data=DATA, **settings).failed
+    assert max(most) == 1
 
 
 def test_its_page_tells_no_rows_and_components(found):

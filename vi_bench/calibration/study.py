@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import jax
@@ -230,7 +231,7 @@ class _Runner:
             return partial(self._one_by_one, one)
 
     def _one_by_one(self, one: Program, *packed: Any) -> Any:
-        with computing(self.device, 64):
+        with _ALONE, computing(self.device, 64):
             size = len(jax.tree.leaves(packed)[-1])
             units = [
                 one(*jax.tree.map(lambda v: v[i], packed))  # noqa: B023
@@ -257,6 +258,10 @@ class _Runner:
             for future, index in places.items():
                 if not future.cancelled() and future.exception() is None:
                     self.store.put(name, index, future.result())
+
+
+_ALONE = Lock()
+"""NumPyro's stack of handlers is one for all threads: only one may run a model."""
 
 
 def _host(piece: Callable[[], Any]) -> Results:
