@@ -20,6 +20,7 @@ from tests.zoo.gaussian import (
     TiedStart,
 )
 from tests.zoo.kernel import Kernel
+from tests.zoo.styles import jax_sweep
 from vi_bench.cli.app import app
 from vi_bench.verification import textbook
 from vi_bench.verification.problems import Problem, battery
@@ -74,19 +75,6 @@ def test_the_form_of_a_coarser_q_is_named():
     assert "one variance" in vb.verify(EqualVariances()).verdict
     assert "without doubt" in vb.verify(HardAssignments()).verdict
     assert "coarser" not in vb.verify(TiedStart()).verdict
-
-
-@jax.jit
-def jax_sweep(x, phi, sigma):
-    n, d = x.shape
-    s2 = 1 / (1 / sigma**2 + phi.sum(axis=0))
-    m = s2[:, None] * (phi.T @ x)
-    logits = x @ m.T - 0.5 * ((m**2).sum(axis=1) + d * s2)
-    rows = -0.5 * (x**2).sum() - 0.5 * n * d * jnp.log(2 * jnp.pi)
-    kl = (d * s2 + (m**2).sum(axis=1)) / sigma**2 - d - d * jnp.log(s2 / sigma**2)
-    labels = jax.nn.logsumexp(logits, axis=1).sum() - n * jnp.log(len(m))
-    bound = rows + labels - 0.5 * kl.sum()
-    return m, s2, jax.nn.softmax(logits, axis=1), bound
 
 
 def jax_cavi(data, K, sigma, seed):

@@ -256,6 +256,13 @@ def _layers(fn: Any) -> Iterator[Any]:
         yield fn
 
 
+def bare(fn: Any) -> Any:
+    """A distribution without what makes its dimensions events, or repeats it."""
+    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution)):
+        fn = fn.base_dist
+    return fn
+
+
 def cannot_run(model: Callable[..., Any], error: Exception) -> ModelError:
     """The error for a model that raises one."""
     code = getattr(model, "__code__", None)

@@ -8,7 +8,7 @@ data, or on different data of the same shapes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -17,8 +17,9 @@ import numpy as np
 import numpyro.distributions as dist
 from scipy.special import gammaln
 
+from vi_bench.posterior.structure import bare
 from vi_bench.verification.finding import CONVERGED
-from vi_bench.verification.model_case import ModelCase, bare
+from vi_bench.verification.model_case import ModelCase
 
 MOST = 3
 """Usual constants that may be dropped together."""
@@ -140,14 +141,11 @@ def _same_by_shape(offsets: Sequence[Offset]) -> bool:
     """Whether the difference is the same on different data of the same shapes."""
     groups: dict[Any, list[Offset]] = {}
     for offset in offsets:
-        groups.setdefault(_shapes(offset.case.problem.data), []).append(offset)
+        if (alike := offset.case.problem.alike) is not None:
+            groups.setdefault(alike, []).append(offset)
     several = [group for group in groups.values() if len(group) > 1]
     return len(several) >= 2 and all(
         other.is_(group[0].nats, group[0].error)
         for group in several
         for other in group[1:]
     )
-
-
-def _shapes(data: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple((name, np.shape(v)) for name, v in sorted(data.items()))

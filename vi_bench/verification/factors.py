@@ -20,7 +20,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from vi_bench.posterior.fit import check_shape
-from vi_bench.posterior.structure import Site
+from vi_bench.posterior.structure import Site, bare
 from vi_bench.runtime.keys import Key
 from vi_bench.verification.sandbox import Broken
 
@@ -40,7 +40,6 @@ class Factor:
         names: name of each array of parameters.
         leaves: the arrays, in 64 bits.
         fixed: arrays that are no parameters, such as limits of a support.
-        needs: other sites that it is a function of.
         point: whether it is a point estimate.
         log_prob: (leaves, fixed, value, values of other sites) -> log density, summed.
         sample: (leaves, fixed, key, values of other sites) -> a draw.
@@ -53,7 +52,6 @@ class Factor:
     names: tuple[str, ...]
     leaves: tuple[Array, ...]
     fixed: tuple[Array, ...]
-    needs: tuple[str, ...]
     point: bool
     log_prob: Callable[..., Float[Array, ""]]
     sample: Callable[..., Array]
@@ -101,7 +99,7 @@ def factors_of(q: Mapping[str, Any], sites: Sequence[Site]) -> tuple[Factor, ...
 
 def _plain(site: str, given: Any) -> Factor:
     """The factor of a distribution."""
-    if isinstance(core := _core(given), dist.Delta):
+    if isinstance(core := bare(given), dist.Delta):
         return _point(site, jnp.broadcast_to(jnp.asarray(core.v), given.shape()))
     leaves, shape = jax.tree.flatten(given)
     named = _names(given)
@@ -139,7 +137,6 @@ def _plain(site: str, given: Any) -> Factor:
         names=tuple(named[i] for i in moved),
         leaves=tuple(whole[i] for i in moved),
         fixed=tuple(whole[i] for i in still),
-        needs=(),
         point=False,
         log_prob=log_prob,
         sample=sample,
@@ -165,7 +162,6 @@ def _point(site: str, value: Array) -> Factor:
         names=("value",),
         leaves=(wide,),
         fixed=(),
-        needs=(),
         point=True,
         log_prob=lambda own, fixed, value, _: jnp.zeros(()),
         sample=lambda own, fixed, key, _: own[0],
@@ -213,7 +209,6 @@ def _conditional(site: Site, function: Callable[..., Any], drawn: Values) -> Fac
         names=_closure_names(function, [consts[i] for i in moved]),
         leaves=tuple(_wide(consts[i]) for i in moved),
         fixed=(),
-        needs=needs,
         point=False,
         log_prob=log_prob,
         sample=lambda own, fixed, key, values: at(values).sample(key),
@@ -255,13 +250,6 @@ def _names(given: Any, prefix: str = "") -> list[str]:
         else:
             found += [label] * len(jax.tree.leaves(value))
     return found
-
-
-def _core(given: Any) -> Any:
-    """A distribution without what wraps it."""
-    while isinstance(given, (dist.Independent, dist.ExpandedDistribution)):
-        given = given.base_dist
-    return given
 
 
 def _closure_names(

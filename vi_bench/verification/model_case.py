@@ -15,8 +15,9 @@ from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import log_density
 
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
+from vi_bench.posterior.structure import bare
 from vi_bench.verification.factors import Factor, draw
-from vi_bench.verification.finding import CONVERGED, ROUNDING, Quality
+from vi_bench.verification.finding import CONVERGED, ROUNDING
 from vi_bench.verification.mixtures import accurately
 from vi_bench.verification.model_answer import (
     AUGMENTED,
@@ -193,9 +194,9 @@ class ModelCase:
         self.__dict__["sampled"] = slim  # where a cached property is kept
 
     @property
-    def quality(self) -> Quality | None:
-        """The accuracy of the approximation; it is not checked."""
-        return Quality(self.problem, float("nan"), None, "")
+    def quality(self) -> None:
+        """The accuracy of the approximation is not measured here."""
+        return
 
 
 def _sampled(problem: ModelProblem, answer: ModelAnswer, summed_out: bool) -> Sampled:
@@ -360,13 +361,6 @@ def _made(
         return jax.vmap(lambda key: curved(key, parameters, data))(keys)
 
     return _Program(jax.jit(sampled), jax.jit(second))
-
-
-def bare(fn: Any) -> Any:
-    """A distribution without what makes its dimensions events, or repeats it."""
-    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution)):
-        fn = fn.base_dist
-    return fn
 
 
 def _logistic(problem: ModelProblem) -> str | None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from vi_bench.verification.finding import CONVERGED, Checks, Measured
-from vi_bench.verification.model_answer import AUGMENTED, FORMS
+from vi_bench.verification.finding import CONVERGED, Checks, Measured, side_by_side
+from vi_bench.verification.model_answer import AUGMENTED, ELBO, FORMS
 from vi_bench.verification.model_case import ModelCase
 from vi_bench.verification.stationary import Gain
 
@@ -62,14 +62,12 @@ def _definition(case: ModelCase) -> Measured:
     if not trace.size or case.impossible or case.form == AUGMENTED:
         return
     mean, error = case.bound
-    off = float(trace[-1]) - mean
-    digits = 6 if abs(off) < 0.1 else 4
-    of = "" if case.form == "elbo" else f" ({FORMS[case.form]})"
+    said, own, off = side_by_side(float(trace[-1]), mean)
+    of = "" if case.form == ELBO else f" ({FORMS[case.form]})"
     yield (
-        excess(abs(off), CONVERGED + case.slack, error),
+        excess(abs(float(trace[-1]) - mean), CONVERGED + case.slack, error),
         None,
-        f"ELBO {trace[-1]:.{digits}f}, of the returned q it is {mean:.{digits}f} +- "
-        f"{error:.1g}{of}: {off:+.{digits}f} nats",
+        f"ELBO {said}, of the returned q it is {own} +- {error:.1g}{of}: {off} nats",
     )
 
 

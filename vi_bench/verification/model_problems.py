@@ -135,10 +135,9 @@ class ModelProblem:
     @cached_property
     def observed(self) -> dict[str, str]:
         """Observed site -> the argument whose values it has, of those that have one."""
-        named = list(self.data)
-        arguments = [(name, self.data[name]) for name in named]
-        places = places_of(outcomes(self.trace), dict(arguments))
-        leaves = jax.tree_util.tree_leaves_with_path(dict(arguments))
+        data = dict(self.data)
+        places = places_of(outcomes(self.trace), data)
+        leaves = jax.tree_util.tree_leaves_with_path(data)
         return {
             site: str(getattr(leaves[place][0][0], "key", ""))
             for site, place in places.items()

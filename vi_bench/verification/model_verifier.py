@@ -12,7 +12,7 @@ from vi_bench.errors import NotApplicable, VerificationError
 from vi_bench.runtime.environment import forget_programs
 from vi_bench.verification.constants import Offset, constant_of, offset_of
 from vi_bench.verification.finding import CONVERGED, Finding
-from vi_bench.verification.model_answer import AUGMENTED, FORMS, call, limit_of
+from vi_bench.verification.model_answer import AUGMENTED, ELBO, FORMS, call, limit_of
 from vi_bench.verification.model_case import ModelCase
 from vi_bench.verification.model_checks import (
     BELOW,
@@ -23,6 +23,7 @@ from vi_bench.verification.model_checks import (
     check,
 )
 from vi_bench.verification.model_problems import ModelProblem, permuted
+from vi_bench.verification.notes import NOT_CHECKED
 from vi_bench.verification.outcome import AGAIN, KEPT, LEFT, UP_TO_CONSTANT, Report
 from vi_bench.verification.sandbox import Broken
 
@@ -226,14 +227,15 @@ def _up_to_constant(
 
 def _exchanged(case: ModelCase, cases: Sequence[ModelCase]) -> list[ModelCase]:
     """The q of other data of the same shapes, its bound on these data as given."""
-    found = []
+    found: list[ModelCase] = []
+    alike, bound = case.problem.alike, case.answer.bound
+    if alike is None or bound is None:
+        return found
     for other in cases:
-        if other is case or other.problem.alike != case.problem.alike:
-            continue
-        if case.answer.bound is None or case.problem.alike is None:
+        if other is case or other.problem.alike != alike:
             continue
         try:
-            elbo = np.atleast_1d(np.asarray(case.answer.bound(other.answer.q), float))
+            elbo = np.atleast_1d(np.asarray(bound(other.answer.q), float))
         except Exception:  # a user's code may raise anything
             continue
         moved = replace(case.answer, factors=other.answer.factors, elbo=elbo)
@@ -269,7 +271,7 @@ def _unchecked(cases: Sequence[ModelCase]) -> list[str]:
     found = []
     if any(not case.answer.elbo.size for case in cases):
         found.append(
-            "not checked, as the fit gives no trace: that the ELBO is what it says, "
+            f"{NOT_CHECKED}, as the fit gives no trace: that the ELBO is what it says, "
             "never falls and is below the evidence"
         )
     for case in cases:
@@ -280,10 +282,11 @@ def _unchecked(cases: Sequence[ModelCase]) -> list[str]:
                 else "the bound is stated to be of further variables"
             )
             found.append(
-                f"not checked, as {why}: that the ELBO is what it says, and that every "
-                "factor is stationary; give q of these variables to have that checked"
+                f"{NOT_CHECKED}, as {why}: that the ELBO is what it says, and that "
+                "every factor is stationary; give q of these variables to have that "
+                "checked"
             )
-        elif case.form != "elbo":
+        elif case.form != ELBO:
             found.append(f"the bound is {FORMS[case.form]}; q is held to that")
         noisy = [n for n, g in case.gains.items() if g.noise > FIRM]
         if noisy:
