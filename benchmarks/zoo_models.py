@@ -6,7 +6,8 @@
 Every mutant of tests/zoo/models is verified on the batteries of all seeds, until one
 problem shows a fault; right fits and honest approximations on the whole batteries of
 the first seeds. A bound that is right up to a constant counts as found where that is
-the fault. The exit code is 1 if something right is accused.
+the fault. Of a file that is there, what it has of other models is kept. The exit code
+is 1 if something right is accused.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pkgutil
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,14 +32,26 @@ from scipy.stats import beta
 
 import tests.zoo.models
 from vi_bench.verification import verify
+from vi_bench.verification.model_problems import battery_of
 
 MODELS = tuple(sorted(m.name for m in pkgutil.iter_modules(tests.zoo.models.__path__)))
 RIGHT, COARSE, MUTANT = "RIGHT", "COARSE", "MUTANTS"
+
+PER_PROCESS = 60
+"""Fits that one process verifies: those of a model share compiled programs."""
 
 
 def module_of(model: str) -> Any:
     """The module with the fits of a model."""
     return importlib.import_module(f"tests.zoo.models.{model}")
+
+
+@lru_cache(64)
+def problems_of(model: str, seed: int) -> list[Any]:
+    """The battery of a model at a seed, made once for all its fits."""
+    module = module_of(model)
+    problems, _ = battery_of(module.model, module.data(), seed)
+    return problems
 
 
 def task(model: str, group: str, name: str, seeds: list[int]) -> dict[str, Any]:
@@ -51,9 +65,7 @@ def task(model: str, group: str, name: str, seeds: list[int]) -> dict[str, Any]:
         begun = time.perf_counter()
         report = verify(
             kind(),
-            model=module.model,
-            data=module.data(),
-            seed=seed,
+            problems=problems_of(model, seed),
             first=group == MUTANT,
         )
         found = {check: f.said for check, f in report.failures.items()}
@@ -102,7 +114,7 @@ def main() -> None:
         return
     results: dict[str, dict[str, Any]] = {RIGHT: {}, COARSE: {}, MUTANT: {}}
     with ProcessPoolExecutor(
-        given.processes, get_context("spawn"), max_tasks_per_child=8
+        given.processes, get_context("spawn"), max_tasks_per_child=PER_PROCESS
     ) as pool:
         futures = {}
         for model in given.models.split(","):
@@ -121,19 +133,30 @@ def main() -> None:
                 results[group][name] = result
                 said(progress.console.print, group, name, result)
                 progress.advance(bar)
+    results = with_others(results, given.out, given.models.split(","))
     summed_up(results)
-    # as it is stored, where seeds are text
-    text = json.dumps(
-        {g: dict(sorted(r.items())) for g, r in results.items()}, indent=1
-    )
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text + "\n", encoding="utf-8")
+        given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if given.page:
-        given.page.write_text(page(json.loads(text)), encoding="utf-8")
+        given.page.write_text(page(results), encoding="utf-8")
     raise SystemExit(
         int(any(accused(r) for g in (RIGHT, COARSE) for r in results[g].values()))
     )
+
+
+def with_others(
+    results: dict[str, dict[str, Any]], out: Path | None, models: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Results as they are stored, with those of other models that a file has."""
+    known: dict[str, dict[str, Any]] = json.loads(json.dumps(results))
+    if out is not None and out.exists():
+        for group, stored in json.loads(out.read_text(encoding="utf-8")).items():
+            others = {
+                n: r for n, r in stored.items() if n.partition(".")[0] not in models
+            }
+            known[group] = others | known[group]
+    return {group: dict(sorted(found.items())) for group, found in known.items()}
 
 
 def said(tell: Any, group: str, name: str, result: dict[str, Any]) -> None:

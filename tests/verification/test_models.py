@@ -449,6 +449,9 @@ def test_the_command(tmp_path):
         (["--model", "nothing.py:model"], "nothing.py"),
         (["--model", "{file}:nothing"], "has no function 'nothing'"),
         (["--model", "{file}:model", "--data", "none.npz"], "none.npz"),
+        (["--model", "{file}:model", "--families", "poisson"], "families: choose"),
+        (["--model", "{file}:model", "--features", "1"], "features: choose"),
+        (["--data", "none.npz"], "data: given without a model"),
     ],
 )
 def test_what_cannot_be_tried_is_refused_in_one_line(tmp_path, arguments, said):

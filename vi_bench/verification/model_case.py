@@ -254,8 +254,8 @@ class _Program(NamedTuple):
 _programs: dict[Hashable, _Program] = {}
 """Programs by what their problems and factors have in common."""
 
-KEPT = 16
-"""Programs that are kept: problems of the same shapes share them."""
+KEPT = 64
+"""Programs that are kept, those used last: problems of the same shapes share them."""
 
 
 def _program(
@@ -266,6 +266,7 @@ def _program(
     known = all(alike) and problem.alike is not None and not summed_out
     key: Hashable = (problem.alike, alike)
     if known and key in _programs:
+        _programs[key] = _programs.pop(key)  # the last to go
         return _programs[key]
     made = _made(problem, answer.factors, summed_out, logistic)
     if not _traceable(made, problem, answer):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import blackjax
@@ -29,8 +30,8 @@ from vi_bench.verification.model_problems import ModelProblem
 
 CHAINS, RUNGS, LEAPS = 32, 300, 4
 
-KEPT = 16
-"""Structures that are kept."""
+KEPT = 64
+"""Structures that are kept, those used last."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Sandwich:
     upper: float
 
 
+@lru_cache(KEPT)
 def sandwich(problem: ModelProblem) -> Sandwich | None:
     """Bounds on log p(X) of simulated data; None if they cannot be had."""
     if problem.truth is None:
@@ -75,11 +77,11 @@ def _shared(posterior: NumPyroPosterior, problem: ModelProblem) -> NumPyroPoster
     key = (problem.alike, own)
     if problem.alike is None or len(own) != len(problem.arrays):
         return posterior
+    structure = _structures.pop(key, posterior.structure)
     if len(_structures) >= KEPT:
-        _structures.clear()
-    return replace(
-        posterior, structure=_structures.setdefault(key, posterior.structure)
-    )
+        del _structures[next(iter(_structures))]
+    _structures[key] = structure  # the last to go
+    return replace(posterior, structure=structure)
 
 
 @jax.jit

@@ -75,7 +75,16 @@ def verify(
         raise VerificationError(f"seed = {seed}: expected at least 0")
     if not 0 < limit < math.inf:
         raise VerificationError(f"limit = {limit}: expected seconds over 0")
+    if model is None and data is not None:
+        raise VerificationError(
+            "data: given without a model; expected model=, or no data"
+        )
     if model is not None or _of_model(problems):
+        if families is not None or features is not None:
+            given = "families" if families is not None else "features"
+            raise VerificationError(
+                f"{given}: choose problems of mixtures; a fit of a model has its own"
+            )
         function = _fit(method)
         left_out: list[str] = []
         if problems is None:
