@@ -32,7 +32,7 @@ from scipy.stats import beta
 
 import tests.zoo.models
 from vi_bench.verification import verify
-from vi_bench.verification.model_problems import battery_of
+from vi_bench.verification.model_battery import battery_of
 
 MODELS = tuple(sorted(m.name for m in pkgutil.iter_modules(tests.zoo.models.__path__)))
 RIGHT, COARSE, MUTANT = "RIGHT", "COARSE", "MUTANTS"

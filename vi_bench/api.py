@@ -79,7 +79,7 @@ def calibrate(
             are not set have fixed defaults. Or a NumPyro model, as a function or by its
             name, "mine.py:model".
         methods: names, or a mapping from labels to settings; by default cavi, nuts and
-            exact.
+            exact, of a NumPyro model svi and nuts.
         out: folder to write to, chunk by chunk; the same call resumes an interrupted
             one. Nothing is written by default.
         progress: show bars on stderr.
@@ -113,7 +113,7 @@ def calibrate(
     if function is not None and methods is not None:
         methods = methods_of(methods)
     settings = settle(model, fields, methods, given)
-    folder, plain = None if out is None else Path(out), settings.model_dump(mode="json")
+    folder, plain = None if out is None else Path(out), settings.plain()
     if function is not None:
         own = own or named_data(function, settings.data)
         plain |= {"plugins": settings.spec.plugins(), "data_sha256": own.sha256}

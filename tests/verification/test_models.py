@@ -1,5 +1,7 @@
 """Fits of any NumPyro model: faults are named, and nothing right is accused."""
 
+import re
+
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -13,13 +15,11 @@ from vi_bench.cli.app import app
 from vi_bench.errors import InputError
 from vi_bench.verification.constants import usual_constants
 from vi_bench.verification.model_answer import call
+from vi_bench.verification.model_battery import VAGUE, model_battery
 from vi_bench.verification.model_case import ModelCase
-from vi_bench.verification.model_problems import (
-    ModelProblem,
-    model_battery,
-    permuted,
-    rows_of,
-)
+from vi_bench.verification.model_problems import ModelProblem
+from vi_bench.verification.model_rows import permuted, rows_of
+from vi_bench.verification.pasted import imported
 from vi_bench.verification.report import told, verification_record
 from vi_bench.verification.sandwich import sandwich
 from vi_bench.verification.stationary import gain_of, slope_of
@@ -73,7 +73,7 @@ def test_a_fault_is_named_with_its_factor_its_size_and_what_is_off():
         gain = case.gains["tau"]
         (place,) = [
             i
-            for i, name in enumerate(case.answer.factors[1].flat_names())
+            for i, (name, _) in enumerate(case.answer.factors[1].flat())
             if name == "concentration"
         ]
         assert gain.step[place] == pytest.approx(0.5, abs=0.05)
@@ -83,11 +83,25 @@ def test_a_fault_is_named_with_its_factor_its_size_and_what_is_off():
 
 def test_the_code_of_a_failure_fails_again():
     report = checked(ShortShape())
-    problem = next(iter(report.failures.values())).problem
-    names = {"f": ShortShape(), "model": normal_gamma.model, "np": np}
-    names |= {"ModelProblem": ModelProblem, "check_cavi": vb.testing.check_cavi}
+    (failure,) = verification_record(report)["failures"]
+    assert "# f is the fit that was tested" in failure["script"]
     with pytest.raises(AssertionError, match="every factor is stationary"):
-        exec(problem.script(), names)
+        exec(failure["script"], {"f": ShortShape()})
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("here/mine.py:cavi", "from mine import cavi as f"),
+        ("mine.py:f", "from mine import f"),
+        ("nuts", "f = 'nuts'"),
+        (normal_gamma.model, "from tests.zoo.models.normal_gamma import model as f"),
+        ("my-file.py:cavi", "# f is the fit that was tested"),
+        (lambda x: x, "# f is the fit that was tested"),
+    ],
+)
+def test_the_code_of_a_failure_imports_what_was_tested(given, line):
+    assert imported(given, "f", "fit") == line
 
 
 class NoTwoPi(normal_gamma.Right):
@@ -129,6 +143,28 @@ def test_a_constant_that_has_no_name_is_seen_by_the_bound_as_a_function_of_q():
     report = checked(SumOfSquares(), [*SMALL[1:], others])
     assert report.passed, told(report)
     assert any("does not depend on q" in note for note in report.notes)
+
+
+class OffByTwo(normal_gamma.Right):
+    """A number is added."""
+
+    def __call__(self, x, seed):
+        found = super().__call__(x, seed)
+        return found | {"elbo": np.asarray(found["elbo"]) + 2.0}
+
+
+def test_a_number_that_is_the_same_on_all_data_is_a_constant():
+    sizes = [
+        ModelProblem(f"{n} rows", normal_gamma.model, {"x": DATA["x"][:n]}, n, rows=n)
+        for n in (3, 4)
+    ]
+    report = checked(OffByTwo(), [*SMALL, *sizes])
+    assert report.passed, told(report)
+    (note,) = [n for n in report.notes if "constant" in n]
+    assert "a number that is the same on all data (stated minus true: +2.000" in note
+    assert "pass but a constant" in str(report)
+    assert repr(report) == f"<verification: {report.verdict}>"
+    assert not any(f.said for f in report.findings if f.check != list(report.checks)[4])
 
 
 class LogOfMean(normal_gamma.Right):
@@ -250,23 +286,34 @@ GOOD = {"mu": dist.Normal(0, 1), "tau": dist.Gamma(2, 1)}
             {"q": GOOD | {"mu": dist.Normal(np.zeros(2), 1)}},
             "q of 'mu' has the shape (2,); expected ()",
         ),
-        ({"q": GOOD | {"mu": {"loc": np.nan, "scale": 1}}}, "q of 'mu'"),
         ({"q": GOOD | {"mu": 3.0}}, "a float; expected a distribution of NumPyro"),
         ({"q": GOOD | {"mu": lambda nu: dist.Normal(nu, 1)}}, "a function of 'nu'"),
-        ({"q": GOOD, "elbo": [0.0, np.nan]}, "elbo[1] = nan"),
-        ({"q": GOOD, "elbo": [[1.0, 2.0], [3.0]]}, "expected one number"),
         ({"q": GOOD, "form": "elbow"}, "form = 'elbow': expected one of elbo"),
         ({"q": GOOD, "trace": []}, "'trace'"),
     ],
 )
 def test_what_a_fit_must_return_is_told_in_one_line(value, said):
+    """An adapter that is wrong is no fault of the algorithm."""
+    with pytest.raises(InputError, match=re.escape(said)):
+        checked(returned(value), SMALL[1:])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"q": GOOD | {"mu": {"loc": np.nan, "scale": 1}}}, "q of 'mu'"),
+        ({"q": GOOD, "elbo": [0.0, np.nan]}, "elbo[1] = nan"),
+        ({"q": GOOD, "elbo": [[1.0, 2.0], [3.0]]}, "expected one number"),
+    ],
+)
+def test_numbers_that_are_none_break_the_promise(value, said):
     report = checked(returned(value), SMALL[1:])
     assert said in report.failures["keeps its promise"].said
 
 
 def test_a_support_that_is_not_the_models_is_told():
     report = checked(returned({"q": GOOD | {"tau": dist.Normal(0.5, 1)}}), SMALL[1:])
-    assert "have no density under the model" in report.failures["q is possible"].said
+    assert "have no finite density under the model" in report.failures["q is possible"].said
 
 
 def test_other_forms_of_distributions_are_taken():
@@ -299,9 +346,23 @@ def test_a_fit_that_cannot_take_few_rows_is_not_accused_of_that():
 
     report = checked(fit)
     assert report.passed
-    assert any("not tried: 2 rows" in note for note in report.notes)
+    assert any("not tried: 2 rows: the fit raised" in n for n in report.notes)
     with pytest.raises(InputError, match="it can take none of the problems"):
         checked(fit, SMALL[:1])
+
+
+def vague(x):
+    """A prior that nearly all draws of overflow."""
+    tau = numpyro.sample("tau", dist.Gamma(1e-4, 1e-4))
+    with numpyro.plate("row", len(x)):
+        numpyro.sample("x", dist.Normal(0, tau**-0.5), obs=x)
+
+
+def test_what_is_not_tried_has_its_reason_once():
+    _, left = model_battery(vague, DATA)
+    reasons = [item.why for item in left]
+    assert reasons.count("a NumPyro plate cannot be empty") == 1
+    assert any(why == VAGUE for why in reasons)
 
 
 def test_the_battery_has_rows_of_the_data_and_simulated_ones():

@@ -94,12 +94,12 @@ def calibration_lines(found: Calibration) -> Iterator[str]:
     for label, tests in found.joint.items():
         lost = [name for name, joint in tests.items() if not joint.kept]
         said = (
-            f"does NOT leave the posterior invariant: {', '.join(lost)}"
+            f"the kernel does NOT leave the posterior invariant: {', '.join(lost)}"
             if lost
-            else f"leaves the posterior invariant, by {len(tests)} quantities of "
+            else f"no fault found by Geweke's test, {len(tests)} quantities of "
             f"{found.settings.geweke} chains"
         )
-        yield f"{label}: the kernel {said}"
+        yield f"{label}: {said}"
     for label, notes in found.notes.items():
         for note in notes:
             yield f"{label}: {note}"
@@ -164,7 +164,7 @@ def calibration_record(found: Calibration) -> dict[str, Any]:
 
     return {
         "schema": SCHEMA,
-        "settings": found.settings.model_dump(mode="json"),
+        "settings": found.settings.plain(),
         "environment": found.environment,
         "rows": {
             label: {name: row(of) for name, of in rows.items()}

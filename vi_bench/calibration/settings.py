@@ -68,6 +68,11 @@ class Settings(BaseModel):
     chunk: Annotated[int, Ge(1)] = 50
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
 
+    def plain(self) -> dict[str, Any]:
+        """All settings that the model has, as plain values."""
+        own = catalogue.is_function(self.model["name"])
+        return self.model_dump(mode="json", exclude=set(OF_MIXTURES) if own else None)
+
     @property
     def spec(self) -> Spec:
         """A spec with this model, weights and methods, to build them from."""

@@ -32,6 +32,7 @@ from vi_bench.errors import CalibrationError, NotApplicable
 from vi_bench.mixture.mixture import bind
 from vi_bench.posterior.arguments import named_data
 from vi_bench.posterior.bound import bind_model
+from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 from vi_bench.posterior.variables import chosen_of, variables_of, weights_of
 from vi_bench.runtime.environment import computing, describe, find_device
 from vi_bench.runtime.progress import Watcher
@@ -44,6 +45,10 @@ NO_GEWEKE = (
     "Geweke's test is left out: the parameters depend on a discrete variable, so data "
     "given the parameters cannot be drawn by running the model"
 )
+
+VAGUE = 1e6
+"""Values of simulated data over the largest given, beyond which a prior is too vague to
+calibrate over."""
 
 INDEPENDENT = ("variational", "exact")
 """Kinds of methods whose draws are independent, so that none are thinned."""
@@ -80,6 +85,8 @@ def study(
         found.environment = describe(device, 64)
         simulator = _simulator(settings, data)
         truth = _truths(settings, simulator)
+        if isinstance(simulator, ModelSimulator):
+            _check_size(simulator.template, truth)
         runner = _Runner(settings, store, watcher, threads or cores() or 1, device)
         for label, method in settings.spec.inference().items():
             draws, thin = _draws(settings, method)
@@ -153,6 +160,30 @@ def _truths(settings: Settings, simulator: Simulator) -> Truth:
     keys = keys_of(settings.seed, "data", jnp.arange(size))
     found: Truth = jax.jit(lambda keys: lax.map(simulator.joint, keys))(keys)
     return found
+
+
+def _check_size(posterior: NumPyroPosterior, truth: Truth) -> None:
+    """Refuse a prior whose data are not of the order of those given.
+
+    Samplers do not end in time on them, and what they say is of no use.
+
+    Raises:
+        InputError: in half of the data sets the largest value is over VAGUE times the
+            largest given, or not finite.
+    """
+    given = posterior.observations()
+    for name, values in truth.rows.items():
+        usual = max(1.0, float(np.abs(np.asarray(given[name], float)).max(initial=0)))
+        whole = np.abs(np.asarray(values, float)).reshape(len(values), -1)
+        largest = whole.max(axis=1, initial=0)
+        wild = ~(largest <= VAGUE * usual)
+        if 2 * wild.sum() > len(wild):
+            raise CalibrationError(
+                f"model {posterior.structure.name!r}: in {wild.sum()} of {len(wild)} "
+                f"data sets drawn from the prior, {name!r} has values over {VAGUE:g} "
+                f"times the largest given ({usual:g}); expected narrower "
+                "hyperparameters, as no method can be calibrated over such data"
+            )
 
 
 class _Runner:

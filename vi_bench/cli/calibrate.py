@@ -29,7 +29,7 @@ def calibrate(
         str | None,
         typer.Option(
             help="Comma-separated labels of the methods to calibrate (default: the "
-            "spec's, else cavi,nuts,exact).",
+            "spec's, else cavi,nuts,exact; of a NumPyro model svi,nuts).",
             autocompletion=completion.methods,
         ),
     ] = None,

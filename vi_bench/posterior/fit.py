@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
+from numpyro.distributions import constraints
 
 from vi_bench.errors import ModelError, unknown
 from vi_bench.posterior.structure import Site
@@ -209,6 +210,7 @@ def distribution(given: Any, where: str, site: Site) -> Any:
         values = {str(k): jnp.asarray(v, float) for k, v in given.items()}
         if set(values) == {"probs"} and values["probs"].shape == site.shape:
             kind = dist.BernoulliProbs
+        kind = _of_prior(kind, site, where)
         try:
             return kind(**values)
         except (TypeError, ValueError) as error:  # of shapes, or of values
@@ -219,6 +221,27 @@ def distribution(given: Any, where: str, site: Site) -> Any:
         f"{where}: {_kind(given)}; expected a distribution of NumPyro or SciPy, or a "
         "dict of its parameters"
     )
+
+
+def _of_prior(kind: Any, site: Site, where: str) -> Any:
+    """The distribution that parameters mean, where the prior's class has their names.
+
+    Raises:
+        InputError: they are those of a normal, and the variable is positive.
+    """
+    if kind is dist.Gamma and site.kind is dist.InverseGamma:
+        return dist.InverseGamma
+    if kind is dist.Normal and site.kind is dist.LogNormal:
+        return dist.LogNormal
+    if (
+        kind is dist.Normal
+        and getattr(site.kind, "support", None) is constraints.positive
+    ):
+        raise ModelError(
+            f"{where}: loc and scale of a variable that is positive; expected a "
+            "distribution, such as dist.LogNormal(loc, scale)"
+        )
+    return kind
 
 
 def _from_scipy(given: Any, where: str) -> Any:

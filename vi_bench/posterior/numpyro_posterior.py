@@ -140,6 +140,10 @@ class NumPyroPosterior:
                 "of several; expected obs = an argument"
             )
 
+    def observations(self) -> dict[str, Array]:
+        """The values of the observed sites that arguments have."""
+        return {n: self.data[place] for n, place in self.structure.places.items()}
+
     def with_observations(self, values: Mapping[str, Array]) -> NumPyroPosterior:
         """The posterior given other values of the observed sites, which may be traced.
 

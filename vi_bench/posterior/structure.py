@@ -29,6 +29,7 @@ class Site:
         dims: names of its dimensions: plates by their names, others by number.
         discrete: whether it is summed out.
         free: shape of its unconstrained value.
+        kind: class of its prior.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Site:
     dims: tuple[str, ...]
     discrete: bool
     free: tuple[int, ...]
+    kind: type = dist.Distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +158,9 @@ def read_model(
             inverse = biject_to(site["fn"].support).inv
             free = jax.eval_shape(inverse, site["value"]).shape
         proper = proper and is_plain(site) and not improper(site["fn"])
-        sites.append(Site(label, shape, _dims(label, site, shape), discrete, free))
+        kind = type(bare(site["fn"]))
+        dims = _dims(label, site, shape)
+        sites.append(Site(label, shape, dims, discrete, free, kind))
     if enumerated and all(site.discrete for site in sites):
         raise ModelError(f"model {name!r}: has no continuous latent variable")
     if not observed:

@@ -25,7 +25,8 @@ MOST = 3
 """Usual constants that may be dropped together."""
 
 SEVERAL = 4
-"""Problems from which on a sum of usual constants is looked for."""
+"""Problems from which on a sum of usual constants is looked for, and numbers of rows on
+which a constant of no name is the same."""
 
 ERRORS = 4.5
 """Standard errors within which two differences are the same."""
@@ -53,7 +54,7 @@ class Offset:
 
 def offset_of(case: ModelCase) -> Offset | None:
     """The difference on one problem; None if there is no bound."""
-    if not case.answer.elbo.size or case.impossible:
+    if not case.answer.elbo.size or not case.judged:
         return None
     mean, error = case.bound
     return Offset(case, float(case.answer.elbo[-1]) - mean, error)
@@ -80,15 +81,23 @@ def constant_of(
                 for o, own in zip(offsets, usual, strict=True)
             ):
                 return " and ".join(chosen)
-    if _same_by_shape(offsets):
-        return "a constant that depends on the sizes of the data alone"
-    tried = [(o, others(o.case)) for o in offsets]
-    moved = [(o, found) for o, found in tried if found]
-    if len(moved) >= 2 and all(
-        other.is_(o.nats, o.error) for o, found in moved for other in found
+    first = offsets[0]
+    if len({o.case.problem.rows for o in offsets}) >= SEVERAL and all(
+        o.is_(first.nats, first.error) for o in offsets
     ):
+        return "a number that is the same on all data"
+    # of no rows there is one data set alone
+    off = [o for o in offsets if not o.is_(0.0) and o.case.problem.rows != 0]
+    if _same_by_shape(off, offsets):
+        return "a constant that depends on the sizes of the data alone"
+    if len(off) >= 2 and all(_same(o, others(o.case)) for o in off):
         return "a constant that does not depend on q"
     return None
+
+
+def _same(offset: Offset, others: Sequence[Offset]) -> bool:
+    """Whether there are others, and all are the same difference."""
+    return len(others) > 0 and all(o.is_(offset.nats, offset.error) for o in others)
 
 
 def usual_constants(case: ModelCase) -> dict[str, float]:
@@ -113,6 +122,7 @@ def usual_constants(case: ModelCase) -> dict[str, float]:
         if isinstance(fn, NORMALS):
             add(f"-(p/2) log 2 pi {where}", half * size)
             add(f"(p/2) log 2 pi e of the entropy of {site.name}", -(half + 0.5) * size)
+            add(f"(p/2) log 2 pi of the entropy of {site.name}", -half * size)
         elif isinstance(fn, dist.Gamma):
             a, b = np.asarray(fn.concentration), np.asarray(fn.rate)
             shape = np.broadcast(np.zeros(site.shape), a, b)
@@ -137,15 +147,21 @@ def _sum(terms: Any, shape: tuple[int, ...]) -> float:
     return float(np.sum(np.broadcast_to(terms, shape)))
 
 
-def _same_by_shape(offsets: Sequence[Offset]) -> bool:
-    """Whether the difference is the same on different data of the same shapes."""
-    groups: dict[Any, list[Offset]] = {}
-    for offset in offsets:
-        if (alike := offset.case.problem.alike) is not None:
-            groups.setdefault(alike, []).append(offset)
-    several = [group for group in groups.values() if len(group) > 1]
-    return len(several) >= 2 and all(
-        other.is_(group[0].nats, group[0].error)
-        for group in several
-        for other in group[1:]
+def _same_by_shape(off: Sequence[Offset], offsets: Sequence[Offset]) -> bool:
+    """Whether each difference in `off` is that of other data of the same shapes, too.
+
+    Different shapes have to show it, as one number fits one shape by chance.
+    """
+    shapes = [offset.case.problem.alike for offset in off]
+    return len(set(shapes)) >= 2 and all(
+        shape is not None
+        and _same(
+            offset,
+            [
+                other
+                for other in offsets
+                if other is not offset and other.case.problem.alike == shape
+            ],
+        )
+        for offset, shape in zip(off, shapes, strict=True)
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from types import CellType, FunctionType
 from typing import Any
 
 import jax
@@ -18,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
+from numpyro.distributions import biject_to
 
 from vi_bench.posterior.fit import check_shape
 from vi_bench.posterior.structure import Site, bare
 from vi_bench.runtime.keys import Key
-from vi_bench.verification.sandbox import Broken
+from vi_bench.verification.sandbox import Broken, first_line
 
 Values = Mapping[str, Array]
 """Name of a site -> its value."""
@@ -41,6 +43,8 @@ class Factor:
         leaves: the arrays, in 64 bits.
         fixed: arrays that are no parameters, such as limits of a support.
         point: whether it is a point estimate.
+        transform: of a point estimate that can be moved, the map to it from
+            unconstrained values; None of others.
         log_prob: (leaves, fixed, value, values of other sites) -> log density, summed.
         sample: (leaves, fixed, key, values of other sites) -> a draw.
         eps: machine epsilon of the least precise array, as it was given.
@@ -53,33 +57,50 @@ class Factor:
     leaves: tuple[Array, ...]
     fixed: tuple[Array, ...]
     point: bool
+    transform: Any
     log_prob: Callable[..., Float[Array, ""]]
     sample: Callable[..., Array]
     eps: float
     alike: Hashable
 
-    def flat_names(self) -> list[str]:
-        """A name for every scalar parameter, in the order of the flattened leaves."""
+    def flat(self) -> list[tuple[str, float]]:
+        """Name and value of every scalar parameter, in order.
+
+        Those of a point estimate are unconstrained: the log of what is positive.
+        """
+        names, leaves = self.names, self.leaves
+        if self.transform is not None:
+            leaves = (self.transform.inv(leaves[0]),)
+            if leaves[0] is not self.leaves[0]:
+                names = ("unconstrained value",)
         return [
-            f"{name}[{', '.join(map(str, index))}]" if index else name
-            for name, leaf in zip(self.names, self.leaves, strict=True)
+            (
+                f"{name}[{', '.join(map(str, index))}]" if index else name,
+                float(leaf[index]),
+            )
+            for name, leaf in zip(names, leaves, strict=True)
             for index in np.ndindex(leaf.shape)
         ]
 
 
-def factors_of(q: Mapping[str, Any], sites: Sequence[Site]) -> tuple[Factor, ...]:
+def factors_of(
+    q: Mapping[str, Any], sites: Sequence[Site], supports: Mapping[str, Any]
+) -> tuple[Factor, ...]:
     """The factors of q, those that are functions of others last.
 
     Args:
         q: site -> a NumPyro distribution, or a function of other sites that gives one.
         sites: latent variables of the model.
+        supports: site -> the support of its prior.
 
     Raises:
         Broken: an array of parameters is not finite, or a function does not give a
             distribution of the site's shape.
     """
     known = {site.name: site for site in sites}
-    plain = {n: _plain(n, d) for n, d in q.items() if not inspect.isfunction(d)}
+    plain = {
+        n: _plain(n, d, supports[n]) for n, d in q.items() if not inspect.isfunction(d)
+    }
     drawn = draw(list(plain.values()), jax.random.key(0))
     tied = [
         _conditional(known[name], function, drawn)
@@ -97,22 +118,23 @@ def factors_of(q: Mapping[str, Any], sites: Sequence[Site]) -> tuple[Factor, ...
     return found
 
 
-def _plain(site: str, given: Any) -> Factor:
+def _plain(site: str, given: Any, support: Any) -> Factor:
     """The factor of a distribution."""
     if isinstance(core := bare(given), dist.Delta):
-        return _point(site, jnp.broadcast_to(jnp.asarray(core.v), given.shape()))
+        value = jnp.broadcast_to(jnp.asarray(core.v), given.shape())
+        return _point(site, value, support)
     leaves, shape = jax.tree.flatten(given)
     named = _names(given)
     if len(named) != len(leaves):  # a class with its own way to flatten
         named = [f"parameter {i}" for i in range(len(leaves))]
-    whole = [_wide(leaf) for leaf in leaves]
+    free = [name.rpartition(".")[2] not in FIXED for name in named]
+    # counts as parameters are as good as real numbers
+    whole = [_wide(leaf, real) for leaf, real in zip(leaves, free, strict=True)]
     moved = [
         i
         for i, leaf in enumerate(whole)
-        if named[i].rpartition(".")[2] not in FIXED
-        and jnp.issubdtype(leaf.dtype, jnp.floating)
+        if free[i] and jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
-
     still = [i for i in range(len(whole)) if i not in moved]
 
     def filled(own: Sequence[Array], fixed: Sequence[Array]) -> Any:
@@ -138,6 +160,7 @@ def _plain(site: str, given: Any) -> Factor:
         leaves=tuple(whole[i] for i in moved),
         fixed=tuple(whole[i] for i in still),
         point=False,
+        transform=None,
         log_prob=log_prob,
         sample=sample,
         eps=_eps(leaves),
@@ -154,48 +177,61 @@ def _hashable(given: tuple[Any, ...]) -> Hashable:
         return None
 
 
-def _point(site: str, value: Array) -> Factor:
+def _point(site: str, value: Array, support: Any) -> Factor:
     """The factor of a point estimate: of no entropy, its parameter its value."""
     wide = _wide(value)
+    transform = None
+    if not support.is_discrete:
+        transform = biject_to(support)
+        # at the border of its support it has no unconstrained value
+        if not bool(jnp.all(jnp.isfinite(transform.inv(wide)))):
+            transform = None
     return Factor(
         site=site,
         names=("value",),
         leaves=(wide,),
         fixed=(),
         point=True,
+        transform=transform,
         log_prob=lambda own, fixed, value, _: jnp.zeros(()),
         sample=lambda own, fixed, key, _: own[0],
         eps=_eps([value]),
-        alike=(site, "point"),
+        alike=_hashable((site, support)) if transform is not None else None,
     )
 
 
 def _conditional(site: Site, function: Callable[..., Any], drawn: Values) -> Factor:
-    """The factor of a function of other sites, which gives a distribution."""
+    """The factor of a function of other sites, which gives a distribution.
+
+    Its parameters are the arrays that it has from around it, and single numbers that
+    are local to where it is defined.
+    """
     needs = tuple(inspect.signature(function).parameters)
     where = f"q of {site.name!r}"
 
-    def at(values: Values) -> Any:
-        found = function(*(values[name] for name in needs))
+    def at(values: Values, numbers: Mapping[str, Any]) -> Any:
+        own = _with_numbers(function, numbers)
+        found = own(*(values[name] for name in needs))
         if not isinstance(found, dist.Distribution):
             raise Broken(f"{where} gave a {type(found).__name__}, not a distribution")
         return check_shape(found, site, where)
 
-    value = at(drawn).sample(jax.random.key(1))
+    value = at(drawn, {}).sample(jax.random.key(1))
     given = {name: drawn[name] for name in needs}
-    closed = jax.make_jaxpr(lambda v, given: jnp.sum(at(given).log_prob(v)))(
-        value, given
-    )
+    closed, numbers = _traced(function, where, at, value, given)
     consts = [jnp.asarray(c) for c in closed.consts]
     moved = [i for i, c in enumerate(consts) if jnp.issubdtype(c.dtype, jnp.floating)]
+    arrays = [consts[i] for i in moved]
 
     def log_prob(
         own: Sequence[Array], _: Sequence[Array], value: Array, values: Values
     ) -> Float[Array, ""]:
+        scalars, others = own[: len(numbers)], own[len(numbers) :]
         every = list(consts)
-        for place, leaf in zip(moved, own, strict=True):
+        for place, leaf in zip(moved, others, strict=True):
             every[place] = leaf.astype(consts[place].dtype)
-        inputs = jax.tree.leaves((value, {name: values[name] for name in needs}))
+        tree = dict(zip(numbers, scalars, strict=True)), value
+        inputs = jax.tree.leaves((*tree, {name: values[name] for name in needs}))
         inputs = [
             jnp.asarray(v, a.dtype)
             for v, a in zip(inputs, closed.in_avals, strict=True)
@@ -206,14 +242,78 @@ def _conditional(site: Site, function: Callable[..., Any], drawn: Values) -> Fac
 
     return Factor(
         site=site.name,
-        names=_closure_names(function, [consts[i] for i in moved]),
-        leaves=tuple(_wide(consts[i]) for i in moved),
+        names=(*numbers, *_closure_names(function, arrays)),
+        leaves=(*numbers.values(), *map(_wide, arrays)),
         fixed=(),
         point=False,
+        transform=None,
         log_prob=log_prob,
-        sample=lambda own, fixed, key, values: at(values).sample(key),
-        eps=_eps([consts[i] for i in moved]),
+        sample=lambda own, fixed, key, values: at(values, {}).sample(key),
+        eps=_eps(arrays),
         alike=None,
+    )
+
+
+def _traced(
+    function: Callable[..., Any],
+    where: str,
+    at: Callable[[Values, Mapping[str, Any]], Any],
+    value: Array,
+    given: Values,
+) -> tuple[Any, dict[str, Array]]:
+    """The log density as a program of the local numbers, a value and other sites.
+
+    Raises:
+        Broken: JAX cannot trace the function.
+    """
+
+    def density(numbers: Mapping[str, Any], value: Array, given: Values) -> Array:
+        return jnp.sum(at(given, numbers).log_prob(value))
+
+    local = _numbers(function)
+    # NumPy's functions, and shapes, do not take numbers that are traced
+    reals = {n: v for n, v in local.items() if isinstance(v, float | np.floating)}
+    for tried in (local, reals, {}):
+        numbers = {n: jnp.asarray(v, jnp.float64) for n, v in sorted(tried.items())}
+        try:
+            return jax.make_jaxpr(density)(numbers, value, given), numbers
+        except (TypeError, jax.errors.JAXTypeError) as error:
+            last = error
+    raise Broken(
+        f"{where}: JAX cannot trace the function: {first_line(last)}; expected one of "
+        "jax.numpy, not NumPy"
+    )
+
+
+def _numbers(function: Callable[..., Any]) -> dict[str, Any]:
+    """Single numbers that a function has from the function around it."""
+    return {
+        name: value
+        for name, value in inspect.getclosurevars(function).nonlocals.items()
+        if np.ndim(value) == 0
+        and not isinstance(value, bool | np.bool_)
+        and isinstance(value, int | float | np.number | np.ndarray | jax.Array)
+    }
+
+
+def _with_numbers(
+    function: Callable[..., Any], numbers: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """The function with other values of some of its local numbers."""
+    if not numbers:
+        return function
+    cells = tuple(
+        CellType(numbers[name]) if name in numbers else cell
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        )
+    )
+    return FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        cells,
     )
 
 
@@ -271,10 +371,13 @@ def _closure_names(
     return tuple(found)
 
 
-def _wide(leaf: Any) -> Array:
-    """An array of numbers in 64 bits."""
+def _wide(leaf: Any, real: bool = False) -> Array:
+    """An array of numbers in 64 bits; integers become real numbers if that is asked."""
     array = jnp.asarray(leaf)
-    if jnp.issubdtype(array.dtype, jnp.floating):
+    kind = array.dtype
+    if jnp.issubdtype(kind, jnp.floating) or (
+        real and jnp.issubdtype(kind, jnp.integer)
+    ):
         return array.astype(jnp.float64)
     return array
 

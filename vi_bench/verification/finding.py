@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,9 @@ CLOSE = 1e-6
 STEPS_LEFT = 100
 """Last rises of a trace that an ascent may still have before it; a slowly damped one
 has some tens."""
+
+UP_TO_CONSTANT = "the ELBO is right up to a constant"
+"""How a finding and a note begin that say so."""
 
 HARD = 1e-12
 """Responsibilities within this distance of 0 and 1 count as hard assignments."""
@@ -54,8 +57,10 @@ class Finding:
         statistic: the measured value; for a check with randomness ``|z|``.
         threshold: its largest allowed value; for a check with randomness it follows
             from the number of such checks in a verification.
-        said: the failure in words, with its numbers.
+        said: the failure in words, with its numbers; of one that passed, what is
+            worth knowing all the same.
         random: whether the statistic is a ``|z|``.
+        unreadable: whether what was returned is not of the form that is expected.
     """
 
     check: str
@@ -64,11 +69,16 @@ class Finding:
     threshold: float
     said: str = ""
     random: bool = False
+    unreadable: bool = False
 
     @property
     def passed(self) -> bool:
         """Whether the statistic is within the threshold; NaN is a failure."""
         return bool(self.statistic <= self.threshold)
+
+    def unsaid(self) -> Finding:
+        """A finding that passed, without the words for its failure."""
+        return self if self.said == UP_TO_CONSTANT else replace(self, said="")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from vi_bench.verification.sandbox import (
     Broken,
     NotFinite,
     Raised,
+    Unreadable,
+    first_line,
     guarded,
     trace_of,
 )
@@ -31,6 +33,10 @@ FORMS = {
     AUGMENTED: "a bound with further latent variables, which the model sums out",
 }
 """What `elbo` may be -> in words."""
+
+INVALID = "got invalid"
+"""What NumPyro says of parameters that are no numbers, or of the wrong sign: a fault of
+the fit, not of how its result is laid out."""
 
 FEW = 5
 """Rows below which a fit may refuse a data set."""
@@ -137,23 +143,33 @@ def read(returned: Any, problem: ModelProblem) -> ModelAnswer:
     sites = problem.structure.sites
     with accurately():
         try:
-            q = entries(returned, sites, "q")
+            q = entries(returned, sites, "the fit")
         except InputError as error:
-            raise Broken(str(error).removeprefix("q: ")) from None
+            said = str(error).removeprefix("the fit: ")
+            raise (Broken if INVALID in said else Unreadable)(said) from None
         except (TypeError, ValueError, RuntimeError) as error:
-            raise Broken(f"q cannot be read: {error}") from None
+            raise Unreadable(f"q cannot be read: {error}") from None
         try:
-            factors = factors_of(q, sites)
+            supports = {s.name: problem.trace[s.name]["fn"].support for s in sites}
+            factors = factors_of(q, sites, supports)
         except InputError as error:
             raise Broken(str(error)) from None
+        except Broken:
+            raise
+        except Exception as error:  # a user's distribution may raise anything
+            raise Unreadable(f"q cannot be evaluated: {first_line(error)}") from None
     trace = returned.get("elbo")
     elbo, eps, remark, fault = trace_of(() if trace is None else trace, "elbo")
     form = returned.get("form")
     if form is not None and form not in FORMS:
-        raise Broken(f"form = {form!r}: expected one of {', '.join(FORMS)}")
+        raise Unreadable(f"form = {form!r}: expected one of {', '.join(FORMS)}")
+    if form == JAAKKOLA_JORDAN and problem.logistic is None:
+        raise Unreadable(
+            f"form = {form!r}: the model has no Bernoulli or binomial observations"
+        )
     bound = returned.get("bound")
     if bound is not None and not callable(bound):
-        raise Broken("bound is no function: expected the bound as a function of q")
+        raise Unreadable("bound is no function: expected the bound as a function of q")
     eps = max([eps, *(factor.eps for factor in factors)])
     return ModelAnswer(
         factors=factors,

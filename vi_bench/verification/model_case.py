@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
+from arviz_stats.base import array_stats
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import log_density
 
@@ -25,7 +25,7 @@ from vi_bench.verification.model_answer import (
     JAAKKOLA_JORDAN,
     ModelAnswer,
 )
-from vi_bench.verification.model_problems import ModelProblem
+from vi_bench.verification.model_problems import Logistic, ModelProblem
 from vi_bench.verification.sandwich import Sandwich, sandwich
 from vi_bench.verification.stationary import Gain, gain_of, slope_of
 
@@ -44,6 +44,10 @@ AT_ONCE = 2000
 CURVED = 256
 """Draws over which second derivatives are averaged."""
 
+HEAVY = 0.7
+"""Pareto k-hat of log p - log q, of either tail, beyond which no error of its mean is
+to be believed (Vehtari, Simpson, Gelman, Yao and Gabry 2024)."""
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -56,7 +60,6 @@ class Sampled:
         slopes: site of a point estimate -> gradient of log p by it (S, p).
         curvatures: likewise -> minus the mean second derivative (p, p).
         logits: of a logistic likelihood (S, n); None if there is none.
-        outcomes: of that likelihood (n,).
         terms: sum of the sizes of the terms of log p and log q, nats.
     """
 
@@ -66,7 +69,6 @@ class Sampled:
     slopes: Mapping[str, np.ndarray]
     curvatures: Mapping[str, np.ndarray]
     logits: np.ndarray | None
-    outcomes: np.ndarray
     terms: float
 
 
@@ -96,7 +98,32 @@ class ModelCase:
     @cached_property
     def impossible(self) -> float:
         """Share of the draws of q that the model does not allow."""
-        return float(np.mean(~np.isfinite(self.sampled.log_p)))
+        sampled = self.sampled
+        return float(np.mean(~np.isfinite(sampled.log_p) & np.isfinite(sampled.log_q)))
+
+    @cached_property
+    def unjudged(self) -> str:
+        """Why draws of q cannot tell its bound; empty if they can."""
+        lost = float(np.mean(~np.isfinite(self.sampled.log_q)))
+        if lost:
+            return (
+                f"{lost:.2%} of the draws of q underflow to where its own density is "
+                "not finite"
+            )
+        if self.impossible:
+            return ""
+        khat = pareto_khat(self.ratio)
+        if khat > HEAVY:
+            return (
+                "log p - log q has so heavy a tail over draws of q (Pareto k-hat "
+                f"{khat:.1f}, over {HEAVY}) that its mean cannot be told from them"
+            )
+        return ""
+
+    @property
+    def judged(self) -> bool:
+        """Whether the bound and the gains of q are known from its draws."""
+        return not self.impossible and not self.unjudged
 
     @cached_property
     def ratio(self) -> np.ndarray:
@@ -111,23 +138,24 @@ class ModelCase:
         = tanh(xi / 2) / (4 xi), and xi^2 = E_q t^2 is the best. As it is, the gradient
         of the bound is that at a fixed xi.
         """
-        logits = self.sampled.logits
-        if logits is None:
+        logits, logistic = self.sampled.logits, self.problem.logistic
+        if logits is None or logistic is None:
             return None
-        signed = (2 * self.sampled.outcomes - 1) * logits
         xi = np.sqrt(np.mean(logits**2, axis=0))
         small = xi < 1e-4
         lam = np.where(small, 0.125, np.tanh(xi / 2) / (4 * np.where(small, 1, xi)))
-        exact = -np.logaddexp(0, -signed)
-        bounded = -np.logaddexp(0, -xi) + (signed - xi) / 2
-        bounded = bounded - lam * (logits**2 - xi**2)
-        return np.asarray(self.ratio + np.sum(bounded - exact, axis=1))
+        # log sigmoid(t) of an outcome 1, and of 0 that of -t: the same difference
+        bounded = -np.logaddexp(0, -xi) - (logits + xi) / 2
+        bounded = bounded - lam * (logits**2 - xi**2) + np.logaddexp(0, logits)
+        return np.asarray(self.ratio + bounded @ logistic.trials)
 
     @cached_property
     def form(self) -> str:
         """What the bound is: as stated, or else what q comes nearest to maximising."""
         if self.answer.form is not None:
             return self.answer.form
+        if not self.judged:
+            return ELBO
         own = self.ratio
         if self.left_out and not self._fits(own):
             return AUGMENTED
@@ -188,7 +216,7 @@ class ModelCase:
 
     def forget_scores(self) -> None:
         """Drop what takes memory, once all that follows from it is known."""
-        if not self.impossible:
+        if self.judged:
             _ = self.gains, self.bound
         slim = replace(self.sampled, scores={}, slopes={}, logits=None)
         self.__dict__["sampled"] = slim  # where a cached property is kept
@@ -203,7 +231,7 @@ def _sampled(problem: ModelProblem, answer: ModelAnswer, summed_out: bool) -> Sa
     factors = answer.factors
     scalars = sum(leaf.size for f in factors for leaf in f.leaves) + 1
     most = max(SCALARS // scalars, 20 * scalars)
-    logistic = None if summed_out else _logistic(problem)
+    logistic = None if summed_out else problem.logistic
     program = _program(problem, answer, summed_out, logistic)
     parameters = [(f.leaves, f.fixed) for f in factors]
     moving = problem.arrays
@@ -231,9 +259,21 @@ def _sampled(problem: ModelProblem, answer: ModelAnswer, summed_out: bool) -> Sa
         slopes=slopes,
         curvatures=curvatures,
         logits=logits[:, 1:] if logistic is not None else None,
-        outcomes=_outcomes(problem, logistic),
         terms=float(np.mean(terms)) + _squares(problem),
     )
+
+
+def pareto_khat(values: np.ndarray) -> float:
+    """Shape of the generalised Pareto distribution of the heavier tail of values (S,).
+
+    It is 0 where the values of a tail are all the same.
+    """
+    if np.ptp(values) <= ROUNDING * np.finfo(float).eps * np.abs(values).max(initial=1):
+        return 0.0
+    try:
+        return float(array_stats.pareto_khat(values[None], r_eff=1.0))
+    except ValueError:
+        return 0.0
 
 
 def _error(part: Any) -> float:
@@ -259,7 +299,10 @@ KEPT = 64
 
 
 def _program(
-    problem: ModelProblem, answer: ModelAnswer, summed_out: bool, logistic: str | None
+    problem: ModelProblem,
+    answer: ModelAnswer,
+    summed_out: bool,
+    logistic: Logistic | None,
 ) -> _Program:
     """The program for a problem: a kept one if all shapes are the same."""
     alike = tuple(factor.alike for factor in answer.factors)
@@ -294,10 +337,10 @@ def _made(
     problem: ModelProblem,
     factors: Sequence[Factor],
     summed_out: bool,
-    logistic: str | None,
+    logistic: Logistic | None,
     fixed: Mapping[str, Any] | None = None,
 ) -> _Program:
-    points = [f for f in factors if f.point]
+    points = [f for f in factors if f.transform is not None]
     moved = [f for f in factors if not f.point and any(v.size for v in f.leaves)]
     still = {n: v for n, v in problem.data.items() if n not in problem.arrays}
     posterior = None
@@ -313,14 +356,21 @@ def _made(
         total, trace = log_density(problem.model, (), data, dict(values))
         logits = jnp.zeros(1)  # a map of arrays without elements fails
         if logistic is not None:
-            site = trace[logistic]
+            site = trace[logistic.site]
             shape = jnp.shape(site["value"])
             own = jnp.ravel(jnp.broadcast_to(bare(site["fn"]).logits, shape))
             logits = jnp.concatenate([logits, own])
         return total, (logits, _terms(trace))
 
     def at_points(values: Mapping[str, Any], data: Any) -> Callable[[Any], Any]:
-        return lambda own: joint({**values, **own}, data)[0]
+        def along(own: Mapping[str, Any]) -> Any:
+            moved = {f.site: f.transform(own[f.site]) for f in points if f.site in own}
+            return joint({**values, **moved}, data)[0]
+
+        return along
+
+    def unconstrained(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {f.site: f.transform.inv(values[f.site]) for f in points}
 
     def one(key: Any, parameters: Any, data: Any) -> Any:
         values = draw(factors, key, parameters)
@@ -337,7 +387,7 @@ def _made(
             else:
                 density = own(leaves)
             log_q += density
-        here = {f.site: values[f.site] for f in points}
+        here = unconstrained(values)
         slopes = jax.grad(at_points(values, data))(here) if points else {}
         slopes = {name: jnp.ravel(v) for name, v in slopes.items()}
         return log_p, log_q, scores, slopes, logits, terms + jnp.abs(log_q)
@@ -346,7 +396,7 @@ def _made(
         values = draw(factors, key, parameters)
         found = {}
         for f in points:
-            flat, shaped = ravel_pytree(values[f.site])
+            flat, shaped = ravel_pytree(unconstrained(values)[f.site])
             along = at_points(values, data)
             found[f.site] = jax.hessian(
                 lambda v, f=f, along=along, shaped=shaped: along({f.site: shaped(v)})
@@ -362,23 +412,6 @@ def _made(
         return jax.vmap(lambda key: curved(key, parameters, data))(keys)
 
     return _Program(jax.jit(sampled), jax.jit(second))
-
-
-def _logistic(problem: ModelProblem) -> str | None:
-    """The one observed site that is Bernoulli by its logits; None if there is none."""
-    known = [
-        name
-        for name in problem.structure.observed
-        if isinstance(bare(problem.trace[name]["fn"]), dist.BernoulliLogits)
-        and problem.trace[name].get("scale") is None
-    ]
-    return known[0] if len(known) == 1 else None
-
-
-def _outcomes(problem: ModelProblem, logistic: str | None) -> np.ndarray:
-    if logistic is None:
-        return np.zeros(0)
-    return np.ravel(np.asarray(problem.trace[logistic]["value"], float))
 
 
 def _terms(trace: Mapping[str, Any]) -> Any:

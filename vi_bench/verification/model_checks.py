@@ -51,19 +51,30 @@ def _possible(case: ModelCase) -> Measured:
     yield (
         share,
         0.0,
-        f"{share:.2%} of the draws of q have no density under the model: q's support "
-        "is not the model's",
+        f"{share:.2%} of the draws of q have no finite density under the model: q's "
+        "support is not the model's, or q is so wide that the model overflows",
     )
 
 
 @check(BOUND, "the last ELBO = E_q[log p - log q] of the returned q")
 def _definition(case: ModelCase) -> Measured:
     trace = case.answer.elbo
-    if not trace.size or case.impossible or case.form == AUGMENTED:
+    if not trace.size or not case.judged:
         return
     mean, error = case.bound
+    if case.form == AUGMENTED:
+        above = float(trace[-1]) - mean
+        yield (
+            excess(above, CONVERGED + case.slack, error),
+            None,
+            f"the bound {trace[-1]:.6f} exceeds E_q[log p - log q] of the returned q, "
+            f"{mean:.6f} +- {error:.1g}, by {above:.3g} nats",
+        )
+        return
     said, own, off = side_by_side(float(trace[-1]), mean)
-    of = "" if case.form == ELBO else f" ({FORMS[case.form]})"
+    guessed = ', which q is nearest to; state "form" if it is another'
+    guessed = "" if case.answer.form else guessed
+    of = "" if case.form == ELBO else f" ({FORMS[case.form]}{guessed})"
     yield (
         excess(abs(float(trace[-1]) - mean), CONVERGED + case.slack, error),
         None,
@@ -73,7 +84,7 @@ def _definition(case: ModelCase) -> Measured:
 
 @check(STATIONARY, "no factor's natural gradient gains anything")
 def _stationary(case: ModelCase) -> Measured:
-    if case.impossible or case.form == AUGMENTED:
+    if not case.judged or case.form == AUGMENTED:
         return
     smallest = np.sqrt(2 * (CONVERGED + case.slack))
     # the one with the most to gain first: it is the one that a report names
@@ -88,7 +99,7 @@ def _rising(case: ModelCase) -> Measured:
     if trace.size > 1:
         step = int(np.argmin(np.diff(trace)))
         fall = float(trace[step] - trace[step + 1])
-        allowed = 1e-9 + (0.0 if case.impossible else case.slack)
+        allowed = 1e-9 + (case.slack if case.judged else 0.0)
         yield (
             fall,
             allowed,
@@ -127,10 +138,10 @@ def excess(value: float, allowed: float, error: float) -> float:
 def described(case: ModelCase, site: str, gain: Gain) -> str:
     """What a step of a factor's natural gradient gains, and in which direction."""
     factor = next(f for f in case.answer.factors if f.site == site)
-    values = np.concatenate([np.ravel(leaf) for leaf in factor.leaves])
-    worst = int(np.argmax(gain.share))
+    name, value = factor.flat()[int(np.argmax(gain.share))]
+    step = gain.step[int(np.argmax(gain.share))]
     return (
         f"a step of its natural gradient gains {max(gain.nats, 0.0):.3g} +- "
-        f"{max(gain.noise, 1e-12):.1g} nats; most by {factor.flat_names()[worst]} = "
-        f"{values[worst]:.5g}, which it moves by {gain.step[worst]:+.3g}"
+        f"{max(gain.noise, 1e-12):.1g} nats; most by {name} = {value:.5g}, which it "
+        f"moves by {step:+.3g}"
     )

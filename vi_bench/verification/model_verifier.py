@@ -11,8 +11,9 @@ import numpy as np
 from vi_bench.errors import NotApplicable, VerificationError
 from vi_bench.runtime.environment import forget_programs
 from vi_bench.verification.constants import Offset, constant_of, offset_of
-from vi_bench.verification.finding import CONVERGED, Finding
+from vi_bench.verification.finding import CONVERGED, UP_TO_CONSTANT, Finding
 from vi_bench.verification.model_answer import AUGMENTED, ELBO, FORMS, call, limit_of
+from vi_bench.verification.model_battery import Left
 from vi_bench.verification.model_case import ModelCase
 from vi_bench.verification.model_checks import (
     BELOW,
@@ -20,12 +21,14 @@ from vi_bench.verification.model_checks import (
     FIRM,
     LIKELY,
     MODEL_PROVES,
+    RISING,
     check,
 )
-from vi_bench.verification.model_problems import ModelProblem, permuted
+from vi_bench.verification.model_problems import ModelProblem
+from vi_bench.verification.model_rows import permuted
 from vi_bench.verification.notes import NOT_CHECKED
-from vi_bench.verification.outcome import AGAIN, KEPT, LEFT, UP_TO_CONSTANT, Report
-from vi_bench.verification.sandbox import Broken
+from vi_bench.verification.outcome import AGAIN, KEPT, LEFT, Report
+from vi_bench.verification.sandbox import Broken, Unreadable
 
 ORDERED = 5
 """Rows of the data set that is tried in another order."""
@@ -40,7 +43,8 @@ EARLY = 2
 def verify_model(
     function: Callable[..., Any],
     problems: Sequence[ModelProblem],
-    left: Sequence[str] = (),
+    left: Sequence[Left] = (),
+    source: tuple[str, ...] = (),
     *,
     limit: float = 300.0,
     strict_constants: bool = False,
@@ -52,20 +56,22 @@ def verify_model(
         function: a fit, which takes arguments of the model by name, and maybe `seed`.
         problems: data sets to try it on.
         left: what is not tried, and why.
+        source: lines of Python that import the fit and the model.
         limit: seconds that one call may take.
         strict_constants: whether a bound that is right up to a constant is wrong.
         first: whether to stop at the first problem that shows a fault for sure.
 
     Raises:
-        InputError: the fit needs an argument that is not there, or cannot take any of
-            the problems.
+        InputError: the fit needs an argument that is not there, cannot take any of the
+            problems, or returns nothing of the form that is expected.
     """
     findings: list[Finding] = []
     cases: list[ModelCase] = []
-    notes = [f"not tried: {reason}" for reason in left]
+    left = list(left)
+    notes: list[str] = []
     for problem in problems:
         forget_programs()
-        case = _tried(function, problem, limit, findings, notes)
+        case = _tried(function, problem, limit, findings, notes, left)
         if case is not None:
             cases.append(case)
             findings.extend(check.examine(problem, case))
@@ -75,12 +81,15 @@ def verify_model(
                 tuple(findings), tuple(cases), MODEL_PROVES, len(left), (), LIKELY
             ).judged()
     if not findings:
-        raise VerificationError(f"fit: it can take none of the problems: {notes[-1]}")
+        raise VerificationError(f"fit: it can take none of the problems: {left[-1]}")
+    if all(f.unreadable for f in findings):
+        raise VerificationError(f"fit: {findings[0].said}")
+    notes = [*_not_tried(left), *notes]
     findings.extend(_again(function, cases, limit))
     findings.extend(_stopped(function, cases, limit))
     notes += _reordered(function, cases, limit, findings)
     findings, said = _up_to_constant(function, findings, cases, limit, strict_constants)
-    notes += said + _unchecked(cases)
+    notes += said + _unchecked(cases, findings)
     report = Report(
         tuple(findings),
         tuple(cases),
@@ -88,6 +97,7 @@ def verify_model(
         len(left),
         tuple(dict.fromkeys(notes)),
         LIKELY,
+        source,
     )
     return report.judged()
 
@@ -105,21 +115,33 @@ def _tried(
     limit: float,
     findings: list[Finding],
     notes: list[str],
+    left: list[Left],
 ) -> ModelCase | None:
     """Fit one problem; None if there is nothing to examine."""
     try:
         given, changed = call(function, problem, limit)
     except Broken as error:
-        findings.append(Finding(KEPT, problem, np.nan, 0.0, str(error)))
+        unreadable = isinstance(error, Unreadable)
+        findings.append(
+            Finding(KEPT, problem, np.nan, 0.0, str(error), unreadable=unreadable)
+        )
         return None
     except NotApplicable as error:
-        notes.append(f"not tried: {problem.about}: {error}")
+        left.append(Left(problem.about, str(error)))
         return None
     notes += given.remarks
     findings.append(Finding(KEPT, problem, len(given.fault) > 0, 0.0, given.fault))
     said = "it changed " + "; ".join(changed)
     findings.append(Finding(LEFT, problem, len(changed), 0.0, said))
     return ModelCase(problem, given)
+
+
+def _not_tried(left: Sequence[Left]) -> list[str]:
+    """What was not tried, a sentence for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for item in left:
+        by_reason.setdefault(item.why, []).append(item.about)
+    return [f"not tried: {'; '.join(o)}: {why}" for why, o in by_reason.items()]
 
 
 def _again(
@@ -214,13 +236,16 @@ def _up_to_constant(
         return findings, []
     worst = max(offsets, key=lambda o: abs(o.nats))
     said = (
-        f"{UP_TO_CONSTANT}: it lacks {constant} ({worst.nats:+.4f} "
-        f"nats on {worst.case.problem})"
+        f"{UP_TO_CONSTANT}: it lacks {constant} (stated minus true: {worst.nats:+.4f} "
+        f"+- {worst.error:.1g} nats on {worst.case.problem})"
     )
     if strict:
         return findings, [said]
     passed = [
-        replace(f, statistic=0.0) if f.check in (BOUND, BELOW) else f for f in findings
+        replace(f, statistic=0.0, said=UP_TO_CONSTANT)
+        if f.check in (BOUND, BELOW) and f.statistic > most
+        else f
+        for f in findings
     ]
     return passed, [said]
 
@@ -266,7 +291,7 @@ def _other_fits(
     return found
 
 
-def _unchecked(cases: Sequence[ModelCase]) -> list[str]:
+def _unchecked(cases: Sequence[ModelCase], findings: Sequence[Finding]) -> list[str]:
     """What could not be checked, a sentence each."""
     found = []
     if any(not case.answer.elbo.size for case in cases):
@@ -274,7 +299,19 @@ def _unchecked(cases: Sequence[ModelCase]) -> list[str]:
             f"{NOT_CHECKED}, as the fit gives no trace: that the ELBO is what it says, "
             "never falls and is below the evidence"
         )
+    elif all(case.answer.elbo.size == 1 for case in cases):
+        found.append(f"{NOT_CHECKED}, as `elbo` is one number: {RISING}")
+    if any(case.answer.elbo.size for case in cases) and not any(
+        f.check == BELOW for f in findings
+    ):
+        found.append(
+            f"{NOT_CHECKED}, as there are no simulated data on which log p(X) can be "
+            f"bounded: {BELOW}"
+        )
     for case in cases:
+        if case.unjudged:
+            found.append(f"{NOT_CHECKED} on {case.problem}: {case.unjudged}")
+            continue
         if case.form == AUGMENTED:
             why = (
                 f"q leaves out {', '.join(case.left_out)}"
@@ -282,9 +319,9 @@ def _unchecked(cases: Sequence[ModelCase]) -> list[str]:
                 else "the bound is stated to be of further variables"
             )
             found.append(
-                f"{NOT_CHECKED}, as {why}: that the ELBO is what it says, and that "
-                "every factor is stationary; give q of these variables to have that "
-                "checked"
+                f"{NOT_CHECKED}, as {why}: that the ELBO is what it says, beyond that "
+                "it is not above E_q[log p - log q], and that every factor is "
+                "stationary; give q of these variables to have that checked"
             )
         elif case.form != ELBO:
             found.append(f"the bound is {FORMS[case.form]}; q is held to that")

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.stats import norm
 
-from vi_bench.verification.finding import Finding, Quality
+from vi_bench.verification.finding import UP_TO_CONSTANT, Finding, Quality
 from vi_bench.verification.notes import FRAGILE, NOT_CHECKED
 
 KEPT, LEFT, AGAIN = "keeps its promise", "changes nothing", "repeatable"
@@ -21,9 +21,6 @@ PROMISES = {
 }
 """Check of the call itself -> what it proves."""
 
-UP_TO_CONSTANT = "the ELBO is right up to a constant"
-"""How a note begins that says so."""
-
 FELT = 1e-2
 """Nats below the best known optimum, or log p(X), beyond which that is reported."""
 
@@ -34,7 +31,7 @@ ALARM = 1e-3
 """Largest probability that the z-tests reject a correct implementation."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The result of a verification.
 
@@ -46,6 +43,7 @@ class Report:
         notes: what was not checked and why, and results that are no failures, a
             sentence each.
         likely: check -> kinds of mistakes that its failure looks like.
+        source: lines of Python that import what was tested.
     """
 
     findings: tuple[Finding, ...]
@@ -54,12 +52,25 @@ class Report:
     left_out: int = 0
     notes: tuple[str, ...] = ()
     likely: Mapping[str, str] = field(default_factory=dict)
+    source: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<verification: {self.verdict}>"
+
+    def __str__(self) -> str:
+        from vi_bench.verification.report import told
+
+        return told(self)
 
     def judged(self) -> Report:
-        """The report with the threshold of its z-tests, which their number gives."""
+        """The report with the threshold of its z-tests, which their number gives.
+
+        What a finding says if it fails is dropped where it does not.
+        """
         most = self.random_threshold
         found = (replace(f, threshold=most) if f.random else f for f in self.findings)
-        return replace(self, findings=tuple(found))
+        kept = (f if not f.passed else f.unsaid() for f in found)
+        return replace(self, findings=tuple(kept))
 
     @property
     def passed(self) -> bool:
@@ -111,7 +122,8 @@ class Report:
         """The result in one sentence."""
         if not self.passed:
             names = ", ".join(self.failures)
-            return f"wrong: {len(self.failures)} of {len(self.checks)} fail: {names}"
+            number = f"{len(self.failures)} of {len(self.checks)} checks"
+            return f"wrong: {number} fail: {names}"
         clean = f"no fault found by {len(self.checks)} checks"
         forms = sorted({q.form for q in self.quality if q.form})
         if forms:

@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from vi_bench.reports.style import NOTHING, bare_table
-from vi_bench.verification.finding import Finding
+from vi_bench.verification.finding import UP_TO_CONSTANT, Finding
 from vi_bench.verification.outcome import ALARM, KEPT, Report
+from vi_bench.verification.pasted import test_code
 
 
 def verification_table(report: Report) -> Table:
@@ -30,8 +31,8 @@ def verification_table(report: Report) -> Table:
             name,
             escape(row["proves"]),
             f"{row['problems']}",
-            *_numbers(row["worst"], row["at_most"]),
-            f"[red]{row['failed']} fail[/]" if row["failed"] else "[green]pass[/]",
+            *_numbers(row["worst"], row["at_most"], row["unit"]),
+            _word(row, findings),
         )
     return drawn
 
@@ -46,7 +47,17 @@ def _row(report: Report, name: str, findings: Sequence[Finding]) -> dict[str, An
         "failed": len({id(f.problem) for f in findings if not f.passed}),
         "worst": worst.statistic,
         "at_most": worst.threshold,
+        "unit": "z" if worst.random else "",
     }
+
+
+def _word(row: dict[str, Any], findings: Sequence[Finding]) -> str:
+    """How a check ended."""
+    if row["failed"]:
+        return f"[red]{row['failed']} fail[/]"
+    if any(f.said == UP_TO_CONSTANT for f in findings):
+        return "[green]pass[/] but a constant"
+    return "[green]pass[/]"
 
 
 def verification_record(report: Report) -> dict[str, Any]:
@@ -60,7 +71,7 @@ def verification_record(report: Report) -> dict[str, Any]:
                 "check": name,
                 "problem": str(finding.problem),
                 "said": finding.said,
-                "script": finding.problem.script(),
+                "script": "\n".join(test_code(finding.problem, report.source)),
             }
             for name, finding in report.failures.items()
         ],
@@ -82,7 +93,7 @@ def verification_lines(report: Report) -> Iterator[str]:
                 yield f"  {name}: {finding.said}"
                 if name in report.likely:
                     yield f"    mistakes that look like this: {report.likely[name]}"
-        for line in (IMPORTS, *problem.script().splitlines()):
+        for line in test_code(problem, report.source):
             yield f"    {line}"
     if report.z_tests:
         yield (
@@ -108,13 +119,6 @@ def _one_dimension(report: Report) -> str | None:
     return None
 
 
-IMPORTS = (
-    "import numpy as np; "
-    "from vi_bench.testing import MixtureProblem, ModelProblem, Problem, check_cavi"
-)
-"""The imports that the code of a failure needs."""
-
-
 def told(report: Report) -> str:
     """The report as plain text."""
     console = Console(file=io.StringIO(), width=120, record=True)
@@ -133,14 +137,14 @@ def _excess(finding: Finding) -> float:
     )
 
 
-def _numbers(worst: float, at_most: float) -> tuple[str, str]:
-    """Both with two digits, or as many as show which is larger."""
+def _numbers(worst: float, at_most: float, unit: str) -> tuple[str, str]:
+    """Both with two digits, or as many as show which is larger, and their unit."""
     for digits in (2, 3, 5, 9, 17):
         shown = f"{worst:.{digits}g}", f"{at_most:.{digits}g}"
         if shown[0] != shown[1] or worst == at_most:
             break
-    return _number(worst, shown[0]), _number(at_most, shown[1])
+    return _number(worst, shown[0], unit), _number(at_most, shown[1], unit)
 
 
-def _number(value: float, shown: str) -> str:
-    return NOTHING if value != value else shown
+def _number(value: float, shown: str, unit: str) -> str:
+    return NOTHING if value != value else f"{shown} {unit}".rstrip()

@@ -27,6 +27,10 @@ class NotFinite(Broken):
     """An implementation returned NaN, or an infinite number."""
 
 
+class Unreadable(Broken):
+    """What an implementation returned is not of the form that is expected."""
+
+
 def guarded(function: Callable[[], Any], limit: float) -> tuple[Any, list[str]]:
     """The result of a call, and the global state that it had changed.
 

@@ -17,10 +17,12 @@ from vi_bench.verification import answer, mixture_checks, plain, plain_checks
 from vi_bench.verification.finding import Finding
 from vi_bench.verification.mixture_case import MixtureCase
 from vi_bench.verification.mixtures import mixture_battery
-from vi_bench.verification.model_problems import ModelProblem, battery_of
+from vi_bench.verification.model_battery import Left, battery_of
+from vi_bench.verification.model_problems import ModelProblem
 from vi_bench.verification.model_verifier import verify_model
 from vi_bench.verification.notes import cannot_be_asked, notes_of
 from vi_bench.verification.outcome import AGAIN, KEPT, LEFT, Report
+from vi_bench.verification.pasted import imported
 from vi_bench.verification.plain_checks import Case
 from vi_bench.verification.problems import battery
 from vi_bench.verification.sandbox import Broken
@@ -86,13 +88,17 @@ def verify(
                 f"{given}: choose problems of mixtures; a fit of a model has its own"
             )
         function = _fit(method)
-        left_out: list[str] = []
+        left_out: list[Left] = []
         if problems is None:
             problems, left_out = battery_of(model, data, seed)
         return verify_model(
             function,
             problems,
             left_out,
+            (
+                imported(method, "f", "fit"),
+                imported(model or problems[0].model, "model", "model"),
+            ),
             limit=limit,
             strict_constants=strict_constants,
             first=first,
@@ -138,7 +144,14 @@ def verify(
         )
     findings.extend(_again(call, function, cases, limit))
     notes = notes_of(cases, left)
-    report = Report(tuple(findings), tuple(cases), check.proves, len(left), notes)
+    report = Report(
+        tuple(findings),
+        tuple(cases),
+        check.proves,
+        len(left),
+        notes,
+        source=(imported(method, "f", "implementation"),),
+    )
     return report.judged()
 
 
