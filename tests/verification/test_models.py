@@ -313,7 +313,10 @@ def test_numbers_that_are_none_break_the_promise(value, said):
 
 def test_a_support_that_is_not_the_models_is_told():
     report = checked(returned({"q": GOOD | {"tau": dist.Normal(0.5, 1)}}), SMALL[1:])
-    assert "have no finite density under the model" in report.failures["q is possible"].said
+    assert (
+        "have no finite density under the model"
+        in report.failures["q is possible"].said
+    )
 
 
 def test_other_forms_of_distributions_are_taken():

@@ -24,13 +24,22 @@ from numpyro.distributions import biject_to
 from vi_bench.posterior.fit import check_shape
 from vi_bench.posterior.structure import Site, bare
 from vi_bench.runtime.keys import Key
-from vi_bench.verification.sandbox import Broken, first_line
+from vi_bench.verification.sandbox import Broken, Unreadable, first_line
 
 Values = Mapping[str, Array]
 """Name of a site -> its value."""
 
 FIXED = ("low", "high", "support", "_support", "transforms", "total_count", "df")
 """Fields of distributions that are the form of q, and not moved by ascent."""
+
+
+BY_ELEMENT = (
+    dist.CategoricalProbs,
+    dist.CategoricalLogits,
+    dist.BernoulliProbs,
+    dist.BernoulliLogits,
+)
+"""Distributions of discrete variables of which every element is independent."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class Factor:
         point: whether it is a point estimate.
         transform: of a point estimate that can be moved, the map to it from
             unconstrained values; None of others.
+        by_element: whether it is a discrete one, its elements independent.
         log_prob: (leaves, fixed, value, values of other sites) -> log density, summed.
         sample: (leaves, fixed, key, values of other sites) -> a draw.
         eps: machine epsilon of the least precise array, as it was given.
@@ -58,6 +68,7 @@ class Factor:
     fixed: tuple[Array, ...]
     point: bool
     transform: Any
+    by_element: bool
     log_prob: Callable[..., Float[Array, ""]]
     sample: Callable[..., Array]
     eps: float
@@ -161,6 +172,7 @@ def _plain(site: str, given: Any, support: Any) -> Factor:
         fixed=tuple(whole[i] for i in still),
         point=False,
         transform=None,
+        by_element=isinstance(core, BY_ELEMENT),
         log_prob=log_prob,
         sample=sample,
         eps=_eps(leaves),
@@ -193,10 +205,13 @@ def _point(site: str, value: Array, support: Any) -> Factor:
         fixed=(),
         point=True,
         transform=transform,
-        log_prob=lambda own, fixed, value, _: jnp.zeros(()),
+        by_element=bool(support.is_discrete),
+        log_prob=lambda own, fixed, value, _: jnp.sum(
+            jnp.where(value == own[0], 0.0, -jnp.inf)
+        ),
         sample=lambda own, fixed, key, _: own[0],
         eps=_eps([value]),
-        alike=_hashable((site, support)) if transform is not None else None,
+        alike=_hashable((site, support, transform is None)),
     )
 
 
@@ -247,6 +262,7 @@ def _conditional(site: Site, function: Callable[..., Any], drawn: Values) -> Fac
         fixed=(),
         point=False,
         transform=None,
+        by_element=False,
         log_prob=log_prob,
         sample=lambda own, fixed, key, values: at(values, {}).sample(key),
         eps=_eps(arrays),
@@ -279,41 +295,50 @@ def _traced(
             return jax.make_jaxpr(density)(numbers, value, given), numbers
         except (TypeError, jax.errors.JAXTypeError) as error:
             last = error
-    raise Broken(
-        f"{where}: JAX cannot trace the function: {first_line(last)}; expected one of "
-        "jax.numpy, not NumPy"
+    raise Unreadable(
+        f"{where}: JAX cannot trace the function: {first_line(last)}; expected one in "
+        "jax.numpy, not in NumPy"
     )
 
 
 def _numbers(function: Callable[..., Any]) -> dict[str, Any]:
-    """Single numbers that a function has from the function around it."""
+    """Single numbers that a function has from the function around it, also in lists."""
     return {
-        name: value
+        label: leaf
         for name, value in inspect.getclosurevars(function).nonlocals.items()
-        if np.ndim(value) == 0
-        and not isinstance(value, bool | np.bool_)
-        and isinstance(value, int | float | np.number | np.ndarray | jax.Array)
+        for label, leaf in _leaves(name, value)
+        if np.ndim(leaf) == 0
+        and not isinstance(leaf, bool | np.bool_)
+        and isinstance(leaf, int | float | np.number | np.ndarray | jax.Array)
     }
+
+
+def _leaves(name: str, value: Any) -> list[tuple[str, Any]]:
+    """What a variable holds, each with its name."""
+    found = jax.tree_util.tree_leaves_with_path(value)
+    return [(name + jax.tree_util.keystr(path), leaf) for path, leaf in found]
 
 
 def _with_numbers(
     function: Callable[..., Any], numbers: Mapping[str, Any]
 ) -> Callable[..., Any]:
     """The function with other values of some of its local numbers."""
-    if not numbers:
-        return function
-    cells = tuple(
-        CellType(numbers[name]) if name in numbers else cell
-        for name, cell in zip(
-            function.__code__.co_freevars, function.__closure__ or (), strict=True
-        )
-    )
+    cells = []
+    for name, cell in zip(
+        function.__code__.co_freevars, function.__closure__ or (), strict=True
+    ):
+        held = _leaves(name, cell.cell_contents)
+        if any(label in numbers for label, _ in held):
+            new = [numbers.get(label, leaf) for label, leaf in held]
+            structure = jax.tree.structure(cell.cell_contents)
+            cell = CellType(jax.tree.unflatten(structure, new))
+        cells.append(cell)
     return FunctionType(
         function.__code__,
         function.__globals__,
         function.__name__,
         function.__defaults__,
-        cells,
+        tuple(cells),
     )
 
 

@@ -14,6 +14,7 @@ from arviz_stats.base import array_stats
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import log_density
 
+from vi_bench.errors import VerificationError
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 from vi_bench.posterior.structure import bare
 from vi_bench.verification.factors import Factor, draw
@@ -26,6 +27,8 @@ from vi_bench.verification.model_answer import (
     ModelAnswer,
 )
 from vi_bench.verification.model_problems import Logistic, ModelProblem
+from vi_bench.verification.reassign import Reassigned, reassigned
+from vi_bench.verification.sandbox import first_line
 from vi_bench.verification.sandwich import Sandwich, sandwich
 from vi_bench.verification.stationary import Gain, gain_of, slope_of
 
@@ -93,7 +96,13 @@ class ModelCase:
     def sampled(self) -> Sampled:
         """Draws of q."""
         with accurately():
-            return _sampled(self.problem, self.answer, bool(self.left_out))
+            try:
+                return _sampled(self.problem, self.answer, bool(self.left_out))
+            except Exception as error:  # a user's model may raise anything
+                raise VerificationError(
+                    f"{self.problem}: the model cannot be evaluated at draws of q: "
+                    f"{type(error).__name__}: {first_line(error)}"
+                ) from error
 
     @cached_property
     def impossible(self) -> float:
@@ -159,7 +168,8 @@ class ModelCase:
         own = self.ratio
         if self.left_out and not self._fits(own):
             return AUGMENTED
-        other = self.jaakkola_jordan
+        logistic = self.problem.logistic
+        other = self.jaakkola_jordan if logistic and logistic.by_logits else None
         if other is not None and self._loss(own) > CONVERGED + self._loss(other):
             return JAAKKOLA_JORDAN
         return ELBO
@@ -198,6 +208,20 @@ class ModelCase:
         }
 
     @cached_property
+    def reassigned(self) -> dict[str, Reassigned]:
+        """Discrete site -> the gain of its elements' optima, unless scores tell it."""
+        found = {}
+        for factor in self.answer.factors:
+            gain = self.gains.get(factor.site)
+            if not factor.by_element or (gain is not None and not gain.dropped):
+                continue
+            with accurately():
+                own = _reassigned(self.problem, self.answer, factor.site)
+            if own is not None:
+                found[factor.site] = own
+        return found
+
+    @cached_property
     def bound(self) -> tuple[float, float]:
         """The bound of q and its standard error, nats."""
         ratio = self.objective
@@ -217,7 +241,7 @@ class ModelCase:
     def forget_scores(self) -> None:
         """Drop what takes memory, once all that follows from it is known."""
         if self.judged:
-            _ = self.gains, self.bound
+            _ = self.gains, self.bound, self.reassigned
         slim = replace(self.sampled, scores={}, slopes={}, logits=None)
         self.__dict__["sampled"] = slim  # where a cached property is kept
 
@@ -263,6 +287,22 @@ def _sampled(problem: ModelProblem, answer: ModelAnswer, summed_out: bool) -> Sa
     )
 
 
+def _reassigned(
+    problem: ModelProblem, answer: ModelAnswer, site: str
+) -> Reassigned | None:
+    prior = bare(problem.trace[site]["fn"])
+    if not prior.has_enumerate_support:
+        return None
+    categories = np.ravel(np.asarray(prior.enumerate_support(expand=False)))
+    program = _program(problem, answer, False, problem.logistic).moved[site]
+    parameters = [(f.leaves, f.fixed) for f in answer.factors]
+
+    def both(keys: Any, elements: np.ndarray, to: np.ndarray) -> Any:
+        return program(keys, parameters, problem.arrays, elements, to)
+
+    return reassigned(both, np.shape(problem.trace[site]["value"]), categories)
+
+
 def pareto_khat(values: np.ndarray) -> float:
     """Shape of the generalised Pareto distribution of the heavier tail of values (S,).
 
@@ -289,6 +329,7 @@ class _Program(NamedTuple):
 
     sampled: Callable[..., Any]
     curved: Callable[..., Any]
+    moved: Mapping[str, Callable[..., Any]]
 
 
 _programs: dict[Hashable, _Program] = {}
@@ -411,7 +452,31 @@ def _made(
     def second(keys: Any, parameters: Any, data: Any) -> Any:
         return jax.vmap(lambda key: curved(key, parameters, data))(keys)
 
-    return _Program(jax.jit(sampled), jax.jit(second))
+    def by_element(site: str) -> Callable[..., Any]:
+        """Log p and log q with one element of a discrete variable at another value."""
+
+        def one(key: Any, parameters: Any, data: Any, elements: Any, to: Any) -> Any:
+            drawn = draw(factors, key, parameters)
+            place = [f.site for f in factors].index(site)
+            factor, (own, rest) = factors[place], parameters[place]
+
+            def at(element: Any, value: Any) -> tuple[Any, Any]:
+                z = drawn[site]
+                value = value.astype(z.dtype)
+                z = jnp.ravel(z).at[element].set(value).reshape(z.shape)
+                values = {**drawn, site: z}
+                return joint(values, data)[0], factor.log_prob(own, rest, z, values)
+
+            return jax.vmap(at)(elements, to)
+
+        return jax.jit(
+            lambda keys, parameters, data, elements, to: jax.lax.map(
+                lambda key: one(key, parameters, data, elements, to), keys
+            )
+        )
+
+    moved_to = {f.site: by_element(f.site) for f in factors if f.by_element}
+    return _Program(jax.jit(sampled), jax.jit(second), moved_to)
 
 
 def _terms(trace: Mapping[str, Any]) -> Any:

@@ -91,6 +91,16 @@ def _stationary(case: ModelCase) -> Measured:
     for site, gain in sorted(case.gains.items(), key=lambda item: -item[1].nats):
         score = excess(gain.slope, float(smallest), gain.error)
         yield score, None, f"q({site}): {described(case, site, gain)}"
+    for site, one in case.reassigned.items():
+        at = f"[{', '.join(map(str, one.element))}]" if one.element else ""
+        yield (
+            excess(one.nats, CONVERGED + case.slack, one.error),
+            None,
+            f"q({site}): the best q of each element given all others gains "
+            f"{one.nats:.3g} +- {max(one.error, 1e-12):.1g} nats; most by {site}{at}, "
+            f"whose probability of {one.category} is {one.has:.3g} and would be "
+            f"{one.best:.3g}",
+        )
 
 
 @check(RISING, "every iteration raises the ELBO, or leaves it")

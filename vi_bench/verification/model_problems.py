@@ -22,13 +22,11 @@ from vi_bench.posterior.structure import (
 )
 from vi_bench.verification.mixtures import accurately
 
-BERNOULLIS = (
-    dist.BernoulliLogits,
-    dist.BernoulliProbs,
-    dist.BinomialLogits,
-    dist.BinomialProbs,
-)
-"""Likelihoods that may be logistic."""
+BY_LOGITS = (dist.BernoulliLogits, dist.BinomialLogits)
+"""Likelihoods that are logistic."""
+
+BERNOULLIS = (*BY_LOGITS, dist.BernoulliProbs, dist.BinomialProbs)
+"""Likelihoods that may be."""
 
 
 class Logistic(NamedTuple):
@@ -37,10 +35,12 @@ class Logistic(NamedTuple):
     Attributes:
         site: the observed site.
         trials: number of trials of each of its values (n,).
+        by_logits: whether the model gives the logits themselves.
     """
 
     site: str
     trials: np.ndarray
+    by_logits: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,11 +158,8 @@ class ModelProblem:
             fn = bare(site["fn"])
             if isinstance(fn, BERNOULLIS) and site.get("scale") is None:
                 trials = np.asarray(getattr(fn, "total_count", 1), float)
-                found.append(
-                    Logistic(
-                        name, np.broadcast_to(trials, np.shape(site["value"])).ravel()
-                    )
-                )
+                trials = np.broadcast_to(trials, np.shape(site["value"]))
+                found.append(Logistic(name, trials.ravel(), isinstance(fn, BY_LOGITS)))
         return found[0] if len(found) == 1 else None
 
     @cached_property

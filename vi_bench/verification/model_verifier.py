@@ -325,6 +325,12 @@ def _unchecked(cases: Sequence[ModelCase], findings: Sequence[Finding]) -> list[
             )
         elif case.form != ELBO:
             found.append(f"the bound is {FORMS[case.form]}; q is held to that")
+        few = [n for n, one in case.reassigned.items() if one.tried < 1]
+        if few:
+            found.append(
+                f"of q({few[0]}) on {case.problem} {case.reassigned[few[0]].tried:.0%} "
+                "of the elements were moved one by one"
+            )
         noisy = [n for n, g in case.gains.items() if g.noise > FIRM]
         if noisy:
             found.append(

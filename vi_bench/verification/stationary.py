@@ -31,6 +31,7 @@ class Gain:
         error: standard error of the slope.
         step: change of every parameter (p,).
         share: part of the gain due to every parameter (p,).
+        dropped: number of parameters that too few draws tell of.
     """
 
     nats: float
@@ -39,6 +40,7 @@ class Gain:
     error: float
     step: np.ndarray
     share: np.ndarray
+    dropped: int = 0
 
 
 def gain_of(scores: np.ndarray, ratio: np.ndarray) -> Gain:
@@ -55,7 +57,7 @@ def gain_of(scores: np.ndarray, ratio: np.ndarray) -> Gain:
     kept = np.flatnonzero((unit > 0) & ~peaked)
     if not len(kept):
         nothing = np.zeros(parameters)
-        return Gain(0.0, 0.0, 0.0, 0.0, nothing, nothing)
+        return Gain(0.0, 0.0, 0.0, 0.0, nothing, nothing, parameters)
     centred = centred[:, kept] / unit[kept]
     values, vectors = np.linalg.eigh(centred.T @ centred / number)
     good = values > RANK * values.max()
@@ -125,4 +127,5 @@ def _gain(
         error=float(np.sqrt(np.sum(variances))) / 2,
         step=step,
         share=share,
+        dropped=parameters - len(kept),
     )
