@@ -116,6 +116,21 @@ RUN = {
         r"cavi +log joint",
         also="--sims 20 --draws 20 --thin 1 --geweke 0 --methods svi",
     ),
+    "calibrate linear_regression.py:model --fit linear_regression.py:cavi "
+    "--methods nuts --sims 200": Run(
+        r"cavi +log joint", also="--sims 20 --draws 20 --thin 1 --geweke 0"
+    ),
+    "verify linear_regression.py:cavi --model linear_regression.py:model": Run(
+        r"no fault found by 8 checks\n"
+    ),
+    "verify mixture.py:fit": Run(r"no fault found by 10 checks;"),
+    "verify mixture.py:cavi --model mixture.py:model": Run(
+        r"no fault found by 8 checks\n"
+    ),
+    "run mixture.py:model --fit mixture.py:cavi": Run(r"cavi +agrees"),
+    "calibrate mixture.py:model --fit mixture.py:cavi --methods nuts --sims 500": Run(
+        r"cavi +log joint", also="--sims 20 --draws 20 --thin 1 --geweke 0"
+    ),
     "query results/paper 'SELECT method, bound FROM methods' --json": Run(
         r'"columns": ', needs="store", quick=True
     ),

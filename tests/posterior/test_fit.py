@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from vi_bench.errors import InputError
-from vi_bench.posterior.fit import draw, read_fit
+from vi_bench.posterior.fit import distribution, draw, read_fit
 from vi_bench.posterior.structure import Site
 
 SITES = (
@@ -102,3 +102,23 @@ def test_other_forms_are_refused_in_one_line(returned, told):
         read_fit(returned, SITES, "fit")
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("prior", "given", "kind"),
+    [
+        (dist.InverseGamma, {"concentration": 2.0, "rate": 1.0}, dist.InverseGamma),
+        (dist.Gamma, {"concentration": 2.0, "rate": 1.0}, dist.Gamma),
+        (dist.LogNormal, {"loc": 0.0, "scale": 1.0}, dist.LogNormal),
+        (dist.Laplace, {"loc": 0.0, "scale": 1.0}, dist.Normal),
+    ],
+)
+def test_parameters_that_two_classes_share_are_read_by_the_prior(prior, given, kind):
+    site = Site("v", (), (), False, (), prior)
+    assert type(distribution(given, "fit: q of 'v'", site)) is kind
+
+
+def test_a_normal_of_a_positive_variable_is_refused():
+    site = Site("v", (), (), False, (), dist.HalfCauchy)
+    with pytest.raises(InputError, match="positive; expected a distribution, such as"):
+        distribution({"loc": 0.0, "scale": 1.0}, "fit: q of 'v'", site)

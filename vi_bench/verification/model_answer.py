@@ -30,7 +30,7 @@ ELBO, JAAKKOLA_JORDAN, AUGMENTED = "elbo", "jaakkola-jordan", "augmented"
 FORMS = {
     ELBO: "E_q[log p - log q]",
     JAAKKOLA_JORDAN: "Jaakkola and Jordan's bound of the logistic likelihood (2000)",
-    AUGMENTED: "a bound with further latent variables, which the model sums out",
+    AUGMENTED: "another lower bound, such as one with further latent variables",
 }
 """What `elbo` may be -> in words."""
 

@@ -51,6 +51,14 @@ HEAVY = 0.7
 """Pareto k-hat of log p - log q, of either tail, beyond which no error of its mean is
 to be believed (Vehtari, Simpson, Gelman, Yao and Gabry 2024)."""
 
+ALONE = 0.1
+"""Share of the variance that one draw must make up for such a tail to count: with k-hat
+over 0.7 it is 0.3 on average, and of a rare event that recurs it is less."""
+
+ALONE = 0.1
+"""Share of the variance that one draw must make up for such a tail to count: with k-hat
+over 0.7 it is 0.3 on average, and of a rare event that recurs it is less."""
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -113,19 +121,12 @@ class ModelCase:
     @cached_property
     def unjudged(self) -> str:
         """Why draws of q cannot tell its bound; empty if they can."""
-        lost = float(np.mean(~np.isfinite(self.sampled.log_q)))
-        if lost:
+        if not np.isfinite(self.sampled.log_q).all():
+            return "draws of q underflow to where its own density is not finite"
+        if not self.impossible and is_heavy(self.ratio):
             return (
-                f"{lost:.2%} of the draws of q underflow to where its own density is "
-                "not finite"
-            )
-        if self.impossible:
-            return ""
-        khat = pareto_khat(self.ratio)
-        if khat > HEAVY:
-            return (
-                "log p - log q has so heavy a tail over draws of q (Pareto k-hat "
-                f"{khat:.1f}, over {HEAVY}) that its mean cannot be told from them"
+                "log p - log q has so heavy a tail over draws of q that they do not "
+                f"tell its mean (Pareto k-hat over {HEAVY})"
             )
         return ""
 
@@ -301,6 +302,16 @@ def _reassigned(
         return program(keys, parameters, problem.arrays, elements, to)
 
     return reassigned(both, np.shape(problem.trace[site]["value"]), categories)
+
+
+def is_heavy(values: np.ndarray) -> bool:
+    """Whether the mean of values (S,) and its error are not to be believed.
+
+    A rare value that recurs is no tail, so single values must matter, too.
+    """
+    squares = (values - values.mean()) ** 2
+    alone = squares.max(initial=0.0) > ALONE * squares.sum()
+    return bool(alone and pareto_khat(values) > HEAVY)
 
 
 def pareto_khat(values: np.ndarray) -> float:

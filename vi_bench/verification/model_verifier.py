@@ -308,15 +308,21 @@ def _unchecked(cases: Sequence[ModelCase], findings: Sequence[Finding]) -> list[
             f"{NOT_CHECKED}, as there are no simulated data on which log p(X) can be "
             f"bounded: {BELOW}"
         )
+    unjudged: dict[str, list[ModelProblem]] = {}
     for case in cases:
         if case.unjudged:
-            found.append(f"{NOT_CHECKED} on {case.problem}: {case.unjudged}")
+            unjudged.setdefault(case.unjudged, []).append(case.problem)
+    for why, where in unjudged.items():
+        more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+        found.append(f"{NOT_CHECKED} on {where[0]}{more}: {why}")
+    for case in cases:
+        if case.unjudged:
             continue
         if case.form == AUGMENTED:
             why = (
                 f"q leaves out {', '.join(case.left_out)}"
                 if case.left_out
-                else "the bound is stated to be of further variables"
+                else "the bound is stated to be another one, 'augmented'"
             )
             found.append(
                 f"{NOT_CHECKED}, as {why}: that the ELBO is what it says, beyond that "

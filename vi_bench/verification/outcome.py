@@ -133,7 +133,8 @@ class Report:
             if known:
                 worst = max(known, key=lambda q: float(getattr(q, name)))
                 nats = getattr(worst, name)
-                clean += f"; up to {nats:.3g} nats below {best} ({worst.problem})"
+                said = f"{nats:.3g}" if nats < 1000 else f"{nats:.0f}"
+                clean += f"; up to {said} nats below {best} ({worst.problem})"
         if any(note.startswith(FRAGILE) for note in self.notes):
             clean += f"; {FRAGILE}, see the note"
         if any(note.startswith(UP_TO_CONSTANT) for note in self.notes):

@@ -33,7 +33,7 @@ class Reassigned:
         nats: the gain.
         error: its standard error.
         element: index of the element with the most to gain.
-        category: the category that gains most probability there.
+        category: the category whose probability is most off there.
         has: its probability in q.
         best: its probability at the optimum.
         tried: share of the elements that was tried.
@@ -84,7 +84,7 @@ def reassigned(
     gains = np.sum((best - q) * log_p.mean(axis=0), axis=1)
     gains = gains if hard else gains + _entropy(best) - _entropy(q)
     worst = int(np.argmax(gains))
-    category = int(np.argmax(best[worst] - q[worst]))
+    category = _most_off(best[worst], q[worst])
     return Reassigned(
         nats=float(np.mean([nats for nats, _ in found])),
         error=float(np.hypot(found[0][1], found[1][1]) / 2),
@@ -94,6 +94,13 @@ def reassigned(
         best=float(best[worst, category]),
         tried=len(elements) / size,
     )
+
+
+def _most_off(best: np.ndarray, q: np.ndarray) -> int:
+    """The category whose probability changes most, in proportion."""
+    change = np.abs(best - q)
+    most = change / np.maximum(np.maximum(best, q), 1e-300)
+    return int(np.argmax(np.where(change >= 0.1 * change.max(), most, 0.0)))
 
 
 def optimum(log_p: np.ndarray, hard: bool) -> np.ndarray:
