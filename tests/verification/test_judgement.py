@@ -1,9 +1,11 @@
 """What draws of q can tell, and what they cannot: no right fit is accused for it."""
 
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from scipy.optimize import brentq
 from scipy.special import expit, gammaln, logsumexp
 
 import vi_bench as vb
@@ -47,13 +49,58 @@ def test_draws_that_underflow_are_no_fault_and_said_to_be_not_judged():
 def test_a_tail_that_no_draw_reaches_is_told_by_the_tail_that_they_reach(random):
     z = random.normal(size=20_000)
     assert pareto_khat(np.exp(6 * z)) > 0.7
-    assert pareto_khat(-np.exp(6 * z)) > 0.7
+    assert pareto_khat(-np.exp(6 * z)) < 0.7
+    assert is_heavy(-np.exp(6 * z), 0.01)
     assert pareto_khat(z**2) < 0.7
     assert pareto_khat(np.full(100, 3.0)) == 0
     assert pareto_khat(np.repeat([0.0, 1.0], 50)) == 0
-    assert is_heavy(np.exp(6 * z))
+    assert is_heavy(np.exp(6 * z), 0.1)
     rare = np.where(np.arange(len(z)) % 100, 0.0, 5.0) + 0.01 * z
-    assert not is_heavy(rare)
+    assert not is_heavy(rare, 0.1)
+
+
+def log_rate(x, var):
+    """Counts with a normal prior on the log of their rate."""
+    b = numpyro.sample("b", dist.Normal(0, var**0.5))
+    with numpyro.plate("row", len(x)):
+        numpyro.sample("x", dist.Poisson(jnp.exp(b)), obs=x)
+
+
+def best_normal(x, var, wider=1.0):
+    """The best normal q of the log rate, and its bound in closed form."""
+    n, s = len(x), x.sum()
+
+    def variance(m):
+        return 1 / (s - m / var + 1 / var)
+
+    def slope(m):
+        return n * np.exp(m + variance(m) / 2) - s + m / var
+
+    m = brentq(slope, -2 * var - 50, np.log(s / n + 0.01) + 1, xtol=1e-14)
+    v = variance(m) * wider
+    bound = s * m - n * np.exp(m + v / 2) - gammaln(x + 1).sum()
+    bound += 0.5 * (1 + np.log(v / var)) - (m**2 + v) / (2 * var)
+    return {"q": {"b": dist.Normal(m, v**0.5)}, "elbo": [bound - 1e-9, bound]}
+
+
+def test_what_no_draw_reaches_is_no_fault():
+    """All of E_q exp(b) comes from 6 sds away, and no draw shows it."""
+    problem = ModelProblem("no event", log_rate, {"x": np.array([0]), "var": 1000.0})
+    case = case_of(best_normal, problem)
+    assert case.judged
+    off = abs(case.bound[0] - case.answer.elbo[-1])
+    assert off > 4 * case.bound[1] + 1e-3
+    report = vb.verify(best_normal, problems=[problem])
+    assert report.passed, str(report)
+    assert any("values that no draw reaches" in note for note in report.notes)
+
+
+def test_wider_draws_excuse_nothing_that_draws_reach():
+    problem = ModelProblem("few", log_rate, {"x": np.array([1, 2]), "var": 4.0})
+    report = vb.verify(
+        lambda x, var: best_normal(x, var, wider=1.5), problems=[problem]
+    )
+    assert "every factor is stationary" in report.failures
 
 
 def shares(x, K):

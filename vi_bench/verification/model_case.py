@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from arviz_stats.base import array_stats
 from jax.flatten_util import ravel_pytree
+from numpyro.distributions import constraints
 from numpyro.infer.util import log_density
 
 from vi_bench.errors import VerificationError
@@ -31,6 +32,7 @@ from vi_bench.verification.reassign import Reassigned, reassigned
 from vi_bench.verification.sandbox import first_line
 from vi_bench.verification.sandwich import Sandwich, sandwich
 from vi_bench.verification.stationary import Gain, gain_of, slope_of
+from vi_bench.verification.tails import WIDER, is_unreached
 
 PART, PARTS = 20_000, 5
 """Draws of q in one part, and how many parts there are at most."""
@@ -51,13 +53,10 @@ HEAVY = 0.7
 """Pareto k-hat of log p - log q, of either tail, beyond which no error of its mean is
 to be believed (Vehtari, Simpson, Gelman, Yao and Gabry 2024)."""
 
-ALONE = 0.1
-"""Share of the variance that one draw must make up for such a tail to count: with k-hat
-over 0.7 it is 0.3 on average, and of a rare event that recurs it is less."""
-
-ALONE = 0.1
-"""Share of the variance that one draw must make up for such a tail to count: with k-hat
-over 0.7 it is 0.3 on average, and of a rare event that recurs it is less."""
+ALONE, ALONE_DISCRETE = 0.01, 0.1
+"""Share of the variance that one draw must make up for such a tail to count; it is 0.3
+on average with k-hat over 0.7. It must be more where q has discrete variables, as their
+rare values recur and are no tail."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,9 @@ class ModelCase:
         """Why draws of q cannot tell its bound; empty if they can."""
         if not np.isfinite(self.sampled.log_q).all():
             return "draws of q underflow to where its own density is not finite"
-        if not self.impossible and is_heavy(self.ratio):
+        discrete = any(factor.by_element for factor in self.answer.factors)
+        least = ALONE_DISCRETE if discrete else ALONE
+        if not self.impossible and is_heavy(self.ratio, least):
             return (
                 "log p - log q has so heavy a tail over draws of q that they do not "
                 f"tell its mean (Pareto k-hat over {HEAVY})"
@@ -222,6 +223,33 @@ class ModelCase:
                 found[factor.site] = own
         return found
 
+    @property
+    def unreached(self) -> str:
+        """Why all draws of q may miss what its bound depends on; empty if they do not.
+
+        It is looked for where q seems to be wrong.
+        """
+        program = _program(
+            self.problem, self.answer, bool(self.left_out), self.problem.logistic
+        )
+        parameters = [(f.leaves, f.fixed) for f in self.answer.factors]
+        mean, error = float(self.ratio.mean()), float(self.ratio.std())
+        for site, wider in program.widened.items():
+
+            def moved(keys: Any, place: int, centre: Any, wider: Any = wider) -> Any:
+                return wider(keys, parameters, self.problem.arrays, place, centre)
+
+            with accurately():
+                keys = jax.random.split(jax.random.key(1), AT_ONCE)
+                drawn = jax.vmap(lambda key: draw(self.answer.factors, key))(keys)
+                centre = np.asarray(drawn[site]).mean(axis=0).ravel()
+                if is_unreached(moved, centre, mean, error / len(self.ratio) ** 0.5):
+                    return (
+                        f"q({site}) is so wide that its bound depends on values that "
+                        "no draw reaches"
+                    )
+        return ""
+
     @cached_property
     def bound(self) -> tuple[float, float]:
         """The bound of q and its standard error, nats."""
@@ -304,25 +332,28 @@ def _reassigned(
     return reassigned(both, np.shape(problem.trace[site]["value"]), categories)
 
 
-def is_heavy(values: np.ndarray) -> bool:
+def is_heavy(values: np.ndarray, least: float) -> bool:
     """Whether the mean of values (S,) and its error are not to be believed.
 
-    A rare value that recurs is no tail, so single values must matter, too.
+    Args:
+        values: independent values.
+        least: share of their variance that one of them must make up.
     """
-    squares = (values - values.mean()) ** 2
-    alone = squares.max(initial=0.0) > ALONE * squares.sum()
-    return bool(alone and pareto_khat(values) > HEAVY)
+    off = values - values.mean()
+    most = int(np.argmax(off**2))
+    alone = off[most] ** 2 > least * np.sum(off**2)
+    return bool(alone and pareto_khat(off if off[most] > 0 else -off) > HEAVY)
 
 
 def pareto_khat(values: np.ndarray) -> float:
-    """Shape of the generalised Pareto distribution of the heavier tail of values (S,).
+    """Shape of the generalised Pareto distribution of the upper tail of values (S,).
 
-    It is 0 where the values of a tail are all the same.
+    It is 0 where the values of the tail are all the same.
     """
     if np.ptp(values) <= ROUNDING * np.finfo(float).eps * np.abs(values).max(initial=1):
         return 0.0
     try:
-        return float(array_stats.pareto_khat(values[None], r_eff=1.0))
+        return float(array_stats.pareto_khat(values[None], r_eff=1.0, tail="right"))
     except ValueError:
         return 0.0
 
@@ -341,6 +372,7 @@ class _Program(NamedTuple):
     sampled: Callable[..., Any]
     curved: Callable[..., Any]
     moved: Mapping[str, Callable[..., Any]]
+    widened: Mapping[str, Callable[..., Any]]
 
 
 _programs: dict[Hashable, _Program] = {}
@@ -487,7 +519,44 @@ def _made(
         )
 
     moved_to = {f.site: by_element(f.site) for f in factors if f.by_element}
-    return _Program(jax.jit(sampled), jax.jit(second), moved_to)
+
+    def wider(site: str) -> Callable[..., Any]:
+        """Log p and log q with one coordinate further from the centre; log q before."""
+
+        def one(key: Any, parameters: Any, data: Any, place: Any, centre: Any) -> Any:
+            drawn = draw(factors, key, parameters)
+
+            def log_q(values: Mapping[str, Any]) -> Any:
+                return sum(
+                    f.log_prob(own, rest, values[f.site], values)
+                    for f, (own, rest) in zip(factors, parameters, strict=True)
+                )
+
+            own = drawn[site]
+            flat, middle = jnp.ravel(own), centre[place]
+            to = flat.at[place].set(middle + WIDER * (flat[place] - middle))
+            values = {**drawn, site: to.reshape(own.shape)}
+            return joint(values, data)[0], log_q(values), log_q(drawn)
+
+        return jax.jit(
+            lambda keys, parameters, data, place, centre: jax.lax.map(
+                lambda key: one(key, parameters, data, place, centre),
+                keys,
+                batch_size=AT_ONCE,
+            )
+        )
+
+    real = {
+        f.site: wider(f.site)
+        for f in factors
+        if not f.point and _is_real(problem.trace[f.site]["fn"].support)
+    }
+    return _Program(jax.jit(sampled), jax.jit(second), moved_to, real)
+
+
+def _is_real(support: Any) -> bool:
+    base = getattr(support, "base_constraint", support)
+    return base is constraints.real or base is constraints.real_vector
 
 
 def _terms(trace: Mapping[str, Any]) -> Any:

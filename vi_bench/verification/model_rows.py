@@ -12,10 +12,7 @@ import numpy as np
 from numpyro.infer.util import log_density
 
 from vi_bench.errors import InputError
-from vi_bench.posterior.structure import (
-    is_array,
-    outcomes,
-)
+from vi_bench.posterior.structure import is_array, outcomes
 from vi_bench.verification.mixtures import accurately
 from vi_bench.verification.model_problems import ModelProblem
 
