@@ -1,4 +1,4 @@
-"""An assertion for the tests of other projects: an implementation has no fault."""
+"""For the tests of other projects: that an implementation has no fault, or which."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vi_bench.verification.problems import Problem
 from vi_bench.verification.report import told
 from vi_bench.verification.verifier import verify
 
-__all__ = ["MixtureProblem", "ModelProblem", "Problem", "check_cavi"]
+__all__ = ["MixtureProblem", "ModelProblem", "Problem", "check_cavi", "told"]
 
 
 def check_cavi(

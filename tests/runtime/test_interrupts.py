@@ -49,8 +49,10 @@ def test_an_interrupt_ends_the_waiting_and_not_the_work(monkeypatch):
     timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     begun = time.monotonic()
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         interrupts.obeying(lambda: ended.wait(60), settings)
+    assert signal.getsignal(signal.SIGINT) is before
     assert time.monotonic() - begun < 30
     interrupts.leave_if_abandoned(130)
     assert left == [130]
@@ -58,3 +60,26 @@ def test_an_interrupt_ends_the_waiting_and_not_the_work(monkeypatch):
     interrupts._abandoned[0].join()
     interrupts.leave_if_abandoned(130)
     assert left == [130]
+
+
+def test_an_interrupt_within_a_finaliser_is_not_lost(monkeypatch):
+    """An exception there is printed and forgotten."""
+    monkeypatch.setattr(interrupts, "_abandoned", [])
+    ended = threading.Event()
+    pressed = []
+
+    class Finalised:
+        def __del__(self):
+            if not pressed:
+                pressed.append(signal.raise_signal(signal.SIGINT))
+
+    last = time.monotonic() + 5
+
+    def alive(self):
+        Finalised()  # dies at once, in the thread that waits
+        return time.monotonic() < last
+
+    monkeypatch.setattr(threading.Thread, "is_alive", alive)
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.obeying(lambda: ended.wait(10), settings)
+    ended.set()

@@ -17,6 +17,7 @@ from vi_bench.verification.model_case import ModelCase, is_heavy, pareto_khat
 from vi_bench.verification.model_problems import ModelProblem
 from vi_bench.verification.model_rows import rows_of
 from vi_bench.verification.reassign import reassigned
+from vi_bench.verification.report import told
 
 X = normal_gamma.data()["x"]
 
@@ -41,7 +42,7 @@ def test_draws_that_underflow_are_no_fault_and_said_to_be_not_judged():
 
     problem = ModelProblem("no events", few_events, {"x": x}, rows=2)
     report = vb.verify(exact, problems=[problem])
-    assert report.passed, str(report)
+    assert report.passed, told(report)
     assert any("underflow" in note for note in report.notes)
     assert "not everything could be checked" in report.verdict
 
@@ -91,7 +92,7 @@ def test_what_no_draw_reaches_is_no_fault():
     off = abs(case.bound[0] - case.answer.elbo[-1])
     assert off > 4 * case.bound[1] + 1e-3
     report = vb.verify(best_normal, problems=[problem])
-    assert report.passed, str(report)
+    assert report.passed, told(report)
     assert any("values that no draw reaches" in note for note in report.notes)
 
 
@@ -257,7 +258,7 @@ def test_a_constant_of_the_entropy_is_named():
         for n, a in ((2, 0), (2, 2), (5, 0), (5, 5))
     ]
     report = vb.verify(NoTwoPi(), problems=problems)
-    assert report.passed, str(report)
+    assert report.passed, told(report)
     assert any("(p/2) log 2 pi of the entropy of mu" in note for note in report.notes)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from threading import Thread, current_thread, main_thread
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from threading import Event, Thread, current_thread, main_thread
 
 POLL = 0.2
 """Seconds between two looks for an interrupt."""
@@ -47,16 +48,34 @@ def obeying[T](
             failed.append(error)
 
     thread = Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():  # a signal that another thread got wakes no lock
-            thread.join(POLL)
-    except KeyboardInterrupt:
+    with _noted() as interrupt:
+        thread.start()
+        while thread.is_alive() and not interrupt.is_set():
+            thread.join(POLL)  # a signal that another thread got wakes no lock
+    if interrupt.is_set():
         _abandoned.append(thread)
-        raise
+        raise KeyboardInterrupt
     if failed:
         raise failed[0]
     return done[0]
+
+
+@contextmanager
+def _noted() -> Iterator[Event]:
+    """A context in which Ctrl-C sets an event and raises nothing.
+
+    An exception of a signal is lost where the signal comes while a finaliser runs.
+    """
+    interrupt = Event()
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # a handler of somebody else's
+        yield interrupt
+        return
+    signal.signal(signal.SIGINT, lambda *_: interrupt.set())
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def leave_if_abandoned(code: int) -> None:

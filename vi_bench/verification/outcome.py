@@ -57,11 +57,6 @@ class Report:
     def __repr__(self) -> str:
         return f"<verification: {self.verdict}>"
 
-    def __str__(self) -> str:
-        from vi_bench.verification.report import told
-
-        return told(self)
-
     def judged(self) -> Report:
         """The report with the threshold of its z-tests, which their number gives.
 
