@@ -370,6 +370,19 @@ def two_means(x):
         numpyro.sample("x", dist.Normal(mu[z], 1), obs=x)
 
 
+def test_elements_that_other_factors_depend_on_are_not_moved_alone():
+    """They would have to move with them, as beta with gamma of spike and slab."""
+    x = np.array([-3.0, -2.5, 2.0, 3.1])
+    hard = dist.Categorical(probs=np.eye(2)[[0, 0, 1, 0]])
+
+    def fit(x):
+        mu = lambda z: dist.Normal(jnp.zeros(2), 1.0).to_event(1)  # noqa: E731
+        return {"q": {"mu": mu, "z": hard}}
+
+    problem = ModelProblem("4 rows", two_means, {"x": x}, rows=4)
+    assert case_of(fit, problem).reassigned == {}
+
+
 @pytest.mark.parametrize("form", ["delta", "one-hot"])
 @pytest.mark.parametrize(("best", "gain"), [(True, 0.0), (False, 5.0)])
 def test_labels_that_are_fixed_are_judged_by_the_model(form, best, gain):

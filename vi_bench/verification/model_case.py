@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -212,7 +213,9 @@ class ModelCase:
     @cached_property
     def reassigned(self) -> dict[str, Reassigned]:
         """Discrete site -> the gain of its elements' optima, unless scores tell it."""
-        found = {}
+        found: dict[str, Reassigned] = {}
+        if any(inspect.isfunction(entry) for entry in self.answer.q.values()):
+            return found  # a factor that depends on it would have to move, too
         for factor in self.answer.factors:
             gain = self.gains.get(factor.site)
             if not factor.by_element or (gain is not None and not gain.dropped):
