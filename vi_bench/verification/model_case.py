@@ -395,9 +395,12 @@ def _program(
     alike = tuple(factor.alike for factor in answer.factors)
     known = all(alike) and problem.alike is not None and not summed_out
     key: Hashable = (problem.alike, alike)
-    if known and key in _programs:
-        _programs[key] = _programs.pop(key)  # the last to go
-        return _programs[key]
+    try:
+        if known and key in _programs:
+            _programs[key] = _programs.pop(key)  # the last to go
+            return _programs[key]
+    except ValueError:  # of distributions with arrays among what is static
+        known = False
     made = _made(problem, answer.factors, summed_out, logistic)
     if not _traceable(made, problem, answer):
         fixed = {name: jnp.asarray(value) for name, value in problem.arrays.items()}
