@@ -48,13 +48,16 @@ def obeying[T](
             failed.append(error)
 
     thread = Thread(target=run, daemon=True)
-    with _noted() as interrupt:
-        thread.start()
-        while thread.is_alive() and not interrupt.is_set():
-            thread.join(POLL)  # a signal that another thread got wakes no lock
-    if interrupt.is_set():
+    try:
+        with _noted() as interrupt:
+            thread.start()
+            while thread.is_alive() and not interrupt.is_set():
+                thread.join(POLL)  # a signal that another thread got wakes no lock
+        if interrupt.is_set():
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:  # also of a handler of somebody else's
         _abandoned.append(thread)
-        raise KeyboardInterrupt
+        raise
     if failed:
         raise failed[0]
     return done[0]

@@ -8,6 +8,7 @@ tracing finds there.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -176,22 +177,33 @@ def _plain(site: str, given: Any, support: Any) -> Factor:
         log_prob=log_prob,
         sample=sample,
         eps=_eps(leaves),
-        alike=_hashable((site, shape, tuple(moved))),
+        alike=_comparable((site, shape, tuple(moved)), given),
     )
 
 
-def _hashable(given: tuple[Any, ...]) -> Hashable:
-    """The same, or None: some distributions have arrays among what is static."""
+def _comparable(key: tuple[Any, ...], held: Any) -> Hashable:
+    """The same, or None: some distributions have arrays among what is static.
+
+    Args:
+        key: a key, of parts of what is `held`.
+        held: a distribution or a support; its copy shares no array with it, so that
+            comparing the two compares the arrays, too.
+    """
     try:
-        hash(given)
-        return given if given == given else None
+        hash(key)
+        copied = copy.deepcopy(held)
+        one: Any = jax.tree.structure(copied)
+        same = bool(one == jax.tree.structure(held))
     except (TypeError, ValueError):
         return None
+    return key if same else None
 
 
 def _point(site: str, value: Array, support: Any) -> Factor:
     """The factor of a point estimate: of no entropy, its parameter its value."""
     wide = _wide(value)
+    limits, form = jax.tree.flatten(support)
+    bounds = tuple((np.shape(v), np.asarray(v).tobytes()) for v in limits)
     transform = None
     if not support.is_discrete:
         transform = biject_to(support)
@@ -211,7 +223,7 @@ def _point(site: str, value: Array, support: Any) -> Factor:
         ),
         sample=lambda own, fixed, key, _: own[0],
         eps=_eps([value]),
-        alike=_hashable((site, support, transform is None)),
+        alike=_comparable((site, form, bounds, transform is None), support),
     )
 
 
@@ -342,6 +354,13 @@ def _with_numbers(
     )
 
 
+def parameters_of(
+    factors: Sequence[Factor],
+) -> list[tuple[tuple[Array, ...], tuple[Array, ...]]]:
+    """`leaves` and `fixed` of each factor."""
+    return [(f.leaves, f.fixed) for f in factors]
+
+
 def draw(
     factors: Sequence[Factor],
     key: Key,
@@ -355,7 +374,7 @@ def draw(
         parameters: `leaves` and `fixed` of each; by default those that it has.
     """
     if parameters is None:
-        parameters = [(f.leaves, f.fixed) for f in factors]
+        parameters = parameters_of(factors)
     values: dict[str, Array] = {}
     keys = jax.random.split(key, len(factors))
     for own, factor, given in zip(keys, factors, parameters, strict=True):

@@ -21,7 +21,13 @@ from vi_bench.data.arrays import arrays
 from vi_bench.posterior.arguments import arguments, named_data
 from vi_bench.verification.mixtures import accurately
 from vi_bench.verification.model_problems import ModelProblem
-from vi_bench.verification.model_rows import partners, rows_of, taken, unusable
+from vi_bench.verification.model_rows import (
+    new_seed,
+    partners,
+    rows_of,
+    taken,
+    unusable,
+)
 
 SIZES = (1, 2, 5, 20)
 """Numbers of rows of the data sets."""
@@ -68,7 +74,7 @@ def model_battery(
         InputError: the model cannot be run on the data, or not be inferred.
     """
     random = np.random.default_rng([seed, 20170415, 2])
-    whole = ModelProblem("the data", model, dict(data), _seed(random))
+    whole = ModelProblem("the data", model, dict(data), new_seed(random))
     _ = whole.structure
     found: list[ModelProblem] = []
     left: list[Left] = []
@@ -83,7 +89,7 @@ def model_battery(
         number, sliced = rows
         whole = replace(whole, rows=number)
         for about, index in _subsets(number, random):
-            problem = taken(whole, sliced, index, about, _seed(random))
+            problem = taken(whole, sliced, index, about, new_seed(random))
             if (why := unusable(problem, whole)) is not None:
                 left.append(Left(about, why))
                 continue
@@ -146,7 +152,7 @@ def _simulated(
 ) -> list[ModelProblem]:
     """The problem with data drawn from the model; none if that cannot be done."""
     structure, places = problem.structure, problem.observed
-    seed = _seed(random)
+    seed = new_seed(random)
     if not structure.proper:
         left.append(Left(about, "a prior is improper, scaled or masked"))
         return []
@@ -197,12 +203,8 @@ def _single(problem: ModelProblem, random: np.random.Generator) -> list[ModelPro
             data = dict(problem.data) | {name: 1}
             about = f"{problem.about}, {name} = 1"
             made = ModelProblem(
-                about, problem.model, data, _seed(random), rows=problem.rows
+                about, problem.model, data, new_seed(random), rows=problem.rows
             )
             lost = unusable(made, problem) or not made.has_possible_values
             return [] if lost else [made]
     return []
-
-
-def _seed(random: np.random.Generator) -> int:
-    return int(random.integers(2**31))

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from arviz_stats.base import array_stats
-from jax.flatten_util import ravel_pytree
-from numpyro.distributions import constraints
-from numpyro.infer.util import log_density
 
 from vi_bench.errors import VerificationError
-from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 from vi_bench.posterior.structure import bare
-from vi_bench.verification.factors import Factor, draw
+from vi_bench.verification.factors import draw, parameters_of
 from vi_bench.verification.finding import CONVERGED, ROUNDING
 from vi_bench.verification.mixtures import accurately
 from vi_bench.verification.model_answer import (
@@ -28,12 +23,13 @@ from vi_bench.verification.model_answer import (
     JAAKKOLA_JORDAN,
     ModelAnswer,
 )
-from vi_bench.verification.model_problems import Logistic, ModelProblem
+from vi_bench.verification.model_problems import ModelProblem
+from vi_bench.verification.model_program import AT_ONCE, Program, program_of
 from vi_bench.verification.reassign import Reassigned, reassigned
 from vi_bench.verification.sandbox import first_line
 from vi_bench.verification.sandwich import Sandwich, sandwich
 from vi_bench.verification.stationary import Gain, gain_of, slope_of
-from vi_bench.verification.tails import WIDER, is_unreached
+from vi_bench.verification.tails import is_unreached
 
 PART, PARTS = 20_000, 5
 """Draws of q in one part, and how many parts there are at most."""
@@ -43,9 +39,6 @@ PRECISE = 1e-3
 
 SCALARS = 15_000_000
 """Scores, of all parameters and draws, that are held at once."""
-
-AT_ONCE = 2000
-"""Draws that are computed at once."""
 
 CURVED = 256
 """Draws over which second derivatives are averaged."""
@@ -85,10 +78,17 @@ class Sampled:
 
 @dataclass(frozen=True)
 class ModelCase:
-    """A problem and the result of a fit."""
+    """A problem and the result of a fit.
+
+    Attributes:
+        problem: the problem.
+        answer: the result.
+        doubt: why draws of q cannot tell its bound, where that is known already.
+    """
 
     problem: ModelProblem
     answer: ModelAnswer
+    doubt: str = ""
 
     @cached_property
     def left_out(self) -> tuple[str, ...]:
@@ -101,11 +101,22 @@ class ModelCase:
         )
 
     @cached_property
+    def program(self) -> Program:
+        """What draws q, and evaluates it and the model."""
+        with accurately():
+            return program_of(self.problem, self.answer.factors, bool(self.left_out))
+
+    @property
+    def inputs(self) -> tuple[Any, dict[str, np.ndarray]]:
+        """What the program's functions take after keys: parameters, and data."""
+        return parameters_of(self.answer.factors), self.problem.arrays
+
+    @cached_property
     def sampled(self) -> Sampled:
         """Draws of q."""
         with accurately():
             try:
-                return _sampled(self.problem, self.answer, bool(self.left_out))
+                return _sampled(self)
             except Exception as error:  # a user's model may raise anything
                 raise VerificationError(
                     f"{self.problem}: the model cannot be evaluated at draws of q: "
@@ -121,6 +132,8 @@ class ModelCase:
     @cached_property
     def unjudged(self) -> str:
         """Why draws of q cannot tell its bound; empty if they can."""
+        if self.doubt:
+            return self.doubt
         if not np.isfinite(self.sampled.log_q).all():
             return "draws of q underflow to where its own density is not finite"
         discrete = any(factor.by_element for factor in self.answer.factors)
@@ -184,8 +197,8 @@ class ModelCase:
         """Whether the bound is not below the mean of the ratio."""
         if not self.answer.elbo.size:
             return False
-        mean, error = float(ratio.mean()), float(ratio.std()) / np.sqrt(len(ratio))
-        return bool(self.answer.elbo[-1] > mean - CONVERGED - 4 * error)
+        least = float(ratio.mean()) - CONVERGED - 4 * standard_error(ratio)
+        return bool(self.answer.elbo[-1] > least)
 
     @cached_property
     def objective(self) -> np.ndarray:
@@ -214,16 +227,20 @@ class ModelCase:
     def reassigned(self) -> dict[str, Reassigned]:
         """Discrete site -> the gain of its elements' optima, unless scores tell it."""
         found: dict[str, Reassigned] = {}
-        if any(inspect.isfunction(entry) for entry in self.answer.q.values()):
+        tied = any(inspect.isfunction(entry) for entry in self.answer.q.values())
+        if tied or not self.judged:
             return found  # a factor that depends on it would have to move, too
-        for factor in self.answer.factors:
-            gain = self.gains.get(factor.site)
-            if not factor.by_element or (gain is not None and not gain.dropped):
-                continue
-            with accurately():
-                own = _reassigned(self.problem, self.answer, factor.site)
-            if own is not None:
-                found[factor.site] = own
+        for site, program in self.program.by_element.items():
+            gain = self.gains.get(site)
+            drawn = self.problem.trace[site]
+            prior = bare(drawn["fn"])
+            if (gain is None or gain.dropped) and prior.has_enumerate_support:
+                values = np.ravel(prior.enumerate_support(expand=False))
+                moved = partial(self._called, program)
+                with accurately():
+                    own = reassigned(moved, np.shape(drawn["value"]), values)
+                if own is not None:
+                    found[site] = own
         return found
 
     @property
@@ -232,32 +249,26 @@ class ModelCase:
 
         It is looked for where q seems to be wrong.
         """
-        program = _program(
-            self.problem, self.answer, bool(self.left_out), self.problem.logistic
-        )
-        parameters = [(f.leaves, f.fixed) for f in self.answer.factors]
-        mean, error = float(self.ratio.mean()), float(self.ratio.std())
-        for site, wider in program.widened.items():
-
-            def moved(keys: Any, place: int, centre: Any, wider: Any = wider) -> Any:
-                return wider(keys, parameters, self.problem.arrays, place, centre)
-
-            with accurately():
-                keys = jax.random.split(jax.random.key(1), AT_ONCE)
-                drawn = jax.vmap(lambda key: draw(self.answer.factors, key))(keys)
+        mean, error = float(self.ratio.mean()), standard_error(self.ratio)
+        with accurately():
+            keys = jax.random.split(jax.random.key(1), AT_ONCE)
+            drawn = jax.vmap(partial(draw, self.answer.factors))(keys)
+            for site, program in self.program.wider.items():
                 centre = np.asarray(drawn[site]).mean(axis=0).ravel()
-                if is_unreached(moved, centre, mean, error / len(self.ratio) ** 0.5):
+                if is_unreached(partial(self._called, program), centre, mean, error):
                     return (
                         f"q({site}) is so wide that its bound depends on values that "
                         "no draw reaches"
                     )
         return ""
 
+    def _called(self, program: Callable[..., Any], keys: Any, *where: Any) -> Any:
+        return program(keys, *self.inputs, *where)
+
     @cached_property
     def bound(self) -> tuple[float, float]:
         """The bound of q and its standard error, nats."""
-        ratio = self.objective
-        return float(ratio.mean()), float(ratio.std(ddof=1)) / float(len(ratio)) ** 0.5
+        return float(self.objective.mean()), standard_error(self.objective)
 
     @cached_property
     def slack(self) -> float:
@@ -276,6 +287,7 @@ class ModelCase:
             _ = self.gains, self.bound, self.reassigned
         slim = replace(self.sampled, scores={}, slopes={}, logits=None)
         self.__dict__["sampled"] = slim  # where a cached property is kept
+        self.__dict__.pop("program", None)
 
     @property
     def quality(self) -> None:
@@ -283,20 +295,16 @@ class ModelCase:
         return
 
 
-def _sampled(problem: ModelProblem, answer: ModelAnswer, summed_out: bool) -> Sampled:
-    factors = answer.factors
-    scalars = sum(leaf.size for f in factors for leaf in f.leaves) + 1
+def _sampled(case: ModelCase) -> Sampled:
+    problem, program = case.problem, case.program
+    scalars = sum(leaf.size for f in case.answer.factors for leaf in f.leaves) + 1
     most = max(SCALARS // scalars, 20 * scalars)
-    logistic = None if summed_out else problem.logistic
-    program = _program(problem, answer, summed_out, logistic)
-    parameters = [(f.leaves, f.fixed) for f in factors]
-    moving = problem.arrays
     parts: list[Any] = []
     for part in range(PARTS):
         keys = jax.random.split(
             jax.random.fold_in(jax.random.key(20170415), part), PART
         )
-        found = program.sampled(keys, parameters, moving)
+        found = program.sampled(keys, *case.inputs)
         parts.append(jax.tree.map(np.asarray, found))
         drawn = PART * (part + 1)
         # how many follows from the variance alone, so that it biases nothing
@@ -306,33 +314,23 @@ def _sampled(problem: ModelProblem, answer: ModelAnswer, summed_out: bool) -> Sa
     log_p, log_q, scores, slopes, logits, terms = found
     curvatures = {}
     if slopes:
-        second = program.curved(keys[:CURVED], parameters, moving)
+        second = program.curved(keys[:CURVED], *case.inputs)
         curvatures = {name: -np.mean(np.asarray(v), 0) for name, v in second.items()}
+    has_logits = problem.logistic is not None and not case.left_out
     return Sampled(
         log_p=log_p,
         log_q=log_q,
         scores=scores,
         slopes=slopes,
         curvatures=curvatures,
-        logits=logits[:, 1:] if logistic is not None else None,
+        logits=logits[:, 1:] if has_logits else None,
         terms=float(np.mean(terms)) + _squares(problem),
     )
 
 
-def _reassigned(
-    problem: ModelProblem, answer: ModelAnswer, site: str
-) -> Reassigned | None:
-    prior = bare(problem.trace[site]["fn"])
-    if not prior.has_enumerate_support:
-        return None
-    categories = np.ravel(np.asarray(prior.enumerate_support(expand=False)))
-    program = _program(problem, answer, False, problem.logistic).moved[site]
-    parameters = [(f.leaves, f.fixed) for f in answer.factors]
-
-    def both(keys: Any, elements: np.ndarray, to: np.ndarray) -> Any:
-        return program(keys, parameters, problem.arrays, elements, to)
-
-    return reassigned(both, np.shape(problem.trace[site]["value"]), categories)
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of the mean of independent values (S,)."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def is_heavy(values: np.ndarray, least: float) -> bool:
@@ -367,211 +365,6 @@ def _error(part: Any) -> float:
     if not np.isfinite(ratio).all():
         return 0.0
     return float(ratio.std() / np.sqrt(len(ratio)))
-
-
-class _Program(NamedTuple):
-    """Compiled functions of keys, the factors' parameters, and the data's arrays."""
-
-    sampled: Callable[..., Any]
-    curved: Callable[..., Any]
-    moved: Mapping[str, Callable[..., Any]]
-    widened: Mapping[str, Callable[..., Any]]
-
-
-_programs: dict[Hashable, _Program] = {}
-"""Programs by what their problems and factors have in common."""
-
-KEPT = 64
-"""Programs that are kept, those used last: problems of the same shapes share them."""
-
-
-def _program(
-    problem: ModelProblem,
-    answer: ModelAnswer,
-    summed_out: bool,
-    logistic: Logistic | None,
-) -> _Program:
-    """The program for a problem: a kept one if all shapes are the same."""
-    alike = tuple(factor.alike for factor in answer.factors)
-    known = all(alike) and problem.alike is not None and not summed_out
-    key: Hashable = (problem.alike, alike)
-    try:
-        if known and key in _programs:
-            _programs[key] = _programs.pop(key)  # the last to go
-            return _programs[key]
-    except ValueError:  # of distributions with arrays among what is static
-        known = False
-    made = _made(problem, answer.factors, summed_out, logistic)
-    if not _traceable(made, problem, answer):
-        fixed = {name: jnp.asarray(value) for name, value in problem.arrays.items()}
-        return _made(problem, answer.factors, summed_out, logistic, fixed)
-    if known:
-        if len(_programs) >= KEPT:
-            del _programs[next(iter(_programs))]
-        _programs[key] = made
-    return made
-
-
-def _traceable(program: _Program, problem: ModelProblem, answer: ModelAnswer) -> bool:
-    """Whether the model works where its data's values are not known."""
-    parameters = [(f.leaves, f.fixed) for f in answer.factors]
-    keys = jax.random.split(jax.random.key(0), AT_ONCE)
-    try:
-        jax.eval_shape(program.sampled, keys, parameters, problem.arrays)
-    except Exception:  # a user's code may raise anything
-        return False
-    return True
-
-
-def _made(
-    problem: ModelProblem,
-    factors: Sequence[Factor],
-    summed_out: bool,
-    logistic: Logistic | None,
-    fixed: Mapping[str, Any] | None = None,
-) -> _Program:
-    points = [f for f in factors if f.transform is not None]
-    moved = [f for f in factors if not f.point and any(v.size for v in f.leaves)]
-    still = {n: v for n, v in problem.data.items() if n not in problem.arrays}
-    posterior = None
-    if summed_out:
-        known = {n: jnp.asarray(v) for n, v in problem.arrays.items()}
-        posterior = NumPyroPosterior.of(problem.model, **known, **still)
-
-    def joint(values: Mapping[str, Any], data: Mapping[str, Any]) -> Any:
-        if posterior is not None:
-            total = posterior.log_joint(dict(values))
-            return total, (jnp.zeros(1), jnp.abs(total))
-        data = {**(data if fixed is None else fixed), **still}
-        total, trace = log_density(problem.model, (), data, dict(values))
-        logits = jnp.zeros(1)  # a map of arrays without elements fails
-        if logistic is not None:
-            site = trace[logistic.site]
-            shape = jnp.shape(site["value"])
-            own = jnp.ravel(jnp.broadcast_to(bare(site["fn"]).logits, shape))
-            logits = jnp.concatenate([logits, own])
-        return total, (logits, _terms(trace))
-
-    def at_points(values: Mapping[str, Any], data: Any) -> Callable[[Any], Any]:
-        def along(own: Mapping[str, Any]) -> Any:
-            moved = {f.site: f.transform(own[f.site]) for f in points if f.site in own}
-            return joint({**values, **moved}, data)[0]
-
-        return along
-
-    def unconstrained(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {f.site: f.transform.inv(values[f.site]) for f in points}
-
-    def one(key: Any, parameters: Any, data: Any) -> Any:
-        values = draw(factors, key, parameters)
-        log_p, (logits, terms) = joint(values, data)
-        log_q, scores = jnp.zeros(()), {}
-        for factor, (leaves, rest) in zip(factors, parameters, strict=True):
-
-            def own(leaves: Any, factor: Any = factor, rest: Any = rest) -> Any:
-                return factor.log_prob(leaves, rest, values[factor.site], values)
-
-            if factor in moved:
-                density, score = jax.value_and_grad(own)(tuple(leaves))
-                scores[factor.site] = ravel_pytree(score)[0]
-            else:
-                density = own(leaves)
-            log_q += density
-        here = unconstrained(values)
-        slopes = jax.grad(at_points(values, data))(here) if points else {}
-        slopes = {name: jnp.ravel(v) for name, v in slopes.items()}
-        return log_p, log_q, scores, slopes, logits, terms + jnp.abs(log_q)
-
-    def curved(key: Any, parameters: Any, data: Any) -> Any:
-        values = draw(factors, key, parameters)
-        found = {}
-        for f in points:
-            flat, shaped = ravel_pytree(unconstrained(values)[f.site])
-            along = at_points(values, data)
-            found[f.site] = jax.hessian(
-                lambda v, f=f, along=along, shaped=shaped: along({f.site: shaped(v)})
-            )(flat)
-        return found
-
-    def sampled(keys: Any, parameters: Any, data: Any) -> Any:
-        return jax.lax.map(
-            lambda key: one(key, parameters, data), keys, batch_size=AT_ONCE
-        )
-
-    def second(keys: Any, parameters: Any, data: Any) -> Any:
-        return jax.vmap(lambda key: curved(key, parameters, data))(keys)
-
-    def by_element(site: str) -> Callable[..., Any]:
-        """Log p and log q with one element of a discrete variable at another value."""
-
-        def one(key: Any, parameters: Any, data: Any, elements: Any, to: Any) -> Any:
-            drawn = draw(factors, key, parameters)
-            place = [f.site for f in factors].index(site)
-            factor, (own, rest) = factors[place], parameters[place]
-
-            def at(element: Any, value: Any) -> tuple[Any, Any]:
-                z = drawn[site]
-                value = value.astype(z.dtype)
-                z = jnp.ravel(z).at[element].set(value).reshape(z.shape)
-                values = {**drawn, site: z}
-                return joint(values, data)[0], factor.log_prob(own, rest, z, values)
-
-            return jax.vmap(at)(elements, to)
-
-        return jax.jit(
-            lambda keys, parameters, data, elements, to: jax.lax.map(
-                lambda key: one(key, parameters, data, elements, to), keys
-            )
-        )
-
-    moved_to = {f.site: by_element(f.site) for f in factors if f.by_element}
-
-    def wider(site: str) -> Callable[..., Any]:
-        """Log p and log q with one coordinate further from the centre; log q before."""
-
-        def one(key: Any, parameters: Any, data: Any, place: Any, centre: Any) -> Any:
-            drawn = draw(factors, key, parameters)
-
-            def log_q(values: Mapping[str, Any]) -> Any:
-                return sum(
-                    f.log_prob(own, rest, values[f.site], values)
-                    for f, (own, rest) in zip(factors, parameters, strict=True)
-                )
-
-            own = drawn[site]
-            flat, middle = jnp.ravel(own), centre[place]
-            to = flat.at[place].set(middle + WIDER * (flat[place] - middle))
-            values = {**drawn, site: to.reshape(own.shape)}
-            return joint(values, data)[0], log_q(values), log_q(drawn)
-
-        return jax.jit(
-            lambda keys, parameters, data, place, centre: jax.lax.map(
-                lambda key: one(key, parameters, data, place, centre),
-                keys,
-                batch_size=AT_ONCE,
-            )
-        )
-
-    real = {
-        f.site: wider(f.site)
-        for f in factors
-        if not f.point and _is_real(problem.trace[f.site]["fn"].support)
-    }
-    return _Program(jax.jit(sampled), jax.jit(second), moved_to, real)
-
-
-def _is_real(support: Any) -> bool:
-    base = getattr(support, "base_constraint", support)
-    return base is constraints.real or base is constraints.real_vector
-
-
-def _terms(trace: Mapping[str, Any]) -> Any:
-    """Sum of the sizes of all log densities of a trace."""
-    total = jnp.zeros(())
-    for site in trace.values():
-        if site["type"] == "sample":
-            total += jnp.sum(jnp.abs(site["fn"].log_prob(site["value"])))
-    return total
 
 
 def _squares(problem: ModelProblem) -> float:

@@ -115,7 +115,7 @@ def partners(
         if rows and times == 1:
             about = f"{rows} row{'s' * (rows > 1)} of the data, drawn with replacement"
             index = random.integers(whole.rows or 0, size=rows)
-            made = taken(whole, sliced, index, about, int(random.integers(2**31)))
+            made = taken(whole, sliced, index, about, new_seed(random))
             if unusable(made, whole) is None:
                 yield made
 
@@ -142,6 +142,11 @@ def taken(
         other = replace(made, data=data | counting)
         return made if unusable(other, whole) else other
     return made
+
+
+def new_seed(random: np.random.Generator) -> int:
+    """The seed of a problem."""
+    return int(random.integers(2**31))
 
 
 def unusable(problem: ModelProblem, whole: ModelProblem) -> str | None:

@@ -72,22 +72,24 @@ def verify_model(
     cases: list[ModelCase] = []
     left = list(left)
     notes: list[str] = []
+
+    def reported() -> Report:
+        said = tuple(dict.fromkeys(notes))
+        report = Report(
+            tuple(findings), tuple(cases), MODEL_PROVES, len(left), said, LIKELY, source
+        )
+        return report.judged()
+
     for problem in problems:
         forget_programs()
         case = _tried(function, problem, limit, findings, notes, left)
         if case is not None:
+            case, found = _examined(case)
             cases.append(case)
-            found = list(check.examine(problem, case))
-            suspect = any(f.random and f.statistic > SUSPECT for f in found)
-            if suspect and case.judged and (why := case.unreached):
-                notes.append(f"{NOT_CHECKED} on {problem}: {why}")
-                found = [f for f in found if not f.random]
             findings.extend(found)
             case.forget_scores()
         if first and any(_sure(f) for f in findings):
-            return Report(
-                tuple(findings), tuple(cases), MODEL_PROVES, len(left), (), LIKELY
-            ).judged()
+            return reported()
     if not findings:
         raise VerificationError(f"fit: it can take none of the problems: {left[-1]}")
     if all(f.unreadable for f in findings):
@@ -98,16 +100,17 @@ def verify_model(
     notes += _reordered(function, cases, limit, findings)
     findings, said = _up_to_constant(function, findings, cases, limit, strict_constants)
     notes += said + _unchecked(cases, findings)
-    report = Report(
-        tuple(findings),
-        tuple(cases),
-        MODEL_PROVES,
-        len(left),
-        tuple(dict.fromkeys(notes)),
-        LIKELY,
-        source,
-    )
-    return report.judged()
+    return reported()
+
+
+def _examined(case: ModelCase) -> tuple[ModelCase, list[Finding]]:
+    """A fit, and what all checks find once wider draws were asked if q seems wrong."""
+    found = list(check.examine(case.problem, case))
+    suspect = any(f.random and f.statistic > SUSPECT for f in found)
+    if suspect and case.judged and (why := case.unreached):
+        case = replace(case, doubt=why)
+        found = list(check.examine(case.problem, case))
+    return case, found
 
 
 def _sure(finding: Finding) -> bool:
