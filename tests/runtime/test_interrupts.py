@@ -13,6 +13,14 @@ from vi_bench.runtime import interrupts
 INSIDE = threading.local()
 
 
+@pytest.fixture(autouse=True)
+def pressed():
+    """Ctrl-C is as in a terminal: a shell starts what runs behind with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def settings():
     INSIDE.known = True
