@@ -97,12 +97,17 @@ def calibrate(
     from vi_bench.calibration.settings import settle
     from vi_bench.calibration.store import Store
     from vi_bench.posterior.arguments import named_data
-    from vi_bench.runner.specify import methods_of, model_function, named
+    from vi_bench.runner.specify import (
+        is_plain_function,
+        methods_of,
+        model_function,
+        named,
+    )
 
     if model is None:
         model = DEFAULTS["model"]
     function = model_function(model)
-    if function is not None and not isinstance(model, Mapping):
+    if is_plain_function(model):
         model = function
     if not isinstance(model, str):
         model = {k: v for k, v in named("model", model).items() if v is not None}

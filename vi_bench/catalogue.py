@@ -36,8 +36,13 @@ ATTRIBUTE = {"model": "MODEL", "method": "METHOD"}
 OFFERS = {
     "model": ("centred", "dims", "statistics", "prior", "update", "log_prior"),
     "method": ("kind", "prepare", "outcome"),
+    "own": ("model", "statistics", "init", "sweep", "bound"),
 }
-"""Kind -> attributes that a class must have to be accepted as one of that kind."""
+"""Kind -> attributes that a class must have to be accepted as one of that kind; "own"
+are models that are no families of mixtures, and bring their own CAVI."""
+
+ARGUMENTS = "DATA"
+"""The name that a module of such a model binds: its data, name -> dimensions."""
 
 WEIGHTS = {
     "uniform": "every weight is 1/K",
@@ -56,6 +61,7 @@ class Entry:
         summary: one line on what it is.
         load: imports the module and returns the class.
         sha256: SHA-256 of a file that the user named; else empty.
+        own: whether it is a model with its own CAVI, and no family of mixtures.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Entry:
     summary: str
     load: Callable[[], Any]
     sha256: str = ""
+    own: bool = False
 
 
 _added: dict[str, dict[str, Entry]] = {"model": {}, "method": {}}
@@ -139,6 +146,28 @@ def model(name: str) -> Any:
     return entries("model")[name].load()
 
 
+def families() -> list[str]:
+    """The registered names of families of mixtures."""
+    return [name for name, entry in entries("model").items() if not entry.own]
+
+
+def brings_cavi(name: Any) -> bool:
+    """Whether a model is no family of mixtures, and has a coordinate ascent."""
+    entry = entries("model").get(name) if isinstance(name, str) else None
+    return entry is not None and entry.own
+
+
+def is_numpyro(name: Any) -> bool:
+    """Whether a model is no mixture: a NumPyro model whose data are named arrays."""
+    return is_function(name) or brings_cavi(name)
+
+
+def dimensions(name: str) -> dict[str, tuple[str, ...]]:
+    """The data of a model with its own CAVI: name -> names of its dimensions."""
+    module = sys.modules[model(name).__module__]
+    return dict(getattr(module, ARGUMENTS, {}))
+
+
 def method(name: str) -> Any:
     """The settings class of a method; InputError if it is unknown."""
     known("method", name)
@@ -172,7 +201,8 @@ def registered(kind: Kind, offered: type) -> str:
     if name == "__main__" or name in names(kind):
         name = _dashed(offered.__name__.lower())
     summary = str(getattr(offered, "summary", ""))
-    return _add(kind, Entry(name, "Python", summary, lambda: offered))
+    own = kind == "model" and all(hasattr(offered, n) for n in OFFERS["own"])
+    return _add(kind, Entry(name, "Python", summary, lambda: offered, own=own))
 
 
 def add_folder(folder: Path) -> list[str]:
@@ -207,7 +237,9 @@ def add_file(kind: Plugin, file: Path) -> str:
     def load() -> Any:
         return _offered(kind, _module(file.resolve(), source, digest), str(file))
 
-    name = _add(kind, Entry(_dashed(file.stem), file.name, summary, load, digest))
+    own = kind == "model" and _binds(source, ARGUMENTS)
+    entry = Entry(_dashed(file.stem), file.name, summary, load, digest, own)
+    name = _add(kind, entry)
     _files[kind, str(file.resolve())] = digest
     return name
 
@@ -404,9 +436,9 @@ def _shipped(kind: Plugin) -> dict[str, Entry]:
         def load(module: str = module) -> Any:
             return getattr(importlib.import_module(module), ATTRIBUTE[kind])
 
-        name = _dashed(file.stem)
-        summary = _summary(file.read_text(encoding="utf-8"))
-        found[name] = Entry(name, "shipped", summary, load)
+        name, source = _dashed(file.stem), file.read_text(encoding="utf-8")
+        own = kind == "model" and _binds(source.encode(), ARGUMENTS)
+        found[name] = Entry(name, "shipped", _summary(source), load, own=own)
     return found
 
 
@@ -426,8 +458,18 @@ def _installed(kind: Plugin) -> dict[str, Entry]:
         def load(point: Any = point) -> Any:
             return point.load()
 
-        found[point.name] = Entry(point.name, origin, about or "", load)
+        own = kind == "model" and _binds(_source(point.module), ARGUMENTS)
+        found[point.name] = Entry(point.name, origin, about or "", load, own=own)
     return found
+
+
+def _source(module: str) -> bytes:
+    """The source of a module that is not run; empty if it has none."""
+    try:
+        found = importlib.util.find_spec(module)
+        return Path(str(found and found.origin)).read_bytes()
+    except (ImportError, OSError):
+        return b""
 
 
 def _summary(source: str) -> str:
@@ -495,7 +537,8 @@ def _offered(kind: Plugin, module: Any, where: str) -> Any:
     named = f"{kind} {where!r}: {ATTRIBUTE[kind]} is {found.__name__}, which"
     if not dataclasses.is_dataclass(found):
         raise PluginError(f"{named} is not a dataclass")
-    for name in OFFERS[kind]:
+    own = kind == "model" and hasattr(module, ARGUMENTS)
+    for name in OFFERS["own" if own else kind]:
         if not hasattr(found, name):
             raise PluginError(f"{named} has no {name!r}, so it is no {kind}")
     return found

@@ -58,8 +58,9 @@ class Spec(BaseModel):
         standardise: give each feature mean 0 and standard deviation 1.
         held_out: number of rows set aside at random, to score predictions on.
         components: number of components K.
-        model: {"name": ..., settings of the family}; or {"name": "mine.py:model",
-            arguments}, a NumPyro model in a file, whose data are named arrays.
+        model: {"name": ..., settings of the family, or of another model that ships};
+            or {"name": "mine.py:model", arguments}, a NumPyro model in a file. The data
+            of models that are no mixtures are named arrays.
         variables: of a NumPyro model, the variables that are compared; by default all.
         component_dim: of a NumPyro model, the plates of exchangeable components, by
             default "component".
@@ -125,11 +126,14 @@ class Spec(BaseModel):
         Raises:
             InputError: a model, method or reference is unknown, or a label is unfit.
         """
-        if self.function is not None:
-            catalogue.known_function(self.function)
+        name = self.model.get("name", DEFAULTS["model"])
+        if catalogue.is_function(name):
+            catalogue.known_function(name)
+        else:
+            catalogue.known("model", name)
+        if self.numpyro is not None:
             self._check_no_mixture()
         else:
-            catalogue.known("model", self.model.get("name", DEFAULTS["model"]))
             self._check_mixture()
         catalogue.known("weights", self.weights.get("name", DEFAULTS["weights"]))
         for label, settings in self.methods.items():
@@ -142,10 +146,13 @@ class Spec(BaseModel):
             raise unknown("reference", wanted, self.methods, "methods", error=SpecError)
 
     @property
-    def function(self) -> str | None:
-        """Name of the NumPyro model, "mine.py:model"; None for a mixture."""
+    def numpyro(self) -> str | None:
+        """Name of the NumPyro model, "mine.py:model" or one of the library's.
+
+        None for a mixture.
+        """
         name = self.model.get("name", DEFAULTS["model"])
-        return str(name) if catalogue.is_function(name) else None
+        return str(name) if catalogue.is_numpyro(name) else None
 
     def _check_no_mixture(self) -> None:
         """Refuse, of a NumPyro model, settings that only mixtures have."""
@@ -155,7 +162,7 @@ class Spec(BaseModel):
             ):
                 raise SpecError(
                     f"{field} = {getattr(self, field)!r}: is a setting of mixtures; "
-                    f"the model {self.function!r} is another"
+                    f"the model {self.numpyro!r} is another"
                 )
 
     def _check_mixture(self) -> None:
@@ -356,9 +363,9 @@ def make(values: Mapping[str, Any], where: str) -> Spec:
             raise unknown("key", key, Spec.model_fields, where, error=SpecError)
     values = dict(values)
     named = values.get("model")
-    if isinstance(named, Mapping) and catalogue.is_function(named.get("name")):
+    if isinstance(named, Mapping) and catalogue.is_numpyro(named.get("name")):
         values.setdefault("data", "")
-        values["methods"] = of_numpyro(values.get("methods"))
+        values["methods"] = of_numpyro(values.get("methods"), named["name"])
     spec: Spec = validated(Spec, values, where)
     if spec.precision == 32 and spec.seed >= 2**32:
         raise SpecError(
@@ -383,7 +390,7 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
     where = f"spec {what!r}"
     if what in catalogue.experiments():
         values = read_toml(catalogue.experiment(what), where)
-    elif catalogue.is_function(what):
+    elif catalogue.is_numpyro(what):
         if overrides.get("model") is not None:
             raise SpecError(f"{where} is a model; --model names others")
         values = {"name": called(what), "model": {"name": what}}
@@ -485,13 +492,19 @@ def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def of_numpyro(methods: Any) -> Any:
+def usual_methods(model: str) -> dict[str, Any]:
+    """Label -> settings of the usual methods for a NumPyro model."""
+    own = DEFAULTS["own_methods"] if catalogue.brings_cavi(model) else {}
+    return {**own, **DEFAULTS["numpyro_methods"]}
+
+
+def of_numpyro(methods: Any, model: str) -> Any:
     """Methods with the defaults that they have for NumPyro models, by whatever label.
 
     None gives the usual ones. What is not a mapping from labels to settings is left for
     the validation.
     """
-    usual = DEFAULTS["numpyro_methods"]
+    usual = usual_methods(model)
     if methods is None:
         return dict(usual)
     if not isinstance(methods, Mapping):

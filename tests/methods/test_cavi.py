@@ -11,18 +11,18 @@ from tests.marks import slow
 from tests.oracles import factors, log_block, log_evidence, textbook_elbo
 from tests.records import partial_report
 from vi_bench.contract import Draws
+from vi_bench.inference.climber import OfMixture
 from vi_bench.inference.restarts import all_apart, distinct_optima
-from vi_bench.inference.squarem import begin
-from vi_bench.methods.cavi import (
-    CAVI,
+from vi_bench.inference.search import (
     PATIENCE,
-    CAVIReport,
     Search,
     begun,
     best_point,
     judged,
     settled,
 )
+from vi_bench.inference.squarem import begin
+from vi_bench.methods.cavi import CAVI, CAVIReport
 from vi_bench.mixture.mixture import View, bind
 from vi_bench.models.gaussian import Gaussian
 
@@ -300,7 +300,7 @@ def test_splits_and_merges_leave_a_poor_optimum():
     method = CAVI(restarts=1)
     _, fit, draw = method.stages((1, 5))
     alone = jax.tree.map(lambda v: np.asarray(v)[None], poor)
-    search = jax.jit(begun, static_argnums=2)(mixture, alone, 10_000)
+    search = jax.jit(lambda m, q: begun(OfMixture(m), q, 10_000))(mixture, alone)
     program = jax.jit(fit.run)
     for part in range(fit.calls):
         search = program(jax.random.fold_in(jax.random.key(0), part), mixture, search)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
-from vi_bench.catalogue import WEIGHTS, entries, weights
+from vi_bench.catalogue import WEIGHTS, entries, families, weights
 from vi_bench.contract import Family, Weights
 from vi_bench.data.table import from_array
 from vi_bench.errors import InputError
@@ -12,7 +12,7 @@ from vi_bench.models.categorical import Categorical
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_full import GaussianFull
 
-SHIPPED = [n for n, e in entries("model").items() if e.origin == "shipped"]
+SHIPPED = [n for n in families() if entries("model")[n].origin == "shipped"]
 
 
 def data(name):

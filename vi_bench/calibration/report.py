@@ -35,7 +35,7 @@ def calibration_table(found: Calibration) -> Table:
     """The terminal table of a calibration: a row per method and quantity."""
     asked = found.settings
     size = f"{asked.sims} data sets"
-    if asked.spec.function is None:
+    if asked.spec.numpyro is None:
         size += (
             f" of {asked.rows} x {asked.features}, K = {asked.components}, "
             f"{asked.weights['name']} weights"

@@ -70,7 +70,7 @@ class Settings(BaseModel):
 
     def plain(self) -> dict[str, Any]:
         """All settings that the model has, as plain values."""
-        own = catalogue.is_function(self.model["name"])
+        own = catalogue.is_numpyro(self.model["name"])
         return self.model_dump(mode="json", exclude=set(OF_MIXTURES) if own else None)
 
     @property
@@ -113,7 +113,7 @@ def settle(
         model = values.get("model", {"name": DEFAULTS["model"]})
     model = {"name": model} if isinstance(model, str) else dict(model)
     values |= {name: value for name, value in fields.items() if value is not None}
-    own = catalogue.is_function(model.get("name"))
+    own = catalogue.is_numpyro(model.get("name"))
     named = model | dict(given or {})
     values["model"] = named if own else model_of(named)
     if own:
@@ -137,7 +137,7 @@ def settle(
     elif isinstance(methods, Iterable):
         values["methods"] = choose(methods, known)
     if own:
-        values["methods"] = of_numpyro(values.get("methods"))
+        values["methods"] = of_numpyro(values.get("methods"), model["name"])
     for name in values:
         if name not in Settings.model_fields:
             raise unknown(

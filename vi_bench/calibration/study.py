@@ -32,6 +32,7 @@ from vi_bench.errors import CalibrationError, NotApplicable
 from vi_bench.mixture.mixture import bind
 from vi_bench.posterior.arguments import named_data
 from vi_bench.posterior.bound import bind_model
+from vi_bench.posterior.cavi_posterior import CAVIPosterior
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 from vi_bench.posterior.variables import chosen_of, variables_of, weights_of
 from vi_bench.runtime.environment import computing, describe, find_device
@@ -129,7 +130,7 @@ def _simulator(settings: Settings, data: Arrays | None) -> Simulator:
         InputError: a NumPyro model's prior is improper, or its data do not fit it.
     """
     spec = settings.spec
-    if spec.function is None:
+    if spec.numpyro is None:
         family = settings.family()
         nothing = np.zeros((0, settings.features))
         template = bind(
@@ -138,17 +139,18 @@ def _simulator(settings: Settings, data: Arrays | None) -> Simulator:
         names = feature_names(settings.features)
         return MixtureSimulator(template, settings.rows, family.coordinates(names))
     if data is None:
-        data = named_data(spec.function, settings.data)
+        data = named_data(spec.numpyro, settings.data)
     fixed = {k: v for k, v in settings.model.items() if k != "name"}
-    posterior, _ = bind_model(spec.function, fixed, data)
+    posterior, _ = bind_model(spec.numpyro, fixed, data)
     if not posterior.proper:
         raise CalibrationError(
-            f"model {spec.function!r}: its prior is improper, scaled or masked; "
+            f"model {spec.numpyro!r}: its prior is improper, scaled or masked; "
             "expected one that parameters can be drawn from"
         )
     posterior.check_observations()
     variables = variables_of(posterior, None)
-    chosen = chosen_of(variables, None)
+    own = posterior.own.compared if isinstance(posterior, CAVIPosterior) else None
+    chosen = chosen_of(variables, own)
     return ModelSimulator(
         posterior, variables, chosen, weights_of(posterior, variables)
     )

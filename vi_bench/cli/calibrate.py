@@ -134,7 +134,7 @@ def calibrate(
     from vi_bench.api import calibrate as calibrated
     from vi_bench.calibration.settings import parsed
     from vi_bench.errors import CalibrationError
-    from vi_bench.spec import DEFAULTS, called, with_fits
+    from vi_bench.spec import called, usual_methods, with_fits
 
     fields = {
         "weights": weights,
@@ -152,18 +152,17 @@ def calibrate(
     }
     with interruptible("interrupted; the same command goes on"), kept_for(as_json):
         model = load_plugins(model, None, [])[0] or model
-        is_function = catalogue.is_function(model)
-        name = called(model) if is_function else Path(model).stem
+        numpyro = catalogue.is_numpyro(model)
+        name = called(model) if catalogue.is_function(model) else Path(model).stem
         target = out or Path("results") / f"calibrate-{name}"
         chosen: Any = split(methods)
-        if fit and not is_function:
+        if fit and not numpyro:
             raise CalibrationError(
                 f"--fit {fit[0]}: is a fit of a NumPyro model, and {model!r} is a "
                 "family of mixtures; expected mine.py:model"
             )
         if fit:
-            usual = DEFAULTS["numpyro_methods"]
-            chosen = with_fits(chosen or list(usual), {}, fit)
+            chosen = with_fits(chosen or list(usual_methods(model)), {}, fit)
         found = calibrated(
             model,
             chosen,

@@ -56,9 +56,11 @@ def _described(what: str) -> Iterable[tuple[str, str]]:
     from vi_bench import catalogue
 
     if what == "data":
+        from vi_bench.data.built_in import ARRAYS
         from vi_bench.data.load import described
 
-        return described()
+        arrays = [(name, found.note) for name, found in ARRAYS.items()]
+        return [*described(), *arrays]
     if what == "weights":
         return catalogue.WEIGHTS.items()
     return catalogue.described_experiments()

@@ -31,12 +31,14 @@ class Arrays:
         values: name -> array of numbers, or a plain number.
         note: what a reader should know; empty if nothing.
         unfit: name -> why what has it is no array of finite numbers.
+        source: where they come from, and their licence; empty if it is not known.
     """
 
     name: str
     values: Named
     note: str = ""
     unfit: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
 
     @property
     def sha256(self) -> str:

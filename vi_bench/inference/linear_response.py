@@ -125,17 +125,17 @@ def linear_response(
         Covariances, or the reason why there are none.
     """
     if not isinstance(mixture.family, ExponentialFactors):
-        return _refusal("the family does not give q's natural parameters")
+        return refusal("the family does not give q's natural parameters")
     eta, _ = ravel_pytree(_natural(mixture.family, q))
     if eta.size > LARGEST:
-        return _refusal(f"{eta.size} natural parameters, the most are {LARGEST}")
+        return refusal(f"{eta.size} natural parameters, the most are {LARGEST}")
     if eta.dtype != jnp.float64:
-        return _refusal("it needs 64 bits")
+        return refusal("it needs 64 bits")
     labels = tuple(quantities(mixture, q, coordinates))
     named = tuple((dim, tuple(known)) for dim, known in coordinates.items())
     found = jax.tree.map(np.asarray, _linearised(mixture, q, named))
     if not found.gap <= FIXED:
-        return _refusal(
+        return refusal(
             f"one more step moves q by {found.gap:.1e}: not at a fixed point"
         )
     return _respond(labels, found)
@@ -245,7 +245,8 @@ def sds(
     return Sds(roots(covariance), roots(own), strict)
 
 
-def _refusal(why: str) -> LinearResponse:
+def refusal(why: str) -> LinearResponse:
+    """No covariances, and why."""
     nothing = np.empty((0, 0))
     return LinearResponse((), nothing, nothing, np.nan, (), why)
 
@@ -288,24 +289,24 @@ def _respond(labels: tuple[Quantity, ...], linear: Linearisation) -> LinearRespo
     """Covariances of quantities, or the reason why there are none."""
     rate = np.linalg.eigvals(linear.jacobian)
     if not rate.real.max() < STRICT:
-        return _refusal(
+        return refusal(
             f"an eigenvalue of CAVI's step is {rate.real.max():.6f}: not a strict "
             "optimum, some direction is flat"
         )
     covariance, own = covariances(linear)
     skew = np.abs(covariance - covariance.T).max()
     if skew > SKEW * np.abs(covariance).max():
-        return _refusal(f"the covariance is not symmetric by {skew:.1e}")
+        return refusal(f"the covariance is not symmetric by {skew:.1e}")
     covariance = 0.5 * (covariance + covariance.T)
     if np.linalg.eigvalsh(covariance).min() < -NEGATIVE * np.abs(covariance).max():
-        return _refusal("I - J is not positive: the covariance has negative variances")
-    near = _overlapping(labels, linear.values, covariance)
+        return refusal("I - J is not positive: the covariance has negative variances")
+    near = overlapping(labels, linear.values, covariance)
     return LinearResponse(
         labels, covariance, own, float(np.abs(rate).max()), tuple(sorted(near))
     )
 
 
-def _overlapping(
+def overlapping(
     labels: tuple[Quantity, ...], values: np.ndarray, covariance: np.ndarray
 ) -> set[int]:
     """Components that lie, in every quantity, within APART sds of another one."""

@@ -108,6 +108,7 @@ def ascend(
     tolerance: float,
     accelerate: bool = True,
     weight: Float[Array, "*w"] | float = 1.0,
+    place: Callable[[Array, Any, Array], Any] | None = None,
 ) -> Ascent:
     """Run up to `iterations` more sweeps, stopping at convergence.
 
@@ -118,7 +119,10 @@ def ascend(
         tolerance: limit on both the relative change of the bound and the residual.
         accelerate: whether to extrapolate after every second sweep.
         weight: weights of the coefficients in the norms that set its length.
+        place: ``(wanted, view, coefficients) -> view``, with other coefficients where
+            they are wanted; by default these alone are replaced.
     """
+    place = place or _placed
     last = jnp.minimum(state.iteration + iterations, state.trace.shape[0])
 
     def unfinished(s: Ascent) -> Bool[Array, ""]:
@@ -154,9 +158,7 @@ def ascend(
             target, limited = _extrapolate(s.kept, s.view, move.view, longest, weight)
             floor = jnp.where(second, move.after, s.floor)
             kept = _pick(second, move.view, s.view)
-            view = view._replace(
-                coefficients=jnp.where(second, target, view.coefficients)
-            )
+            view = place(second, view, target)
             phase = jnp.where(extrapolated, FIRST, s.phase + 1)
         return Ascent(
             point=point,
@@ -177,6 +179,10 @@ def ascend(
         )
 
     return lax.while_loop(unfinished, advance, state)
+
+
+def _placed(wanted: Array, view: Any, target: Array) -> Any:
+    return view._replace(coefficients=jnp.where(wanted, target, view.coefficients))
 
 
 def _extrapolate(

@@ -1,47 +1,59 @@
-"""CAVI: coordinate-ascent variational inference with the hand-written kernel.
+"""CAVI: coordinate-ascent variational inference, written by hand.
 
-Mean field q(theta) q(c), both factors optimal given the other; Blei, Kucukelbir and
-McAuliffe (2017), algorithm 2, for any conjugate family and in d dimensions.
+Of a mixture mean field q(theta) q(c), both factors optimal given the other; Blei,
+Kucukelbir and McAuliffe (2017), algorithm 2, for any conjugate family and in d
+dimensions. Other models bring their own sweep and bound (`contract.CAVIModel`). The
+ascent, its acceleration, restarts and stopping are the same for all.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt, Predicate
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import (
     Draws,
     Kind,
     Outcome,
+    Posterior,
     Problem,
     Report,
     Stage,
     remembered,
 )
 from vi_bench.errors import InputError, SpecError
-from vi_bench.inference import starts
-from vi_bench.inference.restarts import SAME_OPTIMUM, all_apart, distinct_optima
+from vi_bench.inference.climber import Climber, Point, climber_of
+from vi_bench.inference.restarts import all_apart, distinct_optima
+from vi_bench.inference.search import (
+    ROUNDS,
+    TRIAL,
+    Search,
+    begun,
+    best_point,
+    chosen,
+    ended,
+    following,
+    settled,
+)
 from vi_bench.inference.squarem import (
     CONVERGED,
     NOT_FINITE,
     RUNNING,
     Ascent,
-    begin,
-    coordinate_ascent,
     resolvable,
 )
 from vi_bench.methods import _stochastic
 from vi_bench.methods._factors import InFactors
 from vi_bench.methods._stochastic import Schedule
 from vi_bench.mixture.mixture import Factors, Mixture
-from vi_bench.runtime.checkpoint import LEAF, read_leaves
+from vi_bench.runtime.checkpoint import read_leaves
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
@@ -52,19 +64,8 @@ they exceed TERMS products <t(x_i), M_k>, which take some seconds."""
 STEPS, WARM_UP = 300, Schedule(batch=1024, delay=1.0, forgetting=0.6)
 """The number of steps of a stochastic start, and their schedule."""
 
-TIE = 1e-9
-"""Relative difference of bounds up to which they count as equal."""
-
 PART = 10
 """Sweeps between two checks of an ascent's iteration limit."""
-
-TRIAL, TARGETS, PATIENCE = 40, 5, 12
-"""Splits and merges: the sweeps within which one has to raise the bound, the number of
-optima tried at once, and the number of rounds without a gain after which they end."""
-
-WORK, ROUNDS = 2e6, 100
-"""Sweeps times N K that rejected splits and merges may always use, and the number of
-rounds that the fit stage has calls for."""
 
 CHECKPOINT = ".npz"
 
@@ -120,19 +121,20 @@ class CAVI(InFactors):
         """The stages start, fit (in slices) and draw.
 
         Raises:
-            NotApplicable: a stochastic start needs q's natural parameters.
+            NotApplicable: the model has no coordinate ascent; or a stochastic start
+                needs a mixture with q's natural parameters.
         """
+        climber = climber_of(problem.posterior)
         if self.start == "stochastic":
             _stochastic.check(problem.mixture)
-        mixture = problem.mixture
-        slice_ = TERMS / max(mixture.rows * mixture.components, 1)
+        slice_ = TERMS / max(climber.products, 1)
         shape = (problem.chains, problem.draws)
         start, *others = self.stages(shape, int(np.clip(slice_, 1, SLICE)))
         if self.start.endswith(CHECKPOINT):
-            first = stored_point(self.start, mixture)
+            first = stored_point(self.start, climber.like())
             usual = start.run
             start = replace(
-                start, run=lambda key, mixture, _: usual(key, mixture, first)
+                start, run=lambda key, posterior, _: usual(key, posterior, first)
             )
         return (start, *others)
 
@@ -147,19 +149,22 @@ class CAVI(InFactors):
             slice_: iterations of every restart in one call.
         """
 
-        def start(key: Key, mixture: Mixture, first: Factors | None) -> Search:
+        def start(key: Key, posterior: Posterior, first: Point | None) -> Search:
+            climber = climber_of(posterior)
             if self.start == "stochastic":
+                assert isinstance(posterior, Mixture)
                 keys = jax.random.split(key, self.restarts)
-                points = over_lanes(lambda key: warmed_up(key, mixture), keys)
+                points = over_lanes(lambda key: warmed_up(key, posterior), keys)
             else:
-                points = starts.best_of_many(key, mixture, self.restarts)
+                points = climber.starts(key, self.restarts)
             if first is not None:
                 points = jax.tree.map(lambda p, f: p.at[0].set(f), points, first)
-            return begun(mixture, points, self.max_iterations)
+            return begun(climber, points, self.max_iterations)
 
-        def fit(key: Key, mixture: Mixture, search: Search) -> Search:
-            tolerance = resolvable(self.tol, mixture.log_base.dtype)
-            onward = coordinate_ascent(mixture)
+        def fit(key: Key, posterior: Posterior, search: Search) -> Search:
+            climber = climber_of(posterior)
+            tolerance = resolvable(self.tol, posterior.dtype)
+            onward = climber.onward()
             limits = self._limits(search.tried)
             part = min(PART, slice_)
 
@@ -172,17 +177,17 @@ class CAVI(InFactors):
                 return end
 
             search = search._replace(lanes=over_lanes(climb, search.lanes, limits))
-            if mixture.components == 1 or mixture.rows == 0:
+            if not climber.recombined:
                 return search
             after: Search = lax.cond(
                 jnp.all(ended(search.lanes, limits)),
-                lambda: following(key, mixture, search, self.max_iterations),
+                lambda: following(key, climber, search, self.max_iterations),
                 lambda: search,
             )
             return after
 
-        def draw(key: Key, mixture: Mixture, search: Search) -> Draws:
-            return best_draws(key, mixture, search, shape)
+        def draw(key: Key, posterior: Posterior, search: Search) -> Draws:
+            return best_draws(key, climber_of(posterior), search, shape)
 
         def done(search: Search) -> bool:
             tried, lanes = np.asarray(search.tried), search.lanes
@@ -280,163 +285,26 @@ class CAVIReport(Report):
         return {"restarts": restarts}
 
 
-class Search(NamedTuple):
-    """The restarts' ascents, and the splits and merges that are tried on them.
-
-    Attributes:
-        lanes: the ascents (restart, ...).
-        before: the ascents before their split and merge.
-        tried: whether a restart is in a split and merge, not yet accepted (restart,).
-        left: rounds of splits and merges that are left if none raises the bound.
-        spent: number of sweeps of rejected ascents.
-    """
-
-    lanes: Ascent
-    before: Ascent
-    tried: Bool[Array, " restart"]
-    left: Int[Array, ""]
-    spent: Int[Array, ""]
-
-
-def begun(mixture: Mixture, points: Factors, most: int) -> Search:
-    """The search before its first sweep, from points with a leading axis (restart,)."""
-    lanes = jax.vmap(lambda q: begin(q, mixture.view(q), most))(points)
-    searched = mixture.components > 1 and mixture.rows > 0
-    return Search(
-        lanes=lanes,
-        before=lanes,
-        tried=jnp.zeros(lanes.bound.shape, bool),
-        left=jnp.asarray(PATIENCE if searched else 0, jnp.int32),
-        spent=jnp.zeros((), jnp.int32),
-    )
-
-
-def ended(lanes: Ascent, limits: Array) -> Array:
-    """Which ascents have ended or reached their iteration limit (restart,)."""
-    return (lanes.status != RUNNING) | (lanes.iteration >= limits)
-
-
-def following(key: Key, mixture: Mixture, search: Search, most: int) -> Search:
-    """The search once all ascents have ended: trials are judged, or new ones begun.
-
-    Trials end when none are `left`, or when the sweeps of rejected ascents are as many
-    as those of the kept ones and as WORK allows.
-    """
-    few = WORK / (mixture.rows * mixture.components)
-    made = jnp.sum(search.lanes.iteration)
-    allowed = jnp.maximum(made.astype(mixture.log_base.dtype), few)
-    spent = search.spent.astype(allowed.dtype)
-    more = (search.left > 0) & (spent < allowed)
-
-    def onward() -> Search:
-        new = search._replace(left=search.left - 1)
-        return trial(key, mixture, new, most)
-
-    def over() -> Search:
-        return search._replace(left=jnp.zeros_like(search.left))
-
-    found: Search = lax.cond(
-        jnp.any(search.tried),
-        lambda: judged(search),
-        lambda: lax.cond(more, onward, over),
-    )
-    return found
-
-
-def gained(search: Search) -> Array:
-    """Which trials have raised the bound by more than the spread of one optimum."""
-    least = jnp.maximum(SAME_OPTIMUM, TIE * jnp.abs(search.before.bound))
-    return search.tried & (search.lanes.bound > search.before.bound + least)
-
-
-def settled(search: Search) -> Ascent:
-    """The ascents; where a trial has gained nothing, the ascent before it."""
-    lost = search.tried & ~gained(search)
-
-    def keep(before: Any, lane: Any) -> Array:
-        where = lost.reshape(-1, *[1] * (lane.ndim - 1))
-        return jnp.where(where, before, lane)
-
-    kept: Ascent = jax.tree.map(keep, search.before, search.lanes)
-    return kept
-
-
-def judged(search: Search) -> Search:
-    """Accept the trials that raised the bound, and undo the others."""
-    lanes, gain = settled(search), gained(search)
-    dropped = jnp.where(gain, search.before.iteration, search.lanes.iteration)
-    return Search(
-        lanes=lanes,
-        before=lanes,
-        tried=jnp.zeros_like(search.tried),
-        left=jnp.where(jnp.any(gain), PATIENCE, search.left).astype(jnp.int32),
-        spent=search.spent
-        + jnp.sum(jnp.where(search.tried, dropped, 0), dtype=jnp.int32),
-    )
-
-
-def trial(key: Key, mixture: Mixture, search: Search, most: int) -> Search:
-    """Begin one split and merge at each of the best TARGETS distinct optima."""
-    lanes = search.lanes
-    ranked = jnp.where(jnp.isfinite(lanes.bound), lanes.bound, -jnp.inf)
-    order = jnp.argsort(-ranked, stable=True)
-    first = starts.distinct(ranked[order])
-    places = order[jnp.argsort(~first, stable=True)[:TARGETS]]
-    tried = jnp.zeros_like(search.tried).at[order].set(first)
-    x = mixture.some(starts.ROWS)
-
-    def attempt(key: Key, place: Array) -> Ascent:
-        lane = jax.tree.map(lambda v: v[place], lanes)
-        q = starts.split_and_merge(key, mixture, x, lane.point)
-        new = begin(q, mixture.view(q), most)
-        at: Ascent = jax.tree.map(lambda a, b: jnp.where(tried[place], a, b), new, lane)
-        return at
-
-    new = over_lanes(attempt, jax.random.split(key, len(places)), places)
-    at_hand = jnp.zeros_like(tried).at[places].set(True)
-    return search._replace(
-        lanes=jax.tree.map(lambda v, n: v.at[places].set(n), lanes, new),
-        before=lanes,
-        tried=tried & at_hand,
-    )
-
-
-def chosen(lanes: Ascent) -> Array:
-    """The index of the restart with the best bound; the first one of equals."""
-    # a NaN bound is never the best; where all are NaN, the outcome is not finite
-    ranked = jnp.where(jnp.isfinite(lanes.bound), lanes.bound, -jnp.inf)
-    # among restarts in one optimum the first, so that rounding does not choose
-    as_good = ranked >= jnp.max(ranked) - TIE * jnp.abs(jnp.max(ranked))
-    return jnp.argmax(as_good)
-
-
-def best_point(search: Search) -> dict[str, Any]:
-    """The best restart's q, for a checkpoint."""
-    # on the host, as only one of several processes writes checkpoints
-    host = jax.tree.map(np.asarray, settled(jax.tree.map(np.asarray, search)))
-    best = int(chosen(host))
-    leaves = [leaf[best] for leaf in jax.tree.leaves(host.point)]
-    known = {"bound": host.bound[best], "iteration": host.iteration[best]}
-    return known | {LEAF.format(i): leaf for i, leaf in enumerate(leaves)}
-
-
-def stored_point(path: str, mixture: Mixture) -> Factors:
+def stored_point(path: str, like: Point) -> Point:
     """The q of a checkpoint.
 
+    Args:
+        path: the checkpoint.
+        like: a q of the expected shapes and types.
+
     Raises:
-        InputError: it cannot be read, or its q has not the shapes of this mixture's.
+        InputError: it cannot be read, or its q has other shapes.
     """
-    like, structure = jax.tree.flatten(mixture.prior())
+    known, structure = jax.tree.flatten(like)
     leaves = read_leaves(path)
-    shapes, expected = [v.shape for v in leaves], [v.shape for v in like]
+    shapes, expected = [v.shape for v in leaves], [v.shape for v in known]
     if shapes != expected:
         raise SpecError(
             f"start {path!r}: holds q of shapes {shapes}; expected {expected}"
         )
-    point: Factors = jax.tree.unflatten(
-        structure, [jnp.asarray(v, w.dtype) for v, w in zip(leaves, like, strict=True)]
+    return jax.tree.unflatten(
+        structure, [jnp.asarray(v, w.dtype) for v, w in zip(leaves, known, strict=True)]
     )
-    return point
 
 
 def warmed_up(key: Key, mixture: Mixture) -> Factors:
@@ -448,15 +316,15 @@ def warmed_up(key: Key, mixture: Mixture) -> Factors:
 
 
 def best_draws(
-    key: Key, mixture: Mixture, search: Search, shape: tuple[int, int]
+    key: Key, climber: Climber, search: Search, shape: tuple[int, int]
 ) -> Draws:
     """Independent draws from the q of the restart with the best bound."""
     lanes = settled(search)
     which = chosen(lanes)
     best = jax.tree.map(lambda leaf: leaf[which], lanes)
-    counts = over_lanes(mixture.counts, lanes.point)
-    bound, _ = mixture.step(best.point)
-    theta = mixture.draw(key, best.point, shape)
+    counts = over_lanes(climber.counts, lanes.point)
+    bound = climber.bound(best.point)
+    theta = climber.draw(key, best.point, shape)
     report = CAVIReport(
         bound=jnp.where(best.status == NOT_FINITE, jnp.nan, bound),
         bound_se=jnp.zeros_like(bound),
@@ -474,8 +342,8 @@ def best_draws(
         restart_status=lanes.status,
         restart_counts=counts,
     )
-    variational = mixture.describe(best.point)
-    log_q = mixture.log_q(theta, best.point)
+    variational = climber.describe(best.point)
+    log_q = climber.log_q(theta, best.point)
     return Draws(theta, {}, log_q, variational, report, best.point, optima=lanes.point)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from vi_bench import catalogue
 from vi_bench.data.arrays import Arrays, arrays, read_arrays
+from vi_bench.data.built_in import ARRAYS, built_in
 from vi_bench.data.text import Layout
 from vi_bench.errors import InputError, ModelError
 
@@ -26,16 +27,21 @@ def named_data(function: str, data: str, layout: Layout | None = None) -> Arrays
     """The data of a NumPyro model: a file, or what a function returns.
 
     Args:
-        function: the model, "mine.py:model".
-        data: a file, a function "mine.py:data", or nothing: then they are what the
-            function data() in the model's file returns, if there is one.
+        function: the model, "mine.py:model" or a registered one.
+        data: the name of built-in arrays, a file, a function "mine.py:data", or
+            nothing: then they are what the function data() in the model's file returns,
+            if there is one.
         layout: of a text file, what it does not show itself.
 
     Raises:
         InputError: they cannot be read, or are no arrays by name.
     """
+    if data in ARRAYS:
+        return built_in(data)
     if data and not catalogue.is_function(data):
         return read_arrays(Path(data), layout)
+    if not data and not catalogue.is_function(function):
+        return Arrays("no data", {})
     named = data or f"{function.rpartition(':')[0]}:data"
     try:
         catalogue.known_function(named)

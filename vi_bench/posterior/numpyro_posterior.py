@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +144,7 @@ class NumPyroPosterior:
         """The values of the observed sites that arguments have."""
         return {n: self.data[place] for n, place in self.structure.places.items()}
 
-    def with_observations(self, values: Mapping[str, Array]) -> NumPyroPosterior:
+    def with_observations(self, values: Mapping[str, Array]) -> Self:
         """The posterior given other values of the observed sites, which may be traced.
 
         Raises:

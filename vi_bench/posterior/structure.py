@@ -55,6 +55,7 @@ class Structure:
         name: what the model is called in messages and records.
         places: observed site -> index, among the data's arrays, of its values.
         tied: whether a continuous variable's prior depends on a discrete one.
+        made: deterministic variable -> names of its dimensions.
     """
 
     model: Callable[..., Any]
@@ -66,6 +67,7 @@ class Structure:
     name: str
     places: dict[str, int]
     tied: bool
+    made: dict[str, tuple[str, ...]]
 
 
 def outcomes(trace: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,6 +180,11 @@ def read_model(
         name,
         {},
         _tied(model, args, kwargs, sites),
+        {
+            label: _dims(label, site, tuple(jnp.shape(site["value"])))
+            for label, site in trace.items()
+            if site["type"] == "deterministic"
+        },
     )
 
 
@@ -223,8 +230,9 @@ def _dims(
 ) -> tuple[str, ...]:
     """Names of a site's dimensions: plates by name, others label_dim_0, ..."""
     names = [f"{label}_dim_{i}" for i in range(len(shape))]
-    batch = len(shape) - len(site["fn"].event_shape)
-    for frame in site["cond_indep_stack"]:
+    fn = site.get("fn")  # what is deterministic has none
+    batch = len(shape) - (0 if fn is None else len(fn.event_shape))
+    for frame in site.get("cond_indep_stack", ()):
         place = batch + frame.dim
         if 0 <= place < batch and shape[place] == frame.size:
             names[place] = str(frame.name)

@@ -62,7 +62,7 @@ def variables_of(
             dimension.
     """
     values = jax.tree.map(np.asarray, _somewhere(posterior))
-    dims = {site.name: site.dims for site in posterior.latent}
+    dims = posterior.structure.made | {s.name: s.dims for s in posterior.latent}
     dims |= {n: dims_of(n, v[0]) for n, v in values.items() if n not in dims}
     components = _components(posterior, dims, component_dim)
     found = {}

@@ -99,10 +99,10 @@ def data_of(spec: Spec, split: bool = False) -> Table | Arrays:
     Raises:
         InputError: they cannot be read, or are no arrays by name.
     """
-    if spec.function is None:
+    if spec.numpyro is None:
         part = split and Path(spec.data).suffix.lower() in SOURCES
         return load(spec.data, stream=spec.stream or part, layout=spec.layout)
-    return named_data(spec.function, spec.data, spec.layout)
+    return named_data(spec.numpyro, spec.data, spec.layout)
 
 
 def _keep(result: Result, target: Path, error: Exception) -> None:

@@ -14,10 +14,14 @@ from jaxtyping import Array
 
 from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.modes import Mode
+from vi_bench.comparison.quantities import Quantity, averages, by_component
 from vi_bench.contract import Draws
 from vi_bench.data.arrays import Arrays
 from vi_bench.data.table import spaced
+from vi_bench.inference.linear_response import LinearResponse
+from vi_bench.inference.model_response import model_response
 from vi_bench.posterior.bound import bind_model
+from vi_bench.posterior.cavi_posterior import CAVIPosterior
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Values
 from vi_bench.posterior.variables import (
     MOST,
@@ -91,7 +95,7 @@ class ModelSubject:
                 "shape": (),
                 "features": tuple(self.data.values),
                 "note": self.data.note,
-                "source": "",
+                "source": self.data.source,
             },
         }
 
@@ -132,8 +136,20 @@ class ModelTarget:
         """Arrays on the host; a NumPyro model is never centred."""
         return {name: np.asarray(value) for name, value in values.items()}
 
-    def response(self, draws: Draws) -> None:
-        """None: linear response is written for mixtures."""
+    def response(self, draws: Draws) -> LinearResponse | None:
+        """Linear response of a model that brings its CAVI, at the factors of a fit."""
+        if draws.factors is None or not isinstance(self.posterior, CAVIPosterior):
+            return None
+
+        def quantities(theta: Mapping[str, Array]) -> dict[Quantity, Array]:
+            lifted = {name: value[None, None] for name, value in theta.items()}
+            first = components_first(self.subject.variables, lifted)
+            columns, shared = scalars(
+                self.subject.variables, self.subject.chosen, self.subject.weights, first
+            )
+            return by_component(columns) | shared | averages(columns)
+
+        return model_response(self.posterior, draws.factors, quantities)
 
     def coverage(
         self, runs: Mapping[str, MethodRun], weighing: frozenset[str], key: Key
@@ -177,11 +193,14 @@ def model_target(spec: Spec, data: Arrays) -> ModelTarget:
     Raises:
         InputError: the model and the data do not fit each other.
     """
-    assert spec.function is not None
+    assert spec.numpyro is not None
     settings = {k: v for k, v in spec.model.items() if k != "name"}
-    posterior, unused = bind_model(spec.function, settings, data)
+    posterior, unused = bind_model(spec.numpyro, settings, data)
     variables = variables_of(posterior, spec.component_dim)
-    chosen = chosen_of(variables, spec.variables)
+    wanted = spec.variables
+    if wanted is None and isinstance(posterior, CAVIPosterior):
+        wanted = posterior.own.compared
+    chosen = chosen_of(variables, wanted)
     notes = [NOWHERE]
     notes += [
         f"of the {variables[name].varying} scalars of {name}, {MOST} evenly spaced "
@@ -193,7 +212,7 @@ def model_target(spec: Spec, data: Arrays) -> ModelTarget:
     if unused:
         said.append(f"{', '.join(unused)}: left out, no arguments of the model")
     subject = ModelSubject(
-        spec.function,
+        spec.numpyro,
         settings,
         replace(data, note="; ".join(said)),
         {site.name: site.shape for site in posterior.latent},

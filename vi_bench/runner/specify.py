@@ -19,6 +19,7 @@ from vi_bench.spec import (
     choose,
     make,
     own_fit,
+    usual_methods,
     values_of,
 )
 
@@ -39,12 +40,12 @@ def specify(
     """
     values = dict(fields)
     function = model_function(model)
-    if function is not None and not isinstance(model, Mapping):
+    if function is not None and is_plain_function(model):
         model = {"name": function}
     values["model"] = named("model", DEFAULTS["model"] if model is None else model)
     if "weights" in values:
         values["weights"] = named("weights", values["weights"])
-    usual = DEFAULTS["methods" if function is None else "numpyro_methods"]
+    usual = DEFAULTS["methods"] if function is None else usual_methods(function)
     values["methods"] = methods_of(list(usual) if methods is None else methods)
     if function is not None and isinstance(data, str) and data == USUAL_DATA:
         data = None  # it was not given
@@ -65,12 +66,17 @@ def specify(
 
 
 def model_function(model: Any) -> str | None:
-    """The name of a NumPyro model, which is registered if it was given in Python."""
+    """The name of a NumPyro model, which is registered if it was given in Python.
+
+    None for a mixture.
+    """
+    if is_plain_function(model):
+        return catalogue.add_function(model)
     if isinstance(model, Mapping):
         model = model.get("name")
-    if isinstance(model, str):
-        return model if catalogue.is_function(model) else None
-    return catalogue.add_function(model) if is_plain_function(model) else None
+    elif dataclasses.is_dataclass(model) and not isinstance(model, type):
+        model = catalogue.registered("model", type(model))
+    return model if catalogue.is_numpyro(model) else None
 
 
 def is_plain_function(given: Any) -> bool:

@@ -180,7 +180,7 @@ def plan(sweep: Sweep, ask: Ask) -> list[Cell]:
     found: dict[str, Cell] = {}
     for point in points(sweep):
         spec = point.spec
-        at = (spec.data, spec.stream, spec.layout, spec.function)
+        at = (spec.data, spec.stream, spec.layout, spec.numpyro)
         if at not in data:
             data[at] = data_of(spec).sha256
         if spec.device not in kinds:

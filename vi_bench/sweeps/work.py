@@ -113,7 +113,7 @@ def refusal(specs: Sequence[Mapping[str, Any]], plugins: Any) -> dict[str, Any]:
         spec = Spec(**given)
         try:
             spec.inference()
-            if spec.function is not None:
+            if spec.numpyro is not None:
                 named: Any = data_of(spec)
                 model_target(spec, named)
                 continue

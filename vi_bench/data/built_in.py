@@ -1,0 +1,104 @@
+"""Named arrays that ship: real data for models that are no mixtures of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vi_bench.data.arrays import Arrays, Named
+from vi_bench.data.load import BUILT_IN, DATASETS
+
+
+@dataclass(frozen=True)
+class BuiltInArrays:
+    """Arrays that ship.
+
+    Attributes:
+        load: reads them.
+        source: where the numbers come from, and their licence.
+        note: description of the data.
+    """
+
+    load: Callable[[], Named]
+    source: str
+    note: str
+
+
+def _columns(file: str) -> np.ndarray:
+    """A file's columns (N, d), its first line being their names."""
+    return np.loadtxt(DATASETS / file, delimiter=",", skiprows=1, ndmin=2)
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """Columns of mean 0 and standard deviation 1."""
+    found: np.ndarray = (values - values.mean(axis=0)) / values.std(axis=0)
+    return found
+
+
+def _diabetes() -> Named:
+    values = _standardised(_columns("diabetes.csv"))
+    return {"x": values[:, :-1], "y": values[:, -1]}
+
+
+def _eight_schools() -> Named:
+    effects = [28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0]
+    errors = [15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0]
+    return {"y": np.array(effects), "sigma": np.array(errors)}
+
+
+def _breast_cancer() -> Named:
+    values = _columns("breast-cancer.csv")
+    ones = np.ones((len(values), 1))
+    x = np.hstack([ones, _standardised(values[:, :-1])])
+    return {"x": x, "y": values[:, -1].astype(np.int64)}
+
+
+def _waiting() -> Named:
+    return {"y": BUILT_IN["faithful"].load().values[:, 1:] / 10}
+
+
+def _velocities() -> Named:
+    return {"x": BUILT_IN["galaxies"].load().values[:, 0]}
+
+
+ARRAYS: dict[str, BuiltInArrays] = {
+    "diabetes": BuiltInArrays(
+        _diabetes,
+        "Efron, Hastie, Johnstone and Tibshirani (2004), Annals of Statistics 32; as "
+        "in scikit-learn 1.7.2 (BSD); facts, not under copyright",
+        "442 patients; ten measurements x and the disease's progression y after a "
+        "year, each standardised",
+    ),
+    "eight-schools": BuiltInArrays(
+        _eight_schools,
+        "Rubin (1981), Journal of Educational Statistics 6, table 1; facts, not under "
+        "copyright",
+        "effects y of coaching on test scores in eight schools, their standard errors "
+        "sigma",
+    ),
+    "breast-cancer": BuiltInArrays(
+        _breast_cancer,
+        "Wolberg, Mangasarian, Street and Street (1993), Breast Cancer Wisconsin "
+        "(Diagnostic), UCI, doi 10.24432/C5DW2B, CC BY 4.0; as in scikit-learn 1.7.2",
+        "569 tumours; a column of ones and thirty measurements x, standardised; y is 1 "
+        "where benign",
+    ),
+    "waiting": BuiltInArrays(
+        _waiting,
+        BUILT_IN["faithful"].source,
+        "ten minutes; times y (N, 1) between eruptions of Old Faithful, in order",
+    ),
+    "velocities": BuiltInArrays(
+        _velocities,
+        BUILT_IN["galaxies"].source,
+        "1000 km/s; the rows of galaxies as a series x",
+    ),
+}
+
+
+def built_in(name: str) -> Arrays:
+    """The arrays of a name in ARRAYS."""
+    known = ARRAYS[name]
+    return Arrays(name, known.load(), known.note, source=known.source)

@@ -1,0 +1,161 @@
+"""Gaussian factors of q: independent elements, and vectors with full covariances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.scipy.linalg import cho_solve, solve_triangular
+from jaxtyping import Array, Float
+
+from vi_bench.factors.base import Natural
+
+LOG_2PI = float(np.log(2 * np.pi))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Normal:
+    """A normal distribution of every element.
+
+    Attributes:
+        shift: precision times mean (*b).
+        precision: the inverse of the variance (*b).
+    """
+
+    shift: Float[Array, "*b"]
+    precision: Float[Array, "*b"]
+
+    def natural(self) -> Natural:
+        """Precision times mean, and precision."""
+        return self.shift, self.precision
+
+    @classmethod
+    def from_natural(cls, *natural: Array) -> Self:
+        """A factor of this shift and precision."""
+        return cls(*natural)
+
+    def scale(self) -> Natural:
+        """Sizes by which a mean of 0 is known up to its sd."""
+        return jnp.abs(self.shift) + jnp.sqrt(self.precision), self.precision
+
+    def mean(self) -> Float[Array, "*b"]:
+        """E[x]."""
+        return self.shift / self.precision
+
+    def centre(self) -> Float[Array, "*b"]:
+        """E[x]."""
+        return self.mean()
+
+    def variance(self) -> Float[Array, "*b"]:
+        """Var[x]."""
+        return 1 / self.precision
+
+    def square(self, about: Array | float = 0.0) -> Float[Array, "*b"]:
+        """E[(x - about)^2]."""
+        return (self.mean() - about) ** 2 + self.variance()
+
+    def distribution(self) -> dist.Distribution:
+        """The factor as a NumPyro distribution."""
+        return dist.Normal(self.mean(), self.precision**-0.5)
+
+    def entropy(self) -> Float[Array, ""]:
+        """Its entropy in nats, summed over copies."""
+        return 0.5 * jnp.sum(1 + LOG_2PI - jnp.log(self.precision))
+
+    def kl(self, prior: Normal) -> Float[Array, ""]:
+        """The divergence to another normal in nats, summed over copies."""
+        ratio = prior.precision / self.precision
+        far = (self.mean() - prior.mean()) ** 2 * prior.precision
+        return 0.5 * jnp.sum(ratio - 1 - jnp.log(ratio) + far)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Gaussian:
+    """A vector with a full covariance, along the last axis.
+
+    Attributes:
+        shift: precision matrix times mean (*b, p).
+        precision: precision matrix (*b, p, p).
+        average: the mean (*b, p).
+        covariance: the covariance (*b, p, p).
+        half_log_det: half the log determinant of the precision matrix (*b).
+    """
+
+    shift: Float[Array, "*b p"]
+    precision: Float[Array, "*b p p"]
+    average: Float[Array, "*b p"]
+    covariance: Float[Array, "*b p p"]
+    half_log_det: Float[Array, "*b"]
+
+    def natural(self) -> Natural:
+        """Precision times mean, and the upper triangle of the precision matrix."""
+        return self.shift, self.precision[..., *np.triu_indices(self.shift.shape[-1])]
+
+    @classmethod
+    def from_natural(cls, *natural: Array) -> Self:
+        """The factor of a shift and the upper triangle of a precision matrix."""
+        shift, upper = natural
+        size = shift.shape[-1]
+        rows, columns = np.triu_indices(size)
+        place = np.zeros((size, size), int)
+        place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+        return cls.of(shift, upper[..., place])
+
+    @classmethod
+    def of(cls, shift: Float[Array, "*b p"], precision: Float[Array, "*b p p"]) -> Self:
+        """The factor of a shift and a precision matrix, by one Cholesky factor."""
+        root = jnp.linalg.cholesky(precision)
+        unit = jnp.broadcast_to(jnp.eye(shift.shape[-1], dtype=shift.dtype), root.shape)
+        inverse = solve_triangular(root, unit, lower=True)
+        covariance = jnp.swapaxes(inverse, -1, -2) @ inverse
+        average = cho_solve((root, True), shift[..., None])[..., 0]
+        half = jnp.sum(jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1)), axis=-1)
+        return cls(shift, precision, average, covariance, half)
+
+    def scale(self) -> Natural:
+        """Sizes by which a mean of 0 is known up to its sds."""
+        each: Array = jnp.sqrt(jnp.diagonal(self.precision, axis1=-2, axis2=-1))
+        rows, columns = np.triu_indices(self.shift.shape[-1])
+        return jnp.abs(self.shift) + each, each[..., rows] * each[..., columns]
+
+    def mean(self) -> Float[Array, "*b p"]:
+        """E[x]."""
+        return self.average
+
+    def centre(self) -> Float[Array, "*b p"]:
+        """E[x]."""
+        return self.average
+
+    def second(self) -> Float[Array, "*b p p"]:
+        """E[x x^T]."""
+        m = self.average
+        square: Array = self.covariance + m[..., :, None] * m[..., None, :]
+        return square
+
+    def square(self) -> Float[Array, "*b p"]:
+        """E[x_j^2] of every element."""
+        own: Array = jnp.diagonal(self.covariance, axis1=-2, axis2=-1)
+        return self.average**2 + own
+
+    def distribution(self) -> dist.Distribution:
+        """The factor as a NumPyro distribution."""
+        return dist.MultivariateNormal(self.average, precision_matrix=self.precision)
+
+    def entropy(self) -> Float[Array, ""]:
+        """Its entropy in nats, summed over copies."""
+        size = self.shift.size
+        return 0.5 * size * (1 + LOG_2PI) - jnp.sum(self.half_log_det)
+
+    def kl(self, prior: Gaussian) -> Float[Array, ""]:
+        """The divergence to another Gaussian in nats, summed over copies."""
+        away = self.average - prior.average
+        far = jnp.einsum("...i,...ij,...j->...", away, prior.precision, away)
+        trace = jnp.einsum("...ij,...ij->...", prior.precision, self.covariance)
+        each = 0.5 * (trace + far - self.shift.shape[-1])
+        return jnp.sum(each + self.half_log_det - prior.half_log_det)
