@@ -2,7 +2,7 @@
 
 mu ~ Normal(mean, sd^2), tau ~ Gamma(a, rate), theta_j ~ Normal(mu, 1 / tau),
 y_j ~ Normal(theta_j, sigma_j^2); q(theta) q(mu) q(tau). The scale tau^(-1/2) has a
-half-Cauchy prior of scale A where rate ~ Gamma(1/2, A^2) and a = 1/2, by the
+half-Cauchy prior of scale A where rate ~ Gamma(1/2, 1 / A^2) and a = 1/2, by the
 representation of Wand, Ormerod, Padoan and Fruehwirth (2011), result 5; then q(rate) is
 a factor too. Gelman, Carlin, Stern, Dunson, Vehtari and Rubin (2013), section 5.5.
 """
@@ -61,7 +61,7 @@ class HierarchicalNormal:
         mu = numpyro.sample("mu", dist.Normal(self.mean, self.sd))
         a, rate = self.a, self.b
         if self.half_cauchy is not None:
-            a, rate = 0.5, numpyro.sample("rate", dist.Gamma(0.5, self.half_cauchy**2))
+            a, rate = 0.5, numpyro.sample("rate", dist.Gamma(0.5, self.half_cauchy**-2))
         tau = numpyro.sample("tau", dist.Gamma(a, rate))
         numpyro.deterministic("log_tau", jnp.log(tau))
         with numpyro.plate("group", len(y)):
@@ -140,7 +140,7 @@ class HierarchicalNormal:
     def _half_cauchy(self) -> Gamma:
         """The prior of the rate that makes that of tau^(-1/2) half-Cauchy."""
         assert self.half_cauchy is not None
-        return Gamma(jnp.asarray(0.5), jnp.asarray(self.half_cauchy**2))
+        return Gamma(jnp.asarray(0.5), jnp.asarray(self.half_cauchy**-2))
 
 
 MODEL = HierarchicalNormal

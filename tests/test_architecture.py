@@ -119,6 +119,7 @@ FOLDERS = {
         "data",
         "enumeration",
         "errors",
+        "factors",
         "inference",
         "mixture",
         "posterior",

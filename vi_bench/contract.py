@@ -288,7 +288,10 @@ class Latent(Local, Protocol):
         """The NumPyro model with the local latent variables as sites."""
 
     def local_factors(self, statistics: Any, q: dict[str, Any]) -> dict[str, Any]:
-        """Site of `full` that is none of `model` -> its NumPyro distribution in q."""
+        """Site of `full` that is none of `model` -> its NumPyro distribution in q.
+
+        Or a function of other sites, by the names of its arguments, that gives one.
+        """
 
 
 @runtime_checkable

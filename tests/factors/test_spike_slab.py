@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from vi_bench.factors import base
+from vi_bench.factors import Normal, base
 from vi_bench.factors.spike_slab import SpikeSlab
 
 
@@ -16,6 +16,7 @@ def some(random, size=()):
         jnp.asarray(random.normal(size=size)),
         jnp.asarray(random.normal(size=size)),
         jnp.asarray(random.gamma(3, size=size)),
+        jnp.asarray(random.normal(size=size)),
         jnp.asarray(random.gamma(3, size=size)),
     )
 
@@ -24,9 +25,9 @@ def density(factor, gamma, w):
     """The density that the class is said to have, normalised by quadrature."""
 
     def plain(gamma, w):
-        a, b, c, rest = (float(v) for v in factor.natural())
-        on = a + b * w - c * w**2 / 2
-        return np.exp(gamma * on - (1 - gamma) * rest * w**2 / 2)
+        a, b, c, d, e = (float(v) for v in factor.natural())
+        on, off = a + b * w - c * w**2 / 2, d * w - e * w**2 / 2
+        return np.exp(gamma * on + (1 - gamma) * off)
 
     total = sum(quad(lambda w, g=g: plain(g, w), -40, 40)[0] for g in (0, 1))
     return plain(gamma, w) / total
@@ -50,9 +51,10 @@ def test_its_moments(random):
         mean = expected(one, lambda g, w: g * w)
         square = expected(one, lambda g, w: g * w**2)
         assert float(one.inclusion()) == pytest.approx(on, rel=1e-8)
-        assert float(one.mean()) == pytest.approx(mean, rel=1e-8)
+        assert float(one.effect()) == pytest.approx(mean, rel=1e-8)
         assert float(one.spread()) == pytest.approx(square - mean**2, rel=1e-8)
-        assert expected(one, lambda g, w: w) == pytest.approx(mean, rel=1e-8)
+        whole = expected(one, lambda g, w: w)
+        assert float(one.mean()) == pytest.approx(whole, rel=1e-8)
         # the probability of the switch at one value, by Bayes
         ratio = density(one, 1, 0.7) / density(one, 0, 0.7)
         known = float(one.log_odds_given(jnp.asarray(0.7)))
@@ -95,15 +97,16 @@ def test_natural_parameters_make_it_again(random):
     q = {"w": some(random, (3,))}
     again = base.with_natural(q, base.natural_of(q))["w"]
     np.testing.assert_allclose(again.log_odds(), q["w"].log_odds())
-    assert base.scale_of(q).shape == (12,)
-    made = SpikeSlab.of(jnp.asarray(1.3), *q["w"].natural()[1:])
+    assert base.scale_of(q).shape == (15,)
+    made = SpikeSlab.of(jnp.asarray(1.3), q["w"].on(), q["w"].off())
     np.testing.assert_allclose(made.log_odds(), 1.3)
 
 
 def test_certain_switches_stay_finite():
     one = jnp.ones(2)
-    sure = SpikeSlab.of(jnp.array([-1e5, 1e5]), 1e4 * one, 1e8 * one, one)
-    prior = SpikeSlab.of(0 * one, 0 * one, one, one)
+    wide = Normal(0 * one, one)
+    sure = SpikeSlab.of(jnp.array([-1e5, 1e5]), Normal(1e4 * one, 1e8 * one), wide)
+    prior = SpikeSlab.of(0 * one, wide, wide)
     slab = 0.5 * (1e-8 - 1 + np.log(1e8) + 1e-8)
     assert float(sure.kl(prior)) == pytest.approx(2 * np.log(2) + slab, rel=1e-9)
     assert np.isfinite(jax.grad(lambda f: f.kl(prior))(sure).weight).all()
@@ -112,3 +115,18 @@ def test_certain_switches_stay_finite():
     np.testing.assert_allclose(
         sure.distribution().log_prob(jnp.zeros(2))[0], norm.logpdf(0)
     )
+
+
+def test_a_tilt_by_the_value_moves_its_mean_by_its_variance(random):
+    """So w is among the sufficient statistics, as linear response needs it to be."""
+    eta = jnp.stack(some(random).natural())
+    one = SpikeSlab(*eta)
+
+    @jax.jit
+    def parts(eta):
+        slope = jax.grad(lambda e: SpikeSlab(*e).mean())(eta)
+        return slope, jax.hessian(lambda e: one.kl(SpikeSlab(*e)))(eta)
+
+    slope, fisher = map(np.asarray, parts(eta))
+    variance = float(one.distribution().variance)
+    assert slope @ np.linalg.solve(fisher, slope) == pytest.approx(variance, rel=1e-8)

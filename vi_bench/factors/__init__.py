@@ -9,6 +9,7 @@ from vi_bench.factors.dirichlet import Dirichlet
 from vi_bench.factors.gamma import Gamma
 from vi_bench.factors.gaussian import LOG_2PI, Gaussian, Normal
 from vi_bench.factors.normal_gamma import NormalGamma
+from vi_bench.factors.spike_slab import SpikeSlab
 
 __all__ = [
     "LOG_2PI",
@@ -20,4 +21,5 @@ __all__ = [
     "Normal",
     "NormalGamma",
     "Single",
+    "SpikeSlab",
 ]

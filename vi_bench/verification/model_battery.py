@@ -17,8 +17,14 @@ import numpy as np
 from numpyro import handlers
 
 from vi_bench import catalogue
+from vi_bench.contract import CAVIModel
 from vi_bench.data.arrays import arrays
 from vi_bench.posterior.arguments import arguments, named_data
+from vi_bench.verification.library import (
+    example_of,
+    library_model,
+    whole_model,
+)
 from vi_bench.verification.mixtures import accurately
 from vi_bench.verification.model_problems import ModelProblem
 from vi_bench.verification.model_rows import (
@@ -110,14 +116,17 @@ def battery_of(
     """Small problems of a model that is named, or given as a function.
 
     Args:
-        model: a NumPyro model, or "mine.py:model".
+        model: a NumPyro model, or "mine.py:model"; or a model that brings its CAVI, or
+            its name.
         data: its arguments by name; or a file of them; or "mine.py:data"; or None:
-            what the function data() in the model's file returns.
+            what the function data() in the model's file returns, or an example.
         seed: see `model_battery`.
 
     Raises:
         InputError: they cannot be read, or do not fit each other.
     """
+    if (own := library_model(model)) is not None:
+        return _of_library(own, model, data, seed)
     where = model if isinstance(model, str) else catalogue.add_function(model)
     function = catalogue.function(where)
     if data is None or isinstance(data, (str, Path)):
@@ -132,6 +141,22 @@ def battery_of(
         known.unfit,
     )
     return model_battery(function, given, seed)
+
+
+def _of_library(
+    own: CAVIModel, model: Any, data: Any, seed: int
+) -> tuple[list[ModelProblem], list[Left]]:
+    """Problems of a model that brings its CAVI; its own example where data are None."""
+    name = model if isinstance(model, str) else type(own).__name__
+    if data is None:
+        known = arrays(example_of(own, seed), "an example")
+    elif isinstance(data, (str, Path)):
+        known = named_data(name, str(data))
+    else:
+        known = arrays(data)
+    where, told = f"model {name!r}", f"the data {known.name!r}"
+    given, _ = arguments(own.model, known.values, where, told, known.unfit)
+    return model_battery(whole_model(own, given), given, seed)
 
 
 def _subsets(

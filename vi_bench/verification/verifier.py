@@ -15,6 +15,7 @@ from vi_bench.errors import NotApplicable, VerificationError, unknown
 from vi_bench.runtime.environment import forget_programs, kept_programs
 from vi_bench.verification import answer, mixture_checks, plain, plain_checks
 from vi_bench.verification.finding import Finding
+from vi_bench.verification.library import fit_by, library_of
 from vi_bench.verification.mixture_case import MixtureCase
 from vi_bench.verification.mixtures import mixture_battery
 from vi_bench.verification.model_battery import Left, battery_of
@@ -87,17 +88,17 @@ def verify(
             raise VerificationError(
                 f"{given}: choose problems of mixtures; a fit of a model has its own"
             )
-        function = _fit(method)
         left_out: list[Left] = []
         if problems is None:
             problems, left_out = battery_of(model, data, seed)
+        function = _fit(method, problems[0])
         return verify_model(
             function,
             problems,
             left_out,
             (
                 imported(method, "f", "fit"),
-                imported(model or problems[0].model, "model", "model"),
+                _imported_model(model, problems[0]),
             ),
             limit=limit,
             strict_constants=strict_constants,
@@ -177,12 +178,26 @@ def _of_model(problems: Any) -> bool:
     return bool(problems) and isinstance(problems[0], ModelProblem)
 
 
-def _fit(method: Any) -> Callable[..., Any]:
-    """A fit of a model, from a function or its name.
+def _imported_model(model: Any, problem: ModelProblem) -> str:
+    """A line of Python that makes `model` that of the problem."""
+    if isinstance(model, str) and library_of(problem.model) is not None:
+        return (
+            f"from vi_bench.testing import whole_model; model = whole_model({model!r})"
+        )
+    return imported(model or problem.model, "model", "model")
+
+
+def _fit(method: Any, problem: ModelProblem) -> Callable[..., Any]:
+    """A fit of a model, from a function or its name, or a registered method.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is none of these.
     """
+    own = library_of(problem.model)
+    if isinstance(method, str) and method in catalogue.names("method"):
+        method = catalogue.method(method)()
+    if own is not None and isinstance(method, Method):
+        return fit_by(method, own)
     function = catalogue.function(method) if isinstance(method, str) else method
     if not callable(function):
         raise VerificationError(
