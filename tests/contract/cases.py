@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from scipy import integrate, stats
-from scipy.special import betaln, gammaln, logsumexp
+from scipy.special import betaln, gammaln, logsumexp, multigammaln
 
 from tests.oracles import log_block as known_variance_block
 from vi_bench.mixture.weights import Dirichlet, StickBreaking, Uniform
@@ -24,6 +24,7 @@ from vi_bench.models.gaussian import Gaussian
 from vi_bench.models.gaussian_diagonal import GaussianDiagonal
 from vi_bench.models.gaussian_full import GaussianFull
 from vi_bench.models.gaussian_semiconjugate import GaussianSemiconjugate
+from vi_bench.models.gaussian_semiconjugate_full import GaussianSemiconjugateFull
 from vi_bench.models.gaussian_spherical import GaussianSpherical
 from vi_bench.models.poisson import Poisson
 
@@ -138,6 +139,39 @@ def shared_blocks(blocks):
     return total
 
 
+def mean_grid():
+    """Nodes (G, 2) and log weights for integrals over the prior of a mean."""
+    axes = [np.linspace(m - 8 * sd, m + 8 * sd, 30 * int(sd) * 8) for m, sd, _ in HALF]
+    logs = [
+        stats.norm.logpdf(axis, m, sd) + np.log(axis[1] - axis[0])
+        for axis, (m, sd, _) in zip(axes, HALF, strict=True)
+    ]
+    first, second = np.meshgrid(*axes, indexing="ij")
+    return np.c_[first.ravel(), second.ravel()], np.add.outer(*logs).ravel()
+
+
+def given_mean(x, mu):
+    """log p(x | mu) at means (G, 2), the precision integrated out, and log|psi_n|."""
+    nu, n, d = 4.5, len(x), 2
+    gap = x.mean(axis=0) - mu if n else 0 * mu
+    scatter = (x - x.mean(axis=0)).T @ (x - x.mean(axis=0)) if n else np.zeros((d, d))
+    matrix = SCALE + scatter
+    # log|matrix + n gap gap^T|
+    lean = np.einsum("gi,ij,gj->g", gap, np.linalg.inv(matrix), gap)
+    log_det = np.linalg.slogdet(matrix)[1] + np.log1p(n * lean)
+    known = nu * np.linalg.slogdet(SCALE)[1] / 2 - n * d * np.log(np.pi) / 2
+    known += multigammaln((nu + n) / 2, d) - multigammaln(nu / 2, d)
+    return known - (nu + n) / 2 * log_det, log_det
+
+
+MEANS = mean_grid()
+
+
+def semiconjugate_full_block(x):
+    mu, log_weight = MEANS
+    return float(logsumexp(given_mean(x, mu)[0] + log_weight))
+
+
 def poisson_block(x):
     total = 0.0
     for j, a in enumerate([1.5, 0.7]):
@@ -220,6 +254,17 @@ CASES: dict[str, Case] = {
     ),
     "gaussian-semiconjugate-shared": Case(
         GaussianSemiconjugate(**SEMI, shared=True), real, shared_blocks, exact=False
+    ),
+    "gaussian-semiconjugate-full": Case(
+        GaussianSemiconjugateFull(
+            mean=SEMI["mean"],
+            sd=SEMI["sd"],
+            degrees_of_freedom=4.5,
+            scale=tuple(map(tuple, SCALE.tolist())),
+        ),
+        real,
+        each(semiconjugate_full_block),
+        exact=False,
     ),
     "poisson": Case(
         Poisson(shape=(1.5, 0.7), rate=0.4),
