@@ -96,6 +96,12 @@ RUN = {
     "run faithful --method resampling.py --methods cavi,resampling "
     "--reference resampling": Run(r"resampling .* reference"),
     "run faithful --json": Run(r'"verdicts": ', also="--methods cavi --repeats 1"),
+    "list models": Run(r"linear-regression +Linear regression", quick=True),
+    "run diabetes": Run(r"cavi +agrees"),
+    "run linear-regression --data regression.npz": Run(
+        r"cavi +agrees", also="--repeats 1"
+    ),
+    "verify cavi --model linear-regression": Run(r"no fault found by 8 checks"),
     "run mine.py:model --data mine.npz": Run(
         r"nuts +reference", also="--methods nuts --repeats 1"
     ),
@@ -357,6 +363,9 @@ def write_files(place):
     site, x = np.arange(60) % 6, random.normal(size=60)
     count = random.poisson(np.exp(0.5 + 0.3 * x))
     np.savez(place / "mine.npz", site=site, x=x, count=count)
+    predictors = random.normal(size=(80, 3))
+    y = predictors @ [2.0, -1.0, 0.5] + random.normal(size=80)
+    np.savez(place / "regression.npz", x=predictors, y=y)
     for name in ("mine", "theirs"):
         mu = random.normal([0, 9], size=(4, 500, 2))
         tree = from_dict({"posterior": {"mu": mu}}, dims={"mu": ["cluster"]})

@@ -115,7 +115,7 @@ def with_natural(q: Mapping[str, Any], flat: Float[Array, " P"]) -> dict[str, An
 
 
 def draw(key: Key, q: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Array]:
-    """Draws of all variables: name -> (*shape, ...)."""
+    """Draws of all variables: name -> (shape, dims)."""
     theta: dict[str, Array] = {}
     known = entries_of(q)
     keys = jax.random.split(key, len(known))
@@ -127,8 +127,8 @@ def draw(key: Key, q: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Ar
     return theta
 
 
-def log_q(theta: Mapping[str, Array], q: Mapping[str, Any]) -> Float[Array, "*b"]:
-    """Log q of draws (*b, ...), in nats."""
+def log_q(theta: Mapping[str, Array], q: Mapping[str, Any]) -> Float[Array, "..."]:
+    """Log q of draws, whose axes come first, in nats."""
     total, lead = jnp.zeros(()), 0
     for i, (name, entry) in enumerate(entries_of(q).items()):
         if i == 0:  # the first one is no function

@@ -20,10 +20,10 @@ class Dirichlet:
     """Dirichlet(concentration) along the last axis.
 
     Attributes:
-        concentration: positive (*b, K).
+        concentration: positive (..., K).
     """
 
-    concentration: Float[Array, "*b K"]
+    concentration: Float[Array, "... K"]
 
     def natural(self) -> Natural:
         """The concentrations."""
@@ -38,15 +38,15 @@ class Dirichlet:
         """The concentrations."""
         return (self.concentration,)
 
-    def mean(self) -> Float[Array, "*b K"]:
+    def mean(self) -> Float[Array, "... K"]:
         """E[w]."""
         return self.concentration / jnp.sum(self.concentration, -1, keepdims=True)
 
-    def centre(self) -> Float[Array, "*b K"]:
+    def centre(self) -> Float[Array, "... K"]:
         """E[w]."""
         return self.mean()
 
-    def mean_log(self) -> Float[Array, "*b K"]:
+    def mean_log(self) -> Float[Array, "... K"]:
         """E[log w]."""
         total = jnp.sum(self.concentration, axis=-1, keepdims=True)
         return digamma(self.concentration) - digamma(total)
@@ -66,7 +66,7 @@ class Dirichlet:
         moved = (self.concentration - prior.concentration) * self.mean_log()
         return jnp.sum(moved) + jnp.sum(prior._log_beta() - self._log_beta())
 
-    def _log_beta(self) -> Float[Array, "*b"]:
+    def _log_beta(self) -> Float[Array, "..."]:
         """The log of the normalising constant, of each copy."""
         total = jnp.sum(self.concentration, axis=-1)
         return jnp.sum(gammaln(self.concentration), axis=-1) - gammaln(total)

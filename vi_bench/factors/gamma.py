@@ -20,12 +20,12 @@ class Gamma:
     """Gamma(shape, rate) of every element, ``rate^shape x^(shape - 1) exp(-rate x)``.
 
     Attributes:
-        shape: its shape (*b).
-        rate: its rate (*b), the inverse of the scale.
+        shape: its shape (...).
+        rate: its rate (...), the inverse of the scale.
     """
 
-    shape: Float[Array, "*b"]
-    rate: Float[Array, "*b"]
+    shape: Float[Array, "..."]
+    rate: Float[Array, "..."]
 
     def natural(self) -> Natural:
         """The shape and the rate."""
@@ -40,15 +40,15 @@ class Gamma:
         """The shape and the rate."""
         return self.shape, self.rate
 
-    def mean(self) -> Float[Array, "*b"]:
+    def mean(self) -> Float[Array, "..."]:
         """E[x]."""
         return self.shape / self.rate
 
-    def centre(self) -> Float[Array, "*b"]:
+    def centre(self) -> Float[Array, "..."]:
         """Exp E[log x]."""
         return jnp.exp(self.mean_log())
 
-    def mean_log(self) -> Float[Array, "*b"]:
+    def mean_log(self) -> Float[Array, "..."]:
         """E[log x]."""
         return digamma(self.shape) - jnp.log(self.rate)
 

@@ -23,12 +23,12 @@ class Normal:
     """A normal distribution of every element.
 
     Attributes:
-        shift: precision times mean (*b).
-        precision: the inverse of the variance (*b).
+        shift: precision times mean (...).
+        precision: the inverse of the variance (...).
     """
 
-    shift: Float[Array, "*b"]
-    precision: Float[Array, "*b"]
+    shift: Float[Array, "..."]
+    precision: Float[Array, "..."]
 
     def natural(self) -> Natural:
         """Precision times mean, and precision."""
@@ -43,19 +43,19 @@ class Normal:
         """Sizes by which a mean of 0 is known up to its sd."""
         return jnp.abs(self.shift) + jnp.sqrt(self.precision), self.precision
 
-    def mean(self) -> Float[Array, "*b"]:
+    def mean(self) -> Float[Array, "..."]:
         """E[x]."""
         return self.shift / self.precision
 
-    def centre(self) -> Float[Array, "*b"]:
+    def centre(self) -> Float[Array, "..."]:
         """E[x]."""
         return self.mean()
 
-    def variance(self) -> Float[Array, "*b"]:
+    def variance(self) -> Float[Array, "..."]:
         """Var[x]."""
         return 1 / self.precision
 
-    def square(self, about: Array | float = 0.0) -> Float[Array, "*b"]:
+    def square(self, about: Array | float = 0.0) -> Float[Array, "..."]:
         """E[(x - about)^2]."""
         return (self.mean() - about) ** 2 + self.variance()
 
@@ -80,18 +80,18 @@ class Gaussian:
     """A vector with a full covariance, along the last axis.
 
     Attributes:
-        shift: precision matrix times mean (*b, p).
-        precision: precision matrix (*b, p, p).
-        average: the mean (*b, p).
-        covariance: the covariance (*b, p, p).
-        half_log_det: half the log determinant of the precision matrix (*b).
+        shift: precision matrix times mean (..., p).
+        precision: precision matrix (..., p, p).
+        average: the mean (..., p).
+        covariance: the covariance (..., p, p).
+        half_log_det: half the log determinant of the precision matrix (...).
     """
 
-    shift: Float[Array, "*b p"]
-    precision: Float[Array, "*b p p"]
-    average: Float[Array, "*b p"]
-    covariance: Float[Array, "*b p p"]
-    half_log_det: Float[Array, "*b"]
+    shift: Float[Array, "... p"]
+    precision: Float[Array, "... p p"]
+    average: Float[Array, "... p"]
+    covariance: Float[Array, "... p p"]
+    half_log_det: Float[Array, "..."]
 
     def natural(self) -> Natural:
         """Precision times mean, and the upper triangle of the precision matrix."""
@@ -108,7 +108,9 @@ class Gaussian:
         return cls.of(shift, upper[..., place])
 
     @classmethod
-    def of(cls, shift: Float[Array, "*b p"], precision: Float[Array, "*b p p"]) -> Self:
+    def of(
+        cls, shift: Float[Array, "... p"], precision: Float[Array, "... p p"]
+    ) -> Self:
         """The factor of a shift and a precision matrix, by one Cholesky factor."""
         root = jnp.linalg.cholesky(precision)
         unit = jnp.broadcast_to(jnp.eye(shift.shape[-1], dtype=shift.dtype), root.shape)
@@ -124,21 +126,21 @@ class Gaussian:
         rows, columns = np.triu_indices(self.shift.shape[-1])
         return jnp.abs(self.shift) + each, each[..., rows] * each[..., columns]
 
-    def mean(self) -> Float[Array, "*b p"]:
+    def mean(self) -> Float[Array, "... p"]:
         """E[x]."""
         return self.average
 
-    def centre(self) -> Float[Array, "*b p"]:
+    def centre(self) -> Float[Array, "... p"]:
         """E[x]."""
         return self.average
 
-    def second(self) -> Float[Array, "*b p p"]:
+    def second(self) -> Float[Array, "... p p"]:
         """E[x x^T]."""
         m = self.average
         square: Array = self.covariance + m[..., :, None] * m[..., None, :]
         return square
 
-    def square(self) -> Float[Array, "*b p"]:
+    def square(self) -> Float[Array, "... p"]:
         """E[x_j^2] of every element."""
         own: Array = jnp.diagonal(self.covariance, axis1=-2, axis2=-1)
         return self.average**2 + own

@@ -21,16 +21,16 @@ class NormalGamma:
     """tau ~ Gamma(shape, rate), mu | tau ~ Normal(middle, 1 / (kappa tau)).
 
     Attributes:
-        middle: E[mu] (*b).
-        kappa: rows that the mean is worth (*b).
-        shape: that of the precision (*b).
-        rate: that of the precision (*b).
+        middle: E[mu] (...).
+        kappa: rows that the mean is worth (...).
+        shape: that of the precision (...).
+        rate: that of the precision (...).
     """
 
-    middle: Float[Array, "*b"]
-    kappa: Float[Array, "*b"]
-    shape: Float[Array, "*b"]
-    rate: Float[Array, "*b"]
+    middle: Float[Array, "..."]
+    kappa: Float[Array, "..."]
+    shape: Float[Array, "..."]
+    rate: Float[Array, "..."]
 
     @property
     def precision(self) -> Gamma:
@@ -55,7 +55,7 @@ class NormalGamma:
         sd = jnp.sqrt(self.kappa * self.rate / self.shape)
         return jnp.abs(shift) + sd, kappa, shape, far
 
-    def square(self, x: Float[Array, "*c"]) -> Float[Array, "*c"]:
+    def square(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """E[tau (x - mu)^2], where x has further leading axes."""
         return self.shape / self.rate * (x - self.middle) ** 2 + 1 / self.kappa
 

@@ -26,21 +26,21 @@ class SpikeSlab:
     entropy and divergence are those of w and gamma together.
 
     Attributes:
-        weight: see the density (*b).
-        shift: precision times mean of w where gamma = 1 (*b).
-        precision: the inverse of its variance there (*b).
-        rest_shift: precision times mean of w where gamma = 0 (*b).
-        rest_precision: the inverse of its variance there (*b).
+        weight: see the density (...).
+        shift: precision times mean of w where gamma = 1 (...).
+        precision: the inverse of its variance there (...).
+        rest_shift: precision times mean of w where gamma = 0 (...).
+        rest_precision: the inverse of its variance there (...).
     """
 
-    weight: Float[Array, "*b"]
-    shift: Float[Array, "*b"]
-    precision: Float[Array, "*b"]
-    rest_shift: Float[Array, "*b"]
-    rest_precision: Float[Array, "*b"]
+    weight: Float[Array, "..."]
+    shift: Float[Array, "..."]
+    precision: Float[Array, "..."]
+    rest_shift: Float[Array, "..."]
+    rest_precision: Float[Array, "..."]
 
     @classmethod
-    def of(cls, log_odds: Float[Array, "*b"], on: Normal, off: Normal) -> Self:
+    def of(cls, log_odds: Float[Array, "..."], on: Normal, off: Normal) -> Self:
         """The factor of known log odds of the switch, and w where it is on and off."""
         weight = log_odds - (_log_mass(*on.natural()) - _log_mass(*off.natural()))
         return cls(weight, *on.natural(), *off.natural())
@@ -68,34 +68,34 @@ class SpikeSlab:
         """W where gamma = 0."""
         return Normal(self.rest_shift, self.rest_precision)
 
-    def log_odds(self) -> Float[Array, "*b"]:
+    def log_odds(self) -> Float[Array, "..."]:
         """Those of gamma = 1."""
         gain = _log_mass(self.shift, self.precision)
         return self.weight + gain - _log_mass(self.rest_shift, self.rest_precision)
 
-    def log_odds_given(self, value: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def log_odds_given(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         """Those of gamma = 1 where w is known."""
         bend = 0.5 * (self.rest_precision - self.precision)
         return self.weight + (self.shift - self.rest_shift + bend * value) * value
 
-    def inclusion(self) -> Float[Array, "*b"]:
+    def inclusion(self) -> Float[Array, "..."]:
         """The probability of gamma = 1."""
         return sigmoid(self.log_odds())
 
-    def effect(self) -> Float[Array, "*b"]:
+    def effect(self) -> Float[Array, "..."]:
         """E[gamma w]."""
         return self.inclusion() * self.on().mean()
 
-    def spread(self) -> Float[Array, "*b"]:
+    def spread(self) -> Float[Array, "..."]:
         """Var[gamma w]."""
         off, on = sigmoid(-self.log_odds()), self.on()
         return self.inclusion() * (on.variance() + off * on.mean() ** 2)
 
-    def mean(self) -> Float[Array, "*b"]:
+    def mean(self) -> Float[Array, "..."]:
         """E[w]."""
         return self.effect() + sigmoid(-self.log_odds()) * self.off().mean()
 
-    def centre(self) -> Float[Array, "*b"]:
+    def centre(self) -> Float[Array, "..."]:
         """E[w]."""
         return self.mean()
 
