@@ -298,6 +298,9 @@ def is_array(value: Any) -> bool:
 
 def called(model: Callable[..., Any]) -> str:
     """The name of a model in messages."""
+    owner = getattr(model, "__self__", None)  # of a method, its object's class
+    if owner is not None:
+        return type(owner).__name__
     return str(getattr(model, "__name__", type(model).__name__))
 
 

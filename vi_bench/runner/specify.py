@@ -42,6 +42,8 @@ def specify(
     function = model_function(model)
     if function is not None and is_plain_function(model):
         model = {"name": function}
+    if isinstance(model, str) and function is None:
+        catalogue.known("model", model)  # before its data are looked at
     values["model"] = named("model", DEFAULTS["model"] if model is None else model)
     if "weights" in values:
         values["weights"] = named("weights", values["weights"])

@@ -1,0 +1,136 @@
+"""Models of the library as users run, refuse, calibrate and verify them."""
+
+import numpy as np
+import pytest
+
+import vi_bench as vb
+from vi_bench import catalogue
+from vi_bench.data.built_in import ARRAYS, built_in
+from vi_bench.errors import InputError
+from vi_bench.models.normal import NormalModel
+from vi_bench.posterior.bound import bind_model
+from vi_bench.spec import make, read
+
+OWN = [n for n, e in catalogue.entries("model").items() if e.own]
+
+
+@pytest.fixture(scope="module")
+def result():
+    x = np.random.default_rng(0).normal(1.0, 2.0, 30)
+    return vb.run(
+        model=NormalModel(kappa=0.1),
+        data={"x": x},
+        methods={"cavi": {"restarts": 2}, "nuts": {"warmup": 200}},
+        draws=400,
+        repeats=1,
+        progress=False,
+    )
+
+
+def test_a_run_has_cavi_nuts_and_linear_response(result):
+    assert list(result.runs) == ["cavi", "nuts"]
+    assert result.runs["cavi"].outcome.status == "converged"
+    response = result.runs["cavi"].response
+    assert not response.refused
+    assert {str(q) for q in response.labels} == {"mu", "log_tau"}
+    assert all(sd > 0 for sd in response.sd.values())
+    assert 0 <= response.rate < 1
+
+
+def test_the_same_model_by_name_has_its_settings_in_a_spec():
+    model = {"name": "hmm", "states": 3, "emission": "poisson"}
+    spec = make({"model": model, "data": "waiting"}, "spec")
+    assert spec.numpyro == "hmm"
+    assert list(spec.methods) == ["cavi", "svi", "nuts"]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_model_has_defaults_for_everything_and_a_summary(name):
+    own = catalogue.model(name)()
+    assert own.summary
+    assert own.compared
+    assert own.references
+    assert catalogue.entries("model")[name].summary
+
+
+@pytest.mark.parametrize("name", sorted(ARRAYS))
+def test_built_in_arrays_are_finite_and_have_a_source(name):
+    known = built_in(name)
+    assert known.note
+    assert known.source
+    assert all(np.all(np.isfinite(v)) for v in known.values.values())
+
+
+@pytest.mark.parametrize(
+    "experiment", ["diabetes", "eight-schools", "waiting", "velocities"]
+)
+def test_experiments_of_the_library_fit_their_data(experiment):
+    spec = read(experiment, {})
+    settings = {k: v for k, v in spec.model.items() if k != "name"}
+    posterior, unused = bind_model(spec.numpyro, settings, built_in(spec.data))
+    assert not unused
+    assert posterior.own.compared
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "said"),
+    [
+        ("linear-regression", {"x": np.ones(4), "y": np.ones(4)}, "expected (row, pre"),
+        (
+            "linear-regression",
+            {"x": np.ones((4, 2)), "y": np.ones(5)},
+            "y has 5 along row, x has 4",
+        ),
+        ("linear-regression", {"x": np.ones((4, 2))}, "needs 'y'"),
+        ("linear-regression", {"X": np.ones((4, 2)), "y": np.ones(4)}, "needs 'x'"),
+        ({"name": "normal", "kapa": 2.0}, {"x": np.ones(4)}, "did you mean 'kappa'"),
+        ({"name": "normal", "kappa": -2.0}, {"x": np.ones(4)}, "kappa = -2.0"),
+        ("lda", {"counts": -np.ones((3, 4))}, "model 'LDA': cannot be run"),
+        ("normal", None, "there are no data"),
+        ("normall", {"x": np.ones(4)}, "did you mean 'normal'"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(model, data, said):
+    with pytest.raises(InputError) as error:
+        vb.run(model=model, data=data, methods=["cavi"], progress=False)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_of_mixtures_are_refused():
+    with pytest.raises(InputError, match="components = 3: is a setting of mixtures"):
+        vb.run(model="normal", data={"x": np.ones(4)}, components=3, progress=False)
+
+
+def test_cavi_says_where_a_model_has_none():
+    def model(x):
+        import numpyro
+        import numpyro.distributions as dist
+
+        mu = numpyro.sample("mu", dist.Normal(0, 1))
+        numpyro.sample("x", dist.Normal(mu, 1).expand([len(x)]).to_event(1), obs=x)
+
+    found = vb.run(
+        model=model,
+        data={"x": np.ones(4)},
+        methods=["cavi", "svi"],
+        progress=False,
+        draws=50,
+        repeats=1,
+    )
+    assert "no coordinate ascent" in found.runs["cavi"].outcome.sentence
+
+
+@pytest.mark.slow
+def test_calibrate_ranks_a_models_own_draws():
+    x = np.random.default_rng(0).normal(size=10)
+    found = vb.calibrate("normal", ["cavi"], data={"x": x}, sims=100, geweke=0)
+    assert not found.failed
+    assert {"mu", "log_tau"} <= set(found.rows["cavi"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OWN)
+def test_verify_proves_the_cavi_of_every_model(name):
+    report = vb.verify("cavi", model=name)
+    assert report.passed, vb.testing.told(report)
