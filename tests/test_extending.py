@@ -33,9 +33,10 @@ warmup = 100
 
 @pytest.fixture
 def place(tmp_path):
-    model, method = blocks("docs/extending.md", "python")
+    model, counts, method = blocks("docs/extending.md", "python")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "geometric.py").write_text(model)
+    (tmp_path / "folder" / "counts.py").write_text(counts)
     (tmp_path / "resampling.py").write_text(method)
     random = np.random.default_rng(0)
     rows = np.r_[

@@ -96,6 +96,10 @@ RUN = {
     "run faithful --method resampling.py --methods cavi,resampling "
     "--reference resampling": Run(r"resampling .* reference"),
     "run faithful --json": Run(r'"verdicts": ', also="--methods cavi --repeats 1"),
+    "run counts --models folder --data counts.npz": Run(
+        r"cavi +(differs|agrees)", also="--repeats 1"
+    ),
+    "verify cavi --model folder/counts.py": Run(r"no fault found by 8 checks"),
     "list models": Run(r"linear-regression +Linear regression", quick=True),
     "run diabetes": Run(r"cavi +agrees"),
     "run linear-regression --data regression.npz": Run(
@@ -353,9 +357,11 @@ def write_files(place):
     (place / "mine.py").write_text(f"{own_model}\n\n{verified}")
     for file in (ROOT / "docs" / "examples").glob("*.py"):
         shutil.copy(file, place)
-    model, method = blocks("docs/extending.md", "python")
+    model, counts, method = blocks("docs/extending.md", "python")
     (place / "folder").mkdir()
     (place / "folder" / "geometric.py").write_text(model)
+    (place / "folder" / "counts.py").write_text(counts)
+    np.savez(place / "counts.npz", x=np.array([3, 1, 4, 1, 5, 2]))
     (place / "resampling.py").write_text(method)
     random = np.random.default_rng(0)
     trials = random.geometric(np.repeat([0.7, 0.1], 40)[:, None], size=(80, 2)) - 1

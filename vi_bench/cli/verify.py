@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vi_bench.cli import completion
-from vi_bench.cli.options import AsJson, split
+from vi_bench.cli.options import AsJson, load_plugins, split
 from vi_bench.cli.terminal import console, kept_for
 
 
@@ -38,14 +38,15 @@ def verify(
     model: Annotated[
         str | None,
         typer.Option(
-            help="NumPyro model of which it is a fit, path/to/file.py:function."
+            help="Model of which it is a fit: path/to/file.py:function, a NumPyro "
+            "model, or one of the library's."
         ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
             help="Data of that model: a file of named arrays, or mine.py:data "
-            "(default: the function data in the model's file)."
+            "(default: the function data in the model's file, or an example)."
         ),
     ] = None,
     strict_constants: Annotated[
@@ -73,6 +74,8 @@ def verify(
     )
 
     with kept_for(as_json):
+        if model is not None:
+            model = load_plugins(model, None, [])[0] or model
         report = verified(
             method,
             seed=seed,
