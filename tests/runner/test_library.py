@@ -62,7 +62,7 @@ def test_built_in_arrays_are_finite_and_have_a_source(name):
 
 
 @pytest.mark.parametrize(
-    "experiment", ["diabetes", "eight-schools", "waiting", "velocities"]
+    "experiment", ["diabetes", "eight-schools", "nile", "velocities", "waiting"]
 )
 def test_experiments_of_the_library_fit_their_data(experiment):
     spec = read(experiment, {})

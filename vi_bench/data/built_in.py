@@ -59,6 +59,10 @@ def _waiting() -> Named:
     return {"y": BUILT_IN["faithful"].load().values[:, 1:] / 10}
 
 
+def _nile() -> Named:
+    return {"y": _columns("nile.csv")[:, 1] / 100}
+
+
 def _velocities() -> Named:
     return {"x": BUILT_IN["galaxies"].load().values[:, 0]}
 
@@ -89,6 +93,11 @@ ARRAYS: dict[str, BuiltInArrays] = {
         _waiting,
         BUILT_IN["faithful"].source,
         "ten minutes; times y (N, 1) between eruptions of Old Faithful, in order",
+    ),
+    "nile": BuiltInArrays(
+        _nile,
+        "Cobb (1978), Biometrika 65; as in statsmodels (public domain) and R datasets",
+        "10^10 m^3; annual flow y of the Nile at Aswan, 1871 to 1970",
     ),
     "velocities": BuiltInArrays(
         _velocities,

@@ -110,20 +110,28 @@ def _curvature(
     def compute(posterior: CAVIPosterior, q: dict[str, Any]) -> Curvature:
         own, statistics = posterior.own, posterior.statistics()
         eta, scale = base.natural_of(q), base.scale_of(q)
+        factors = base.factors_of(q)
 
         def at(x: Array) -> dict[str, Any]:
             """Factors at eta + x times their scale."""
             return base.with_natural(q, eta + scale * x)
 
-        def bound(x: Array) -> Float[Array, ""]:
-            new = at(x)
+        def slope(x: Array) -> Float[Array, " P"]:
+            """The bound's gradient; what is local is at its optimum, so held fixed."""
+            local: dict[str, Any] = {}
             if isinstance(own, Local):
-                new = own.local(statistics, new)
-            return own.bound(statistics, new)
+                known = own.local(statistics, at(x))
+                local = {k: v for k, v in known.items() if k not in factors}
+
+            def bound(x: Array) -> Float[Array, ""]:
+                return own.bound(statistics, at(x) | local)
+
+            found: Array = jax.grad(bound)(x)
+            return found
 
         def divergence(x: Array) -> Float[Array, ""]:
             new = base.factors_of(at(x))
-            terms = [f.kl(new[name]) for name, f in base.factors_of(q).items()]
+            terms = [f.kl(new[name]) for name, f in factors.items()]
             return jnp.sum(jnp.stack(terms))
 
         def named(x: Array) -> Float[Array, " Q"]:
@@ -140,7 +148,7 @@ def _curvature(
         return Curvature(
             named(zero),
             jax.jacfwd(named)(zero),
-            jax.hessian(bound)(zero),
+            jax.jacfwd(slope)(zero),
             jax.hessian(divergence)(zero),
             _radius(along, jax.random.normal(jax.random.key(0), eta.shape)),
             jnp.max(jnp.abs(moved)),
