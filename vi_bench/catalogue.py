@@ -44,6 +44,9 @@ are models that are no families of mixtures, and bring their own CAVI."""
 ARGUMENTS = "DATA"
 """The name that a module of such a model binds: its data, name -> dimensions."""
 
+WITHOUT_FILE = ("eight-schools", "velocities", "waiting")
+"""Built-in data that have no file of their own."""
+
 WEIGHTS = {
     "uniform": "every weight is 1/K",
     "dirichlet": "symmetric Dirichlet; small concentrations leave components empty",
@@ -352,7 +355,8 @@ def provenance(named: Iterable[tuple[Plugin, str]]) -> list[dict[str, str]]:
 
 def datasets() -> list[str]:
     """Names of the data sets that ship; they are not read."""
-    return sorted(f.stem for f in (PACKAGE / "datasets").iterdir())
+    files = (f.stem for f in (PACKAGE / "datasets").iterdir())
+    return sorted({*files, *WITHOUT_FILE})
 
 
 def experiments() -> list[str]:

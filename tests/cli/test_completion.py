@@ -12,6 +12,7 @@ from vi_bench import catalogue
 from vi_bench.cli import completion
 from vi_bench.cli.app import app
 from vi_bench.data import load as data
+from vi_bench.data.built_in import ARRAYS
 from vi_bench.errors import InputError
 
 
@@ -37,7 +38,7 @@ def complete(line):
         ("vi-bench run note", ["notebook"]),
         ("vi-bench run my", []),
         ("vi-bench run faithful --model gaussian-f", ["gaussian-full"]),
-        ("vi-bench run faithful --model=poi", ["poisson"]),
+        ("vi-bench run faithful --model=poi", ["poisson", "poisson-factorisation"]),
         ("vi-bench run faithful --methods ", catalogue.names("method")),
         ("vi-bench run faithful --methods cavi,n", ["cavi,nested", "cavi,nuts"]),
         ("vi-bench run faithful --methods cavi,ca", []),
@@ -58,7 +59,7 @@ def test_names_are_completed(line, found):
 
 
 def test_data_sets_are_known_without_being_read():
-    assert catalogue.datasets() == sorted(data.BUILT_IN)
+    assert catalogue.datasets() == sorted({*data.BUILT_IN, *ARRAYS})
 
 
 def test_a_catalogue_that_refuses_completes_nothing(monkeypatch):

@@ -54,6 +54,12 @@ def _models() -> Iterable[str]:
     return names("model")
 
 
+def _families() -> Iterable[str]:
+    from vi_bench.catalogue import families
+
+    return families()
+
+
 def _methods() -> Iterable[str]:
     from vi_bench.catalogue import names
 
@@ -78,7 +84,7 @@ def _experiments() -> Iterable[str]:
     return experiments()
 
 
-model, models = _one(_models), _several(_models)
+model, families = _one(_models), _several(_families)
 method, methods = _one(_methods), _several(_methods)
 reference = _one(lambda: ["auto", *_methods()])
 weights = _one(_weights)

@@ -25,7 +25,7 @@ def verify(
         typer.Option(
             help="Comma-separated component families to test on; not for an "
             "implementation in the plain form (default: all).",
-            autocompletion=completion.models,
+            autocompletion=completion.families,
         ),
     ] = None,
     features: Annotated[
@@ -39,7 +39,8 @@ def verify(
         str | None,
         typer.Option(
             help="Model of which it is a fit: path/to/file.py:function, a NumPyro "
-            "model, or one of the library's."
+            "model, or one of the library's.",
+            autocompletion=completion.model,
         ),
     ] = None,
     data: Annotated[

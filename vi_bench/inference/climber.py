@@ -232,8 +232,12 @@ class OfModel:
         return climb
 
     def proposals(self) -> Callable[[Key, Point], Point]:
-        """None: a model's components are not merged and split."""
-        raise NotImplementedError
+        """None: a model's components are not merged and split.
+
+        Raises:
+            NotApplicable: always.
+        """
+        raise NotApplicable("components of mixtures alone are merged and split")
 
     def bound(self, q: Point) -> Float[Array, ""]:
         """The ELBO at q, nats."""
