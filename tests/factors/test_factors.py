@@ -67,6 +67,7 @@ def test_natural_parameters_are_those_of_an_exponential_family(pair):
     np.testing.assert_allclose(apart, apart[:1].repeat(50, 0), rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_expectations_of_logs_and_squares_are_those_of_draws(random):
     key = jax.random.key(3)
     for kind in ("gamma", "dirichlet"):

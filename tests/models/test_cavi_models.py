@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.marks import slow_but
 from vi_bench import catalogue
 from vi_bench.contract import CAVIModel, Local, Problem
 from vi_bench.factors import base
@@ -21,6 +22,10 @@ ROWS = 30
 
 SERIES = {"hmm", "linear-gaussian-state-space"}
 """Models whose rows have an order."""
+
+
+heavy = pytest.mark.parametrize("name", slow_but(["normal"], OWN))
+"""Tests that compile a whole ascent: of one model in the quick suite."""
 
 
 @pytest.fixture(params=OWN)
@@ -76,7 +81,8 @@ def test_the_bound_never_falls(own):
         assert np.diff(bounds).min() >= -slack, seed
 
 
-def test_the_ascent_ends_where_nothing_is_gained(own):
+@heavy
+def test_the_ascent_ends_where_nothing_is_gained(name, own):
     """What a natural-gradient step on all factors would gain: half g' V^-1 g nats."""
     posterior, draws = fitted(own, 3)
     assert CAVI().outcome(draws).status == "converged"
@@ -104,7 +110,8 @@ def test_the_ascent_ends_where_nothing_is_gained(own):
     assert 0.5 * slope @ np.linalg.solve(fisher, slope) < 1e-6
 
 
-def test_the_bound_is_what_draws_say(own):
+@heavy
+def test_the_bound_is_what_draws_say(name, own):
     """E_q[log p - log q], or more where local variables are summed out of the model."""
     posterior, draws = fitted(own, 3)
     joint = jax.jit(jax.vmap(jax.vmap(posterior.log_joint)))(draws.parameters)
@@ -122,6 +129,7 @@ def test_with_and_without_extrapolation_it_ends_alike(own):
     assert ends[0] == pytest.approx(ends[1], abs=1e-6)
 
 
+@heavy
 def test_the_order_of_rows_does_not_matter(name, own, random):
     """The best bound of several starts, after many sweeps."""
     if name in SERIES:
@@ -144,7 +152,7 @@ def test_the_order_of_rows_does_not_matter(name, own, random):
 
 
 def test_natural_parameters_make_the_factors_again(own):
-    _, q = sweeps(own, data_of(own, 7), jax.random.key(0), 3)
+    _, q = sweeps(own, data_of(own, 7), jax.random.key(0), 30)
     again = base.with_natural(q, base.natural_of(q))
     for name, factor in base.factors_of(q).items():
         for one, other in zip(
@@ -153,7 +161,8 @@ def test_natural_parameters_make_the_factors_again(own):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
-def test_draws_and_parameters_have_the_shapes_of_the_model(own):
+@heavy
+def test_draws_and_parameters_have_the_shapes_of_the_model(name, own):
     posterior, draws = fitted(own, 3)
     climber = OfModel(posterior)
     shapes = {site.name: site.shape for site in posterior.latent}

@@ -85,6 +85,7 @@ def evidence(own, x, nodes=400):
     return logsumexp(terms) + np.log((w[1] - w[0]) * (log_tau[1] - log_tau[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOTH)
 def test_the_bound_is_below_the_evidence(kind, random):
     own = kind(factors=1)
@@ -99,6 +100,7 @@ def test_the_bound_is_below_the_evidence(kind, random):
     assert (known - bounds).max() < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOTH)
 def test_without_loadings_features_are_normal(kind, random):
     """Alpha is so large that W is all but 0: each feature is the model `normal`."""
@@ -119,6 +121,7 @@ def test_without_loadings_features_are_normal(kind, random):
     assert float(bound) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_known_noise_and_no_loadings_are_exact(random):
     own = PPCA(factors=1, precision=0.2, a=1e9, b=1.0, c=2e7, d=1e7)
     x = random.normal(1, 0.7, size=(10, 2))
@@ -128,6 +131,7 @@ def test_known_noise_and_no_loadings_are_exact(random):
     assert float(bound) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOTH)
 def test_no_rows_leave_the_prior_of_what_has_one(kind):
     own = kind(factors=2, precision=0.3, c=1.5, d=0.7)
@@ -139,6 +143,7 @@ def test_no_rows_leave_the_prior_of_what_has_one(kind):
     assert -3 < float(bound) < 0  # W and alpha are independent in q
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOTH)
 def test_the_statistics_are_sums_over_rows(kind, random):
     """Of the factors of each row, as `local_factors` has them; one row, too."""
@@ -160,6 +165,7 @@ def test_the_statistics_are_sums_over_rows(kind, random):
         assert float(q["z"].entropy) == pytest.approx(entropy, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_rows_far_from_0_lose_no_digits(random):
     """All at another place, with a prior that has nothing to say of it."""
     own = FactorAnalysis(factors=1, precision=1e-14)
@@ -171,6 +177,7 @@ def test_rows_far_from_0_lose_no_digits(random):
     np.testing.assert_allclose(q["tau"].rate, moved["tau"].rate, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_principal_subspace_is_found(random):
     """Two strong directions of six; the third factor is switched off."""
     w = np.zeros((6, 2))
@@ -196,6 +203,7 @@ def test_the_bound_is_that_of_the_full_model(kind, random):
     assert abs(mean - bound) < 5 * error
 
 
+@pytest.mark.slow
 def test_it_ends_where_the_fit_of_the_zoo_does():
     """The zoo has no mean: here the prior's precision leaves it none."""
     y = zoo.data()["y"]

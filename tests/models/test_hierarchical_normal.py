@@ -40,6 +40,7 @@ def test_the_density_is_scipys(own, random):
     np.testing.assert_allclose(joint, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_scale_of_the_effects_is_half_cauchy():
     """The prior of Gamma(1/2, rate), the rate integrated out by draws."""
     random = np.random.default_rng(0)
@@ -125,6 +126,7 @@ def moments_of(own, y, sigma):
     return total + np.log(log_tau[1] - log_tau[0]), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 6])
 def test_the_bound_is_below_the_evidence(groups):
     gaps = []
@@ -137,6 +139,7 @@ def test_the_bound_is_below_the_evidence(groups):
     assert np.median(gaps) < 1.5  # it is no empty bound
 
 
+@pytest.mark.slow
 def test_linear_response_has_the_sds_of_quadrature():
     """Of many groups; q, whose effects do not move with their mean, is too narrow."""
     model = HierarchicalNormal(mean=1.0, sd=2.0, a=1000.0, b=1500.0)
@@ -149,6 +152,7 @@ def test_linear_response_has_the_sds_of_quadrature():
     np.testing.assert_allclose(sds["log_tau[0]"], exact["log_tau"][1], rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_eight_schools_by_quadrature_are_those_of_posteriordb():
     """posteriordb, eight_schools-eight_schools_centered: mu 4.41 (sd 3.3), tau 3.6."""
     data = built_in("eight-schools").values

@@ -89,6 +89,7 @@ def test_the_density_is_the_sum_over_all_paths(own):
         np.testing.assert_allclose(joint[i], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_bound_is_what_draws_of_q_say(own):
     """With the path as a variable of its own."""
     y = rows(own, 1, 12)
@@ -158,6 +159,7 @@ def ascended(own, y, key, number):
     return q, own.bound(s, q)
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_evidence(own):
     for seed in range(50):
         y = rows(own, seed, 7)
@@ -167,6 +169,7 @@ def test_the_bound_is_below_the_evidence(own):
         assert bound > exact - 6, seed  # log 2 of labels, and some mean field
 
 
+@pytest.mark.slow
 def test_one_state_is_exact(own):
     one = replace(own, states=1)
     y = np.minimum(rows(own, 2, 9), 2)
@@ -175,6 +178,7 @@ def test_one_state_is_exact(own):
     assert np.all(np.asarray(q["z"].marginals) == 1)
 
 
+@pytest.mark.slow
 def test_it_ends_where_an_independent_fit_ends():
     """Counts, two states, the priors of the other fit."""
     data = zoo.data(3)

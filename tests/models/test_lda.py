@@ -89,6 +89,7 @@ def test_the_density_sums_over_the_topics_of_words(random):
     assert float(found) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_evidence(random):
     own = LDA(topics=2, alpha=0.8, eta=0.6)
     tables = [random.multinomial([5, 5], np.full(3, 1 / 3)) for _ in range(50)]
@@ -99,6 +100,7 @@ def test_the_bound_is_below_the_evidence(random):
     assert gaps.max() < 5
 
 
+@pytest.mark.slow
 def test_with_one_topic_it_is_exact(random):
     own = LDA(topics=1, eta=0.4)
     counts = own.example(random, 8)["counts"]
@@ -108,6 +110,7 @@ def test_with_one_topic_it_is_exact(random):
     np.testing.assert_allclose(q["beta"].concentration[0], 0.4 + counts.sum(axis=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entries", [None, 0])
 def test_documents_without_words_leave_the_prior(entries):
     own = LDA(topics=3, alpha=0.5, eta=2.0, entries=entries)
@@ -117,6 +120,7 @@ def test_documents_without_words_leave_the_prior(entries):
     np.testing.assert_allclose(q["beta"].concentration, 2.0)
 
 
+@pytest.mark.slow
 def test_topics_that_share_no_word_are_found():
     """Words of the one kind of documents never occur in the other."""
     counts = np.kron(np.eye(2, dtype=int), np.full((4, 3), 20))
@@ -132,6 +136,7 @@ def test_topics_that_share_no_word_are_found():
     np.testing.assert_allclose(beta[first, :3], 1 / 3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [1.0, 1e-3])
 def test_entries_that_are_not_0_are_enough(alpha, random, monkeypatch):
     """Also where there are more blocks than one, and entries to fill the last."""
@@ -148,6 +153,7 @@ def test_entries_that_are_not_0_are_enough(alpha, random, monkeypatch):
     np.testing.assert_allclose(q["topics"].columns.sum(axis=1), counts.sum(axis=0))
 
 
+@pytest.mark.slow
 def test_too_many_entries_do_no_harm(random):
     counts = random.poisson(0.5, (6, 7))
     number = np.count_nonzero(counts)
@@ -157,6 +163,7 @@ def test_too_many_entries_do_no_harm(random):
     assert known[1].entry.sum() == counts.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1.0, 100.0, 2000.0])
 def test_entries_are_shared_out_as_by_logarithms(size, random):
     """With scores so far apart that products of exponentials are 0, too."""
@@ -172,6 +179,7 @@ def test_entries_are_shared_out_as_by_logarithms(size, random):
     assert float(found.entropy) == pytest.approx(entropy, abs=1e-12 * size * 500)
 
 
+@pytest.mark.slow
 def test_slopes_of_the_shares_are_those_of_logarithms(random):
     """The normaliser's gradient in the scores are the expected sums."""
     left, right = random.normal(size=(5, 3)), random.normal(size=(4, 3))
@@ -198,6 +206,7 @@ def test_the_bound_is_that_of_the_full_model(random):
     assert abs(mean - bound) < 5 * error
 
 
+@pytest.mark.slow
 def test_it_ends_where_the_fit_of_the_zoo_does():
     data = zoo.data()
     counts = np.zeros((data["D"], data["V"]), int)

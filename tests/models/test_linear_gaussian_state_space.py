@@ -80,6 +80,7 @@ def test_the_density_is_that_of_all_rows_together(own):
         np.testing.assert_allclose(joint[i], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_states_of_the_model_have_its_density(own):
     """Those before and those after the data, forwards and backwards."""
     y, steps = rows(own, 1, 6), 6
@@ -110,6 +111,7 @@ def test_states_of_the_model_have_its_density(own):
         assert np.abs(spread).max() < 5 * (2 / len(flat)) ** 0.5
 
 
+@pytest.mark.slow
 def test_rows_are_drawn_as_their_density_says(own):
     space = own._space(jnp.full(1 + (own.form == "trend"), 2.0), 0.5)
     path = LinearGaussian(space, 4)
@@ -144,6 +146,7 @@ def log_evidence(own, y, step):
     return np.logaddexp.reduce(log_p) + 2 * np.log(step)
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_evidence():
     gaps = []
     for seed in range(50):
@@ -157,6 +160,7 @@ def test_the_bound_is_below_the_evidence():
     np.testing.assert_allclose(exact, finer, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_precisions_that_are_known_leave_it_exact(own):
     """Priors that are nearly points: all is linear and Gaussian then."""
     shape, process, noise, steps = 1e8, 2.0, 0.5, 9
@@ -173,6 +177,7 @@ def test_precisions_that_are_known_leave_it_exact(own):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_bound_is_what_draws_of_all_factors_say(own):
     y = rows(own, 5, 12)
     q, _ = ascended(own, y, jax.random.key(1), 4)
@@ -180,6 +185,7 @@ def test_the_bound_is_what_draws_of_all_factors_say(own):
     assert abs(bound - mean) < 5 * error
 
 
+@pytest.mark.slow
 def test_one_row_says_nothing_of_the_steps(own):
     y = np.array([3.0])
     q, bound = ascended(own, y, jax.random.key(2), 100)
@@ -194,6 +200,7 @@ def test_one_row_says_nothing_of_the_steps(own):
     assert exact - 0.2 < bound < exact
 
 
+@pytest.mark.slow
 def test_without_rows_it_is_the_prior(own):
     q, bound = ascended(own, np.zeros(0), jax.random.key(3), 1)
     for name, (shape, rate) in {
@@ -205,6 +212,7 @@ def test_without_rows_it_is_the_prior(own):
     np.testing.assert_allclose(bound, 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_it_is_the_same_wherever_the_level_is():
     """A random walk has no origin; sums of squares about 0 would lose digits."""
     near = LinearGaussianStateSpace()
@@ -217,6 +225,7 @@ def test_it_is_the_same_wherever_the_level_is():
     np.testing.assert_allclose(*ends, rtol=1e-9)  # numbers there have steps of 4e-9
 
 
+@pytest.mark.slow
 def test_it_ends_where_an_independent_fit_ends():
     data = zoo.data(3)
     right = zoo.Right()
@@ -236,6 +245,7 @@ def test_it_ends_where_an_independent_fit_ends():
     np.testing.assert_allclose(states.mean[:, 0], fit["q"]["states"].loc, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_level_is_a_trend_whose_slope_stands_still():
     """Slopes of 0, with steps of precision 1e12, by both models' densities."""
     y = rows(LEVEL, 8, 20)
@@ -273,6 +283,7 @@ def test_linear_response_widens_the_precisions():
         assert abs(linear[name] / exact - 1) < 0.25
 
 
+@pytest.mark.slow
 def test_a_state_space_is_a_pytree_that_programs_take():
     space = LEVEL._space(jnp.asarray(1.0), 2.0)
     assert isinstance(space, StateSpace)

@@ -60,6 +60,7 @@ def log_evidence(x, y):
     return logsumexp(value) + 2 * np.log(grids[1] - grids[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 9])
 def test_the_bound_is_below_the_evidence(rows):
     gaps = []
@@ -73,6 +74,7 @@ def test_the_bound_is_below_the_evidence(rows):
     assert np.median(gaps) < 0.2  # it is no empty bound
 
 
+@pytest.mark.slow
 def test_it_ends_where_an_independent_fit_ends():
     data = zoo.data(1)
     fit = zoo.Right()(**data, seed=0)
@@ -83,6 +85,7 @@ def test_it_ends_where_an_independent_fit_ends():
     np.testing.assert_allclose(q["w"].mean(), fit["q"]["w"].mean, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_numbers_that_differ_in_size_and_equal_columns_are_no_trouble(random):
     x = random.normal(size=(30, 3)) * [1e-3, 1.0, 1e4]
     x = np.c_[x, x[:, 1]]
@@ -94,6 +97,7 @@ def test_numbers_that_differ_in_size_and_equal_columns_are_no_trouble(random):
     np.testing.assert_allclose(half[1], half[3], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_linear_response_has_the_sds_of_quadrature():
     """Against the exact posterior of one predictor, by the grid of the evidence."""
     random = np.random.default_rng(4)

@@ -71,6 +71,7 @@ def evidence_of(data):
     return logsumexp(prior + log_expit(sign * (grid @ data["x"].T)).sum(1))
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_evidence():
     for seed in range(50):
         data = simulated(np.random.default_rng(seed), 9)
@@ -78,6 +79,7 @@ def test_the_bound_is_below_the_evidence():
         assert value < evidence_of(data)
 
 
+@pytest.mark.slow
 def test_small_predictors_leave_hardly_a_gap(random):
     """With t = (x w)^2, log cosh (x w / 2) bends from a line in t by -t^2 / 192."""
     data = simulated(random, 9)
@@ -136,6 +138,7 @@ def test_draws_of_polya_gamma_variables_say_what_the_bound_is(random):
     assert abs(r.mean() - float(value)) < 5 * r.std() / number**0.5
 
 
+@pytest.mark.slow
 def test_given_the_points_it_is_exact(random):
     """The quadratic bound's integral over the prior, in closed form."""
     data = simulated(random, 10, 3)
@@ -152,6 +155,7 @@ def test_given_the_points_it_is_exact(random):
     assert found == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_points_are_the_best(random):
     data = simulated(random, 10)
     s, w = OWN.statistics(**data), point(random, 2)
@@ -162,6 +166,7 @@ def test_the_points_are_the_best(random):
         assert float(OWN.bound(s, moved)) < top
 
 
+@pytest.mark.slow
 def test_one_row():
     """The fixed point of one coefficient, by bisection."""
     x, y = 1.7, 1
@@ -183,6 +188,7 @@ def test_one_row():
     assert float(q["w"].covariance[0, 0]) == pytest.approx(variance, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_no_rows_leave_the_prior():
     data = {"x": np.zeros((0, 3)), "y": np.zeros(0, int)}
     q, value = fit(OWN, data, jax.random.key(0))
@@ -191,6 +197,7 @@ def test_no_rows_leave_the_prior():
     assert float(value) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_predictors_of_zero_tell_nothing():
     """Every row has probability 1/2, and derivatives stay finite."""
     data = {"x": np.zeros((5, 2)), "y": np.array([0, 1, 1, 0, 1])}
@@ -206,6 +213,7 @@ def test_predictors_of_zero_tell_nothing():
     np.testing.assert_allclose(curved, -np.eye(2) / OWN.alpha, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_large_and_separable_data_stay_finite(random):
     x = 1e4 + random.normal(size=(50, 2)) * [1e4, 1.0]
     data = {"x": np.c_[np.ones(50), x], "y": (x[:, 0] > 1e4).astype(int)}
@@ -219,6 +227,7 @@ def test_large_and_separable_data_stay_finite(random):
     assert np.diff(bounds).min() > -1e-9 * np.abs(bounds).max()
 
 
+@pytest.mark.slow
 def test_it_ends_where_a_plain_fit_ends():
     class Plain(logistic.Right):
         tol, most = 0, 1000

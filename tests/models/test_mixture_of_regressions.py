@@ -92,6 +92,7 @@ def evidence(own, x, y):
     return logsumexp(terms)
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_evidence(random):
     own = MixtureOfRegressions(2, precision=0.5, a=2.0, b=1.0)
     tables = [own.example(random, 5) for _ in range(50)]
@@ -104,6 +105,7 @@ def test_the_bound_is_below_the_evidence(random):
     assert gaps.max() < 10
 
 
+@pytest.mark.slow
 def test_one_component_is_a_regression(random):
     """As of the model of the library, where its ARD precisions are all but known."""
     own = MixtureOfRegressions(1, precision=0.5, a=1.5, b=0.7)
@@ -120,6 +122,7 @@ def test_one_component_is_a_regression(random):
     np.testing.assert_allclose(q["assignments"].counts, 30)
 
 
+@pytest.mark.slow
 def test_no_rows_leave_the_prior():
     own = MixtureOfRegressions(3, concentration=0.6, precision=0.3, a=1.5, b=0.7)
     q, bound = climbed(own, np.zeros((0, 2)), np.zeros(0), jax.random.key(0), 1)
@@ -129,6 +132,7 @@ def test_no_rows_leave_the_prior():
     np.testing.assert_allclose(q["tau"].rate, 0.7)
 
 
+@pytest.mark.slow
 def test_one_row_is_in_one_component_or_the_other(random):
     """By symmetry the same in each: weights have half a row more."""
     own = MixtureOfRegressions(2)
@@ -139,6 +143,7 @@ def test_one_row_is_in_one_component_or_the_other(random):
     assert float(q["weights"].concentration.sum()) == pytest.approx(3)
 
 
+@pytest.mark.slow
 def test_rows_far_from_0_lose_no_digits(random):
     """Two lines, and the same two at another height that the intercept takes up."""
     own = MixtureOfRegressions(2, precision=1e-12)
@@ -164,6 +169,7 @@ def test_the_bound_is_that_of_the_full_model(random):
     assert abs(mean - bound) < 5 * error
 
 
+@pytest.mark.slow
 def test_it_ends_where_the_fit_of_the_zoo_does():
     data = zoo.data()
     own = MixtureOfRegressions(2, zoo.WEIGHT, 1 / zoo.V, zoo.SHAPE, zoo.RATE)

@@ -85,6 +85,7 @@ def test_it_ends_where_an_independent_fit_ends():
     np.testing.assert_allclose(q["tau"].rate, fit["q"]["tau"].rate, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_linear_response_has_the_sds_of_quadrature():
     """So has q: with many rows mean and precision are nearly independent."""
     x = np.random.default_rng(1).normal(1.0, 2.0, 1000)

@@ -76,6 +76,7 @@ def test_the_density_sums_over_the_parts_of_counts(random):
     assert float(found) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_evidence(random):
     own = PoissonFactorisation(factors=2, a=1.5, b=1.0, c=2.0, d=0.8)
     tables = random.poisson(random.gamma(1.5, 2.0, (50, 4)))
@@ -89,6 +90,7 @@ def test_the_bound_is_below_the_evidence(random):
     assert (known - bounds).max() < 5
 
 
+@pytest.mark.slow
 def test_where_one_side_is_known_it_is_exact(random):
     """Rates of columns that are all but fixed at 2: negative binomial rows."""
     own = PoissonFactorisation(factors=1, a=1.5, b=0.7, c=2e7, d=1e7)
@@ -103,6 +105,7 @@ def test_where_one_side_is_known_it_is_exact(random):
     np.testing.assert_allclose(q["theta"].rate[:, 0], 0.7 + rate, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_entries_that_are_not_0_are_enough(random):
     own = PoissonFactorisation(factors=3)
     counts = random.poisson(0.4, (9, 11))
@@ -114,6 +117,7 @@ def test_entries_that_are_not_0_are_enough(random):
     np.testing.assert_allclose(q["theta"].rate, dense["theta"].rate)
 
 
+@pytest.mark.slow
 def test_a_table_of_nothing(random):
     """The factors keep the shapes of their priors; the bound is below log p(0)."""
     own = PoissonFactorisation(factors=2, entries=0)
@@ -125,6 +129,7 @@ def test_a_table_of_nothing(random):
     assert known - 1 < float(bound) < known
 
 
+@pytest.mark.slow
 def test_large_counts(random):
     """A thousand million events: the shares of each sum to it."""
     own = PoissonFactorisation(factors=2)
@@ -143,6 +148,7 @@ def test_the_bound_is_that_of_the_full_model(random):
     assert abs(mean - bound) < 5 * error
 
 
+@pytest.mark.slow
 def test_it_ends_where_the_fit_of_the_zoo_does():
     y = zoo.data()["y"]
     own = PoissonFactorisation(factors=2, a=zoo.A, b=zoo.B, c=zoo.C, d=zoo.E)

@@ -57,6 +57,7 @@ def test_the_density_in_the_tails():
     assert np.isfinite(jax.grad(density)(theta)["w"]).all()
 
 
+@pytest.mark.slow
 def test_labels_are_the_signs_of_what_is_summed_out(random):
     """The density of `full`, and its integral over z by quadrature, row by row."""
     data = simulated(random, 3)
@@ -78,6 +79,7 @@ def test_labels_are_the_signs_of_what_is_summed_out(random):
         assert summed == pytest.approx(prior + rows, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_evidence():
     """The evidence by the trapezoid rule, which is nearly exact on smooth tails."""
     each = np.linspace(-9, 9, 241) * OWN.alpha**-0.5
@@ -90,6 +92,7 @@ def test_the_bound_is_below_the_evidence():
         assert float(fit(OWN, data, jax.random.key(seed))[1]) < evidence
 
 
+@pytest.mark.slow
 def test_of_two_rows_it_is_below_the_mass_of_a_quadrant(random):
     for _ in range(20):
         data = simulated(random, 2, 3)
@@ -100,6 +103,7 @@ def test_of_two_rows_it_is_below_the_mass_of_a_quadrant(random):
         assert float(fit(OWN, data, jax.random.key(0))[1]) < evidence
 
 
+@pytest.mark.slow
 def test_draws_say_what_the_bound_is(random):
     """E_q[log p - log q] of the model with z, wherever q is."""
     data = simulated(random, 8)
@@ -125,6 +129,7 @@ def test_draws_say_what_the_bound_is(random):
         assert abs(r.mean() - value) < 5 * r.std() / len(r) ** 0.5
 
 
+@pytest.mark.slow
 def test_given_the_latent_normals_it_is_exact(random):
     """Where E z is known, w has the posterior of a linear regression on it."""
     data = simulated(random, 10, 3)
@@ -142,6 +147,7 @@ def test_given_the_latent_normals_it_is_exact(random):
     assert float(w.half_log_det) == pytest.approx(half, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_one_row():
     """The fixed point of one coefficient, by bisection."""
     x, y = 1.7, 0
@@ -160,6 +166,7 @@ def test_one_row():
     assert float(value) == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_no_rows_leave_the_prior():
     data = {"x": np.zeros((0, 3)), "y": np.zeros(0, int)}
     q, value = fit(OWN, data, jax.random.key(0))
@@ -169,6 +176,7 @@ def test_no_rows_leave_the_prior():
     assert OWN.local_factors(OWN.statistics(**data), q)["z"].shape() == (0,)
 
 
+@pytest.mark.slow
 def test_predictors_of_zero_tell_nothing():
     """Then mean field is exact."""
     data = {"x": np.zeros((5, 2)), "y": np.array([0, 1, 1, 0, 1])}
@@ -189,6 +197,7 @@ def test_the_ratio_of_density_and_mass():
     assert np.isfinite(jax.vmap(jax.grad(mills))(far)).all()
 
 
+@pytest.mark.slow
 def test_large_and_separable_data_stay_finite(random):
     x = 1e4 + random.normal(size=(50, 2)) * [1e4, 1.0]
     data = {"x": np.c_[np.ones(50), x], "y": (x[:, 0] > 1e4).astype(int)}
@@ -201,6 +210,7 @@ def test_large_and_separable_data_stay_finite(random):
     assert np.diff(bounds).min() > -1e-9 * np.abs(bounds).max()
 
 
+@pytest.mark.slow
 def test_it_ends_where_a_plain_fit_ends():
     class Plain(probit.Right):
         tol, most = 0, 1500

@@ -110,6 +110,7 @@ def test_the_density_with_switches_is_the_textbooks(random):
         assert float(found) == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_evidence():
     for seed in range(50):
         data = simulated(np.random.default_rng(seed), 8, 3)
@@ -126,6 +127,7 @@ def test_the_bound_of_eight_predictors_is_below_the_evidence(random):
     assert evidence_of(OWN, **data, nodes=641) == pytest.approx(evidence, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_of_one_predictor_and_known_noise_it_is_exact(random):
     own = known_noise(OWN, 1.7)
     for _ in range(5):
@@ -142,6 +144,7 @@ def test_of_one_predictor_and_known_noise_it_is_exact(random):
         assert float(q["w"].inclusion()[0]) == pytest.approx(chance, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_of_orthogonal_predictors_and_known_noise_it_is_exact(random):
     own = known_noise(OWN, 0.9)
     x, _ = np.linalg.qr(random.normal(size=(8, 3)))
@@ -161,6 +164,7 @@ def test_of_orthogonal_predictors_and_known_noise_it_is_exact(random):
     np.testing.assert_allclose(q["w"].inclusion(), chance, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_draws_say_what_the_bound_is(random):
     """E_q[log p - log q] of the model with its switches, wherever q is."""
     data = simulated(random, 10, 3)
@@ -191,6 +195,7 @@ def test_draws_say_what_the_bound_is(random):
         assert abs(r.mean() - value) < 5 * r.std() / len(r) ** 0.5
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_best_of_every_coefficient_in_turn(random):
     """After it, neither the last coefficient nor the precision can gain."""
     data = simulated(random, 10, 3)
@@ -208,6 +213,7 @@ def test_a_sweep_is_the_best_of_every_coefficient_in_turn(random):
         assert abs(float(value[-1])) < 1e-8
 
 
+@pytest.mark.slow
 def test_one_row():
     """One predictor and one row: the fixed point, iterated in plain Python."""
     x, y = 1.3, 2.1
@@ -227,6 +233,7 @@ def test_one_row():
     assert float(q["tau"].mean()) == pytest.approx(mean, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_no_rows_leave_the_prior():
     data = {"x": np.zeros((0, 3)), "y": np.zeros(0)}
     q, value = fit(OWN, data, jax.random.key(0))
@@ -237,6 +244,7 @@ def test_no_rows_leave_the_prior():
     assert float(value) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_predictors_order_is_only_that_of_the_sweep(random):
     data = simulated(random, 15, 4)
     order = [2, 0, 3, 1]
@@ -248,6 +256,7 @@ def test_the_predictors_order_is_only_that_of_the_sweep(random):
     )
 
 
+@pytest.mark.slow
 def test_many_predictors_far_from_zero_stay_finite(random):
     """More predictors than rows, of one that is far from zero and hardly varies."""
     data = simulated(random, 20, 40)
@@ -262,12 +271,14 @@ def test_many_predictors_far_from_zero_stay_finite(random):
     assert np.diff(bounds).min() > -1e-9 * np.abs(bounds).max()
 
 
+@pytest.mark.slow
 def test_too_many_predictors_to_sum_over_are_refused():
     data = {"x": np.zeros((2, MOST + 1)), "y": np.zeros(2)}
     with pytest.raises(ModelError, match="11 predictors"):
         OWN.model(**data)
 
 
+@pytest.mark.slow
 def test_it_ends_where_a_plain_fit_ends():
     class Plain(spike_slab.Right):
         tol, most = 0, 500
