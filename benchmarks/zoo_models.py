@@ -202,7 +202,8 @@ def counts(results: dict[str, dict[str, Any]]) -> tuple[int, int, float]:
 def longest(results: dict[str, dict[str, Any]]) -> float:
     """Processor seconds of the longest verification, of all cores together."""
     every = [r for group in results.values() for r in group.values()]
-    return max(own["processor"] for r in every for own in r["seeds"].values())
+    runs = [own for r in every for own in r["seeds"].values()]
+    return max((own["processor"] for own in runs if "processor" in own), default=0.0)
 
 
 def summed_up(results: dict[str, dict[str, Any]]) -> None:
