@@ -107,10 +107,7 @@ class LogisticRegression:
         return {"x": x, "y": (random.random(rows) < chance).astype(int)}
 
     def _prior(self, s: Statistics) -> Gaussian:
-        unit = jnp.eye(len(s.labels), dtype=s.labels.dtype)
-        half = 0.5 * len(s.labels) * jnp.log(jnp.asarray(self.alpha))
-        zero = jnp.zeros_like(s.labels)
-        return Gaussian(zero, self.alpha * unit, zero, unit / self.alpha, half)
+        return Gaussian.around_zero(s.labels, self.alpha)
 
 
 def curvature(xi: Float[Array, "*b"]) -> Float[Array, "*b"]:

@@ -157,10 +157,7 @@ class ProbitRegression:
         return means
 
     def _prior(self, s: Statistics) -> Gaussian:
-        size, unit = len(s.gram), jnp.eye(len(s.gram), dtype=s.gram.dtype)
-        half = 0.5 * size * jnp.log(jnp.asarray(self.alpha))
-        zero = jnp.zeros_like(s.centred.shift)
-        return Gaussian(zero, self.alpha * unit, zero, unit / self.alpha, half)
+        return Gaussian.around_zero(s.centred.shift, self.alpha)
 
 
 def mills(t: Float[Array, "*b"]) -> Float[Array, "*b"]:

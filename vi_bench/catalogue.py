@@ -240,7 +240,7 @@ def add_file(kind: Plugin, file: Path) -> str:
     def load() -> Any:
         return _offered(kind, _module(file.resolve(), source, digest), str(file))
 
-    own = kind == "model" and _binds(source, ARGUMENTS)
+    own = _is_own(kind, source)
     entry = Entry(_dashed(file.stem), file.name, summary, load, digest, own)
     name = _add(kind, entry)
     _files[kind, str(file.resolve())] = digest
@@ -441,7 +441,7 @@ def _shipped(kind: Plugin) -> dict[str, Entry]:
             return getattr(importlib.import_module(module), ATTRIBUTE[kind])
 
         name, source = _dashed(file.stem), file.read_text(encoding="utf-8")
-        own = kind == "model" and _binds(source.encode(), ARGUMENTS)
+        own = _is_own(kind, source.encode())
         found[name] = Entry(name, "shipped", _summary(source), load, own=own)
     return found
 
@@ -462,9 +462,14 @@ def _installed(kind: Plugin) -> dict[str, Entry]:
         def load(point: Any = point) -> Any:
             return point.load()
 
-        own = kind == "model" and _binds(_source(point.module), ARGUMENTS)
+        own = _is_own(kind, _source(point.module))
         found[point.name] = Entry(point.name, origin, about or "", load, own=own)
     return found
+
+
+def _is_own(kind: Plugin, source: bytes) -> bool:
+    """Whether a module is a model with its own CAVI; it is parsed, not run."""
+    return kind == "model" and _binds(source, ARGUMENTS)
 
 
 def _source(module: str) -> bytes:

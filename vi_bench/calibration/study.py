@@ -32,7 +32,6 @@ from vi_bench.errors import CalibrationError, NotApplicable
 from vi_bench.mixture.mixture import bind
 from vi_bench.posterior.arguments import named_data
 from vi_bench.posterior.bound import bind_model
-from vi_bench.posterior.cavi_posterior import CAVIPosterior
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 from vi_bench.posterior.variables import chosen_of, variables_of, weights_of
 from vi_bench.runtime.environment import computing, describe, find_device
@@ -149,8 +148,7 @@ def _simulator(settings: Settings, data: Arrays | None) -> Simulator:
         )
     posterior.check_observations()
     variables = variables_of(posterior, None)
-    own = posterior.own.compared if isinstance(posterior, CAVIPosterior) else None
-    chosen = chosen_of(variables, own)
+    chosen = chosen_of(variables, posterior.compared)
     return ModelSimulator(
         posterior, variables, chosen, weights_of(posterior, variables)
     )

@@ -120,6 +120,14 @@ class Gaussian:
         half = jnp.sum(jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1)), axis=-1)
         return cls(shift, precision, average, covariance, half)
 
+    @classmethod
+    def around_zero(cls, like: Float[Array, " p"], precision: float) -> Self:
+        """The factor of mean 0 and one precision for all, of the size of a vector."""
+        size, unit = len(like), jnp.eye(len(like), dtype=like.dtype)
+        half = 0.5 * size * jnp.log(jnp.asarray(precision))
+        zero = jnp.zeros_like(like)
+        return cls(zero, precision * unit, zero, unit / precision, half)
+
     def scale(self) -> Natural:
         """Sizes by which a mean of 0 is known up to its sds."""
         each: Array = jnp.sqrt(jnp.diagonal(self.precision, axis1=-2, axis2=-1))

@@ -40,8 +40,12 @@ class CAVIPosterior(NumPyroPosterior):
             InputError: the model and the data do not fit each other.
         """
         plain = NumPyroPosterior.of(own.model, **named)
-        complete = own.complete(**named) if isinstance(own, Completes) else own
-        return cls(plain.structure, plain.data, complete, own)
+        return cls(plain.structure, plain.data, completed(own, named), own)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """What the model says is compared."""
+        return self.own.compared
 
     def with_observations(self, values: Mapping[str, Array]) -> Self:
         """The posterior given other values of the observed sites, which may be traced.
@@ -74,3 +78,8 @@ class CAVIPosterior(NumPyroPosterior):
     def statistics(self) -> Any:
         """What the ascent needs of the data, computed once for all sweeps."""
         return self.own.statistics(**self.arguments())
+
+
+def completed(own: CAVIModel, named: Mapping[str, Any]) -> CAVIModel:
+    """The model, with what it learns from the values of data by name."""
+    return own.complete(**named) if isinstance(own, Completes) else own

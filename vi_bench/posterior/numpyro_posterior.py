@@ -126,6 +126,11 @@ class NumPyroPosterior:
         """Whether the prior can be drawn from."""
         return self.structure.proper
 
+    @property
+    def compared(self) -> tuple[str, ...] | None:
+        """Variables that are compared where none are named; None for all."""
+        return None
+
     def check_observations(self) -> None:
         """Check that other data can be put in the place of the observed ones.
 

@@ -197,9 +197,7 @@ def model_target(spec: Spec, data: Arrays) -> ModelTarget:
     settings = {k: v for k, v in spec.model.items() if k != "name"}
     posterior, unused = bind_model(spec.numpyro, settings, data)
     variables = variables_of(posterior, spec.component_dim)
-    wanted = spec.variables
-    if wanted is None and isinstance(posterior, CAVIPosterior):
-        wanted = posterior.own.compared
+    wanted = posterior.compared if spec.variables is None else spec.variables
     chosen = chosen_of(variables, wanted)
     notes = [NOWHERE]
     notes += [

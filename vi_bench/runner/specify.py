@@ -40,7 +40,7 @@ def specify(
     """
     values = dict(fields)
     function = model_function(model)
-    if function is not None and is_plain_function(model):
+    if is_plain_function(model):
         model = {"name": function}
     if isinstance(model, str) and function is None:
         catalogue.known("model", model)  # before its data are looked at

@@ -13,7 +13,6 @@ import numpy as np
 from vi_bench import catalogue
 from vi_bench.contract import (
     CAVIModel,
-    Completes,
     Draws,
     Latent,
     Local,
@@ -23,7 +22,7 @@ from vi_bench.contract import (
 from vi_bench.errors import NotApplicable, unknown
 from vi_bench.factors import base
 from vi_bench.inference.stages import calling, compiled, drive, prepare
-from vi_bench.posterior.cavi_posterior import CAVIPosterior
+from vi_bench.posterior.cavi_posterior import CAVIPosterior, completed
 from vi_bench.spec import build
 
 ROWS = 40
@@ -47,11 +46,6 @@ def library_model(model: Any) -> CAVIModel | None:
 def example_of(own: CAVIModel, seed: int) -> dict[str, Any]:
     """Data drawn from the model, by name."""
     return own.example(np.random.default_rng([seed, 20170415, 3]), ROWS)
-
-
-def completed(own: CAVIModel, data: Mapping[str, Any]) -> CAVIModel:
-    """The model, with what it learns from the data's values."""
-    return own.complete(**data) if isinstance(own, Completes) else own
 
 
 def whole_model(
