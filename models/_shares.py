@@ -16,9 +16,15 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import Key
+from vi_bench.factors import Dirichlet
 
 BLOCK = 1024
 """Entries that are worked on together, so that their shares stay in cache."""
+
+ROUNDS, STILL = 50, 1e-3
+"""Rounds at most in which the rows of a minibatch settle, and the mean change of a
+concentration at which they have settled (Hoffman, Blei and Bach 2010 let it be 1e-5).
+"""
 
 
 class Multinomial(dist.MultinomialProbs):  # type: ignore[misc]
@@ -59,6 +65,24 @@ class Table(NamedTuple):
     log_factorials: Float[Array, ""]
 
 
+class Rows(NamedTuple):
+    """Entries row by row, of which some rows can be taken.
+
+    Attributes:
+        column: column of each entry (entries,).
+        entry: its value (entries,).
+        start: the first entry of each row (I,).
+        length: number of entries of each row (I,).
+        columns: sums of the columns (J,).
+    """
+
+    column: Int[Array, " entries"]
+    entry: Float[Array, " entries"]
+    start: Int[Array, " I"]
+    length: Int[Array, " I"]
+    columns: Float[Array, " J"]
+
+
 class Shares(NamedTuple):
     """All entries shared out: expected sums, and what the bound has of them.
 
@@ -90,12 +114,46 @@ def table_of(counts: Any, entries: int | None = None) -> Table:
         # were there fewer, the first place would be taken for those that lack
         known = jnp.arange(size) < jnp.count_nonzero(flat)
         entry = jnp.where(known, flat[place], 0.0)
+    sums = jnp.sum(values, axis=1), jnp.sum(values, axis=0)
+    return _in_blocks(*jnp.divmod(place, values.shape[1]), entry, sums)
+
+
+def rows_of(counts: Any, entries: int | None = None) -> Rows:
+    """The entries of counts (I, J) row by row; see `table_of`."""
+    table, (number, width) = table_of(counts, entries), counts.shape
+    length = jnp.full(number, width)
+    if entries is not None:
+        length = jnp.count_nonzero(counts, axis=1)
+    start = jnp.cumsum(length) - length
+    column, entry = jnp.ravel(table.column), jnp.ravel(table.entry)
+    return Rows(column, entry, start, length, table.columns)
+
+
+def some_rows(rows: Rows, chosen: Int[Array, " n"], longest: int) -> Table:
+    """A table of the chosen rows alone, none of which has more entries than `longest`.
+
+    Its sums of columns are those of all rows.
+    """
+    along = jnp.arange(longest)
+    place = rows.start[chosen][:, None] + along
+    known = along < rows.length[chosen][:, None]
+    taken = rows.entry.at[place].get(mode="fill", fill_value=0)
+    entry = jnp.where(known, taken, 0.0)
+    column = rows.column.at[place].get(mode="fill", fill_value=0)
+    row = jnp.broadcast_to(jnp.arange(len(chosen))[:, None], place.shape)
+    sums = jnp.sum(entry, axis=1), rows.columns
+    return _in_blocks(jnp.ravel(row), jnp.ravel(column), jnp.ravel(entry), sums)
+
+
+def _in_blocks(
+    row: Array, column: Array, entry: Array, sums: tuple[Array, Array]
+) -> Table:
+    """Entries in blocks, the last one filled with zeros."""
+    size = entry.size
     width = max(min(BLOCK, size), 1)
     row, column, entry = (
-        jnp.pad(v, (0, -size % width)).reshape(-1, width)
-        for v in (*jnp.divmod(place, values.shape[1]), entry)
+        jnp.pad(v, (0, -size % width)).reshape(-1, width) for v in (row, column, entry)
     )
-    sums = jnp.sum(values, axis=1), jnp.sum(values, axis=0)
     return Table(row, column, entry, *sums, jnp.sum(gammaln(entry + 1)))
 
 
@@ -141,6 +199,27 @@ def share_out(
     # with what was taken off again: log phi = left + right - log normaliser
     entropy = normaliser - jnp.sum(rows * log_a) - jnp.sum(columns * log_b)
     return Shares(rows, columns, entropy)
+
+
+def settled(
+    table: Table,
+    prior: float,
+    concentration: Float[Array, "I K"],
+    right: Float[Array, "J K"],
+) -> Float[Array, "I K"]:
+    """Dirichlet concentrations of the rows, given the columns' scores, from a start."""
+
+    def onward(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        number, here, _ = state
+        new = prior + share_out(table, Dirichlet(here).mean_log(), right).rows
+        return number + 1, new, jnp.mean(jnp.abs(new - here))
+
+    def going(state: tuple[Array, Array, Array]) -> Array:
+        return (state[0] < ROUNDS) & (state[2] > STILL)
+
+    none = jnp.zeros((), int), concentration, jnp.full((), jnp.inf)
+    found: Array = lax.while_loop(going, onward, none)[1]
+    return found
 
 
 def shares_of(

@@ -22,7 +22,17 @@ from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import Key
 from vi_bench.factors import Dirichlet
-from vi_bench.models._shares import Multinomial, Table, share_out, shares_of, table_of
+from vi_bench.models._shares import (
+    Multinomial,
+    Rows,
+    Table,
+    rows_of,
+    settled,
+    share_out,
+    shares_of,
+    some_rows,
+    table_of,
+)
 
 DATA = {"counts": ("document", "word")}
 
@@ -36,12 +46,14 @@ class LDA:
         alpha: prior concentration of every topic in a document.
         eta: prior concentration of every word in a topic.
         entries: how many of the counts are not 0; by default sweeps read all of them.
+        longest: the number of different words that no document exceeds.
     """
 
     topics: Annotated[int, Ge(1)] = 2
     alpha: Annotated[float, Gt(0)] = 1.0
     eta: Annotated[float, Gt(0)] = 1.0
     entries: Annotated[int, Ge(0)] | None = None
+    longest: Annotated[int, Ge(0)] | None = None
 
     summary: ClassVar[str] = "latent Dirichlet allocation: topics of documents' words"
     references: ClassVar[tuple[str, ...]] = ("blei2003", "hoffman2010")
@@ -49,7 +61,9 @@ class LDA:
 
     def complete(self, counts: Any) -> LDA:
         """The model whose sweeps read no count of 0."""
-        return replace(self, entries=int(np.count_nonzero(counts)))
+        different = np.count_nonzero(counts, axis=1)
+        most = int(np.max(different, initial=0))
+        return replace(self, entries=int(np.sum(different)), longest=most)
 
     def model(self, counts: Any) -> None:
         """Topics of documents theta (D, K), words of topics beta (K, V)."""
@@ -111,6 +125,27 @@ class LDA:
         eta = Dirichlet(jnp.full_like(beta.concentration, self.eta))
         found: Array = words + topics.entropy - theta.kl(alpha) - beta.kl(eta)
         return found
+
+    def rows(self, counts: Any) -> Rows:
+        """The words of each document."""
+        return rows_of(counts, self.entries)
+
+    def batch(self, rows: Rows, chosen: Any) -> tuple[Any, Table]:
+        """Some documents' numbers, and their words."""
+        longest = rows.columns.size if self.longest is None else self.longest
+        return chosen, some_rows(rows, chosen, longest)
+
+    def settle(self, batch: tuple[Any, Table], q: dict[str, Any]) -> dict[str, Any]:
+        """Topics of these documents given those of all words."""
+        (chosen, words), every = batch, q["theta"].concentration
+        new = settled(words, self.alpha, every[chosen], q["beta"].mean_log().T)
+        return {**q, "theta": Dirichlet(every.at[chosen].set(new))}
+
+    def shared(self, batch: tuple[Any, Table], q: dict[str, Any], times: float) -> Any:
+        """Topics, from the words of these documents: Hoffman, Blei and Bach (2010)."""
+        log_theta, log_beta = self._scores(q)
+        words = share_out(batch[1], log_theta[batch[0]], log_beta).columns.T
+        return {"beta": Dirichlet(self.eta + times * words)}
 
     def counts(self, q: dict[str, Any]) -> Float[Array, " K"]:
         """Expected words of each topic."""

@@ -100,9 +100,7 @@ class LinearRegression:
     def sweep(self, s: Statistics, q: dict[str, Any]) -> dict[str, Any]:
         """The coefficients, then both kinds of precisions."""
         w = self._coefficients(s, q["alpha"], q["tau"])
-        alpha = Gamma(jnp.full_like(s.cross, self.a + 0.5), self.b + 0.5 * w.square())
-        tau = Gamma(self.c + 0.5 * s.rows, self.d + 0.5 * self._square(s, w))
-        return {"w": w, "alpha": alpha, "tau": tau}
+        return {"w": w, **self._precisions(s, w)}
 
     def bound(self, s: Statistics, q: dict[str, Any]) -> Float[Array, ""]:
         """E log p(y | w, tau) + E log p(w | alpha) + H(w) minus the divergences."""
@@ -121,6 +119,28 @@ class LinearRegression:
         )
         return found
 
+    def rows(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """The rows themselves."""
+        return jnp.asarray(x, float), jnp.asarray(y, float)
+
+    def batch(self, rows: tuple[Array, Array], chosen: Any) -> Statistics:
+        """Sums over the chosen rows."""
+        return self.statistics(*(v[chosen] for v in rows))
+
+    def settle(self, batch: Statistics, q: dict[str, Any]) -> dict[str, Any]:
+        """Q itself: no variable belongs to a row."""
+        return q
+
+    def shared(self, batch: Statistics, q: dict[str, Any], times: float) -> Any:
+        """Each factor given the others as they are, so that minibatches are unbiased.
+
+        A precision given coefficients that were fitted to the same few rows would be
+        too large.
+        """
+        s = jax.tree.map(lambda v: times * v, batch)._replace(near=batch.near)
+        w = self._coefficients(s, q["alpha"], q["tau"])
+        return {"w": w, **self._precisions(s, q["w"])}
+
     def example(self, random: np.random.Generator, rows: int) -> dict[str, Any]:
         """Rows of three predictors, two of which are correlated."""
         x = random.normal(size=(rows, 3))
@@ -128,6 +148,12 @@ class LinearRegression:
         w = random.normal(0, random.gamma(self.a, 1 / self.b, 3) ** -0.5)
         tau = random.gamma(self.c, 1 / self.d)
         return {"x": x, "y": random.normal(x @ w, tau**-0.5)}
+
+    def _precisions(self, s: Statistics, w: Gaussian) -> dict[str, Gamma]:
+        """Those of the coefficients and of the noise, given the coefficients."""
+        alpha = Gamma(jnp.full_like(s.cross, self.a + 0.5), self.b + 0.5 * w.square())
+        tau = Gamma(self.c + 0.5 * s.rows, self.d + 0.5 * self._square(s, w))
+        return {"alpha": alpha, "tau": tau}
 
     def _coefficients(self, s: Statistics, alpha: Gamma, tau: Gamma) -> Gaussian:
         precision = jnp.diag(alpha.mean()) + tau.mean() * s.gram

@@ -98,6 +98,23 @@ class LogisticRegression:
         found: Array = likelihood - w.kl(self._prior(s))
         return found
 
+    def rows(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """The rows themselves."""
+        return jnp.asarray(x, float), jnp.asarray(y, float)
+
+    def batch(self, rows: tuple[Array, Array], chosen: Any) -> Statistics:
+        """The chosen rows."""
+        return self.statistics(*(v[chosen] for v in rows))
+
+    def settle(self, batch: Statistics, q: dict[str, Any]) -> dict[str, Any]:
+        """Q itself: the points xi follow from it."""
+        return q
+
+    def shared(self, batch: Statistics, q: dict[str, Any], times: float) -> Any:
+        """The coefficients, from the points of these rows."""
+        precision = self._prior(batch).precision + times * self.local(batch, q)["gram"]
+        return {"w": Gaussian.of(times * batch.labels, precision)}
+
     def example(self, random: np.random.Generator, rows: int) -> dict[str, Any]:
         """Rows of an intercept and two correlated predictors."""
         x = np.c_[np.ones(rows), random.normal(size=(rows, 2))]

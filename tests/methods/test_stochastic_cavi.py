@@ -11,7 +11,8 @@ from tests.contract.cases import CASES, WEIGHTS
 from tests.records import partial_report
 from vi_bench.contract import Draws
 from vi_bench.methods import _stochastic
-from vi_bench.methods._stochastic import Schedule
+from vi_bench.methods._mixture_steps import OfMixture, minibatch
+from vi_bench.methods._schedule import Schedule
 from vi_bench.methods.cavi import CAVI
 from vi_bench.methods.stochastic_cavi import StochasticCAVI, StochasticCAVIReport
 from vi_bench.mixture.blocks import Blocks, block_rows
@@ -31,8 +32,8 @@ def test_a_whole_first_step_on_all_rows_is_a_sweep_of_cavi(name, weights, random
     mixture = bind(case.family, x, 3, jnp.float64, WEIGHTS[weights])
     phi = jnp.asarray(random.dirichlet(np.ones(3), 40))
     q = call(mixture, "from_responsibilities", phi)
-    advance = jax.jit(_stochastic.advance, static_argnums=4)
-    moved = advance(jax.random.key(0), mixture, q, jnp.asarray(0), WHOLE)
+    advance = jax.jit(lambda key, m, q, step: OfMixture(m).advance(key, q, step, WHOLE))
+    moved = advance(jax.random.key(0), mixture, q, jnp.asarray(0))
     swept = call(mixture, "step", q)[1]
     for one, other in zip(jax.tree.leaves(moved), jax.tree.leaves(swept), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
@@ -52,7 +53,7 @@ def test_minibatches_are_unbiased(random):
 
     @jax.jit
     def part(key):
-        some, scale = _stochastic.minibatch(key, mixture, body.shape[2])
+        some, scale = minibatch(key, mixture, body.shape[2])
         return some.body[0, 0, 0], scale * sums(some)
 
     whole = sums(mixture.blocks)
@@ -133,7 +134,7 @@ def test_it_says_what_one_more_sweep_would_gain(bound, gain, status):
 
 def test_no_rows_are_no_trouble():
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), np.zeros((0, 2)), 3, jnp.float64)
-    q = _stochastic.begin(jax.random.key(0), mixture)
+    q = OfMixture(mixture).begin(jax.random.key(0))
     q = _stochastic.run(jax.random.key(1), mixture, q, jnp.asarray(0), 5, WHOLE)
     for one, other in zip(
         jax.tree.leaves(q), jax.tree.leaves(mixture.prior()), strict=True

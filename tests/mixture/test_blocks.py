@@ -10,7 +10,7 @@ from tests.compiled import call
 from vi_bench.data import rows, table
 from vi_bench.data.rows import open_rows
 from vi_bench.errors import InputError, NotApplicable
-from vi_bench.methods import _stochastic
+from vi_bench.methods._mixture_steps import minibatch
 from vi_bench.mixture import blocks
 from vi_bench.mixture.blocks import add_up, pick, some, to_blocks
 from vi_bench.mixture.mixture import bind
@@ -126,9 +126,9 @@ def test_minibatches_come_from_the_file(x, path):
     centre = x.mean(axis=0)
     mixture = bind(FAMILY, open_rows(path), 2, jnp.float64, centre=centre, stream=True)
     size = mixture.blocks.body.shape[2]
-    chosen, scale = jax.jit(
-        lambda m: _stochastic.minibatch(jax.random.key(0), m, 2 * size)
-    )(mixture)
+    chosen, scale = jax.jit(lambda m: minibatch(jax.random.key(0), m, 2 * size))(
+        mixture
+    )
     number = len(x) // size
     assert float(scale) == number / 2
     every = [mixture.blocks.stream.read(i, 1)[0] for i in range(number)]

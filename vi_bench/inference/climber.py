@@ -56,6 +56,9 @@ class Climber(Protocol):
     def bound(self, q: Point) -> Float[Array, ""]:
         """The ELBO at q, nats."""
 
+    def swept(self, q: Point) -> Point:
+        """Q after one sweep."""
+
     def counts(self, q: Point) -> Float[Array, " K"]:
         """Expected rows by component; none (0,) where there are no components."""
 
@@ -124,6 +127,10 @@ class OfMixture:
     def bound(self, q: Point) -> Float[Array, ""]:
         """The ELBO at q with its optimal responsibilities, nats."""
         return self.mixture.step(q)[0]
+
+    def swept(self, q: Point) -> Point:
+        """Q after one sweep."""
+        return self.mixture.step(q)[1]
 
     def counts(self, q: Point) -> Float[Array, " K"]:
         """Expected rows by component."""
@@ -242,6 +249,10 @@ class OfModel:
     def bound(self, q: Point) -> Float[Array, ""]:
         """The ELBO at q, nats."""
         return self.own.bound(self.posterior.statistics(), q)
+
+    def swept(self, q: Point) -> Point:
+        """Q after one sweep."""
+        return self.own.sweep(self.posterior.statistics(), q)
 
     def counts(self, q: Point) -> Float[Array, " K"]:
         """Expected rows by component, of models that have components."""

@@ -51,8 +51,7 @@ from vi_bench.inference.squarem import (
 )
 from vi_bench.methods import _stochastic
 from vi_bench.methods._factors import InFactors
-from vi_bench.methods._stochastic import Schedule
-from vi_bench.mixture.mixture import Factors, Mixture
+from vi_bench.methods._schedule import Schedule
 from vi_bench.runtime.checkpoint import read_leaves
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
@@ -121,12 +120,12 @@ class CAVI(InFactors):
         """The stages start, fit (in slices) and draw.
 
         Raises:
-            NotApplicable: the model has no coordinate ascent; or a stochastic start
-                needs a mixture with q's natural parameters.
+            NotApplicable: the model has no coordinate ascent, or no steps on
+                minibatches for a stochastic start.
         """
         climber = climber_of(problem.posterior)
         if self.start == "stochastic":
-            _stochastic.check(problem.mixture)
+            _stochastic.steps_of(problem.posterior)
         slice_ = TERMS / max(climber.products, 1)
         shape = (problem.chains, problem.draws)
         start, *others = self.stages(shape, int(np.clip(slice_, 1, SLICE)))
@@ -152,7 +151,6 @@ class CAVI(InFactors):
         def start(key: Key, posterior: Posterior, first: Point | None) -> Search:
             climber = climber_of(posterior)
             if self.start == "stochastic":
-                assert isinstance(posterior, Mixture)
                 keys = jax.random.split(key, self.restarts)
                 points = over_lanes(lambda key: warmed_up(key, posterior), keys)
             else:
@@ -307,12 +305,13 @@ def stored_point(path: str, like: Point) -> Point:
     )
 
 
-def warmed_up(key: Key, mixture: Mixture) -> Factors:
-    """Factors after STEPS natural-gradient steps on minibatches."""
-    place, steps = jax.random.split(key)
-    q = _stochastic.begin(place, mixture)
+def warmed_up(key: Key, posterior: Posterior) -> Point:
+    """A point after STEPS natural-gradient steps on minibatches."""
+    place, along = jax.random.split(key)
+    steps = _stochastic.steps_of(posterior)
     none = jnp.zeros((), jnp.int32)
-    return _stochastic.run(steps, mixture, q, none, STEPS, WARM_UP)
+    q = _stochastic.run(along, posterior, steps.begin(place), none, STEPS, WARM_UP)
+    return steps.ended(q)
 
 
 def best_draws(

@@ -19,15 +19,16 @@ from vi_bench.contract import (
     Draws,
     Kind,
     Outcome,
+    Posterior,
     Problem,
     Report,
     Stage,
     remembered,
 )
+from vi_bench.inference.climber import Point, climber_of
 from vi_bench.methods import _stochastic
 from vi_bench.methods._factors import InFactors
-from vi_bench.methods._stochastic import Schedule
-from vi_bench.mixture.mixture import Factors, Mixture
+from vi_bench.methods._schedule import Schedule
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
@@ -39,9 +40,9 @@ SETTLED = 1e-6
 
 
 class Lane(NamedTuple):
-    """One restart: its factors, and the number of its steps so far."""
+    """One restart: its q, and the number of its steps so far."""
 
-    q: Factors
+    q: Point
     step: Int[Array, ""]
 
 
@@ -97,32 +98,34 @@ class StochasticCAVI(InFactors):
         """The stages start, fit (in windows) and draw.
 
         Raises:
-            NotApplicable: q's factors have no natural parameters.
+            NotApplicable: the family's q has no natural parameters, or the model has
+                no steps on minibatches.
         """
-        _stochastic.check(problem.mixture)
+        _stochastic.steps_of(problem.posterior)
         return self._stages((problem.chains, problem.draws))
 
     @remembered
     def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
-        def start(key: Key, mixture: Mixture, _: Any) -> Lane:
+        def start(key: Key, posterior: Posterior, _: Any) -> Lane:
+            steps = _stochastic.steps_of(posterior)
+
             def one(key: Key) -> Lane:
-                q = _stochastic.begin(key, mixture)
-                return Lane(q, jnp.zeros((), jnp.int32))
+                return Lane(steps.begin(key), jnp.zeros((), jnp.int32))
 
             return over_lanes(one, jax.random.split(key, self.restarts))
 
-        def fit(key: Key, mixture: Mixture, lanes: Lane) -> Lane:
+        def fit(key: Key, posterior: Posterior, lanes: Lane) -> Lane:
             def one(key: Key, lane: Lane) -> Lane:
                 number = jnp.minimum(WINDOW, self.steps - lane.step)
                 q = _stochastic.run(
-                    key, mixture, lane.q, lane.step, number, self.schedule
+                    key, posterior, lane.q, lane.step, number, self.schedule
                 )
                 return Lane(q, lane.step + number)
 
             return over_lanes(one, jax.random.split(key, self.restarts), lanes)
 
-        def draw(key: Key, mixture: Mixture, lanes: Lane) -> Draws:
-            return self._draw(key, mixture, lanes, shape)
+        def draw(key: Key, posterior: Posterior, lanes: Lane) -> Draws:
+            return self._draw(key, posterior, lanes, shape)
 
         return (
             Stage("start", start),
@@ -131,18 +134,20 @@ class StochasticCAVI(InFactors):
         )
 
     def _draw(
-        self, key: Key, mixture: Mixture, lanes: Lane, shape: tuple[int, int]
+        self, key: Key, posterior: Posterior, lanes: Lane, shape: tuple[int, int]
     ) -> Draws:
         """Independent draws from the q with the best ELBO on all rows."""
+        steps, climber = _stochastic.steps_of(posterior), climber_of(posterior)
 
-        def whole(q: Factors) -> tuple[Array, Array, Array]:
-            bound, following = mixture.step(q)
-            return bound, mixture.step(following)[0], mixture.counts(q)
+        def whole(q: Point) -> tuple[Point, Array, Array, Array]:
+            q = steps.ended(q)
+            after = climber.bound(climber.swept(q))
+            return q, climber.bound(q), after, climber.counts(q)
 
-        bounds, after, counts = over_lanes(whole, lanes.q)
+        points, bounds, after, counts = over_lanes(whole, lanes.q)
         best = jnp.argmax(jnp.where(jnp.isfinite(bounds), bounds, -jnp.inf))
-        q = jax.tree.map(lambda leaf: leaf[best], lanes.q)
-        theta = mixture.draw(key, q, shape)
+        q = jax.tree.map(lambda leaf: leaf[best], points)
+        theta = climber.draw(key, q, shape)
         report = StochasticCAVIReport(
             bound=bounds[best],
             bound_se=jnp.zeros_like(bounds[best]),
@@ -152,8 +157,8 @@ class StochasticCAVI(InFactors):
             run_bound=bounds,
             run_counts=counts,
         )
-        log_q = mixture.log_q(theta, q)
-        return Draws(theta, {}, log_q, mixture.describe(q), report, q)
+        log_q = climber.log_q(theta, q)
+        return Draws(theta, {}, log_q, climber.describe(q), report, q)
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged where one CAVI sweep of all rows would gain at most SETTLED."""
