@@ -18,8 +18,11 @@ from jaxtyping import Array, Float, Int
 from vi_bench.contract import Key
 from vi_bench.factors import Dirichlet
 
-BLOCK = 1024
-"""Entries that are worked on together, so that their shares stay in cache."""
+CHUNK = 8
+"""Entries of one row that are worked on together."""
+
+BLOCK = 128
+"""Chunks that are worked on together, so that what is made of them stays in cache."""
 
 ROUNDS, STILL = 50, 1e-3
 """Rounds at most in which the rows of a minibatch settle, and the mean change of a
@@ -45,42 +48,43 @@ class Multinomial(dist.MultinomialProbs):  # type: ignore[misc]
         return found
 
 
-class Table(NamedTuple):
-    """Entries of a table, in blocks; those added to fill the last block are 0.
+class Chunks(NamedTuple):
+    """Entries row by row, each row in chunks; what fills up a row's last chunk is 0.
+
+    A sum over a row is one over its chunks' sums, so that few numbers are added to a
+    place that is looked up.
 
     Attributes:
-        row: row of each entry (blocks, size).
-        column: its column (blocks, size).
-        entry: its value (blocks, size).
+        row: row of each chunk (chunks,).
+        column: columns of its entries (chunks, CHUNK).
+        entry: their values (chunks, CHUNK).
+        start: the first chunk of each row (I,).
+        number: number of chunks of each row (I,).
+    """
+
+    row: Int[Array, " chunks"]
+    column: Int[Array, "chunks size"]
+    entry: Float[Array, "chunks size"]
+    start: Int[Array, " I"]
+    number: Int[Array, " I"]
+
+
+class Table(NamedTuple):
+    """A table of counts.
+
+    Attributes:
+        by_row: its entries.
+        by_column: those of the transposed table; None where only some rows are there.
         rows: sums of the rows (I,).
-        columns: sums of the columns (J,).
+        columns: sums of the columns (J,), of all rows.
         log_factorials: sum of log x_ij!.
     """
 
-    row: Int[Array, "blocks size"]
-    column: Int[Array, "blocks size"]
-    entry: Float[Array, "blocks size"]
+    by_row: Chunks
+    by_column: Chunks | None
     rows: Float[Array, " I"]
     columns: Float[Array, " J"]
     log_factorials: Float[Array, ""]
-
-
-class Rows(NamedTuple):
-    """Entries row by row, of which some rows can be taken.
-
-    Attributes:
-        column: column of each entry (entries,).
-        entry: its value (entries,).
-        start: the first entry of each row (I,).
-        length: number of entries of each row (I,).
-        columns: sums of the columns (J,).
-    """
-
-    column: Int[Array, " entries"]
-    entry: Float[Array, " entries"]
-    start: Int[Array, " I"]
-    length: Int[Array, " I"]
-    columns: Float[Array, " J"]
 
 
 class Shares(NamedTuple):
@@ -105,56 +109,50 @@ def table_of(counts: Any, entries: int | None = None) -> Table:
         entries: how many of them are not 0; only these are taken. By default all are.
     """
     values = jnp.asarray(counts, float)
-    flat, size = jnp.ravel(values), values.size
-    if entries is None:
-        place, entry = jnp.arange(size), flat
-    else:
-        size = entries
-        place = jnp.nonzero(flat, size=size, fill_value=0)[0]
-        # were there fewer, the first place would be taken for those that lack
-        known = jnp.arange(size) < jnp.count_nonzero(flat)
-        entry = jnp.where(known, flat[place], 0.0)
+    halves = chunks_of(values, entries), chunks_of(values.T, entries)
     sums = jnp.sum(values, axis=1), jnp.sum(values, axis=0)
-    return _in_blocks(*jnp.divmod(place, values.shape[1]), entry, sums)
+    return Table(*halves, *sums, jnp.sum(gammaln(halves[0].entry + 1)))
 
 
-def rows_of(counts: Any, entries: int | None = None) -> Rows:
-    """The entries of counts (I, J) row by row; see `table_of`."""
-    table, (number, width) = table_of(counts, entries), counts.shape
-    length = jnp.full(number, width)
-    if entries is not None:
-        length = jnp.count_nonzero(counts, axis=1)
-    start = jnp.cumsum(length) - length
-    column, entry = jnp.ravel(table.column), jnp.ravel(table.entry)
-    return Rows(column, entry, start, length, table.columns)
+def chunks_of(values: Float[Array, "I J"], entries: int | None = None) -> Chunks:
+    """The entries of a table in chunks; see `table_of`."""
+    rows, columns = values.shape
+    taken = jnp.full(values.shape, True) if entries is None else values != 0
+    size = values.size if entries is None else entries
+    length = jnp.sum(taken, axis=1)
+    place = jnp.nonzero(jnp.ravel(taken), size=size, fill_value=0)[0]
+    row, column = jnp.divmod(place, max(columns, 1))
+    along = jnp.arange(size) - (jnp.cumsum(length) - length)[row]
+    number = -(-length // CHUNK)
+    start = jnp.cumsum(number) - number
+    most = size // CHUNK + rows
+    slot = CHUNK * (start[row] + along // CHUNK) + along % CHUNK
+    # were there fewer than was said, the first place would be taken for those that lack
+    slot = jnp.where(jnp.arange(size) < jnp.sum(length), slot, CHUNK * most)
+    empty = jnp.zeros(CHUNK * most)
+    entry = empty.at[slot].set(jnp.ravel(values)[place], mode="drop")
+    column = empty.astype(jnp.int32).at[slot].set(column.astype(jnp.int32), mode="drop")
+    each = jnp.arange(rows, dtype=jnp.int32)
+    row = jnp.repeat(each, number, total_repeat_length=most)
+    shape = most, CHUNK
+    return Chunks(row, column.reshape(shape), entry.reshape(shape), start, number)
 
 
-def some_rows(rows: Rows, chosen: Int[Array, " n"], longest: int) -> Table:
-    """A table of the chosen rows alone, none of which has more entries than `longest`.
-
-    Its sums of columns are those of all rows.
-    """
-    along = jnp.arange(longest)
-    place = rows.start[chosen][:, None] + along
-    known = along < rows.length[chosen][:, None]
-    taken = rows.entry.at[place].get(mode="fill", fill_value=0)
-    entry = jnp.where(known, taken, 0.0)
-    column = rows.column.at[place].get(mode="fill", fill_value=0)
+def some_rows(table: Table, chosen: Int[Array, " n"], longest: int) -> Table:
+    """A table of the chosen rows, none of which has more entries than `longest`."""
+    known = table.by_row
+    place = known.start[chosen][:, None] + jnp.arange(-(-longest // CHUNK))
+    inside = place < (known.start + known.number)[chosen][:, None]
+    entry = known.entry.at[place].get(mode="fill", fill_value=0)
+    entry = jnp.where(inside[..., None], entry, 0.0)
+    column = known.column.at[place].get(mode="fill", fill_value=0)
     row = jnp.broadcast_to(jnp.arange(len(chosen))[:, None], place.shape)
-    sums = jnp.sum(entry, axis=1), rows.columns
-    return _in_blocks(jnp.ravel(row), jnp.ravel(column), jnp.ravel(entry), sums)
-
-
-def _in_blocks(
-    row: Array, column: Array, entry: Array, sums: tuple[Array, Array]
-) -> Table:
-    """Entries in blocks, the last one filled with zeros."""
-    size = entry.size
-    width = max(min(BLOCK, size), 1)
-    row, column, entry = (
-        jnp.pad(v, (0, -size % width)).reshape(-1, width) for v in (row, column, entry)
-    )
-    return Table(row, column, entry, *sums, jnp.sum(gammaln(entry + 1)))
+    shape = place.size, CHUNK
+    flat = jnp.ravel(row), column.reshape(shape), entry.reshape(shape)
+    several = jnp.full(len(chosen), place.shape[1])
+    chunks = Chunks(*flat, jnp.cumsum(several) - several, several)
+    sums = jnp.sum(entry, axis=(1, 2)), table.columns
+    return Table(chunks, None, *sums, jnp.sum(gammaln(entry + 1)))
 
 
 def share_out(
@@ -168,37 +166,72 @@ def share_out(
     """
     of_row, of_column = (lax.stop_gradient(jnp.max(v, axis=1)) for v in (left, right))
     log_a, log_b = left - of_row[:, None], right - of_column[:, None]
+    rows, normaliser, others = _summed(table.by_row, log_a, log_b, table.by_column)
+    columns = others
+    if table.by_column is not None:
+        columns, _, _ = _summed(table.by_column, log_b, log_a, table.by_row)
+    # with what was taken off again: log phi = left + right - log normaliser
+    entropy = normaliser - jnp.sum(rows * log_a) - jnp.sum(columns * log_b)
+    return Shares(rows, columns, entropy)
+
+
+def _summed(
+    chunks: Chunks,
+    log_a: Float[Array, "I K"],
+    log_b: Float[Array, "J K"],
+    other: Chunks | None,
+) -> tuple[Array, Array, Array]:
+    """Sums (I, K) of the shares of each row, and of entries times log normalisers.
+
+    Those of each column (J, K) are added entry by entry, unless there is the `other`
+    half to sum them in chunks.
+    """
     a, b = jnp.exp(log_a), jnp.exp(log_b)
     limits = jnp.finfo(a.dtype)
     least = a.shape[1] * limits.tiny / limits.eps
 
     def add(sums: Any, block: tuple[Array, Array, Array]) -> tuple[Any, None]:
         row, column, entry = block
-        product = a[row] * b[column]
-        total = jnp.sum(product, axis=1)
+        mine, theirs = a[row], b[column]
+        total = jnp.einsum("cwk,ck->cw", theirs, mine)
 
-        def quick() -> tuple[Array, Array]:
+        def quick() -> tuple[Array, Array, Array]:
             safe = jnp.where(total > least, total, 1.0)
-            return product * (entry / safe)[:, None], jnp.log(safe)
+            weight = entry / safe
+            whole = mine * jnp.einsum("cw,cwk->ck", weight, theirs)
+            return whole, jnp.log(safe), weight[..., None] * theirs * mine[:, None]
 
-        def exact() -> tuple[Array, Array]:
-            logits = log_a[row] + log_b[column]
-            return jax.nn.softmax(logits) * entry[:, None], jax.nn.logsumexp(logits, 1)
+        def exact() -> tuple[Array, Array, Array]:
+            logits = log_a[row][:, None] + log_b[column]
+            each = jax.nn.softmax(logits) * entry[..., None]
+            return jnp.sum(each, axis=1), jax.nn.logsumexp(logits, -1), each
 
-        share, log = lax.cond(jnp.all(total > least), quick, exact)
-        of_rows, of_columns, normaliser = sums
+        whole, log, each = lax.cond(jnp.all(total > least), quick, exact)
+        rows, normaliser, columns = sums
+        if other is None:
+            columns = columns.at[column].add(each)
         return (
-            of_rows.at[row].add(share),
-            of_columns.at[column].add(share),
-            normaliser + entry @ log,
+            rows.at[row].add(whole),
+            normaliser + jnp.sum(entry * log),
+            columns,
         ), None
 
-    nothing = jnp.zeros_like(a), jnp.zeros_like(b), jnp.zeros((), a.dtype)
-    blocks = table.row, table.column, table.entry
-    (rows, columns, normaliser), _ = lax.scan(add, nothing, blocks)
-    # with what was taken off again: log phi = left + right - log normaliser
-    entropy = normaliser - jnp.sum(rows * log_a) - jnp.sum(columns * log_b)
-    return Shares(rows, columns, entropy)
+    nothing = jnp.zeros_like(a), jnp.zeros((), a.dtype), jnp.zeros_like(b)
+    found, _ = lax.scan(add, nothing, _in_blocks(chunks))
+    rows, normaliser, columns = found
+    return rows, normaliser, columns
+
+
+def _in_blocks(chunks: Chunks) -> tuple[Array, Array, Array]:
+    """Rows, columns and entries of chunks (blocks, BLOCK, ...), filled up with 0."""
+    number = len(chunks.row)
+    size = max(min(BLOCK, number), 1)
+
+    def cut(value: Array) -> Array:
+        fill = [(0, -number % size)] + [(0, 0)] * (value.ndim - 1)
+        return jnp.pad(value, fill).reshape(-1, size, *value.shape[1:])
+
+    return cut(chunks.row), cut(chunks.column), cut(chunks.entry)
 
 
 def settled(
@@ -226,6 +259,7 @@ def shares_of(
     table: Table, left: Float[Array, "I K"], right: Float[Array, "J K"]
 ) -> Multinomial:
     """The distribution of each entry's shares (I, J), held in memory."""
+    known = table.by_row
     entry = jnp.zeros((len(left), len(right)), left.dtype)
-    entry = entry.at[table.row, table.column].add(table.entry)
+    entry = entry.at[known.row[:, None], known.column].add(known.entry)
     return Multinomial(jax.nn.softmax(left[:, None] + right), entry)

@@ -1,4 +1,4 @@
-"""Normals N(m, v) with full covariances, and Wisharts W(nu, psi^-1).
+"""Symmetric matrices, normals N(m, v) with full covariances, Wisharts W(nu, psi^-1).
 
 Means m are (*b, d), matrices (*b, d, d), degrees of freedom nu (*b).
 """
@@ -6,12 +6,43 @@ Means m are (*b, d), matrices (*b, d, d), degrees of freedom nu (*b).
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import digamma, multigammaln
 from jaxtyping import Array, Float
 
 from vi_bench.mixture.broadcast import aligned
 from vi_bench.models._real import LOG_2PI
-from vi_bench.models.gaussian_full import _log_det
+
+
+def pack(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b T"]:
+    """The upper triangle of a symmetric matrix."""
+    rows, columns = np.triu_indices(matrix.shape[-1])
+    return matrix[..., rows, columns]
+
+
+def unpack(packed: Float[Array, "*b T"], d: int) -> Float[Array, "*b d d"]:
+    """The symmetric matrix; the inverse of `pack`."""
+    place = np.zeros((d, d), int)
+    rows, columns = np.triu_indices(d)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return packed[..., place]
+
+
+def halves(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b T"]:
+    """Coefficients of the upper triangle of x x^T in -x' matrix x / 2."""
+    # an entry off the diagonal represents its mirror image too
+    packed, share = aligned(
+        pack(matrix), pack(0.5 * jnp.eye(matrix.shape[-1], dtype=matrix.dtype) - 1.0)
+    )
+    found: Array = packed * share
+    return found
+
+
+def log_det(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
+    """The log determinant of a positive definite matrix."""
+    root = jnp.linalg.cholesky(matrix)
+    diagonal = jnp.diagonal(root, axis1=-2, axis2=-1)
+    return 2 * jnp.sum(jnp.log(diagonal), axis=-1)
 
 
 def inverse(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
@@ -51,20 +82,20 @@ def mean_log_det(nu: Float[Array, "*b"], psi: Float[Array, "*b d d"]) -> Array:
     d = psi.shape[-1]
     nu_j, j = aligned(nu[..., None], jnp.arange(d, dtype=nu.dtype))
     digammas = jnp.sum(digamma(0.5 * (nu_j - j)), axis=-1)
-    return digammas + d * jnp.log(2.0) - _log_det(psi)
+    return digammas + d * jnp.log(2.0) - log_det(psi)
 
 
 def log_normaliser(nu: Float[Array, "*b"], psi: Float[Array, "*b d d"]) -> Array:
     """A Wishart's (nu d log 2 - nu log|psi|) / 2 + lgamma_d(nu / 2)."""
     d = psi.shape[-1]
-    size: Array = 0.5 * nu * (d * jnp.log(2.0) - _log_det(psi))
+    size: Array = 0.5 * nu * (d * jnp.log(2.0) - log_det(psi))
     return size + multigammaln(0.5 * nu, d)
 
 
 def log_density(precision: Array, nu: Array, psi: Array) -> Array:
     """A Wishart's log density (Bishop 2006, B.78); broadcasts."""
     d = psi.shape[-1]
-    log, free, size = aligned(_log_det(precision), nu, log_normaliser(nu, psi))
+    log, free, size = aligned(log_det(precision), nu, log_normaliser(nu, psi))
     tilt = 0.5 * (free - d - 1) * log - 0.5 * trace(*aligned(psi, precision))
     density: Array = tilt - size
     return density
@@ -75,7 +106,7 @@ def normal_log_density(mu: Array, m: Array, v: Array) -> Array:
     mu, m = aligned(mu, m)
     gap = mu - m
     square = trace(*aligned(inverse(v), outer(gap, gap)))
-    log, square = aligned(_log_det(v), square)
+    log, square = aligned(log_det(v), square)
     density: Array = -0.5 * (m.shape[-1] * LOG_2PI + log + square)
     return density
 
@@ -92,4 +123,4 @@ def normal_divergence(m: Array, v: Array, m0: Array, v0: Array) -> Array:
     """KL of a Normal (m, v) to another (m0, v0), of as many axes."""
     gap = m - m0
     spread = trace(inverse(v0), v + outer(gap, gap)) - m.shape[-1]
-    return 0.5 * (spread + _log_det(v0) - _log_det(v))
+    return 0.5 * (spread + log_det(v0) - log_det(v))

@@ -33,6 +33,7 @@ from vi_bench.mixture.conjugate import (
 )
 from vi_bench.models._real import LOG_2PI, RealRows
 from vi_bench.models._small import DIRICHLET
+from vi_bench.models._wishart import halves, log_det, pack, unpack
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table
@@ -159,7 +160,7 @@ class GaussianFull(RealRows, Conjugate):
         free = jnp.asarray(self.degrees_of_freedom)
         matrix = self._scale_matrix() + self.kappa * jnp.outer(m, m)
         ends = jnp.stack([self.kappa, free - m.shape[0]])
-        return jnp.concatenate([_pack(matrix), self.kappa * m, ends])
+        return jnp.concatenate([pack(matrix), self.kappa * m, ends])
 
     def standard(self, lam: Float[Array, "*b P"]) -> Standard:
         """Parameters of Wishart(nu, psi^-1) and N(m, (kappa precision)^-1).
@@ -174,7 +175,7 @@ class GaussianFull(RealRows, Conjugate):
             "m": r / kappa[..., None],
             "kappa": kappa,
             "nu": lam[..., -1] + d,
-            "psi": _unpack(packed, d) - outer,
+            "psi": unpack(packed, d) - outer,
         }
 
     def log_normaliser(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b"]:
@@ -182,7 +183,7 @@ class GaussianFull(RealRows, Conjugate):
         q = self.standard(lam)
         d, nu = q["m"].shape[-1], q["nu"]
         size = 0.5 * d * (LOG_2PI - jnp.log(q["kappa"]) + nu * jnp.log(2.0))
-        return size + multigammaln(0.5 * nu, d) - 0.5 * nu * _log_det(q["psi"])
+        return size + multigammaln(0.5 * nu, d) - 0.5 * nu * log_det(q["psi"])
 
     def moments(self, lam: Float[Array, "*b P"]) -> Float[Array, "*b P"]:
         """E of `natural`: E precision = nu psi^-1, and E log|precision|."""
@@ -193,17 +194,17 @@ class GaussianFull(RealRows, Conjugate):
         square = jnp.sum(turned * q["m"], axis=-1) + d / q["kappa"]
         nu_j, j = aligned(nu[..., None], jnp.arange(d, dtype=nu.dtype))
         digammas = digamma(0.5 * (nu_j - j))
-        log = jnp.sum(digammas, axis=-1) + d * jnp.log(2.0) - _log_det(q["psi"])
+        log = jnp.sum(digammas, axis=-1) + d * jnp.log(2.0) - log_det(q["psi"])
         ends = 0.5 * jnp.stack([-square, log], axis=-1)
-        return jnp.concatenate([_halves(precision), turned, ends], axis=-1)
+        return jnp.concatenate([halves(precision), turned, ends], axis=-1)
 
     def natural(self, theta: Parameters) -> Float[Array, "*b K P"]:
         """(-precision / 2, precision mu, -mu' precision mu / 2, log|precision| / 2)."""
         mu, precision = theta["mu"], theta["precision"]
         turned = jnp.einsum("...ij,...j->...i", precision, mu)
         square = jnp.sum(turned * mu, axis=-1)
-        ends = 0.5 * jnp.stack([-square, _log_det(precision)], axis=-1)
-        return jnp.concatenate([_halves(precision), turned, ends], axis=-1)
+        ends = 0.5 * jnp.stack([-square, log_det(precision)], axis=-1)
+        return jnp.concatenate([halves(precision), turned, ends], axis=-1)
 
     def centre(self, q: Float[Array, "K P"]) -> Parameters:
         """Means of mu (K, d) and of the precision (K, d, d) under q."""
@@ -274,36 +275,6 @@ class GaussianFull(RealRows, Conjugate):
 def _features(size: int) -> int:
     """The number of features d for P = d (d + 1) / 2 + d + 2."""
     return int(np.rint((np.sqrt(8 * (size - 2) + 9) - 3) / 2))
-
-
-def _pack(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b T"]:
-    """The upper triangle of a symmetric matrix."""
-    rows, columns = np.triu_indices(matrix.shape[-1])
-    return matrix[..., rows, columns]
-
-
-def _unpack(packed: Float[Array, "*b T"], d: int) -> Float[Array, "*b d d"]:
-    """The symmetric matrix; the inverse of `_pack`."""
-    place = np.zeros((d, d), int)
-    rows, columns = np.triu_indices(d)
-    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    return packed[..., place]
-
-
-def _halves(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b T"]:
-    """Coefficients of the upper triangle of x x^T in -x' matrix x / 2."""
-    # an entry off the diagonal represents its mirror image too
-    packed, share = aligned(
-        _pack(matrix), _pack(0.5 * jnp.eye(matrix.shape[-1], dtype=matrix.dtype) - 1.0)
-    )
-    halves: Array = packed * share
-    return halves
-
-
-def _log_det(matrix: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
-    root = jnp.linalg.cholesky(matrix)
-    diagonal = jnp.diagonal(root, axis1=-2, axis2=-1)
-    return 2 * jnp.sum(jnp.log(diagonal), axis=-1)
 
 
 MODEL = GaussianFull

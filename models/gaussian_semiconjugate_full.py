@@ -37,8 +37,8 @@ from vi_bench.mixture.conjugate import (
 )
 from vi_bench.models import _wishart as wishart
 from vi_bench.models._real import RealRows
-from vi_bench.models._wishart import inverse, outer, scatter
-from vi_bench.models.gaussian_full import GaussianFull, _halves, _pack, _unpack
+from vi_bench.models._wishart import halves, inverse, outer, pack, scatter, unpack
+from vi_bench.models.gaussian_full import GaussianFull
 
 if TYPE_CHECKING:
     from vi_bench.data.table import Table
@@ -174,7 +174,7 @@ class GaussianSemiconjugateFull(RealRows, Family):
         turned = jnp.einsum("kij,kj->ki", precision, m)
         square = wishart.trace(precision, outer(m, m) + q["v"])
         last = 0.5 * (wishart.mean_log_det(nu, psi) - square)[:, None]
-        return jnp.concatenate([_halves(precision), turned, last], axis=-1)
+        return jnp.concatenate([halves(precision), turned, last], axis=-1)
 
     def kl(self, q: Standard) -> Float[Array, ""]:
         """KL of the Normals and of the Wisharts to the prior's."""
@@ -207,29 +207,29 @@ class GaussianSemiconjugateFull(RealRows, Family):
         """Natural parameters: of q(mu) v^-1 (m, 1), of q(precision) (nu, psi)."""
         tight = inverse(q["v"])
         r = jnp.einsum("kij,kj->ki", tight, q["m"])
-        return {"r": r, "c": _pack(tight), "nu": q["nu"], "psi": _pack(q["psi"])}
+        return {"r": r, "c": pack(tight), "nu": q["nu"], "psi": pack(q["psi"])}
 
     def from_natural_parameters(self, eta: Standard) -> Standard:
         """The q with given natural parameters."""
         d = eta["r"].shape[-1]
-        v = inverse(_unpack(eta["c"], d))
+        v = inverse(unpack(eta["c"], d))
         m = jnp.einsum("kij,kj->ki", v, eta["r"])
-        return {"m": m, "v": v, "nu": eta["nu"], "psi": _unpack(eta["psi"], d)}
+        return {"m": m, "v": v, "nu": eta["nu"], "psi": unpack(eta["psi"], d)}
 
     def expected_statistics(self, q: Standard) -> Standard:
         """E of mu and -mu mu^T / 2, and of log|precision| / 2 and -precision / 2."""
         m, nu, psi = q["m"], q["nu"], q["psi"]
         free = 0.5 * wishart.mean_log_det(nu, psi)
-        of_precision = {"nu": free, "psi": _halves(wishart.mean(nu, psi))}
-        return {"r": m, "c": _halves(outer(m, m) + q["v"])} | of_precision
+        of_precision = {"nu": free, "psi": halves(wishart.mean(nu, psi))}
+        return {"r": m, "c": halves(outer(m, m) + q["v"])} | of_precision
 
     def natural_update(self, q: Standard, expected: Float[Array, "K P"]) -> Standard:
         """Natural parameters of both factors' optima, each given the other in q."""
         square, r, n = _parts(expected)
         pull, tight = self._of_mu(wishart.mean(q["nu"], q["psi"]), r, n)
         after = self._of_precision(n, scatter(square, r, n, q["m"], q["v"]))
-        own = {"nu": after["nu"], "psi": _pack(after["psi"])}
-        return {"r": pull, "c": _pack(tight)} | own
+        own = {"nu": after["nu"], "psi": pack(after["psi"])}
+        return {"r": pull, "c": pack(tight)} | own
 
     def resample(
         self, key: Key, theta: Parameters, expected: Float[Array, "K P"]
@@ -311,7 +311,7 @@ def _parts(expected: Float[Array, "K P"]) -> tuple[Array, Array, Array]:
     # P = d (d + 1) / 2 + d + 1 = (d + 1) (d + 2) / 2
     d = int(np.rint((np.sqrt(8 * expected.shape[-1] + 1) - 3) / 2))
     packed, r, n = expected[:, : -d - 1], expected[:, -d - 1 : -1], expected[:, -1]
-    return _unpack(packed, d), r, n
+    return unpack(packed, d), r, n
 
 
 MODEL = GaussianSemiconjugateFull

@@ -24,9 +24,7 @@ from vi_bench.contract import Key
 from vi_bench.factors import Dirichlet
 from vi_bench.models._shares import (
     Multinomial,
-    Rows,
     Table,
-    rows_of,
     settled,
     share_out,
     shares_of,
@@ -126,11 +124,11 @@ class LDA:
         found: Array = words + topics.entropy - theta.kl(alpha) - beta.kl(eta)
         return found
 
-    def rows(self, counts: Any) -> Rows:
+    def rows(self, counts: Any) -> Table:
         """The words of each document."""
-        return rows_of(counts, self.entries)
+        return self.statistics(counts)
 
-    def batch(self, rows: Rows, chosen: Any) -> tuple[Any, Table]:
+    def batch(self, rows: Table, chosen: Any) -> tuple[Any, Table]:
         """Some documents' numbers, and their words."""
         longest = rows.columns.size if self.longest is None else self.longest
         return chosen, some_rows(rows, chosen, longest)
@@ -181,8 +179,9 @@ class LDA:
 
 def words_of(s: Table, document: Int[Array, ""]) -> Float[Array, " V"]:
     """The counts of one document."""
-    own = jnp.where(s.row == document, s.entry, 0.0)
-    return jnp.zeros_like(s.columns).at[s.column].add(own)
+    known = s.by_row
+    own = jnp.where(known.row[:, None] == document, known.entry, 0.0)
+    return jnp.zeros_like(s.columns).at[known.column].add(own)
 
 
 MODEL = LDA

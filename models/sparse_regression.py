@@ -34,6 +34,51 @@ DISPERSED = 3.0
 """Standard deviation of the switches' log odds where an ascent starts."""
 
 
+class OverSets(dist.Distribution):  # type: ignore[misc]
+    """Normal rows whose means use an unknown set of the predictors, summed over.
+
+    Args:
+        x: the predictors (N, p).
+        w: the coefficients (p,).
+        tau: the precision of the noise.
+        pi: the probability of each predictor.
+    """
+
+    support = dist.constraints.real_vector
+    pytree_data_fields = ("x", "w", "tau")
+    pytree_aux_fields = ("pi",)
+
+    def __init__(self, x: Any, w: Array, tau: Array, pi: float) -> None:
+        self.x, self.w, self.tau, self.pi = jnp.asarray(x), w, tau, pi
+        super().__init__(event_shape=(len(x),))
+
+    def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Rows, of a set of predictors for each draw."""
+        of_sets, of_noise = jax.random.split(key)
+        on = jax.random.bernoulli(of_sets, self.pi, sample_shape + self.w.shape)
+        shape = sample_shape + self.event_shape
+        noise = jax.random.normal(of_noise, shape, self.w.dtype)
+        found: Array = (on * self.w) @ self.x.T + self.tau**-0.5 * noise
+        return found
+
+    def log_prob(self, value: Any) -> Float[Array, ""]:
+        """The rows enter once, with all predictors; sets take away what is off.
+
+        |y - x (gamma w)|^2 = |r|^2 + 2 v x^T r + v x^T x v, where r = y - x w and
+        v = (1 - gamma) w.
+        """
+        size = len(self.w)
+        off = np.array(list(product((0.0, 1.0), repeat=size))).reshape(-1, size)
+        without = off.sum(axis=1)
+        log_prior = without * np.log1p(-self.pi) + (size - without) * np.log(self.pi)
+        left = value - self.x @ self.w
+        v = jnp.asarray(off, self.w.dtype) * self.w
+        more = v @ (2 * left @ self.x) + jnp.sum(v @ (self.x.T @ self.x) * v, axis=1)
+        squares = left @ left + more
+        found: Array = 0.5 * len(left) * (jnp.log(self.tau) - LOG_2PI)
+        return found + jax.nn.logsumexp(log_prior - 0.5 * self.tau * squares)
+
+
 @dataclass(frozen=True)
 class SparseRegression:
     """Priors of the switches, of the coefficients and of the noise's precision.
@@ -63,12 +108,7 @@ class SparseRegression:
                 f"which its density sums over; expected at most {MOST}"
             )
         w, tau = self._sampled(size)
-        sets = np.array(list(product((0.0, 1.0), repeat=size))).reshape(-1, size)
-        on = jnp.asarray(sets.sum(axis=1), w.dtype)
-        logits = on * np.log(self.pi) + (size - on) * np.log1p(-self.pi)
-        each = dist.Normal((sets * w) @ x.T, tau**-0.5).to_event(1)
-        mixed = dist.MixtureSameFamily(dist.Categorical(logits=logits), each)
-        numpyro.sample("y", mixed, obs=y)
+        numpyro.sample("y", OverSets(x, w, tau, self.pi), obs=y)
 
     def full(self, x: Any, y: Any) -> None:
         """Coefficients w, precision tau, and the switches gamma."""

@@ -14,7 +14,7 @@ from vi_bench.inference.climber import climber_of
 from vi_bench.methods._schedule import Schedule
 from vi_bench.methods._stochastic import run, steps_of
 from vi_bench.methods.stochastic_cavi import StochasticCAVI
-from vi_bench.models._shares import rows_of, some_rows, table_of
+from vi_bench.models._shares import some_rows, table_of
 from vi_bench.models.hmm import HMM
 from vi_bench.models.lda import LDA
 from vi_bench.models.linear_regression import LinearRegression
@@ -97,9 +97,9 @@ def test_minibatches_are_unbiased(own):
 @pytest.mark.parametrize("entries", [None, 7])
 def test_some_rows_of_a_table_are_those_rows(entries):
     counts = jnp.asarray([[1, 0, 2], [0, 0, 0], [3, 1, 4], [0, 5, 1]])
-    some = some_rows(rows_of(counts, entries), jnp.asarray([2, 1, 3, 2]), 3)
-    found = np.zeros((4, 3))
-    np.add.at(found, (some.row, some.column), some.entry)
+    some = some_rows(table_of(counts, entries), jnp.asarray([2, 1, 3, 2]), 3)
+    found, known = np.zeros((4, 3)), some.by_row
+    np.add.at(found, (known.row[:, None], known.column), known.entry)
     np.testing.assert_array_equal(found, counts[jnp.asarray([2, 1, 3, 2])])
     np.testing.assert_array_equal(some.rows, [8, 0, 6, 8])
     np.testing.assert_array_equal(some.columns, table_of(counts).columns)

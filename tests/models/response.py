@@ -11,30 +11,35 @@ from vi_bench.methods.cavi import CAVI
 from vi_bench.posterior.cavi_posterior import CAVIPosterior
 
 
-def responded(own, data, names, restarts=3):
-    """Posterior, CAVI's draws, and linear response of every scalar of some variables.
+def scalars(values):
+    """Every scalar of some arrays by name, as a quantity name[i]."""
+    return {
+        Quantity(f"{name}[{i}]"): each
+        for name, value in values.items()
+        for i, each in enumerate(value.ravel())
+    }
 
-    The quantities are named name[i], i counting a variable's elements.
-    """
+
+def chosen(names):
+    """What picks variables of these names."""
+    return lambda theta: {name: theta[name] for name in names}
+
+
+def sds_at(posterior, q, of):
+    """Sds by linear response at a fixed point, and under q; of(theta) is compared."""
+    found = model_response(posterior, q, lambda theta: scalars(of(theta)))
+    assert not found.refused, found.refused
+    labels = [label.name for label in found.labels]
+    return (
+        dict(zip(labels, np.sqrt(np.diag(covariance)), strict=True))
+        for covariance in (found.covariance, found.mean_field)
+    )
+
+
+def responded(own, data, names, restarts=3):
+    """CAVI's draws, and `sds_at` of every scalar of some variables."""
     posterior = CAVIPosterior.bound(own, data)
     key = jax.random.key(0)
     stages = prepare(CAVI(restarts=restarts), Problem(posterior, 4, 1000), key)
     draws = drive(stages, key, posterior, calling(compiled(stages)))
-
-    def quantities(theta):
-        return {
-            Quantity(f"{name}[{i}]"): value
-            for name in names
-            for i, value in enumerate(theta[name].ravel())
-        }
-
-    found = model_response(posterior, draws.factors, quantities)
-    assert not found.refused, found.refused
-    sds = np.sqrt(np.diag(found.covariance))
-    own_sds = np.sqrt(np.diag(found.mean_field))
-    labels = [q.name for q in found.labels]
-    return (
-        draws,
-        dict(zip(labels, sds, strict=True)),
-        dict(zip(labels, own_sds, strict=True)),
-    )
+    return draws, *sds_at(posterior, draws.factors, chosen(names))

@@ -1,14 +1,12 @@
 """Factor analysis and PPCA against SciPy, quadrature, normals, and the zoo's fit."""
 
-from functools import partial
-
 import jax
 import numpy as np
 import pytest
-from numpyro.infer.util import log_density
 from scipy import stats
 from scipy.special import logsumexp
 
+from tests.models.ascents import climbed, density
 from tests.models.local import expected_ratio
 from tests.zoo.models import factor_analysis as zoo
 from vi_bench.models.factor_analysis import FactorAnalysis
@@ -16,20 +14,6 @@ from vi_bench.models.normal import NormalModel
 from vi_bench.models.ppca import PPCA
 
 BOTH = [FactorAnalysis, PPCA]
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def climbed(own, x, key, number=1000):
-    """Q after so many sweeps, and its bound."""
-    s = own.statistics(x=x)
-    q = own.init(key, s)
-    q = jax.lax.fori_loop(0, number, lambda _, q: own.sweep(s, q), q)
-    return q, own.bound(s, q)
-
-
-@partial(jax.jit, static_argnums=0)
-def density(own, theta, x):
-    return log_density(own.model, (x,), {}, theta)[0]
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -46,7 +30,7 @@ def test_the_density_is_scipys(kind, random):
         expected += stats.norm.logpdf(mu, 0, 0.3**-0.5).sum()
         cov = w @ w.T + np.eye(4) / tau
         expected += stats.multivariate_normal.logpdf(x, mu, cov).sum()
-        found = density(own, {"alpha": alpha, "W": w, "mu": mu, "tau": tau}, x)
+        found = density(own, {"alpha": alpha, "W": w, "mu": mu, "tau": tau}, {"x": x})
         assert float(found) == pytest.approx(expected, rel=1e-9)
 
 
@@ -61,7 +45,7 @@ def test_the_density_integrates_over_the_factors(random):
     prior = stats.gamma.logpdf(alpha, 2.0, scale=0.5).sum()
     prior += stats.gamma.logpdf(tau, 2.0).sum() + stats.norm.logpdf(w).sum()
     prior += stats.norm.logpdf(mu, 0, 10).sum()
-    found = density(own, {"alpha": alpha, "W": w, "mu": mu, "tau": tau}, x)
+    found = density(own, {"alpha": alpha, "W": w, "mu": mu, "tau": tau}, {"x": x})
     assert float(found) == pytest.approx(prior + expected.sum(), rel=1e-9)
 
 
@@ -91,7 +75,7 @@ def test_the_bound_is_below_the_evidence(kind, random):
     own = kind(factors=1)
     tables = random.normal(random.normal(size=(50, 1)), size=(50, 6))
     keys = jax.random.split(jax.random.key(0), 50)
-    climb = jax.vmap(lambda x, key: climbed(own, x, key, 500)[1])
+    climb = jax.vmap(lambda x, key: climbed(own, {"x": x}, key, 500)[1])
     bounds = np.asarray(climb(tables[..., None], keys))
     known = np.array([evidence(own, x) for x in tables])
     finer = np.array([evidence(own, x, 600) for x in tables[:3]])
@@ -107,7 +91,7 @@ def test_without_loadings_features_are_normal(kind, random):
     number = 1 if kind is PPCA else 3
     x = random.normal(2, 1.5, size=(20, number))
     own = kind(factors=2, precision=0.2, a=1e10, b=1.0, c=1.5, d=0.7)
-    q, bound = climbed(own, x, jax.random.key(0), 200)
+    q, bound = climbed(own, {"x": x}, jax.random.key(0), 200)
     normal, expected = NormalModel(kappa=0.2, a=1.5, b=0.7), 0.0
     for j in range(number):
         s = normal.statistics(x=x[:, j])
@@ -125,7 +109,7 @@ def test_without_loadings_features_are_normal(kind, random):
 def test_known_noise_and_no_loadings_are_exact(random):
     own = PPCA(factors=1, precision=0.2, a=1e9, b=1.0, c=2e7, d=1e7)
     x = random.normal(1, 0.7, size=(10, 2))
-    _, bound = climbed(own, x, jax.random.key(0), 50)
+    _, bound = climbed(own, {"x": x}, jax.random.key(0), 50)
     cov = np.eye(10) / 2 + np.ones((10, 10)) / 0.2
     expected = stats.multivariate_normal.logpdf(x.T, np.zeros(10), cov).sum()
     assert float(bound) == pytest.approx(expected, abs=1e-3)
@@ -135,7 +119,7 @@ def test_known_noise_and_no_loadings_are_exact(random):
 @pytest.mark.parametrize("kind", BOTH)
 def test_no_rows_leave_the_prior_of_what_has_one(kind):
     own = kind(factors=2, precision=0.3, c=1.5, d=0.7)
-    q, bound = climbed(own, np.zeros((0, 3)), jax.random.key(0), 300)
+    q, bound = climbed(own, {"x": np.zeros((0, 3))}, jax.random.key(0), 300)
     np.testing.assert_allclose(q["tau"].shape, 1.5)
     np.testing.assert_allclose(q["tau"].rate, 0.7)
     np.testing.assert_allclose(q["mu"].precision, 0.3)
@@ -150,7 +134,7 @@ def test_the_statistics_are_sums_over_rows(kind, random):
     for rows in (1, 9):
         own = kind(factors=2)
         x = own.example(random, rows)["x"]
-        q, _ = climbed(own, x, jax.random.key(1), 3)
+        q, _ = climbed(own, {"x": x}, jax.random.key(1), 3)
         s = own.statistics(x=x)
         q = own.local(s, q)
         of_row = own.local_factors(s, q)["z"]
@@ -171,7 +155,7 @@ def test_rows_far_from_0_lose_no_digits(random):
     own = FactorAnalysis(factors=1, precision=1e-14)
     x = own.example(random, 30)["x"]
     (q, near), (moved, far) = (
-        climbed(own, x + level, jax.random.key(0), 3000) for level in (0.0, 1e6)
+        climbed(own, {"x": x + level}, jax.random.key(0), 3000) for level in (0.0, 1e6)
     )
     assert float(near) == pytest.approx(float(far), abs=0.1)
     np.testing.assert_allclose(q["tau"].rate, moved["tau"].rate, rtol=1e-4)
@@ -184,7 +168,7 @@ def test_a_principal_subspace_is_found(random):
     w[:3, 0], w[3:, 1] = 3.0, 2.0
     x = random.normal(size=(400, 2)) @ w.T + 0.3 * random.normal(size=(400, 6))
     own = PPCA(factors=3, a=1e-3, b=1e-3)
-    ends = [climbed(own, x, jax.random.key(i), 2000) for i in range(4)]
+    ends = [climbed(own, {"x": x}, jax.random.key(i), 2000) for i in range(4)]
     q = max(ends, key=lambda end: float(end[1]))[0]
     assert float(q["tau"].mean()) == pytest.approx(1 / 0.09, rel=0.1)
     relevance = np.sort(np.asarray(q["alpha"].mean()))
@@ -198,7 +182,7 @@ def test_a_principal_subspace_is_found(random):
 def test_the_bound_is_that_of_the_full_model(kind, random):
     own = kind(factors=2)
     data = own.example(random, 8)
-    q, _ = climbed(own, data["x"], jax.random.key(2), 3)
+    q, _ = climbed(own, data, jax.random.key(2), 3)
     bound, mean, error = expected_ratio(own, data, q, 50_000)
     assert abs(mean - bound) < 5 * error
 
@@ -209,7 +193,7 @@ def test_it_ends_where_the_fit_of_the_zoo_does():
     y = zoo.data()["y"]
     s, r = zoo.SHAPE, zoo.RATE
     own = FactorAnalysis(zoo.FACTORS, precision=1e10, a=s, b=r, c=s, d=r)
-    ends = [climbed(own, y, jax.random.key(i), 8000) for i in range(4)]
+    ends = [climbed(own, {"x": y}, jax.random.key(i), 8000) for i in range(4)]
     q, bound = max(ends, key=lambda end: float(end[1]))
     fits = [zoo.Right()(y, i) for i in range(4)]
     right = max(fits, key=lambda fit: fit["elbo"][-1])

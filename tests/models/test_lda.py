@@ -1,34 +1,19 @@
 """Latent Dirichlet allocation against SciPy, all assignments, and the zoo's fit."""
 
-from functools import partial
 from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpyro.infer.util import log_density
 from scipy import stats
 from scipy.special import gammaln, logsumexp
 
+from tests.models.ascents import climbed, density
 from tests.models.local import expected_ratio
 from tests.zoo.models import lda as zoo
 from vi_bench.models import _shares
 from vi_bench.models.lda import LDA
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def climbed(own, counts, key, number=1000):
-    """Q after so many sweeps, and its bound."""
-    s = own.statistics(counts=counts)
-    q = own.init(key, s)
-    q = jax.lax.fori_loop(0, number, lambda _, q: own.sweep(s, q), q)
-    return q, own.bound(s, q)
-
-
-@partial(jax.jit, static_argnums=0)
-def density(own, theta, counts):
-    return log_density(own.model, (counts,), {}, theta)[0]
 
 
 def coefficients(counts):
@@ -65,7 +50,7 @@ def test_the_density_is_scipys(random):
         expected += sum(stats.dirichlet.logpdf(b, np.full(6, 1.3)) for b in beta)
         rows = zip(counts, theta @ beta, strict=True)
         expected += sum(stats.multinomial.logpmf(x, x.sum(), p) for x, p in rows)
-        found = density(own, {"theta": theta, "beta": beta}, counts)
+        found = density(own, {"theta": theta, "beta": beta}, {"counts": counts})
         assert float(found) == pytest.approx(expected, rel=1e-9)
 
 
@@ -85,7 +70,7 @@ def test_the_density_sums_over_the_topics_of_words(random):
         expected += stats.dirichlet.logpdf(row, np.ones(2))
     for row in beta:
         expected += stats.dirichlet.logpdf(row, np.ones(3))
-    found = density(own, {"theta": theta, "beta": beta}, counts)
+    found = density(own, {"theta": theta, "beta": beta}, {"counts": counts})
     assert float(found) == pytest.approx(expected, rel=1e-9)
 
 
@@ -94,7 +79,9 @@ def test_the_bound_is_below_the_evidence(random):
     own = LDA(topics=2, alpha=0.8, eta=0.6)
     tables = [random.multinomial([5, 5], np.full(3, 1 / 3)) for _ in range(50)]
     keys = jax.random.split(jax.random.key(0), 50)
-    _, bounds = jax.vmap(lambda c, k: climbed(own, c, k, 100))(np.array(tables), keys)
+    _, bounds = jax.vmap(lambda c, k: climbed(own, {"counts": c}, k, 100))(
+        np.array(tables), keys
+    )
     gaps = np.array([evidence(own, c) for c in tables]) - np.asarray(bounds)
     assert gaps.min() > 0
     assert gaps.max() < 5
@@ -104,7 +91,7 @@ def test_the_bound_is_below_the_evidence(random):
 def test_with_one_topic_it_is_exact(random):
     own = LDA(topics=1, eta=0.4)
     counts = own.example(random, 8)["counts"]
-    q, bound = climbed(own, counts, jax.random.key(0), 1)
+    q, bound = climbed(own, {"counts": counts}, jax.random.key(0), 1)
     expected = of_dirichlet(counts.sum(axis=0), 0.4) + coefficients(counts)
     assert float(bound) == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(q["beta"].concentration[0], 0.4 + counts.sum(axis=0))
@@ -114,7 +101,7 @@ def test_with_one_topic_it_is_exact(random):
 @pytest.mark.parametrize("entries", [None, 0])
 def test_documents_without_words_leave_the_prior(entries):
     own = LDA(topics=3, alpha=0.5, eta=2.0, entries=entries)
-    q, bound = climbed(own, np.zeros((4, 5), int), jax.random.key(0), 1)
+    q, bound = climbed(own, {"counts": np.zeros((4, 5), int)}, jax.random.key(0), 1)
     assert float(bound) == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(q["theta"].concentration, 0.5)
     np.testing.assert_allclose(q["beta"].concentration, 2.0)
@@ -126,7 +113,7 @@ def test_topics_that_share_no_word_are_found():
     counts = np.kron(np.eye(2, dtype=int), np.full((4, 3), 20))
     own = LDA(topics=2, alpha=1e-3, eta=1e-2).complete(counts=counts)
     best = max(
-        (climbed(own, counts, jax.random.key(i), 300) for i in range(10)),
+        (climbed(own, {"counts": counts}, jax.random.key(i), 300) for i in range(10)),
         key=lambda found: float(found[1]),
     )[0]
     theta, beta = np.asarray(best["theta"].mean()), np.asarray(best["beta"].mean())
@@ -146,7 +133,9 @@ def test_entries_that_are_not_0_are_enough(alpha, random, monkeypatch):
     sparse = own.complete(counts=counts)
     assert sparse.entries == np.count_nonzero(counts) > _shares.BLOCK
     key = jax.random.key(1)
-    (q, bound), (dense, other) = (climbed(m, counts, key, 5) for m in (sparse, own))
+    (q, bound), (dense, other) = (
+        climbed(m, {"counts": counts}, key, 5) for m in (sparse, own)
+    )
     assert float(bound) == pytest.approx(float(other), rel=1e-12)
     np.testing.assert_allclose(q["topics"].rows, dense["topics"].rows, atol=1e-8)
     np.testing.assert_allclose(q["topics"].rows.sum(axis=1), counts.sum(axis=1))
@@ -158,9 +147,10 @@ def test_too_many_entries_do_no_harm(random):
     counts = random.poisson(0.5, (6, 7))
     number = np.count_nonzero(counts)
     known = [_shares.table_of(counts, number + extra) for extra in (0, 5)]
-    for one, other in zip(known[0][3:], known[1][3:], strict=True):
+    for one, other in zip(known[0][2:], known[1][2:], strict=True):
         np.testing.assert_allclose(one, other)
-    assert known[1].entry.sum() == counts.sum()
+    for half in known[1][:2]:
+        assert half.entry.sum() == counts.sum()
 
 
 @pytest.mark.slow
@@ -201,7 +191,7 @@ def test_slopes_of_the_shares_are_those_of_logarithms(random):
 def test_the_bound_is_that_of_the_full_model(random):
     own = LDA(topics=2)
     data = own.example(random, 4)
-    q, _ = climbed(own, data["counts"], jax.random.key(2), 3)
+    q, _ = climbed(own, data, jax.random.key(2), 3)
     bound, mean, error = expected_ratio(own, data, q)
     assert abs(mean - bound) < 5 * error
 
@@ -212,7 +202,7 @@ def test_it_ends_where_the_fit_of_the_zoo_does():
     counts = np.zeros((data["D"], data["V"]), int)
     np.add.at(counts, (data["docs"], data["words"]), 1)
     own = LDA(topics=2, alpha=zoo.ALPHA, eta=zoo.ETA).complete(counts=counts)
-    ends = [climbed(own, counts, jax.random.key(i), 3000) for i in range(5)]
+    ends = [climbed(own, {"counts": counts}, jax.random.key(i), 3000) for i in range(5)]
     q, bound = max(ends, key=lambda end: float(end[1]))
     fits = [zoo.Right()(**data, seed=i) for i in range(5)]
     right = max(fits, key=lambda fit: fit["elbo"][-1])

@@ -6,25 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpyro.infer.util import log_density
 from scipy.optimize import brentq
-from scipy.special import expit, log_expit, logsumexp
+from scipy.special import expit, log_expit
 from scipy.stats import multivariate_normal, norm
 
+from tests.models.ascents import climbed, density
+from tests.models.binary import quadrature, twice_over
 from tests.zoo.models import logistic
 from vi_bench.factors import Gaussian
 from vi_bench.models.logistic_regression import LogisticRegression
 
 OWN = LogisticRegression(alpha=0.7)
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def fit(own, data, key, sweeps=300):
-    """Q after so many sweeps, its points given its coefficients, and the bound."""
-    s = own.statistics(**data)
-    q = jax.lax.fori_loop(0, sweeps, lambda _, q: own.sweep(s, q), own.init(key, s))
-    q = own.local(s, q)
-    return q, own.bound(s, q)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -56,26 +48,21 @@ def test_the_density_is_the_textbooks(random):
     sign = 2 * data["y"] - 1
     for _ in range(100):
         w = random.normal(0, 3, 3)
-        found = log_density(OWN.model, (), data, {"w": jnp.asarray(w)})[0]
+        found = density(OWN, {"w": w}, data)
         wanted = norm.logpdf(w, 0, OWN.alpha**-0.5).sum()
         wanted += log_expit(sign * (data["x"] @ w)).sum()
         assert float(found) == pytest.approx(wanted, rel=1e-9)
 
 
 def evidence_of(data):
-    """By the trapezoid rule, which is nearly exact where a density ends smoothly."""
-    each = np.linspace(-9, 9, 181) * OWN.alpha**-0.5
-    grid = np.stack(np.meshgrid(each, each), -1).reshape(-1, 2)
-    prior = norm.logpdf(grid, 0, OWN.alpha**-0.5).sum(1) + 2 * np.log(each[1] - each[0])
-    sign = 2 * data["y"] - 1
-    return logsumexp(prior + log_expit(sign * (grid @ data["x"].T)).sum(1))
+    return quadrature(data, OWN.alpha, log_expit)[0]
 
 
 @pytest.mark.slow
 def test_the_bound_is_below_the_evidence():
     for seed in range(50):
         data = simulated(np.random.default_rng(seed), 9)
-        value = float(fit(OWN, data, jax.random.key(seed))[1])
+        value = float(climbed(OWN, data, jax.random.key(seed))[1])
         assert value < evidence_of(data)
 
 
@@ -84,7 +71,7 @@ def test_small_predictors_leave_hardly_a_gap(random):
     """With t = (x w)^2, log cosh (x w / 2) bends from a line in t by -t^2 / 192."""
     data = simulated(random, 9)
     small = data | {"x": data["x"] / np.abs(data["x"]).max() / 10}
-    gap = evidence_of(small) - float(fit(OWN, small, jax.random.key(0))[1])
+    gap = evidence_of(small) - float(climbed(OWN, small, jax.random.key(0))[1])
     fourth = 3 * (np.sum(small["x"] ** 2, axis=1) / OWN.alpha) ** 2  # E (x w)^4
     assert 0 < gap < 2 * np.sum(fourth) / 192
 
@@ -121,7 +108,7 @@ def test_it_is_the_bound_of_polya_gamma_variables(random):
 def test_draws_of_polya_gamma_variables_say_what_the_bound_is(random):
     data = simulated(random, 6)
     x, y = data["x"], data["y"]
-    q, value = fit(OWN, data, jax.random.key(0))
+    q, value = climbed(OWN, data, jax.random.key(0))
     xi, m, cov = np.asarray(q["xi"]), np.asarray(q["w"].mean()), q["w"].covariance
     number, terms = 20_000, 200
     sizes = 2 * np.pi**2 * (np.arange(1, terms + 1) - 0.5) ** 2
@@ -181,7 +168,7 @@ def test_one_row():
 
     xi = brentq(excess, 1e-3, 50, xtol=1e-13)
     data = {"x": np.array([[x]]), "y": np.array([y])}
-    q, _ = fit(OWN, data, jax.random.key(0))
+    q, _ = climbed(OWN, data, jax.random.key(0))
     mean, variance = at(xi)
     assert float(q["xi"][0]) == pytest.approx(xi, rel=1e-9)
     assert float(q["w"].mean()[0]) == pytest.approx(mean, rel=1e-9)
@@ -191,7 +178,7 @@ def test_one_row():
 @pytest.mark.slow
 def test_no_rows_leave_the_prior():
     data = {"x": np.zeros((0, 3)), "y": np.zeros(0, int)}
-    q, value = fit(OWN, data, jax.random.key(0))
+    q, value = climbed(OWN, data, jax.random.key(0))
     np.testing.assert_allclose(q["w"].mean(), 0)
     np.testing.assert_allclose(q["w"].covariance, np.eye(3) / OWN.alpha)
     assert float(value) == pytest.approx(0, abs=1e-12)
@@ -201,7 +188,7 @@ def test_no_rows_leave_the_prior():
 def test_predictors_of_zero_tell_nothing():
     """Every row has probability 1/2, and derivatives stay finite."""
     data = {"x": np.zeros((5, 2)), "y": np.array([0, 1, 1, 0, 1])}
-    q, value = fit(OWN, data, jax.random.key(0))
+    q, value = climbed(OWN, data, jax.random.key(0))
     assert float(value) == pytest.approx(5 * np.log(0.5), rel=1e-12)
     s = OWN.statistics(**data)
 
@@ -234,9 +221,24 @@ def test_it_ends_where_a_plain_fit_ends():
 
     given = logistic.data(seed=2)
     own = LogisticRegression(alpha=logistic.SD**-2)
-    q, value = fit(own, {"x": given["X"], "y": given["y"]}, jax.random.key(0), 1000)
+    q, value = climbed(own, {"x": given["X"], "y": given["y"]}, jax.random.key(0), 1000)
     known = Plain()(**given, seed=0)
     w = known["q"]["w"]
     np.testing.assert_allclose(q["w"].mean(), w.loc, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(q["w"].covariance, w.covariance_matrix, rtol=1e-6)
     assert float(value) == pytest.approx(known["elbo"][-1], rel=1e-10)
+
+
+@pytest.mark.slow
+def test_linear_response_tends_to_the_sds_of_quadrature():
+    """The quadratic bounds touch the likelihood where q is, once q is narrow.
+
+    Their points xi move with q(w): with them at their optimum the bound bends as
+    log p(y, w) does, and q's own precision, of points that are held, is too large. So
+    linear response is off by a share 1/N, of which four times the rows leave a quarter,
+    but for one 1/N^2, and q by one that stays.
+    """
+    (linear, under_q), (nearer, still) = twice_over(OWN, log_expit)
+    np.testing.assert_allclose(linear, 1, atol=2e-3)
+    np.testing.assert_allclose((nearer - 1) / (linear - 1), 1 / 4, rtol=0.05)
+    assert max(*under_q, *still) < 0.9

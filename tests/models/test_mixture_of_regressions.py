@@ -1,33 +1,18 @@
 """Mixtures of regressions against SciPy, all assignments, and the zoo's fit."""
 
-from functools import partial
 from itertools import product
 
 import jax
 import numpy as np
 import pytest
-from numpyro.infer.util import log_density
 from scipy import stats
 from scipy.special import gammaln, logsumexp
 
+from tests.models.ascents import climbed, density
 from tests.models.local import expected_ratio
 from tests.zoo.models import mixture_of_regressions as zoo
 from vi_bench.models.linear_regression import LinearRegression
 from vi_bench.models.mixture_of_regressions import MixtureOfRegressions
-
-
-@partial(jax.jit, static_argnums=(0, 4))
-def climbed(own, x, y, key, number=1000):
-    """Q after so many sweeps, and its bound."""
-    s = own.statistics(x=x, y=y)
-    q = own.init(key, s)
-    q = jax.lax.fori_loop(0, number, lambda _, q: own.sweep(s, q), q)
-    return q, own.bound(s, q)
-
-
-@partial(jax.jit, static_argnums=0)
-def density(own, theta, x, y):
-    return log_density(own.model, (x, y), {}, theta)[0]
 
 
 def test_the_density_is_scipys(random):
@@ -42,7 +27,7 @@ def test_the_density_is_scipys(random):
         expected += stats.gamma.logpdf(tau, 1.5, scale=1 / 0.7).sum()
         of_row = stats.norm.logpdf(data["y"][:, None], data["x"] @ w.T, tau**-0.5)
         expected += logsumexp(of_row, b=weights, axis=1).sum()
-        found = density(own, {"weights": weights, "w": w, "tau": tau}, **data)
+        found = density(own, {"weights": weights, "w": w, "tau": tau}, data)
         assert float(found) == pytest.approx(expected, rel=1e-9)
 
 
@@ -59,7 +44,7 @@ def test_the_density_sums_over_assignments(random):
     prior = stats.dirichlet.logpdf(weights, np.ones(2))
     prior += stats.norm.logpdf(w, 0, 0.1**-0.5).sum()
     prior += stats.gamma.logpdf(tau, 2.0).sum()
-    found = density(own, {"weights": weights, "w": w, "tau": tau}, **data)
+    found = density(own, {"weights": weights, "w": w, "tau": tau}, data)
     assert float(found) == pytest.approx(prior + logsumexp(terms), rel=1e-9)
 
 
@@ -98,7 +83,7 @@ def test_the_bound_is_below_the_evidence(random):
     tables = [own.example(random, 5) for _ in range(50)]
     x, y = (np.array([t[name] for t in tables]) for name in ("x", "y"))
     keys = jax.random.split(jax.random.key(0), 50)
-    climb = jax.vmap(lambda x, y, key: climbed(own, x, y, key, 300)[1])
+    climb = jax.vmap(lambda x, y, key: climbed(own, {"x": x, "y": y}, key, 300)[1])
     bounds = np.asarray(climb(x, y, keys))
     gaps = np.array([evidence(own, *t) for t in zip(x, y, strict=True)]) - bounds
     assert gaps.min() > 0
@@ -115,7 +100,7 @@ def test_one_component_is_a_regression(random):
     theirs = jax.jit(
         lambda q: jax.lax.fori_loop(0, 200, lambda _, q: other.sweep(s, q), q)
     )(other.init(jax.random.key(0), s))
-    q, bound = climbed(own, **data, key=jax.random.key(0))
+    q, bound = climbed(own, data, jax.random.key(0))
     assert float(bound) == pytest.approx(float(other.bound(s, theirs)), abs=1e-4)
     np.testing.assert_allclose(q["w"].mean()[0], theirs["w"].mean(), rtol=1e-6)
     np.testing.assert_allclose(q["tau"].rate[0], theirs["tau"].rate, rtol=1e-6)
@@ -125,7 +110,9 @@ def test_one_component_is_a_regression(random):
 @pytest.mark.slow
 def test_no_rows_leave_the_prior():
     own = MixtureOfRegressions(3, concentration=0.6, precision=0.3, a=1.5, b=0.7)
-    q, bound = climbed(own, np.zeros((0, 2)), np.zeros(0), jax.random.key(0), 1)
+    q, bound = climbed(
+        own, {"x": np.zeros((0, 2)), "y": np.zeros(0)}, jax.random.key(0), 1
+    )
     assert float(bound) == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(q["weights"].concentration, 0.6)
     np.testing.assert_allclose(q["w"].mean(), 0)
@@ -137,7 +124,7 @@ def test_one_row_is_in_one_component_or_the_other(random):
     """By symmetry the same in each: weights have half a row more."""
     own = MixtureOfRegressions(2)
     x, y = np.ones((1, 1)), np.array([0.3])
-    q, bound = climbed(own, x, y, jax.random.key(0))
+    q, bound = climbed(own, {"x": x, "y": y}, jax.random.key(0))
     known = of_regression(own, x, y, np.linspace(-25, 8, 1500))
     assert known - 3 < float(bound) < known
     assert float(q["weights"].concentration.sum()) == pytest.approx(3)
@@ -152,7 +139,9 @@ def test_rows_far_from_0_lose_no_digits(random):
     y = np.where(z, x[:, 1], 5 - x[:, 1]) + 0.1 * random.normal(size=40)
     found = []
     for level in (0.0, 1e6):
-        ends = [climbed(own, x, y + level, jax.random.key(i)) for i in range(8)]
+        ends = [
+            climbed(own, {"x": x, "y": y + level}, jax.random.key(i)) for i in range(8)
+        ]
         found.append(max(ends, key=lambda end: float(end[1])))
     (q, near), (moved, far) = found
     assert float(near) == pytest.approx(float(far), abs=3)  # the prior's own slope
@@ -164,7 +153,7 @@ def test_rows_far_from_0_lose_no_digits(random):
 def test_the_bound_is_that_of_the_full_model(random):
     own = MixtureOfRegressions(2)
     data = own.example(random, 12)
-    q, _ = climbed(own, **data, key=jax.random.key(2), number=3)
+    q, _ = climbed(own, data, jax.random.key(2), 3)
     bound, mean, error = expected_ratio(own, data, q, 20_000)
     assert abs(mean - bound) < 5 * error
 
@@ -173,7 +162,8 @@ def test_the_bound_is_that_of_the_full_model(random):
 def test_it_ends_where_the_fit_of_the_zoo_does():
     data = zoo.data()
     own = MixtureOfRegressions(2, zoo.WEIGHT, 1 / zoo.V, zoo.SHAPE, zoo.RATE)
-    ends = [climbed(own, *data.values(), jax.random.key(i), 2000) for i in range(5)]
+    given = dict(zip(("x", "y"), data.values(), strict=True))
+    ends = [climbed(own, given, jax.random.key(i), 2000) for i in range(5)]
     q, bound = max(ends, key=lambda end: float(end[1]))
     fits = [zoo.Right()(**data, seed=i) for i in range(5)]
     right = max(fits, key=lambda fit: fit["elbo"][-1])

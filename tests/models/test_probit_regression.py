@@ -1,7 +1,5 @@
 """Probit regression against quadrature, orthants, draws and a plain fit."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,23 +7,18 @@ import pytest
 from numpyro.infer.util import log_density
 from scipy.integrate import quad
 from scipy.optimize import brentq
-from scipy.special import erfcx, log_ndtr, logsumexp
+from scipy.special import erfcx, log_ndtr
 from scipy.stats import norm
 
+from tests.models.ascents import climbed, density
+from tests.models.binary import quadrature, twice_over
+from tests.models.response import chosen, sds_at
 from tests.zoo.models import probit
 from vi_bench.factors import Gaussian
 from vi_bench.models.probit_regression import ProbitRegression, mills
+from vi_bench.posterior.cavi_posterior import CAVIPosterior
 
 OWN = ProbitRegression(alpha=0.7)
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def fit(own, data, key, sweeps=500):
-    """Q after so many sweeps, its halves given its coefficients, and the bound."""
-    s = own.statistics(**data)
-    q = jax.lax.fori_loop(0, sweeps, lambda _, q: own.sweep(s, q), own.init(key, s))
-    q = own.local(s, q)
-    return q, own.bound(s, q)
 
 
 def simulated(random, rows, size=2):
@@ -39,7 +32,7 @@ def test_the_density_is_the_textbooks(random):
     sign = 2 * data["y"] - 1
     for _ in range(100):
         w = random.normal(0, 3, 3)
-        found = log_density(OWN.model, (), data, {"w": jnp.asarray(w)})[0]
+        found = density(OWN, {"w": w}, data)
         wanted = norm.logpdf(w, 0, OWN.alpha**-0.5).sum()
         wanted += log_ndtr(sign * (data["x"] @ w)).sum()
         assert float(found) == pytest.approx(wanted, rel=1e-9)
@@ -48,13 +41,9 @@ def test_the_density_is_the_textbooks(random):
 def test_the_density_in_the_tails():
     data = {"x": np.array([[30.0], [1e4]]), "y": np.array([0, 0])}
     theta = {"w": jnp.ones(1)}
-
-    def density(theta):
-        return log_density(OWN.model, (), data, theta)[0]
-
     wanted = log_ndtr([-30.0, -1e4]).sum() + norm.logpdf(1, 0, OWN.alpha**-0.5)
-    assert float(density(theta)) == pytest.approx(wanted, rel=1e-12)
-    assert np.isfinite(jax.grad(density)(theta)["w"]).all()
+    assert float(density(OWN, theta, data)) == pytest.approx(wanted, rel=1e-12)
+    assert np.isfinite(jax.grad(density, 1)(OWN, theta, data)["w"]).all()
 
 
 @pytest.mark.slow
@@ -75,21 +64,16 @@ def test_labels_are_the_signs_of_what_is_summed_out(random):
         for mean, y in zip(data["x"] @ w, data["y"], strict=True):
             side = (0, np.inf) if y else (-np.inf, 0)
             rows += np.log(quad(norm(mean).pdf, *side, epsabs=1e-13)[0])
-        summed = float(log_density(OWN.model, (), data, {"w": jnp.asarray(w)})[0])
+        summed = float(density(OWN, {"w": w}, data))
         assert summed == pytest.approx(prior + rows, rel=1e-7)
 
 
 @pytest.mark.slow
 def test_the_bound_is_below_the_evidence():
-    """The evidence by the trapezoid rule, which is nearly exact on smooth tails."""
-    each = np.linspace(-9, 9, 241) * OWN.alpha**-0.5
-    grid = np.stack(np.meshgrid(each, each), -1).reshape(-1, 2)
-    prior = norm.logpdf(grid, 0, OWN.alpha**-0.5).sum(1) + 2 * np.log(each[1] - each[0])
     for seed in range(50):
         data = simulated(np.random.default_rng(seed), 9)
-        sign = 2 * data["y"] - 1
-        evidence = logsumexp(prior + log_ndtr(sign * (grid @ data["x"].T)).sum(1))
-        assert float(fit(OWN, data, jax.random.key(seed))[1]) < evidence
+        evidence = quadrature(data, OWN.alpha, log_ndtr)[0]
+        assert float(climbed(OWN, data, jax.random.key(seed))[1]) < evidence
 
 
 @pytest.mark.slow
@@ -100,7 +84,7 @@ def test_of_two_rows_it_is_below_the_mass_of_a_quadrant(random):
         sd = np.sqrt(np.diag(covariance))
         correlation = covariance[0, 1] / np.prod(sd) * np.prod(2 * data["y"] - 1)
         evidence = np.log(0.25 + np.arcsin(correlation) / (2 * np.pi))
-        assert float(fit(OWN, data, jax.random.key(0))[1]) < evidence
+        assert float(climbed(OWN, data, jax.random.key(0))[1]) < evidence
 
 
 @pytest.mark.slow
@@ -124,7 +108,7 @@ def test_draws_say_what_the_bound_is(random):
         log_q = of_w.log_prob(w) + of_z.log_prob(z).sum(1)
         return joint(w, z) - log_q, OWN.bound(s, q)
 
-    for q in (fit(OWN, data, jax.random.key(0))[0], start | {"w": elsewhere}):
+    for q in (climbed(OWN, data, jax.random.key(0))[0], start | {"w": elsewhere}):
         r, value = map(np.asarray, excess(jax.random.key(2), q))
         assert abs(r.mean() - value) < 5 * r.std() / len(r) ** 0.5
 
@@ -156,7 +140,7 @@ def test_one_row():
         return -OWN.alpha * m - x * norm.pdf(x * m) / norm.cdf(-x * m)
 
     data = {"x": np.array([[x]]), "y": np.array([y])}
-    q, value = fit(OWN, data, jax.random.key(0))
+    q, value = climbed(OWN, data, jax.random.key(0))
     m = brentq(excess, -20, 20, xtol=1e-14)
     assert float(q["w"].mean()[0]) == pytest.approx(m, rel=1e-9)
     precision = OWN.alpha + x**2
@@ -169,7 +153,7 @@ def test_one_row():
 @pytest.mark.slow
 def test_no_rows_leave_the_prior():
     data = {"x": np.zeros((0, 3)), "y": np.zeros(0, int)}
-    q, value = fit(OWN, data, jax.random.key(0))
+    q, value = climbed(OWN, data, jax.random.key(0))
     np.testing.assert_allclose(q["w"].mean(), 0, atol=1e-12)
     np.testing.assert_allclose(q["w"].covariance, np.eye(3) / OWN.alpha)
     assert float(value) == pytest.approx(0, abs=1e-12)
@@ -180,7 +164,7 @@ def test_no_rows_leave_the_prior():
 def test_predictors_of_zero_tell_nothing():
     """Then mean field is exact."""
     data = {"x": np.zeros((5, 2)), "y": np.array([0, 1, 1, 0, 1])}
-    _, value = fit(OWN, data, jax.random.key(0))
+    _, value = climbed(OWN, data, jax.random.key(0))
     assert float(value) == pytest.approx(5 * np.log(0.5), rel=1e-12)
 
 
@@ -218,7 +202,7 @@ def test_it_ends_where_a_plain_fit_ends():
     given = probit.data(seed=2)
     own = ProbitRegression(alpha=probit.SD**-2)
     data = {"x": given["X"], "y": given["y"]}
-    q, value = fit(own, data, jax.random.key(0), 1500)
+    q, value = climbed(own, data, jax.random.key(0), 1500)
     known = Plain()(**given, seed=0)
     w, z = known["q"]["w"], known["q"]["z"]
     np.testing.assert_allclose(q["w"].mean(), w.loc, rtol=1e-6, atol=1e-9)
@@ -229,3 +213,30 @@ def test_it_ends_where_a_plain_fit_ends():
         own_z.log_prob(inside), z.log_prob(inside), rtol=1e-6, atol=1e-9
     )
     assert float(value) == pytest.approx(known["elbo"][-1], rel=1e-10)
+
+
+@pytest.mark.slow
+def test_linear_response_tends_to_the_sds_of_quadrature():
+    """It is off by a share 1/N, of which four times the rows leave a quarter.
+
+    q, whose precision takes the latent normals as known, stays half as wide.
+    """
+    (linear, under_q), (nearer, still) = twice_over(OWN, log_ndtr)
+    np.testing.assert_allclose(linear, 1, atol=2e-3)
+    np.testing.assert_allclose((nearer - 1) / (linear - 1), 1 / 4, rtol=0.05)
+    assert max(*under_q, *still) < 0.6
+
+
+@pytest.mark.slow
+def test_linear_response_is_the_curvature_of_the_density(random):
+    """The bound with z at its optimum is log p(y, w) at the mean of q(w), up to terms
+    of q's covariance alone: that mean is the mode, and linear response is Laplace's."""
+    data = simulated(random, 12)
+    posterior = CAVIPosterior.bound(OWN, data)
+    q, _ = climbed(OWN, data, jax.random.key(0), 5000)
+    mode = {"w": q["w"].mean()}
+    slope, curved = (f(density, 1)(OWN, mode, data) for f in (jax.grad, jax.hessian))
+    np.testing.assert_allclose(slope["w"], 0, atol=1e-9)
+    sds, _ = sds_at(posterior, q, chosen(["w"]))
+    covariance = np.linalg.inv(-np.asarray(curved["w"]["w"]))
+    np.testing.assert_allclose(list(sds.values()), covariance.diagonal() ** 0.5)

@@ -54,10 +54,9 @@ def forward_backward(
         transition: log weight of each step, from the row's state to the column's.
         emission: log weight of each state at each time.
     """
-    fast = _in_blocks(initial, transition, emission)
-    sound = jnp.isfinite(fast.log_normaliser) & jnp.all(jnp.isfinite(fast.moves))
+    fast, sound = _in_blocks(initial, transition, emission)
     found: Path = lax.cond(
-        sound & jnp.all(jnp.isfinite(fast.marginals)),
+        sound,
         lambda: fast,
         lambda: _in_logarithms(initial, transition, emission),
     )
@@ -85,7 +84,8 @@ def hidden(
 ) -> Hidden:
     """The optimal factor of a path, given the expectations of its log weights."""
     path = forward_backward(initial, transition, emission)
-    weight = jnp.sum(path.marginals * emission) + jnp.sum(path.moves * transition)
+    # a dot product is vectorised, a sum of so many products is not
+    weight = jnp.vdot(path.marginals, emission) + jnp.sum(path.moves * transition)
     weight += jnp.sum(path.marginals[0] * initial)
     return Hidden(path.marginals, path.moves, path.log_normaliser - weight)
 
@@ -147,15 +147,15 @@ def _steps(initial: Array, transition: Array, emission: Array) -> _Steps:
     steps, states = emission.shape
     lanes = max(1, min(LANES, steps // SHORTEST))
     length = -(-steps // lanes)
-    largest = jnp.max(emission, axis=1)
-    own = jnp.exp(emission - largest[:, None])
-    own = jnp.pad(own, ((0, lanes * length - steps), (0, 0)), constant_values=1)
+    cut = jnp.pad(emission, ((0, lanes * length - steps), (0, 0)))
+    cut = cut.reshape(lanes, length, states).transpose(1, 2, 0)
+    largest = jnp.max(cut, axis=1)
     time = jnp.arange(lanes * length).reshape(lanes, length).T
     top, peak = jnp.max(initial), jnp.max(transition)
     return _Steps(
         jnp.exp(transition - peak),
         jnp.exp(initial - top),
-        own.reshape(lanes, length, states).transpose(1, 2, 0),
+        jnp.exp(cut - largest[:, None]),
         time == 0,
         time >= steps,
         jnp.sum(largest) + top + (steps - 1) * peak,
@@ -209,36 +209,50 @@ def _onward(steps: _Steps, vector: Array, now: tuple[Array, ...]) -> Array:
     return jnp.where(over, vector, jnp.where(first, begun, moved) * own)
 
 
-def _in_blocks(initial: Array, transition: Array, emission: Array) -> Path:
-    """Both passes within all blocks; not finite where all paths underflow."""
+def _in_blocks(
+    initial: Array, transition: Array, emission: Array
+) -> tuple[Path, Bool[Array, ""]]:
+    """Both passes within all blocks, and whether no sum over all paths underflowed.
+
+    The second pass sums up what follows from both while it is in cache.
+    """
     steps = _steps(initial, transition, emission)
     entering, leaving = _ends(steps)
 
     def forward(vector: Array, now: tuple[Array, ...]) -> tuple[Array, Any]:
         new, size = _scaled(_onward(steps, vector, now), (0,))
-        return new, (vector, new, size[0])
+        return new, (new, size[0])
 
-    def backward(vector: Array, now: tuple[Array, ...]) -> tuple[Array, Array]:
-        own, first, over = now
-        ahead = own * vector
+    def backward(sums: tuple[Array, ...], now: tuple[Array, ...]) -> Any:
+        vector, moves, least = sums
+        own, first, over, alpha, before, size = now
+        both, ahead = alpha * vector, own * vector
+        each = jnp.sum(both, axis=0)
+        share = 1 / each
+        # the first state comes from nowhere
+        rest = ahead * jnp.where(first | over, 0.0, share / size)
+        moves = moves + before[:, None] * rest
         moved = _times(ahead, steps.weight.T)
         begun = jnp.broadcast_to(jnp.sum(steps.start[:, None] * ahead, 0), moved.shape)
         new = jnp.where(over, vector, jnp.where(first, begun, moved))
-        return _scaled(new, (0,))[0], vector
+        new, least = _scaled(new, (0,))[0], jnp.minimum(least, each)
+        # in cache, states are cheaply put last
+        return (new, moves, least), (both * share).T
 
     inputs = (steps.own, steps.first, steps.over)
-    last, (before, alpha, size) = lax.scan(forward, entering, inputs)
-    _, beta = lax.scan(backward, leaving, inputs, reverse=True)
-    both = alpha * beta
-    each = jnp.sum(both, axis=1)  # (L, B)
-    counted = ~(steps.first | steps.over)
-    rest = steps.own * beta * (counted / (size * each))[:, None, :]
-    moves = steps.weight * jnp.einsum("lib,ljb->ij", before, rest)
-    marginals = jnp.moveaxis(both / each[:, None, :], -1, 0)
-    marginals = marginals.reshape(-1, marginals.shape[-1])[: len(emission)]
+    last, (alpha, size) = lax.scan(forward, entering, inputs)
+    before = jnp.concatenate([entering[None], alpha[:-1]])
+    states, lanes = entering.shape
+    none = jnp.zeros((states, states, lanes), alpha.dtype)
+    start = leaving, none, jnp.ones(lanes, alpha.dtype)
+    inputs = (*inputs, alpha, before, size)
+    (_, moves, least), marginals = lax.scan(backward, start, inputs, reverse=True)
+    moves = steps.weight * jnp.sum(moves, axis=2)
+    marginals = marginals.swapaxes(0, 1).reshape(-1, states)[: len(emission)]
     logs = jnp.sum(jnp.where(steps.over, 0.0, jnp.log(size)))
     total = steps.scale + logs + jnp.log(jnp.sum(last[:, -1]))
-    return Path(total, marginals, moves)
+    sound = jnp.isfinite(total) & jnp.all(jnp.isfinite(moves)) & jnp.all(least > 0)
+    return Path(total, marginals, moves), sound
 
 
 def _in_logarithms(initial: Array, transition: Array, emission: Array) -> Path:

@@ -8,10 +8,11 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax.scipy.special import digamma, gammaln
+from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 from vi_bench.factors.base import Natural
+from vi_bench.factors.special import digamma
 
 
 @jax.tree_util.register_dataclass

@@ -32,6 +32,12 @@ FLAT = 1e-10
 """Smallest eigenvalue of -H over the largest, in units of the factors' own curvature,
 that is no flat direction."""
 
+EMPTY = 1e-12
+"""Nats by which q differs if a parameter moves by its size, below which the parameter
+is left out: q has no variance along it. Log odds of a switch that is all but sure are
+such; second derivatives in them are rounding errors.
+"""
+
 STEPS, LATE = 300, 100
 """Steps of the power iteration for CAVI's rate, and those at its end that count."""
 
@@ -80,10 +86,12 @@ def model_response(
         return refusal(
             f"one more step moves q by {found.gap:.1e}: not at a fixed point"
         )
-    whole = np.linalg.cholesky(found.fisher)
-    half = np.linalg.solve(whole, found.gradient.T)
+    moving = np.flatnonzero(np.diagonal(found.fisher) > EMPTY)
+    square = np.ix_(moving, moving)
+    whole = np.linalg.cholesky(found.fisher[square])
+    half = np.linalg.solve(whole, found.gradient[:, moving].T)
     own = half.T @ half
-    curved = np.linalg.solve(whole, np.linalg.solve(whole, -found.hessian).T)
+    curved = np.linalg.solve(whole, np.linalg.solve(whole, -found.hessian[square]).T)
     sizes, axes = np.linalg.eigh(0.5 * (curved + curved.T))
     if not sizes[0] > FLAT * sizes[-1]:
         return refusal(
