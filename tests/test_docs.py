@@ -37,7 +37,7 @@ def test_the_readmes_python_runs(random):
     assert names["fit"].m.shape == (3, 2)
 
 
-@pytest.mark.parametrize("page", [slow("docs/quickstart.md"), "docs/kernel.md"])
+@pytest.mark.parametrize("page", [slow("docs/quickstart.md"), slow("docs/kernel.md")])
 def test_what_a_page_shows_in_python_holds(page):
     """The page on the mathematics asserts its formulas itself."""
     names = {}

@@ -93,6 +93,7 @@ def test_a_run_again_tells_what_became_of_its_numbers(run):
         assert set(change) == {"what", "was", "is"}
 
 
+@pytest.mark.slow
 def test_a_report_names_what_was_written(run):
     folder, _, _ = run
     told, done = ask("report", folder / "done", "--tables", folder / "tables")

@@ -38,6 +38,7 @@ def mixture_of(name, n, K, prior="uniform", seed=3):
     return bind(case.family, x, K, jnp.float64, WEIGHTS[prior])
 
 
+@pytest.mark.slow
 def test_moments_and_evidence_equal_enumeration():
     """Three z-tests at 4.5 standard errors: false alarm 2e-5; ESS is checked first."""
     x = np.array([-2.1, -1.4, -1.9, 0.3, 1.2, 1.8, 2.4, 2.0])[:, None]

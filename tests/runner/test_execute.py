@@ -181,6 +181,7 @@ def test_the_table_has_a_row_per_method(written):
         assert word in text
 
 
+@pytest.mark.slow
 def test_float32_runs_in_float32(rows):
     result = vb.run("gaussian", rows, {"cavi": {}}, precision=32, **FIELDS)
     assert result.runs["cavi"].draws.variational["lam"].dtype == np.float32

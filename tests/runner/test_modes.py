@@ -45,6 +45,7 @@ def test_both_optima_are_listed_with_who_visits_them(torn):
     assert torn.summary["optima"]["optima"][1]["bound"] == other.bound
 
 
+@pytest.mark.slow
 def test_no_gap_is_put_down_to_mean_field_where_a_mode_is_missing(torn):
     ladder = torn.comparison.evidence
     assert ladder.trusted is None
@@ -52,6 +53,7 @@ def test_no_gap_is_put_down_to_mean_field_where_a_mode_is_missing(torn):
     assert "2 optima lie within" in torn.comparison.coverage.beside()
 
 
+@pytest.mark.slow
 def test_a_chosen_reference_has_both_modes(corners, monkeypatch):
     """Exact sums out of reach, NUTS and Gibbs torn: the tempered sampler stands in."""
     monkeypatch.setattr(Exact, "seconds", lambda *_: np.inf)

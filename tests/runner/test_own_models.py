@@ -150,6 +150,7 @@ def shifted(theta, y):
     return -(theta["mu"] ** 2) / 18 - jnp.sum((y - theta["mu"]) ** 2) / 2
 
 
+@pytest.mark.slow
 def test_a_log_joint_with_supports_is_a_model():
     model = vb.from_log_joint(shifted, {"mu": constraints.real})
     found = vb.run(model, {"y": Y}, ["nuts", "smc"], draws=400, repeats=1)
@@ -171,6 +172,7 @@ def unlabelled(y):
         numpyro.sample("y", dist.Normal(mu[z], 1), obs=y)
 
 
+@pytest.mark.slow
 def test_components_are_relabelled_and_weights_recognised():
     y = np.r_[np.full(6, -4.0), np.full(4, 4.0)] + np.linspace(-1, 1, 10)
     found = vb.run(unlabelled, {"y": y}, ["nuts"], draws=300, repeats=1)
@@ -304,6 +306,7 @@ def fit(y):
 """
 
 
+@pytest.mark.slow
 def test_a_file_from_the_command_line_and_again(tmp_path):
     """A model, data and a fit in files: run, rerun; the data's leftovers are told."""
     (tmp_path / "mine.py").write_text(MODEL)

@@ -36,6 +36,7 @@ def arbitrated(tmp_path_factory):
     return vb.run(family, X, METHODS, reference="auto", out=out, **fields), out
 
 
+@pytest.mark.slow
 def test_exact_is_chosen_and_the_evidence_is_right(arbitrated):
     result, _ = arbitrated
     found = result.comparison
@@ -50,6 +51,7 @@ def test_exact_is_chosen_and_the_evidence_is_right(arbitrated):
     assert not ladder.violations()
 
 
+@pytest.mark.slow
 def test_the_gap_is_what_lies_between_the_elbo_and_the_evidence(arbitrated):
     result, _ = arbitrated
     ladder = result.comparison.evidence
@@ -65,6 +67,7 @@ def test_the_gap_is_what_lies_between_the_elbo_and_the_evidence(arbitrated):
     assert short.optimisation == pytest.approx(elbo - own)
 
 
+@pytest.mark.slow
 def test_linear_response_stands_beside_mean_field(arbitrated):
     result, _ = arbitrated
     response = result.runs["cavi"].response
@@ -81,6 +84,7 @@ def test_linear_response_stands_beside_mean_field(arbitrated):
     assert shown["mean mu[x0]"].value == pytest.approx(corrected)
 
 
+@pytest.mark.slow
 def test_components_are_named_as_the_comparison_names_them(arbitrated):
     result, _ = arbitrated
     response, found = result.runs["cavi"].response, result.comparison
@@ -90,6 +94,7 @@ def test_components_are_named_as_the_comparison_names_them(arbitrated):
         assert abs(response.mean_field_sd[label] - drawn.value) < 5 * drawn.se + 0.01
 
 
+@pytest.mark.slow
 def test_the_held_out_row_is_scored(arbitrated):
     result, _ = arbitrated
     found = result.comparison.summaries
@@ -100,6 +105,7 @@ def test_the_held_out_row_is_scored(arbitrated):
     assert "1 rows held out" in result.table_data.note
 
 
+@pytest.mark.slow
 def test_the_summary_and_the_lines_tell_it(arbitrated):
     result, out = arbitrated
     summary = json.loads((out / "summary.json").read_text())
@@ -118,6 +124,7 @@ def test_the_summary_and_the_lines_tell_it(arbitrated):
         assert (out / f"{name}.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_tables_tell_it(arbitrated):
     result, _ = arbitrated
     console = Console(width=200, record=True, file=io.StringIO())

@@ -92,6 +92,7 @@ def widen_draws(copy):
     redraw(copy, wider)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("harm", "said"),
     [(shift_bound, "bound"), (shift_draws, "mean of"), (widen_draws, "sd of")],
@@ -114,6 +115,7 @@ def test_numbers_without_enough_draws_tell_nothing():
     assert found.sentence.endswith("; 1 more have too few effective draws to tell")
 
 
+@pytest.mark.slow
 def test_a_method_that_ended_otherwise_is_different(copy):
     (copy / "cavi.nc").unlink()
     change(copy, lambda known: known["methods"]["cavi"].update(outcome="failed"))

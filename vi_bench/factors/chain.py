@@ -245,8 +245,8 @@ def _in_blocks(
     states, lanes = entering.shape
     none = jnp.zeros((states, states, lanes), alpha.dtype)
     start = leaving, none, jnp.ones(lanes, alpha.dtype)
-    inputs = (*inputs, alpha, before, size)
-    (_, moves, least), marginals = lax.scan(backward, start, inputs, reverse=True)
+    both = (*inputs, alpha, before, size)
+    (_, moves, least), marginals = lax.scan(backward, start, both, reverse=True)
     moves = steps.weight * jnp.sum(moves, axis=2)
     marginals = marginals.swapaxes(0, 1).reshape(-1, states)[: len(emission)]
     logs = jnp.sum(jnp.where(steps.over, 0.0, jnp.log(size)))
