@@ -44,7 +44,7 @@ are models that are no families of mixtures, and bring their own CAVI."""
 ARGUMENTS = "DATA"
 """The name that a module of such a model binds: its data, name -> dimensions."""
 
-WITHOUT_FILE = ("eight-schools", "velocities", "waiting")
+WITHOUT_FILE = ("eight-schools", "pixels", "velocities", "waiting")
 """Built-in data that have no file of their own."""
 
 WEIGHTS = {

@@ -13,6 +13,7 @@ from vi_bench.reports.latex import entries
 from vi_bench.spec import make, read
 
 OWN = [n for n, e in catalogue.entries("model").items() if e.own]
+EXPERIMENTS = [n for n in catalogue.experiments() if read(n, {}).numpyro is not None]
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +63,11 @@ def test_built_in_arrays_are_finite_and_have_a_source(name):
     assert all(np.all(np.isfinite(v)) for v in known.values.values())
 
 
-@pytest.mark.parametrize(
-    "experiment", ["diabetes", "eight-schools", "nile", "velocities", "waiting"]
-)
+def test_every_model_has_a_built_in_experiment():
+    assert {read(name, {}).numpyro for name in EXPERIMENTS} == set(OWN)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_of_the_library_fit_their_data(experiment):
     spec = read(experiment, {})
     settings = {k: v for k, v in spec.model.items() if k != "name"}

