@@ -7,7 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import accelerator, measure, optimum, page, samplers, speed, zoo
+from benchmarks import (
+    accelerator,
+    library,
+    measure,
+    optimum,
+    page,
+    peers,
+    samplers,
+    speed,
+    zoo,
+)
 from tests.zoo import gaussian
 
 ROOT = Path(__file__).parent.parent
@@ -64,12 +74,33 @@ def test_growth_is_the_slope_of_log_time(tmp_path):
 
 
 def test_the_page_of_the_zoo_is_that_of_its_numbers():
-    published = json.loads((ROOT / "results/published/zoo.json").read_text())
-    assert zoo.page(published) == (ROOT / "docs/zoo.md").read_text()
-    assert {zoo.label(kind) for kind in zoo.MUTANTS} == set(published["faults"])
-    assert all(fault["found_by"] for fault in published["faults"].values())
-    honest = published["right"] | published["approximations"]
+    found = published("zoo")
+    assert zoo.page(found) == (ROOT / "docs/zoo.md").read_text()
+    assert {zoo.label(kind) for kind in zoo.MUTANTS} == set(found["faults"])
+    assert all(fault["found_by"] for fault in found["faults"].values())
+    honest = found["right"] | found["approximations"]
     assert not any(row["alarms"] for row in honest.values())
+
+
+def published(name):
+    return json.loads((ROOT / f"results/published/{name}.json").read_text())
+
+
+def test_the_page_of_the_library_is_that_of_its_numbers():
+    found = published("library")
+    assert library.page(found) == (ROOT / "docs/library_table.md").read_text()
+    assert set(found) == set(library.experiments())
+    assert all(own["seconds"] < 120 for own in found.values())
+    for own in found.values():
+        assert "unreliable" not in own["verdicts"]["cavi"]
+
+
+def test_the_page_of_the_peers_is_that_of_its_numbers():
+    found = published("peers")
+    assert peers.page(found) == (ROOT / "docs/peers.md").read_text()
+    assert [c["name"] for c in found["cases"]] == [c["name"] for c in peers.CASES]
+    for case in found["cases"]:
+        assert max(case["difference"].values()) < 1e-6
 
 
 def test_the_zoos_numbers_have_their_seeds():
