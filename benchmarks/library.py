@@ -100,7 +100,7 @@ def page(found: dict[str, dict[str, Any]]) -> str:
         "",
         "Where CAVI differs from NUTS, its factors are independent and the posterior's",
         "variables are not; `vi-bench verify cavi --model NAME` proves that it is what",
-        "its factors allow. Linear response holds for posteriors that are nearly normal;",
+        "its factors allow. Linear response holds where a posterior is nearly normal;",
         "those of eight effects, of counts of one or two deaths, and of coefficients",
         "that may be zero are not.",
     ]
