@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-import numpyro.distributions as dist
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 
 from vi_bench.factors import LOG_2PI, Dirichlet, Gamma, NormalGamma
 

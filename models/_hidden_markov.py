@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jax import lax
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 from numpyro.distributions import constraints
 
 from vi_bench.contract import Key

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jax import lax
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int
+from numpyro import distributions as dist
 
 from vi_bench.contract import Key
 from vi_bench.factors import Dirichlet

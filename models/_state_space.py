@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 from numpyro.distributions import constraints
 
 from vi_bench.contract import Key

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-import numpyro.distributions as dist
 from annotated_types import Gt
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 
 from vi_bench.contract import Key, Parameters
 from vi_bench.factors import LOG_2PI, Gamma, Normal

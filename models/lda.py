@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-import numpyro.distributions as dist
 from annotated_types import Ge, Gt
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int
+from numpyro import distributions as dist
 
 from vi_bench.contract import Key
 from vi_bench.factors import Dirichlet

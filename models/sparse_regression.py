@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-import numpyro.distributions as dist
 from annotated_types import Gt, Lt
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 
 from vi_bench.contract import Key
 from vi_bench.errors import ModelError

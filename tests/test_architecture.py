@@ -352,3 +352,28 @@ def test_the_wheel_holds_the_models_once_and_the_data(tmp_path):
     assert "vi_bench/experiments/notebook.toml" in names
     assert "vi_bench/py.typed" in names
     assert not [n for n in names if n.startswith("models")]
+
+
+def test_numpyro_is_loaded_whole_before_a_part_of_it():
+    """ArviZ leaves a lazy proxy for it in sys.modules.
+
+    Were its first use the import of a part, that part would be executed, and its
+    classes made, twice; `from numpyro import ...` executes the whole once.
+    """
+    for path in (*PACKAGE.rglob("*.py"), *(ROOT / "models").glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        known = [
+            node
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            and (node.module or "").partition(".")[0] == "numpyro"
+        ]
+        parts = [
+            alias.name
+            for node in tree.body
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if alias.name.startswith("numpyro.")
+        ]
+        assert not parts, path
+        assert not known or known[0].module == "numpyro", path

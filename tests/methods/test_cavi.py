@@ -284,6 +284,7 @@ def test_a_trial_is_kept_where_it_gains_and_taken_back_where_not():
     np.testing.assert_array_equal(untried.bound, lanes.bound)
 
 
+@pytest.mark.slow
 def test_splits_and_merges_leave_a_poor_optimum():
     """From a start with two components in one group and one in two groups.
 

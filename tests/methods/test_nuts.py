@@ -76,6 +76,7 @@ def test_on_separated_data_cavis_means_are_nuts_means(separated):
     assert found.verdicts["cavi"].word in ("agrees", "inconclusive")
 
 
+@pytest.mark.slow
 def test_the_statistics_carry_arvizs_names():
     result = vb.run("gaussian", ROWS, {"nuts": METHODS["nuts"]}, **FIELDS)
     stats = result.posterior["nuts"]["sample_stats"]
@@ -88,6 +89,7 @@ def test_the_statistics_carry_arvizs_names():
     assert len(np.unique(stats["lp"][0])) > 80
 
 
+@pytest.mark.slow
 def test_further_draws_go_on_from_where_the_chain_is(overlapping):
     """23 draws in parts of 2; the last of each batch is where the next one starts."""
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 2, jnp.float64)

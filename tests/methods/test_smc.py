@@ -76,6 +76,7 @@ def test_two_components_equal_enumeration():
         assert abs(z) < 4.5, f"{name}: {summary.mean} against {exact}"
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_arrive_has_no_evidence():
     x = np.array([-2.1, -1.4, 1.9, 2.3])[:, None]
     method = SMC(max_temperatures=2, steps=1)

@@ -55,6 +55,7 @@ def estimate(model, mixture, values, key):
     return float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(DRAWS))
 
 
+@pytest.mark.slow
 def test_same_family_at_cavis_answer_has_its_elbo_and_does_not_improve_it(problem):
     """z-tests at 5 standard errors: false alarms 6e-7 each, seeds fixed."""
     x, mixture = problem

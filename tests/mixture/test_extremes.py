@@ -85,6 +85,7 @@ def means(q):
     return np.sort(np.asarray(q["m"]), axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_moved_data_have_the_moved_posterior(name, rows):
     here, there = answer(name, rows), answer(name, rows + 1e8)

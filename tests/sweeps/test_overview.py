@@ -99,6 +99,7 @@ def sweep(sweep_folder):
     return open_sweep(sweep_folder)
 
 
+@pytest.mark.slow
 def test_factors_are_what_varies_and_seeds_are_repetitions(sweep):
     assert sweep.factors == {
         "separation": list(SEPARATIONS),
@@ -133,6 +134,7 @@ def test_distances_to_a_reference_that_is_unfit_do_not_count(run_summary, tmp_pa
     assert reference[:3] == ("my_gibbs", Number(3), Number(1))
 
 
+@pytest.mark.slow
 def test_means_are_over_seeds_and_errors_between_them(sweep):
     found = averaged(sweep.compared, [*sweep.factors, "method"])
     assert (found["cells"] == len(SEEDS)).all()
@@ -147,6 +149,7 @@ def test_means_are_over_seeds_and_errors_between_them(sweep):
         assert row["differs"] == sum(r < 0.97 for r in each)
 
 
+@pytest.mark.slow
 def test_of_a_single_seed_the_error_is_its_monte_carlo_error(sweep):
     one = sweep.compared[sweep.compared["seed"] == 0]
     found = averaged(one, [*sweep.factors, "method"])
@@ -154,6 +157,7 @@ def test_of_a_single_seed_the_error_is_its_monte_carlo_error(sweep):
     np.testing.assert_allclose(found["w1_se"], 0.01, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_phase_diagram_has_every_pair_of_levels_in_its_place(sweep):
     found = phases(sweep)
     assert len(found) == 2 * len(ROWS)
@@ -167,6 +171,7 @@ def test_a_phase_diagram_has_every_pair_of_levels_in_its_place(sweep):
             np.testing.assert_allclose(value, np.mean(each), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_exponents_are_found_whatever_else_varies(sweep):
     found = {g.method: g for g in growths(sweep)}
     assert {g.size for g in found.values()} == {"rows"}
@@ -175,6 +180,7 @@ def test_exponents_are_found_whatever_else_varies(sweep):
         assert found[method].cells == 36
 
 
+@pytest.mark.slow
 def test_an_exponents_error_is_that_of_the_regression(sweep):
     """Against the full design: a level for each group, and one slope."""
     random = np.random.default_rng(0)
@@ -194,6 +200,7 @@ def test_an_exponents_error_is_that_of_the_regression(sweep):
     np.testing.assert_allclose([found.exponent, found.se], [fitted[-1], error])
 
 
+@pytest.mark.slow
 def test_ranks_are_those_of_the_numbers(sweep):
     by_error, *_, by_time = rankings(sweep)
     assert by_error.ranks == {"svi": (1.0, 0.0), "cavi": (2.0, 0.0)}
@@ -204,6 +211,7 @@ def test_ranks_are_those_of_the_numbers(sweep):
     assert by_time.p_value < 1e-3
 
 
+@pytest.mark.slow
 def test_tables_say_what_there_is_and_what_failed(sweep):
     found = {table.name: table for table in sweep_tables(sweep)}
     assert list(found) == [

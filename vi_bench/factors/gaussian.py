@@ -8,9 +8,9 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 
 from vi_bench.factors.base import Natural
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 
 from vi_bench.factors.base import Natural
 from vi_bench.factors.gamma import Gamma

@@ -7,9 +7,9 @@ from typing import Self
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jax.nn import log_sigmoid, sigmoid
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 
 from vi_bench.factors.base import Natural
 from vi_bench.factors.gaussian import LOG_2PI, Normal

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro
-import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 from numpyro.distributions import constraints
 from numpyro.handlers import block, replay, seed, substitute
 from numpyro.infer import ELBO

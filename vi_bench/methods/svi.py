@@ -22,6 +22,7 @@ import optax
 from annotated_types import Gt
 from jax import lax
 from jaxtyping import Array, Float, Int
+from numpyro import optim
 from numpyro.infer import SVI as NumPyroSVI
 from numpyro.infer.autoguide import (
     AutoBNAFNormal,
@@ -31,7 +32,6 @@ from numpyro.infer.autoguide import (
     AutoNormal,
 )
 from numpyro.infer.initialization import init_to_value
-from numpyro.optim import optax_to_numpyro
 
 from vi_bench.contract import (
     Draws,
@@ -292,7 +292,7 @@ class SVI:
             self.final_learning_rate / self.learning_rate,
         )
         loss = OrderedELBO(num_particles=self.particles)
-        svi = NumPyroSVI(model, guide, optax_to_numpyro(optax.adam(rate)), loss)
+        svi = NumPyroSVI(model, guide, optim.optax_to_numpyro(optax.adam(rate)), loss)
 
         def log_joint(theta: Parameters, params: dict[str, Any]) -> Array:
             if isinstance(posterior, Mixture):

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpyro
-import numpyro.distributions as dist
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 
 from vi_bench.mixture.conjugate import resolve
 from vi_bench.mixture.mixture import Mixture

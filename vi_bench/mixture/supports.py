@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 from numpyro.distributions import biject_to, constraints
 
 from vi_bench.mixture.conjugate import resolve

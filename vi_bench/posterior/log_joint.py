@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpyro
-import numpyro.distributions as dist
+from numpyro import distributions as dist
 
 
 def from_log_joint(

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jaxtyping import Array, Float
+from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer import util

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
+from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 from numpyro.infer import util

@@ -14,7 +14,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import numpyro.distributions as dist
+from numpyro import distributions as dist
 from scipy.special import gammaln
 
 from vi_bench.posterior.structure import bare

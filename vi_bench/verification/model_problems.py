@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import numpyro.distributions as dist
+from numpyro import distributions as dist
 
 from vi_bench.posterior.structure import (
     Structure,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from numpyro.distributions import constraints
+from numpyro import distributions as dist
 from numpyro.infer.util import log_density
 
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
@@ -233,7 +233,7 @@ def _with(array: Any, place: Any, value: Any) -> Any:
 
 def _is_real(support: Any) -> bool:
     base = getattr(support, "base_constraint", support)
-    return base is constraints.real or base is constraints.real_vector
+    return base is dist.constraints.real or base is dist.constraints.real_vector
 
 
 def _terms(trace: Mapping[str, Any]) -> Any:

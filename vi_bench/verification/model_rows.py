@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpyro.infer.util import log_density
+from numpyro import infer
 
 from vi_bench.errors import InputError
 from vi_bench.posterior.structure import is_array, outcomes
@@ -75,9 +75,9 @@ def _exchangeable(problem: ModelProblem, number: int, sliced: tuple[str, ...]) -
     }
     with accurately():
         try:
-            known = float(log_density(problem.model, (), dict(problem.data), here)[0])
+            known = float(density(problem.model, (), dict(problem.data), here)[0])
             others = [
-                float(log_density(problem.model, (), moved, values)[0])
+                float(density(problem.model, (), moved, values)[0])
                 for values in (here, there)
             ]
         except Exception:  # a user's code may raise anything
