@@ -73,6 +73,7 @@ def _exchangeable(problem: ModelProblem, number: int, sliced: tuple[str, ...]) -
     there = {
         n: v[order] if np.shape(v)[:1] == (number,) else v for n, v in here.items()
     }
+    density = infer.util.log_density
     with accurately():
         try:
             known = float(density(problem.model, (), dict(problem.data), here)[0])
