@@ -166,10 +166,10 @@ def share_out(
     """
     of_row, of_column = (lax.stop_gradient(jnp.max(v, axis=1)) for v in (left, right))
     log_a, log_b = left - of_row[:, None], right - of_column[:, None]
-    rows, normaliser, others = _summed(table.by_row, log_a, log_b, table.by_column)
-    columns = others
+    alone = table.by_column is None
+    rows, normaliser, columns = _summed(table.by_row, log_a, log_b, alone)
     if table.by_column is not None:
-        columns, _, _ = _summed(table.by_column, log_b, log_a, table.by_row)
+        columns, _, _ = _summed(table.by_column, log_b, log_a, alone)
     # with what was taken off again: log phi = left + right - log normaliser
     entropy = normaliser - jnp.sum(rows * log_a) - jnp.sum(columns * log_b)
     return Shares(rows, columns, entropy)
@@ -179,12 +179,12 @@ def _summed(
     chunks: Chunks,
     log_a: Float[Array, "I K"],
     log_b: Float[Array, "J K"],
-    other: Chunks | None,
+    alone: bool,
 ) -> tuple[Array, Array, Array]:
     """Sums (I, K) of the shares of each row, and of entries times log normalisers.
 
-    Those of each column (J, K) are added entry by entry, unless there is the `other`
-    half to sum them in chunks.
+    Those of each column (J, K) are added entry by entry where the half is `alone`; else
+    the other half sums them in chunks.
     """
     a, b = jnp.exp(log_a), jnp.exp(log_b)
     limits = jnp.finfo(a.dtype)
@@ -208,7 +208,7 @@ def _summed(
 
         whole, log, each = lax.cond(jnp.all(total > least), quick, exact)
         rows, normaliser, columns = sums
-        if other is None:
+        if alone:
             columns = columns.at[column].add(each)
         return (
             rows.at[row].add(whole),

@@ -20,6 +20,7 @@ from numpyro import distributions as dist
 
 from vi_bench.contract import Key
 from vi_bench.factors import LOG_2PI, Gamma, Gaussian
+from vi_bench.models._by_row import ByRow
 
 DATA = {"x": ("row", "predictor"), "y": ("row",)}
 
@@ -45,7 +46,7 @@ class Statistics(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LinearRegression:
+class LinearRegression(ByRow):
     """Priors of the coefficients' precisions and of the noise's.
 
     Attributes:
@@ -118,18 +119,6 @@ class LinearRegression:
             - noise
         )
         return found
-
-    def rows(self, x: Any, y: Any) -> tuple[Array, Array]:
-        """The rows themselves."""
-        return jnp.asarray(x, float), jnp.asarray(y, float)
-
-    def batch(self, rows: tuple[Array, Array], chosen: Any) -> Statistics:
-        """Sums over the chosen rows."""
-        return self.statistics(*(v[chosen] for v in rows))
-
-    def settle(self, batch: Statistics, q: dict[str, Any]) -> dict[str, Any]:
-        """Q itself: no variable belongs to a row."""
-        return q
 
     def shared(self, batch: Statistics, q: dict[str, Any], times: float) -> Any:
         """Each factor given the others as they are, so that minibatches are unbiased.

@@ -22,6 +22,7 @@ from numpyro import distributions as dist
 
 from vi_bench.contract import Key
 from vi_bench.factors import Gaussian
+from vi_bench.models._by_row import ByRow
 
 DATA = {"x": ("row", "predictor"), "y": ("row",)}
 
@@ -37,7 +38,7 @@ class Statistics(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LogisticRegression:
+class LogisticRegression(ByRow):
     """The prior of the coefficients.
 
     Attributes:
@@ -97,18 +98,6 @@ class LogisticRegression:
         likelihood = jnp.sum(rows) + s.labels @ m - 0.5 * square
         found: Array = likelihood - w.kl(self._prior(s))
         return found
-
-    def rows(self, x: Any, y: Any) -> tuple[Array, Array]:
-        """The rows themselves."""
-        return jnp.asarray(x, float), jnp.asarray(y, float)
-
-    def batch(self, rows: tuple[Array, Array], chosen: Any) -> Statistics:
-        """The chosen rows."""
-        return self.statistics(*(v[chosen] for v in rows))
-
-    def settle(self, batch: Statistics, q: dict[str, Any]) -> dict[str, Any]:
-        """Q itself: the points xi follow from it."""
-        return q
 
     def shared(self, batch: Statistics, q: dict[str, Any], times: float) -> Any:
         """The coefficients, from the points of these rows."""

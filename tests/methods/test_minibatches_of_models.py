@@ -67,7 +67,7 @@ def test_the_optimum_stays_where_it_is_when_all_rows_are_the_batch(own):
 
     @jax.jit
     def moved(posterior, q):
-        return run(jax.random.key(0), posterior, q, jnp.asarray(0), 1, every)
+        return run(jax.random.key(0), steps_of(posterior), q, jnp.asarray(0), 1, every)
 
     close(naturals(moved(posterior, factors)), naturals(factors), 1e-6)
 

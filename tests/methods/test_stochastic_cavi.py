@@ -135,7 +135,9 @@ def test_it_says_what_one_more_sweep_would_gain(bound, gain, status):
 def test_no_rows_are_no_trouble():
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), np.zeros((0, 2)), 3, jnp.float64)
     q = OfMixture(mixture).begin(jax.random.key(0))
-    q = _stochastic.run(jax.random.key(1), mixture, q, jnp.asarray(0), 5, WHOLE)
+    q = _stochastic.run(
+        jax.random.key(1), OfMixture(mixture), q, jnp.asarray(0), 5, WHOLE
+    )
     for one, other in zip(
         jax.tree.leaves(q), jax.tree.leaves(mixture.prior()), strict=True
     ):

@@ -41,13 +41,14 @@ class OfMixture:
 
     mixture: Mixture
 
-    def check(self) -> None:
+    @staticmethod
+    def check(mixture: Mixture) -> None:
         """Refuse a family whose q has no natural parameters.
 
         Raises:
             NotApplicable: the family is no `ExponentialFactors`.
         """
-        if not isinstance(self.mixture.family, ExponentialFactors):
+        if not isinstance(mixture.family, ExponentialFactors):
             raise NotApplicable(
                 "the family does not give q's natural parameters: use cavi"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -22,17 +21,30 @@ Point = dict[str, Any]
 
 @dataclass(frozen=True)
 class OfModel:
-    """The steps of an `InBatches`. Its q holds factors alone until `ended`."""
+    """The steps of an `InBatches`. Its q holds factors alone until `ended`.
+
+    Attributes:
+        posterior: of the model.
+        rows: what minibatches are taken of, made once for all steps.
+    """
 
     posterior: CAVIPosterior
+    rows: Any
 
-    def check(self) -> None:
+    @classmethod
+    def of(cls, posterior: CAVIPosterior) -> OfModel:
+        """The steps of a posterior that `check` lets through."""
+        own: Any = posterior.own
+        return cls(posterior, own.rows(**posterior.arguments()))
+
+    @staticmethod
+    def check(posterior: CAVIPosterior) -> None:
         """Refuse a model whose rows cannot be taken a few at a time.
 
         Raises:
             NotApplicable: it is no `InBatches`.
         """
-        if not isinstance(self.posterior.own, InBatches):
+        if not isinstance(posterior.own, InBatches):
             raise NotApplicable("the model has no steps on minibatches: use cavi")
 
     @property
@@ -44,11 +56,6 @@ class OfModel:
     def number(self) -> int:
         """Number of rows."""
         return len(next(iter(self.posterior.arguments().values())))
-
-    @cached_property
-    def rows(self) -> Any:
-        """What minibatches are taken of."""
-        return self.own.rows(**self.posterior.arguments())
 
     def begin(self, key: Key) -> Point:
         """A start of the ascent."""

@@ -30,13 +30,6 @@ Point = Any
 class Steps(Protocol):
     """A posterior with its steps on minibatches."""
 
-    def check(self) -> None:
-        """Refuse what has no such steps.
-
-        Raises:
-            NotApplicable: gives the reason.
-        """
-
     def begin(self, key: Key) -> Point:
         """A starting point."""
 
@@ -49,36 +42,43 @@ class Steps(Protocol):
         """The q of the coordinate ascent at which the steps end."""
 
 
-def steps_of(posterior: Posterior) -> Steps:
-    """The steps of a posterior.
+def check(posterior: Posterior) -> None:
+    """Refuse what has no steps on minibatches.
 
     Raises:
-        NotApplicable: it has none.
+        NotApplicable: gives the reason.
     """
-    steps: Steps
     if isinstance(posterior, Mixture):
-        steps = OfMixture(posterior)
+        OfMixture.check(posterior)
     elif isinstance(posterior, CAVIPosterior):
-        steps = OfModel(posterior)
+        OfModel.check(posterior)
     else:
         raise NotApplicable("the model has no coordinate ascent")
-    steps.check()
-    return steps
+
+
+def steps_of(posterior: Posterior) -> Steps:
+    """The steps of a posterior that `check` lets through.
+
+    What they read of the data is made here, once: so call it before a loop.
+    """
+    if isinstance(posterior, Mixture):
+        return OfMixture(posterior)
+    assert isinstance(posterior, CAVIPosterior)
+    return OfModel.of(posterior)
 
 
 def run(
     key: Key,
-    posterior: Posterior,
+    steps: Steps,
     q: Point,
     first: Array,
-    steps: int | Array,
+    number: int | Array,
     schedule: Schedule,
 ) -> Point:
     """The point after several steps, of which the first is number `first`."""
-    taken = steps_of(posterior)
 
     def one(i: Array, q: Point) -> Point:
-        return taken.advance(jax.random.fold_in(key, i), q, first + i, schedule)
+        return steps.advance(jax.random.fold_in(key, i), q, first + i, schedule)
 
-    found: Point = lax.fori_loop(0, steps, one, q)
+    found: Point = lax.fori_loop(0, number, one, q)
     return found

@@ -125,7 +125,7 @@ class CAVI(InFactors):
         """
         climber = climber_of(problem.posterior)
         if self.start == "stochastic":
-            _stochastic.steps_of(problem.posterior)
+            _stochastic.check(problem.posterior)
         slice_ = TERMS / max(climber.products, 1)
         shape = (problem.chains, problem.draws)
         start, *others = self.stages(shape, int(np.clip(slice_, 1, SLICE)))
@@ -152,7 +152,8 @@ class CAVI(InFactors):
             climber = climber_of(posterior)
             if self.start == "stochastic":
                 keys = jax.random.split(key, self.restarts)
-                points = over_lanes(lambda key: warmed_up(key, posterior), keys)
+                steps = _stochastic.steps_of(posterior)
+                points = over_lanes(lambda key: warmed_up(key, steps), keys)
             else:
                 points = climber.starts(key, self.restarts)
             if first is not None:
@@ -305,12 +306,11 @@ def stored_point(path: str, like: Point) -> Point:
     )
 
 
-def warmed_up(key: Key, posterior: Posterior) -> Point:
+def warmed_up(key: Key, steps: _stochastic.Steps) -> Point:
     """A point after STEPS natural-gradient steps on minibatches."""
     place, along = jax.random.split(key)
-    steps = _stochastic.steps_of(posterior)
     none = jnp.zeros((), jnp.int32)
-    q = _stochastic.run(along, posterior, steps.begin(place), none, STEPS, WARM_UP)
+    q = _stochastic.run(along, steps, steps.begin(place), none, STEPS, WARM_UP)
     return steps.ended(q)
 
 

@@ -101,7 +101,7 @@ class StochasticCAVI(InFactors):
             NotApplicable: the family's q has no natural parameters, or the model has
                 no steps on minibatches.
         """
-        _stochastic.steps_of(problem.posterior)
+        _stochastic.check(problem.posterior)
         return self._stages((problem.chains, problem.draws))
 
     @remembered
@@ -115,10 +115,12 @@ class StochasticCAVI(InFactors):
             return over_lanes(one, jax.random.split(key, self.restarts))
 
         def fit(key: Key, posterior: Posterior, lanes: Lane) -> Lane:
+            steps = _stochastic.steps_of(posterior)
+
             def one(key: Key, lane: Lane) -> Lane:
                 number = jnp.minimum(WINDOW, self.steps - lane.step)
                 q = _stochastic.run(
-                    key, posterior, lane.q, lane.step, number, self.schedule
+                    key, steps, lane.q, lane.step, number, self.schedule
                 )
                 return Lane(q, lane.step + number)
 
