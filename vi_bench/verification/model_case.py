@@ -14,7 +14,7 @@ from arviz_stats.base import array_stats
 
 from vi_bench.errors import VerificationError
 from vi_bench.posterior.structure import bare
-from vi_bench.verification.factors import draw, parameters_of
+from vi_bench.verification.factors import parameters_of
 from vi_bench.verification.finding import CONVERGED, ROUNDING
 from vi_bench.verification.mixtures import accurately
 from vi_bench.verification.model_answer import (
@@ -24,12 +24,12 @@ from vi_bench.verification.model_answer import (
     ModelAnswer,
 )
 from vi_bench.verification.model_problems import ModelProblem
-from vi_bench.verification.model_program import AT_ONCE, Program, program_of
+from vi_bench.verification.model_program import Program, program_of
 from vi_bench.verification.reassign import Reassigned, reassigned
 from vi_bench.verification.sandbox import first_line
 from vi_bench.verification.sandwich import Sandwich, sandwich
 from vi_bench.verification.stationary import Gain, gain_of, slope_of
-from vi_bench.verification.tails import is_unreached
+from vi_bench.verification.tails import is_unreached, reach_of
 
 PART, PARTS = 20_000, 5
 """Draws of q in one part, and how many parts there are at most."""
@@ -251,11 +251,11 @@ class ModelCase:
         """
         mean, error = float(self.ratio.mean()), standard_error(self.ratio)
         with accurately():
-            keys = jax.random.split(jax.random.key(1), AT_ONCE)
-            drawn = jax.vmap(partial(draw, self.answer.factors))(keys)
+            keys = jax.random.split(jax.random.key(1), PART)
+            drawn = self.program.drawn(keys, self.inputs[0])
             for site, program in self.program.wider.items():
-                centre = np.asarray(drawn[site]).mean(axis=0).ravel()
-                if is_unreached(partial(self._called, program), centre, mean, error):
+                reach = reach_of(np.asarray(drawn[site]))
+                if is_unreached(partial(self._called, program), reach, mean, error):
                     return (
                         f"q({site}) is so wide that its bound depends on values that "
                         "no draw reaches"

@@ -26,14 +26,16 @@ class Program(NamedTuple):
         curved: second derivatives of log p by point estimates.
         by_element: discrete site -> log p and log q where one of its elements has
             another value, further given the elements (M,) and the values (M,).
+        drawn: draws of the real sites (no data is given).
         wider: real site -> log p and log q where one coordinate is further from the
-            centre, and log q where it is not, further given the coordinate, and the
-            centre (p,).
+            centre, log q where it is not, and that coordinate, further given which it
+            is, and the centre (p,).
     """
 
     sampled: Callable[..., Any]
     curved: Callable[..., Any]
     by_element: Mapping[str, Callable[..., Any]]
+    drawn: Callable[..., dict[str, Any]]
     wider: Mapping[str, Callable[..., Any]]
 
 
@@ -165,6 +167,12 @@ def _made(
         return jax.vmap(lambda key: curved(key, parameters, data))(keys)
 
     supports = {f.site: problem.trace[f.site]["fn"].support for f in factors}
+    real = [f.site for f in factors if not f.point and _is_real(supports[f.site])]
+
+    def drawn(keys: Any, parameters: Any) -> dict[str, Any]:
+        every = jax.vmap(lambda key: draw(factors, key, parameters))(keys)
+        return {site: every[site] for site in real}
+
     return Program(
         sampled=jax.jit(sampled),
         curved=jax.jit(second),
@@ -173,11 +181,8 @@ def _made(
             for f in factors
             if f.by_element
         },
-        wider={
-            f.site: jax.jit(_wider(f.site, factors, joint))
-            for f in factors
-            if not f.point and _is_real(supports[f.site])
-        },
+        drawn=jax.jit(drawn),
+        wider={site: jax.jit(_wider(site, factors, joint)) for site in real},
     )
 
 
@@ -218,7 +223,8 @@ def _wider(site: str, factors: Sequence[Factor], joint: Joint) -> Callable[..., 
         far = jnp.ravel(drawn[site])[place] - centre[place]
         moved = _with(drawn[site], place, centre[place] + WIDER * far)
         values = {**drawn, site: moved}
-        return joint(values, data)[0], log_q(values), log_q(drawn)
+        to = jnp.ravel(moved)[place]
+        return joint(values, data)[0], log_q(values), log_q(drawn), to
 
     return lambda keys, *given: jax.lax.map(
         lambda key: one(key, *given), keys, batch_size=AT_ONCE

@@ -9,6 +9,7 @@ of sd 6 all that matters is 6 sds away, where none of 100,000 draws is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -19,8 +20,8 @@ from vi_bench.verification.finding import CONVERGED
 WIDER = 3.0
 """Factor by which a coordinate's distance from the centre grows."""
 
-DRAWS = 50_000
-"""Draws for each coordinate."""
+PART, PARTS = 4000, 12
+"""Draws for each coordinate: of a first part, and how many parts there are at most."""
 
 COORDINATES = 20
 """Coordinates of a variable that are moved at most."""
@@ -28,34 +29,86 @@ COORDINATES = 20
 SURE = 4.0
 """Standard errors by which the means must differ."""
 
+NOTHING = 0.5
+"""Share of that difference that all beyond the reach of q's draws must make up, by the
+first part, for the others to be looked at."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Where draws of a variable over q are, flat (p,).
+
+    Attributes:
+        centre: their mean.
+        low: least value of every coordinate.
+        high: greatest value of every coordinate.
+    """
+
+    centre: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def reach_of(draws: np.ndarray) -> Reach:
+    """Where draws (S, ...) are."""
+    flat = draws.reshape(len(draws), -1)
+    return Reach(flat.mean(axis=0), flat.min(axis=0), flat.max(axis=0))
+
 
 def is_unreached(
-    program: Callable[..., Any], centre: np.ndarray, mean: float, error: float
+    program: Callable[..., Any], reach: Reach, mean: float, error: float
 ) -> bool:
     """Whether wider draws of a variable give another mean of log p - log q.
 
+    Only what is beyond the draws of q can make it another one, so that the first of the
+    wider draws tell of most coordinates that there is nothing.
+
     Args:
         program: (keys, coordinate, centre) -> log p and log q where the coordinate was
-            moved, and log q where it was not (draws,).
-        centre: mean of the variable over q, flat.
+            moved, log q where it was not, and where it was moved to (draws,).
+        reach: where at least as few draws of the variable are as gave the mean.
         mean: of log p - log q over draws of q, nats.
         error: its standard error.
     """
-    size = centre.size
+    size = reach.centre.size
     chosen = np.arange(size)
     if size > COORDINATES:
         chosen = np.random.default_rng(0).permutation(size)[:COORDINATES]
-    for coordinate in chosen:
-        keys = jax.random.split(jax.random.key(int(coordinate)), DRAWS)
-        found = program(keys, int(coordinate), centre)
-        log_p, log_q, before = (np.asarray(v) for v in found)
-        weight = WIDER * np.exp(log_q - before)
-        kept = weight > 0
-        off = np.zeros(DRAWS)
-        off[kept] = weight[kept] * (log_p[kept] - log_q[kept] - mean)
-        if not np.isfinite(off).all():
-            return True
-        spread = np.hypot(off.std(ddof=1) / DRAWS**0.5, error)
-        if abs(off.mean()) > CONVERGED + SURE * spread:
-            return True
+    for coordinate in map(int, chosen):
+        parts = []
+        for part in range(PARTS):
+            key = jax.random.fold_in(jax.random.key(coordinate), part)
+            found = program(jax.random.split(key, PART), coordinate, reach.centre)
+            log_p, log_q, before, moved = map(np.asarray, found)
+            off = _off(log_p - mean, log_q, before)
+            if not np.isfinite(off).all():
+                return True
+            parts.append(off)
+            beyond = (moved < reach.low[coordinate]) | (moved > reach.high[coordinate])
+            if part == 0 and _is_nothing(np.where(beyond, off, 0.0), error):
+                break
+        else:
+            every = np.concatenate(parts)
+            spread = np.hypot(_error(every), error)
+            if abs(every.mean()) > CONVERGED + SURE * spread:
+                return True
     return False
+
+
+def _off(log_p: np.ndarray, log_q: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """What every wider draw adds to the difference; log p is given less the mean."""
+    weight = WIDER * np.exp(log_q - before)
+    kept = weight > 0
+    off = np.zeros(len(weight))
+    off[kept] = weight[kept] * (log_p[kept] - log_q[kept])
+    return off
+
+
+def _is_nothing(beyond: np.ndarray, error: float) -> bool:
+    """Whether what is beyond the reach of draws is too little to be found by all."""
+    most = abs(beyond.mean()) + SURE * _error(beyond)
+    return bool(most < NOTHING * (CONVERGED + SURE * error))
+
+
+def _error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / len(values) ** 0.5)
