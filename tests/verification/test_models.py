@@ -381,6 +381,58 @@ def test_the_battery_has_rows_of_the_data_and_simulated_ones():
             assert set(problem.truth) == {"mu", "tau"}
 
 
+def effects(y, b=None):
+    """Normal effects by group, which may be told."""
+    mu = numpyro.sample("mu", dist.Normal(0, 2))
+    with numpyro.plate("row", len(y)):
+        b = numpyro.sample("b", dist.Normal(mu, 1), obs=b)
+        numpyro.sample("y", dist.Normal(b, 0.5), obs=y)
+
+
+def by_conjugacy(y, b=None, prior=0.25):
+    """q(mu) q(b), or the posterior of mu where b is known; with its bound."""
+    n = len(y)
+    s2 = 1 / (prior + n)
+    if b is not None:
+        m = s2 * b.sum()
+        rows = stats.norm.logpdf(b, m, 1).sum() - n * s2 / 2
+        rows += stats.norm.logpdf(y, b, 0.5).sum()
+        prior = stats.norm.logpdf(m, 0, 2) - s2 / 8
+        bound = rows + prior + stats.norm(m, s2**0.5).entropy()
+        return {"q": {"mu": dist.Normal(m, s2**0.5)}, "elbo": [bound]}
+    m = 0.0
+    for _ in range(500):
+        e = (m + 4 * y) / 5
+        m = s2 * e.sum()
+    q = {"mu": dist.Normal(m, s2**0.5), "b": dist.Normal(e, np.full(n, 0.2**0.5))}
+    return {"q": q}
+
+
+def test_a_latent_site_that_the_model_can_be_told_is_told():
+    data = {"y": np.random.default_rng(3).normal(1, 1, 5)}
+    problems, _ = model_battery(effects, data)
+    known = [p for p in problems if p.known]
+    assert known
+    for problem in known:
+        assert problem.about.endswith("simulated, b known")
+        assert set(problem.truth) == {"mu"}
+        np.testing.assert_array_equal(problem.data["b"].shape, [problem.rows])
+    report = checked(by_conjugacy, problems=known)
+    assert report.passed, told(report)
+    wrong = checked(lambda y, b=None: by_conjugacy(y, b, prior=0.5), problems=known)
+    assert "every factor is stationary" in wrong.failures
+    # the q of known effects is exact, so that log p - log q is the same at all draws
+    exact = ModelCase(known[-1], call(by_conjugacy, known[-1], 60.0)[0])
+    assert exact.ratio.std() < 1e-9
+
+    def untold_fit(y):
+        return by_conjugacy(y)
+
+    report = checked(untold_fit, problems=problems)
+    assert report.passed, told(report)
+    assert any("the fit has no argument 'b'" in note for note in report.notes)
+
+
 def test_models_that_depend_on_the_order_of_rows_are_known():
     assert permuted(SMALL[1]) is not None
 

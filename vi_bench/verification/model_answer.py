@@ -115,6 +115,8 @@ def call(
     }
     name = getattr(function, "__name__", type(function).__name__)
     given = for_fit(function, handed, problem.seed, f"fit {name!r}")
+    if untold := [site for site in problem.known if site not in given]:
+        raise NotApplicable(f"the fit has no argument {untold[0]!r}")
     few = problem.rows is not None and problem.rows < FEW
     try:
         with accurately():  # as in a run

@@ -7,6 +7,7 @@ it does not matter which rows they are.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -194,9 +195,22 @@ def _simulated(
             for site, name in places.items():
                 data[name] = values[site].astype(_kind(data[name], values[site]))
             made = replace(problem, about=about, data=data, seed=seed, truth=truth)
-            return [] if unusable(made, problem) else [made]
+            return [] if unusable(made, problem) else [made, *_known(made)]
     left.append(Left(about, VAGUE))
     return []
+
+
+def _known(problem: ModelProblem) -> Iterator[ModelProblem]:
+    """Simulated problems with a latent site given: where the model can be told it."""
+    truth = problem.truth or {}
+    for name in inspect.signature(problem.model).parameters:
+        if name in truth and problem.data.get(name) is None:
+            data = dict(problem.data) | {name: truth[name]}
+            rest = {site: value for site, value in truth.items() if site != name}
+            about = f"{problem.about}, {name} known"
+            made = replace(problem, about=about, data=data, truth=rest, known=(name,))
+            if name in made.structure.observed and made.structure.sites:
+                yield made
 
 
 def _drawn(problem: ModelProblem, key: Any) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class ModelProblem:
         truth: the latent values from which the data were simulated, by site, so an
             exact draw from the posterior; None if they were not.
         rows: number of rows; None if that is not known.
+        known: latent sites of the model that are given here, as arguments of that name.
     """
 
     about: str
@@ -63,6 +64,7 @@ class ModelProblem:
     seed: int = 0
     truth: Mapping[str, Any] | None = None
     rows: int | None = None
+    known: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
