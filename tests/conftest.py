@@ -1,5 +1,6 @@
 """Double precision, shapes checked at run time, small data."""
 
+import functools
 import gc
 import itertools
 import os
@@ -27,12 +28,18 @@ hook = install_import_hook(
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import typer.main  # noqa: E402
+import typer.testing  # noqa: E402
 
 import vi_bench as vb  # noqa: E402
 from vi_bench import catalogue  # noqa: E402
 from vi_bench.runtime.environment import forget_programs  # noqa: E402
 
 gc.freeze()  # what is imported stays: it need not be looked through again and again
+gc.set_threshold(50_000)  # tracing makes many objects, few of them in cycles
+
+# the command line is the same in all tests; to build it takes longer than a refusal
+typer.testing._get_command = functools.cache(typer.main.get_command)  # type: ignore[attr-defined]
 
 jax.config.update("jax_enable_x64", True)
 # many tests run the same programs: both workers share what one of them has compiled
