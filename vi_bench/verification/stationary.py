@@ -52,8 +52,10 @@ def gain_of(scores: np.ndarray, ratio: np.ndarray) -> Gain:
     """
     number, parameters = scores.shape
     centred = scores - scores.mean(axis=0)
-    unit = np.sqrt(np.mean(centred**2, axis=0))
-    peaked = np.mean(centred**4, axis=0) > unit**4 * number / LEAST
+    squares = centred**2
+    unit = np.sqrt(np.mean(squares, axis=0))
+    fourth = np.einsum("sp,sp->p", squares, squares) / number
+    peaked = fourth > unit**4 * number / LEAST
     kept = np.flatnonzero((unit > 0) & ~peaked)
     if not len(kept):
         nothing = np.zeros(parameters)
@@ -101,19 +103,17 @@ def _gain(
     Of the k parameters that are `kept`, scaled by `unit`, `raw` is the gradient (k,);
     `whitening` (k, m) makes their scores uncorrelated.
     """
-    number = len(white)
-    products = white * ratio[:, None]
-    slope = products.mean(axis=0)
-    noise = float(np.sum(products.var(axis=0, ddof=1))) / (2 * number)
-    half = number // 2
+    number, half = len(white), len(white) // 2
+    slope = white.T @ ratio / number
+    # variances of white * ratio, summed, without that array
+    squares = float(np.einsum("sm,sm->s", white, white) @ ratio**2)
+    noise = (squares / number - float(slope @ slope)) / (2 * (number - 1))
     slopes, variances = [], []
-    for fitted, tested in (
-        (products[:half], products[half:]),
-        (products[half:], products[:half]),
-    ):
-        direction = fitted.mean(axis=0)
+    first, second = slice(None, half), slice(half, None)
+    for fitted, tested in ((first, second), (second, first)):
+        direction = white[fitted].T @ ratio[fitted]
         length = float(np.linalg.norm(direction))
-        along = tested @ (direction / length) if length else np.zeros(len(tested))
+        along = white[tested] @ (direction / max(length, 1e-300)) * ratio[tested]
         slopes.append(float(along.mean()))
         variances.append(float(along.var(ddof=1)) / len(along))
     step, share = np.zeros(parameters), np.zeros(parameters)
