@@ -67,9 +67,16 @@ class NormalModel:
         return Statistics(jnp.asarray(float(x.size)), mean, jnp.sum((x - mean) ** 2))
 
     def init(self, key: Key, s: Statistics) -> dict[str, Any]:
-        """The precision's prior, its rate scaled at random."""
-        rate = self.b * jax.random.gamma(key, 2.0)
-        tau = Gamma(jnp.asarray(self.a), rate)
+        """A precision at random, up to the rows' and down to that about the prior mean.
+
+        Where that mean is many prior sds away there is an optimum near it, too.
+        """
+        rows = jnp.maximum(s.rows, 1)
+        near = self.b + 0.5 * s.squares
+        far = self.b + 0.5 * (s.squares + rows * (s.mean - self.mean) ** 2)
+        share = 3 * jax.random.uniform(key) - 1  # up to three fold in logarithms
+        rate = near * (far / near) ** jnp.clip(share, 0, 1)
+        tau = Gamma(self.a + 0.5 * s.rows, rate)
         return {"mu": self._mean(s, tau), "tau": tau}
 
     def sweep(self, s: Statistics, q: dict[str, Any]) -> dict[str, Any]:

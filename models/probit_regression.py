@@ -104,9 +104,13 @@ class ProbitRegression:
         return Statistics(sign, sign[:, None] * x, gram, centred, root)
 
     def init(self, key: Key, s: Statistics) -> dict[str, Any]:
-        """A mean from the prior."""
+        """A mean at random, of linear predictors about 1.
+
+        Where they are large the labels hardly depend on them, and a sweep hardly moves.
+        """
         drawn = jax.random.normal(key, s.centred.shift.shape, s.gram.dtype)
-        mean = self.alpha**-0.5 * drawn
+        each = jnp.diagonal(s.gram) / jnp.maximum(len(s.signed), 1)
+        mean = (self.alpha + each) ** -0.5 * drawn
         w = Gaussian.of(s.centred.precision @ mean, s.centred.precision)
         return self.local(s, {"w": w})
 

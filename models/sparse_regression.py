@@ -30,6 +30,9 @@ DATA = {"x": ("row", "predictor"), "y": ("row",)}
 MOST = 10
 """Predictors whose switches can be summed out: 2^10 sets of them."""
 
+OFF = 30.0
+"""Log odds of a switch that is off."""
+
 DISPERSED = 3.0
 """Standard deviation of the switches' log odds where an ascent starts."""
 
@@ -123,9 +126,10 @@ class SparseRegression:
         return LinearRegression().statistics(x, y)
 
     def init(self, key: Key, s: Statistics) -> dict[str, Any]:
-        """Coefficients from the prior, with switches at random; any precision."""
-        one, two, three = jax.random.split(key, 3)
+        """Coefficients from the prior, switches at random or all off; any precision."""
+        one, two, three, four = jax.random.split(key, 4)
         log_odds = DISPERSED * jax.random.normal(one, s.cross.shape, s.cross.dtype)
+        log_odds -= jnp.where(jax.random.bernoulli(four), OFF, 0.0)
         drawn = jax.random.normal(two, s.cross.shape, s.cross.dtype) / self.slab
         slab = self._slab(s)
         w = SpikeSlab.of(log_odds, Normal(drawn, slab.precision), slab)

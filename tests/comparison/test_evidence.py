@@ -111,6 +111,14 @@ def test_a_bound_above_the_evidence_is_named(random):
     assert "log p(X) by exact" in sentence
 
 
+def test_a_bound_of_a_q_with_impossible_draws_is_named(random):
+    """Its ELBO can be but -inf."""
+    known = random.normal(size=(4, 50))
+    impossible = Terms(np.full((4, 50), -np.inf), known, bound=Estimate(-3.0, 0.0))
+    (sentence,) = ladder({"cavi": impossible}, {}).violations()
+    assert "which is -inf" in sentence
+
+
 def test_elbo_above_the_collapsed_bound_is_named(random):
     t = two_modes(random)
     wrong = Terms(t.log_joint, t.log_q, bound=Estimate(LOG_P - 0.1, 0.0))

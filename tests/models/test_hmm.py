@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.special import gammaln
 
 from tests.zoo.models import hmm as zoo
+from vi_bench.errors import InputError
 from vi_bench.factors import base
 from vi_bench.models.hmm import HMM
 from vi_bench.posterior.cavi_posterior import CAVIPosterior
@@ -204,3 +205,16 @@ def test_it_ends_where_an_independent_fit_ends():
         np.asarray(theirs["move"].concentration)[np.ix_(other, other)],
         rtol=1e-6,
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "said"),
+    [
+        ({"emission": "categorical", "categories": 2}, [[0], [2]], "2 at "),
+        ({"emission": "poisson"}, [[1], [-3]], "-3 at "),
+        ({"emission": "poisson"}, [[1.5], [3.0]], "1.5 at "),
+    ],
+)
+def test_rows_that_no_state_can_emit_are_refused(settings, rows, said):
+    with pytest.raises(InputError, match=said):
+        CAVIPosterior.bound(HMM(**settings), {"y": np.array(rows)})

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from scipy.special import logsumexp
 
+from tests.models.ascents import climbed
 from tests.models.response import responded
 from tests.models.test_cavi_models import sweeps
 from tests.zoo.models import normal_gamma as zoo
@@ -105,3 +106,12 @@ def test_single_precision_stays_single():
         x = jnp.ones(5, jnp.float32)
         _, q = sweeps(OWN, {"x": x}, jax.random.key(0), 3)
     assert q["mu"].shift.dtype == jnp.float32
+
+
+def test_starts_reach_the_optimum_near_a_prior_mean_that_is_far():
+    """Ten rows at 2000, prior mean 0 of sd 100: the wide one is 100 nats higher."""
+    own = NormalModel(kappa=1e-4)
+    data = {"x": 2000 + np.random.default_rng(1).normal(size=10)}
+    bounds = [climbed(own, data, jax.random.key(k), 200)[1] for k in range(20)]
+    assert max(bounds) == pytest.approx(-105.1008, abs=1e-3)
+    assert min(bounds) < -200  # and the other one, too

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from numpyro.infer.util import log_density
 from scipy.integrate import quad
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import erfcx, log_ndtr
 from scipy.stats import norm
 
 from tests.models.ascents import climbed, density
 from tests.models.binary import quadrature, twice_over
-from tests.models.response import chosen, sds_at
+from tests.models.response import chosen, scalars, sds_at
 from tests.zoo.models import probit
 from vi_bench.factors import Gaussian
+from vi_bench.inference.model_response import model_response
 from vi_bench.models.probit_regression import ProbitRegression, mills
 from vi_bench.posterior.cavi_posterior import CAVIPosterior
 
@@ -240,3 +241,40 @@ def test_linear_response_is_the_curvature_of_the_density(random):
     sds, _ = sds_at(posterior, q, chosen(["w"]))
     covariance = np.linalg.inv(-np.asarray(curved["w"]["w"]))
     np.testing.assert_allclose(list(sds.values()), covariance.diagonal() ** 0.5)
+
+
+FAR = {
+    "x": np.array([[2e4], [-7e4], [9e4], [-1e5], [6e4], [-1.1e5]]),
+    "y": np.array([1, 0, 1, 0, 1, 0]),
+}
+"""Separated labels: where predictors are so large a sweep moves w by nearly nothing."""
+
+
+def test_starts_are_where_labels_depend_on_the_coefficients():
+    """The bound is that of the best normal of the same variance, by quadrature."""
+    own = ProbitRegression()
+    x, sign = FAR["x"].ravel(), 2 * FAR["y"] - 1
+    precision = own.alpha + x @ x
+
+    def lost(m):
+        return own.alpha * m**2 / 2 - log_ndtr(sign * x * m).sum()
+
+    best = minimize_scalar(lost, (1e-6, 1e-3), tol=1e-12).fun
+    best = -best - 0.5 * (own.alpha / precision - 1 - np.log(own.alpha / precision))
+    # beside this, E log p(z | w) has half the variance of x w in every row
+    best -= 0.5 * (x @ x) / precision
+    bounds = [climbed(own, FAR, jax.random.key(k), 20_000)[1] for k in range(5)]
+    np.testing.assert_allclose(bounds, best, rtol=0, atol=1e-3)
+
+
+def test_what_no_sweep_moves_is_no_optimum_for_that():
+    """A mean far too large: a sweep moves it by 1e-11 of itself."""
+    own = ProbitRegression()
+    posterior = CAVIPosterior.bound(own, FAR)
+    s = posterior.statistics()
+    w = Gaussian.of(s.centred.precision @ jnp.full(1, 0.3), s.centred.precision)
+    q = own.local(s, {"w": w})
+    found = model_response(posterior, q, lambda theta: scalars({"w": theta["w"]}))
+    assert "a Newton step gains" in found.refused
+    # of so small a curvature rounding leaves a digit
+    assert found.gain == pytest.approx(own.alpha * 0.3**2 / 2, rel=0.5)

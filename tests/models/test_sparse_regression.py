@@ -10,6 +10,7 @@ import pytest
 from numpyro.infer.util import log_density
 from scipy.special import logsumexp
 from scipy.stats import gamma, multivariate_normal, norm
+from scipy.stats import t as student
 
 from tests.models.response import chosen, sds_at
 from tests.zoo.models import spike_slab
@@ -382,3 +383,13 @@ def test_linear_response_corrects_nothing_where_q_is_exact(random):
     exact = np.sqrt(q["w"].distribution().variance)
     np.testing.assert_allclose(linear[:3], exact, rtol=1e-6)
     np.testing.assert_allclose(under_q[:3], exact, rtol=1e-9)
+
+
+def test_some_starts_have_no_predictor():
+    """One row, three predictors of size 1e6: with none of them it is explained best."""
+    own = SparseRegression()
+    x = 1e6 * np.random.default_rng(0).normal(size=(1, 3))
+    _, bound = fit(own, {"x": x, "y": np.array([1.3])}, jax.random.key(0))
+    # no predictor: a Student t row, and the prior probability of none
+    rows = student(2 * own.c, scale=(own.d / own.c) ** 0.5).logpdf(1.3)
+    assert bound > rows + 3 * np.log1p(-own.pi) - 0.5

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations, pairwise
 
 import numpy as np
+from scipy.special import logsumexp
 
 from vi_bench.comparison.measures import Estimate
 
@@ -152,6 +153,8 @@ class Ladder:
 
 def _excess(low: Estimate, high: Estimate) -> float:
     """Standard errors by which `low` exceeds `high`; 0 where an error is unknown."""
+    if np.isneginf(high.value) and np.isfinite(low.value):
+        return np.inf  # a draw of q that is impossible under the model
     apart = _minus(low, high)
     if np.isnan(apart.se):  # an error that is not known excludes nothing
         return 0.0
@@ -163,6 +166,8 @@ def _above(low: str, a: Estimate, high: str, b: Estimate) -> list[str]:
     """A sentence where `a` lies above `b` by over BEYOND errors."""
     if not _excess(a, b) > BEYOND:
         return []
+    if np.isneginf(b.value):
+        return [f"{low} {a.value:.4f} lies above {high}, which is -inf"]
     apart = _minus(a, b)
     return [
         f"{low} {a.value:.4f} lies above {high} {b.value:.4f} by {apart.value:.4f} +- "
@@ -259,12 +264,13 @@ def importance_weighted(log_w: np.ndarray, group: int) -> Estimate | None:
     if groups < 2:
         return None
     parts = log_w[: groups * group].reshape(groups, group)
-    most = parts.max(axis=1)
-    return _mean(most + np.log(np.exp(parts - most[:, None]).mean(axis=1)))
+    return _mean(np.asarray(logsumexp(parts, axis=1)) - np.log(group))
 
 
 def _mean(values: np.ndarray) -> Estimate:
     """Mean of independent values and its error."""
+    if not np.isfinite(values).all():  # no spread of such numbers is known
+        return Estimate(float(values.mean()), np.nan)
     error = values.std(ddof=1) / np.sqrt(values.size)
     return Estimate(float(values.mean()), float(error))
 

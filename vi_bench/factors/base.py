@@ -18,6 +18,10 @@ Natural = tuple[Array, ...]
 """
 
 
+ROUNDED = 1e-3
+"""Share of a shift's size to which its changes are compared in 64 bits."""
+
+
 @runtime_checkable
 class Factor(Protocol):
     """One factor of q: a pytree of arrays; leading axes are independent copies."""
@@ -104,6 +108,17 @@ def scale_of(q: Mapping[str, Any]) -> Float[Array, " P"]:
     """Sizes of the natural parameters, in the order of `natural_of`."""
     flat: Array = ravel_pytree({k: f.scale() for k, f in factors_of(q).items()})[0]
     return flat
+
+
+def size_of_shift(shift: Array, sd: Array) -> Array:
+    """Size of precision times mean, given its sd, the precision times the variable's.
+
+    Changes are compared to the sd, as those of the mean to the sd of the variable, but
+    for a small share of the shift itself: rounding lets it come no nearer.
+    """
+    double = jnp.finfo(shift.dtype).bits == 64
+    found: Array = (ROUNDED if double else 1.0) * jnp.abs(shift) + sd
+    return found
 
 
 def with_natural(q: Mapping[str, Any], flat: Float[Array, " P"]) -> dict[str, Any]:

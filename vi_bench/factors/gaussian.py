@@ -12,7 +12,7 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float
 from numpyro import distributions as dist
 
-from vi_bench.factors.base import Natural
+from vi_bench.factors.base import Natural, size_of_shift
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -41,7 +41,7 @@ class Normal:
 
     def scale(self) -> Natural:
         """Sizes by which a mean of 0 is known up to its sd."""
-        return jnp.abs(self.shift) + jnp.sqrt(self.precision), self.precision
+        return size_of_shift(self.shift, jnp.sqrt(self.precision)), self.precision
 
     def mean(self) -> Float[Array, "..."]:
         """E[x]."""
@@ -132,7 +132,8 @@ class Gaussian:
         """Sizes by which a mean of 0 is known up to its sds."""
         each: Array = jnp.sqrt(jnp.diagonal(self.precision, axis1=-2, axis2=-1))
         rows, columns = np.triu_indices(self.shift.shape[-1])
-        return jnp.abs(self.shift) + each, each[..., rows] * each[..., columns]
+        own = size_of_shift(self.shift, each)
+        return own, each[..., rows] * each[..., columns]
 
     def mean(self) -> Float[Array, "... p"]:
         """E[x]."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from numpyro import distributions as dist
 
-from vi_bench.factors.base import Natural
+from vi_bench.factors.base import Natural, size_of_shift
 from vi_bench.factors.gamma import Gamma
 from vi_bench.factors.gaussian import LOG_2PI
 
@@ -53,7 +53,7 @@ class NormalGamma:
         """Sizes by which a mean of 0 is known up to its sd."""
         shift, kappa, shape, far = self.natural()
         sd = jnp.sqrt(self.kappa * self.rate / self.shape)
-        return jnp.abs(shift) + sd, kappa, shape, far
+        return size_of_shift(shift, sd), kappa, shape, far
 
     def square(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """E[tau (x - mu)^2], where x has further leading axes."""

@@ -60,6 +60,7 @@ class LinearResponse:
             Gaussian around either: their own covariances are unreliable, those of
             averages need not be.
         refused: why there are no covariances; empty if there are.
+        gain: nats that q is known to be below an optimum.
     """
 
     labels: tuple[Quantity, ...]
@@ -68,6 +69,7 @@ class LinearResponse:
     rate: float
     overlapping: tuple[int, ...]
     refused: str = ""
+    gain: float = 0.0
 
     @property
     def sd(self) -> dict[Quantity, float]:
@@ -245,10 +247,10 @@ def sds(
     return Sds(roots(covariance), roots(own), strict)
 
 
-def refusal(why: str) -> LinearResponse:
+def refusal(why: str, gain: float = 0.0) -> LinearResponse:
     """No covariances, and why."""
     nothing = np.empty((0, 0))
-    return LinearResponse((), nothing, nothing, np.nan, (), why)
+    return LinearResponse((), nothing, nothing, np.nan, (), why, gain)
 
 
 def _natural(family: ExponentialFactors, q: Factors) -> tuple[Any, Float[Array, "2 S"]]:

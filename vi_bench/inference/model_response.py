@@ -38,6 +38,12 @@ is left out: q has no variance along it. Log odds of a switch that is all but su
 such; second derivatives in them are rounding errors.
 """
 
+KNOWN = 1e-11
+"""Likewise, above which a curvature is no rounding error."""
+
+GAIN = 1e-3
+"""Nats that a Newton step gains beyond which q is not at an optimum."""
+
 STEPS, LATE = 300, 100
 """Steps of the power iteration for CAVI's rate, and those at its end that count."""
 
@@ -55,6 +61,7 @@ class Curvature(NamedTuple):
         fisher: the factors' own curvature, the Fisher information (P, P).
         rate: spectral radius of one sweep, CAVI's linear rate of convergence.
         gap: largest relative change of a natural parameter by one more sweep.
+        slope: derivative of the ELBO in the natural parameters (P,).
     """
 
     values: Any
@@ -63,6 +70,7 @@ class Curvature(NamedTuple):
     fisher: Any
     rate: Any
     gap: Any
+    slope: Any
 
 
 def model_response(
@@ -93,6 +101,15 @@ def model_response(
     own = half.T @ half
     curved = np.linalg.solve(whole, np.linalg.solve(whole, -found.hessian[square]).T)
     sizes, axes = np.linalg.eigh(0.5 * (curved + curved.T))
+    left = axes.T @ np.linalg.solve(whole, found.slope[moving])
+    known = sizes > KNOWN * sizes[-1]
+    gain = float(np.sum(left[known] ** 2 / sizes[known])) / 2
+    if gain > GAIN:
+        return refusal(
+            f"a sweep hardly moves q, yet a Newton step gains {gain:.3g} nats: not at "
+            "an optimum",
+            gain,
+        )
     if not sizes[0] > FLAT * sizes[-1]:
         return refusal(
             f"a curvature of the bound is {sizes[0]:.1e} of q's own: not a strict "
@@ -160,6 +177,7 @@ def _curvature(
             jax.hessian(divergence)(zero),
             _radius(along, jax.random.normal(jax.random.key(0), eta.shape)),
             jnp.max(jnp.abs(moved)),
+            slope(zero),
         )
 
     found: Curvature = compute(posterior, q)

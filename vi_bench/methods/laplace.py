@@ -31,13 +31,9 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.inference.starts import dispersed_start, origin
-from vi_bench.methods._particles import constrained
-from vi_bench.mixture.types import Parameters
+from vi_bench.methods._normal import normal_draws
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
-
-BATCH = 50
-"""Draws whose density is evaluated at once."""
 
 STATIONARY = 1e-3
 """Distance to the maximum that one more Newton step would go, in the normal's sds."""
@@ -178,36 +174,18 @@ def ascent(height: Any, at: Float[Array, " D"]) -> tuple[Array, Array]:
 
 def drawn(key: Key, posterior: Posterior, peak: Peak, shape: tuple[int, int]) -> Draws:
     """Draws from the normal at the mode, and its bound estimated from them."""
-    size = peak.position.shape[0]
-    noise = jax.random.normal(key, (*shape, size), peak.position.dtype)
-    flat_noise = noise.reshape(-1, size)
-    steps = solve_triangular(peak.root, flat_noise.T, lower=True, trans=1).T
-    flat = peak.position[None] + steps
-    rebuild = ravel_pytree(origin(posterior))[1]
-
-    def log_p(flat: Array) -> Array:
-        value: Array = posterior.density(rebuild(flat))
-        return value
-
-    def log_jacobian(flat: Array) -> Array:
-        return posterior.constrain(rebuild(flat))[1]
-
-    half = jnp.sum(jnp.log(jnp.diagonal(peak.root)))
-    squares = jnp.sum(flat_noise**2, axis=1)
-    log_q = half - 0.5 * (squares + size * jnp.log(2 * jnp.pi))
-    terms = lax.map(log_p, flat, batch_size=BATCH) - log_q
-    free: Parameters = jax.vmap(rebuild)(flat)
-    free = jax.tree.map(lambda v: v.reshape(*shape, *v.shape[1:]), free)
-    own = log_q - lax.map(log_jacobian, flat, batch_size=BATCH)
+    whole = jnp.eye(peak.position.shape[0], dtype=peak.position.dtype)
+    root = solve_triangular(peak.root, whole, lower=True, trans=1)
+    found = normal_draws(key, posterior, peak.position, root, shape)
     report = LaplaceReport(
-        bound=jnp.mean(terms),
-        bound_se=jnp.std(terms, ddof=1) / jnp.sqrt(float(terms.size)),
+        bound=found.bound,
+        bound_se=found.bound_se,
         iterations=peak.iterations[jnp.argmax(peak.height)],
         left=peak.left,
         height=peak.height,
     )
     q = {"mode": peak.position, "precision": peak.root @ peak.root.T}
-    return Draws(constrained(posterior, free), {}, own.reshape(shape), q, report)
+    return Draws(found.parameters, {}, found.log_q, q, report)
 
 
 METHOD = Laplace

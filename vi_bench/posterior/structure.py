@@ -199,17 +199,34 @@ FIXED = (
 )
 """Supports that depend on no parameter."""
 
+INTERVAL = type(constraints.integer_interval(0, 1))
+"""The class of supports from one integer to another."""
+
 
 def _check_support(name: str, label: str, site: Mapping[str, Any]) -> None:
     """Check that observed values are possible, where the support is fixed.
 
+    That of codes and of counts out of so many trials is, unless the bounds are inferred
+    as those of a discrete uniform may be.
+
     Raises:
         InputError: some are not.
     """
-    support = site["fn"].support
-    if not any(support is fixed for fixed in FIXED):
+    support, axes = site["fn"].support, 0
+    while hasattr(support, "base_constraint"):  # of events: each entry is checked
+        axes += support.reinterpreted_batch_ndims
+        support = support.base_constraint
+    fixed = any(support is one for one in FIXED)
+    of_codes = isinstance(support, INTERVAL) and not isinstance(
+        bare(site["fn"]), dist.DiscreteUniform
+    )
+    if not fixed and not of_codes:
         return
-    possible = np.asarray(support(site["value"])) | ~np.asarray(_mask(site["fn"]), bool)
+    possible = np.asarray(support(site["value"]))
+    counts = np.asarray(_mask(site["fn"]), bool)
+    if counts.ndim and counts.ndim + axes <= possible.ndim:
+        counts = counts.reshape(*counts.shape, *(1,) * axes)
+    possible = possible | ~counts
     if not possible.all():
         at = [int(i) for i in np.argwhere(~possible)[0]]
         value = np.asarray(site["value"])[tuple(at)]

@@ -93,6 +93,8 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
     settle(place, run)
     if raw.factors is not None and run.outcome.converged:
         run.response = place.target.response(raw)
+        if run.response is not None and run.response.gain > 0:
+            run.outcome = Outcome("suspect", run.response.refused)
 
 
 def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
