@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 from numpyro import distributions as dist
 
 from vi_bench.contract import Key
+from vi_bench.errors import ModelError
 from vi_bench.factors import Dirichlet
 from vi_bench.models._shares import (
     Multinomial,
@@ -58,7 +59,18 @@ class LDA:
     compared: ClassVar[tuple[str, ...]] = ("beta", "share")
 
     def complete(self, counts: Any) -> LDA:
-        """The model whose sweeps read no count of 0."""
+        """The model whose sweeps read no count of 0.
+
+        Raises:
+            InputError: something is no count.
+        """
+        wrong = np.argwhere(~((np.asarray(counts) >= 0) & (np.mod(counts, 1) == 0)))
+        if len(wrong):
+            at = tuple(map(int, wrong[0]))
+            raise ModelError(
+                f"model 'lda': counts is {np.asarray(counts)[at]} at {list(at)}: "
+                "expected counts 0, 1, 2, ..."
+            )
         different = np.count_nonzero(counts, axis=1)
         most = int(np.max(different, initial=0))
         return replace(self, entries=int(np.sum(different)), longest=most)

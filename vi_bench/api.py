@@ -86,7 +86,7 @@ def calibrate(
         threads: chunks computed in parallel; by default one per core.
         given: hyperparameters that override those of `model`.
         data: of a NumPyro model, as of `run`: its covariates, and observed values,
-            whose shapes alone are used.
+            whose shapes alone are used. One of the library's models has an example.
         **fields: other fields of `vi_bench.calibration.settings.Settings`: sims, rows,
             ...
 
@@ -97,6 +97,7 @@ def calibrate(
     from vi_bench.calibration.settings import settle
     from vi_bench.calibration.store import Store
     from vi_bench.posterior.arguments import named_data
+    from vi_bench.posterior.bound import example_of, library_model
     from vi_bench.runner.specify import (
         is_plain_function,
         methods_of,
@@ -120,6 +121,10 @@ def calibrate(
     settings = settle(model, fields, methods, given)
     folder, plain = None if out is None else Path(out), settings.plain()
     if function is not None:
+        hyper = {k: v for k, v in settings.model.items() if k != "name"}
+        bringing = library_model(function, hyper)
+        if own is None and not settings.data and bringing is not None:
+            own = arrays(example_of(bringing, settings.seed), "an example")
         own = own or named_data(function, settings.data)
         plain |= {"plugins": settings.spec.plugins(), "data_sha256": own.sha256}
     store = Store(folder, plain)
@@ -128,8 +133,12 @@ def calibrate(
 
     labels = list(settings.methods)
     shown = bars(labels) if progress else nullcontext(Silent())
-    with kept_programs(), shown as watcher:
-        found = study(settings, store, watcher, threads, own)
+    try:
+        with kept_programs(), shown as watcher:
+            found = study(settings, store, watcher, threads, own)
+    except InputError:
+        store.undo()
+        raise
     if folder is not None:
         from vi_bench.calibration.report import write_calibration
 

@@ -44,6 +44,9 @@ are models that are no families of mixtures, and bring their own CAVI."""
 ARGUMENTS = "DATA"
 """The name that a module of such a model binds: its data, name -> dimensions."""
 
+LOADED = "vi_bench_file_"
+"""What the names of modules begin with that are loaded by their paths."""
+
 WITHOUT_FILE = ("eight-schools", "pixels", "velocities", "waiting")
 """Built-in data that have no file of their own."""
 
@@ -165,9 +168,9 @@ def is_numpyro(name: Any) -> bool:
     return is_function(name) or brings_cavi(name)
 
 
-def dimensions(name: str) -> dict[str, tuple[str, ...]]:
+def dimensions(own: type) -> dict[str, tuple[str, ...]]:
     """The data of a model with its own CAVI: name -> names of its dimensions."""
-    module = sys.modules[model(name).__module__]
+    module = sys.modules[own.__module__]
     return dict(getattr(module, ARGUMENTS, {}))
 
 
@@ -493,7 +496,7 @@ def _module(file: Path, source: bytes, digest: str) -> Any:
 
     A class that is defined twice is two types, which JAX's tree functions refuse.
     """
-    name = f"vi_bench_file_{file.stem}_{digest[:12]}"
+    name = f"{LOADED}{file.stem}_{digest[:12]}"
     spec = importlib.util.spec_from_loader(name, loader=None, origin=str(file))
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

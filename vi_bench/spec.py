@@ -396,9 +396,17 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
         values = {"name": called(what), "model": {"name": what}}
     elif what.endswith(".toml"):
         values = read_toml(Path(what), where)
-    elif is_data(what):
+    elif is_data(what) or is_arrays(what):
         if overrides.get("data") is not None:
             raise SpecError(f"{where} is a file of data; --data names others")
+        if catalogue.is_numpyro(model := overrides.get("model")):
+            values = {"name": _stem(what), "model": {"name": model}, "data": what}
+            return make(_merged(values, overrides), where)
+        if not is_data(what):
+            raise SpecError(
+                f"{where} has named arrays; expected --model with one of the library's "
+                "models, or mine.py:model"
+            )
         values = _usual(what) | {"data": what}
         if overrides.get("model") is not None:
             values["standardise"] = False  # counts, say, stay as they are
@@ -409,6 +417,7 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
             )
         known = [
             *catalogue.experiments(),
+            *filter(catalogue.brings_cavi, catalogue.names("model")),
             "a .toml file",
             "a file of data",
             "mine.py:model",
@@ -424,15 +433,29 @@ def is_data(what: str) -> bool:
     return Path(what).suffix.lower() in READERS
 
 
+def is_arrays(what: str) -> bool:
+    """Whether a spec's name is that of a file of named arrays."""
+    from vi_bench.data.arrays import ending  # imported late: it loads NumPy
+
+    return ending(Path(what)) is not None
+
+
 def _usual(what: str) -> dict[str, Any]:
     """The default settings of a run on a file of data."""
     values = read_toml(catalogue.experiment("_file"), "the usual settings")
+    return values | {"name": _stem(what)}
+
+
+def _stem(what: str) -> str:
+    """The name of a run on a file of data."""
     stem = Path(what).stem
-    return values | {"name": stem if _is_plain(stem) else "run"}
+    return stem if _is_plain(stem) else "run"
 
 
 def assumed(what: str, overrides: Mapping[str, Any]) -> str:
     """The settings of a file of data that were left to defaults, in a sentence."""
+    if catalogue.is_numpyro(overrides.get("model")):
+        return ""
     usual, told = _usual(what), []
     if overrides.get("components") is None:
         told.append(f"components = {Spec.model_fields['components'].default}")

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from vi_bench.verification.library import whole_model
 from vi_bench.verification.mixtures import MixtureProblem
 from vi_bench.verification.model_problems import ModelProblem
 from vi_bench.verification.problems import Problem
 from vi_bench.verification.report import told
 from vi_bench.verification.verifier import verify
 
-__all__ = ["MixtureProblem", "ModelProblem", "Problem", "check_cavi", "told"]
+__all__ = [
+    "MixtureProblem",
+    "ModelProblem",
+    "Problem",
+    "check_cavi",
+    "told",
+    "whole_model",
+]
 
 
 def check_cavi(

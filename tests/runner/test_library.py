@@ -71,15 +71,17 @@ def test_every_model_has_a_built_in_experiment():
 def test_experiments_of_the_library_fit_their_data(experiment):
     spec = read(experiment, {})
     settings = {k: v for k, v in spec.model.items() if k != "name"}
-    posterior, unused = bind_model(spec.numpyro, settings, built_in(spec.data))
-    assert not unused
+    posterior, note = bind_model(spec.numpyro, settings, built_in(spec.data))
+    assert not note
     assert posterior.own.compared
 
 
 @pytest.mark.parametrize(
     ("model", "data", "said"),
     [
-        ("linear-regression", {"x": np.ones(4), "y": np.ones(4)}, "expected (row, pre"),
+        ("linear-regression", {"x": 4.0, "y": np.ones(4)}, "expected (row, pre"),
+        ("normal", {"x": np.ones(0)}, "x has no row; expected at least one"),
+        ("normal", {"a": np.ones(3), "b": np.ones(3)}, "needs 'x', which the data"),
         (
             "linear-regression",
             {"x": np.ones((4, 2)), "y": np.ones(5)},
@@ -89,7 +91,11 @@ def test_experiments_of_the_library_fit_their_data(experiment):
         ("linear-regression", {"X": np.ones((4, 2)), "y": np.ones(4)}, "needs 'x'"),
         ({"name": "normal", "kapa": 2.0}, {"x": np.ones(4)}, "did you mean 'kappa'"),
         ({"name": "normal", "kappa": -2.0}, {"x": np.ones(4)}, "kappa = -2.0"),
-        ("lda", {"counts": -np.ones((3, 4))}, "model 'LDA': cannot be run"),
+        (
+            "lda",
+            {"counts": -np.ones((3, 4))},
+            "counts is -1.0 at [0, 0]",
+        ),
         ("normal", None, "there are no data"),
         ("normall", {"x": np.ones(4)}, "did you mean 'normal'"),
     ],

@@ -261,7 +261,7 @@ def two_arguments(x, y):
         (lambda: vb.run(raising, {"y": Y}), "KeyError: 'oops' (test_own_models.py, li"),
         (
             lambda: vb.run(positive, {"y": Y - 1}),
-            "the observed 'y' is -0.6 at [1]; its distribution is Gamma",
+            "the observed 'y' is -0.6 at [1], of Gamma: expected more than 0",
         ),
         (lambda: vb.run(normal, {"y": Y}, variables=["nu"]), "unknown variable 'nu'"),
         (lambda: vb.run(normal, {"y": Y}, variables=["rows"]), "none of them depends"),

@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 import vi_bench as vb
 from tests.zoo.models import logistic, mixture_of_regressions, normal_gamma, spike_slab
+from vi_bench import catalogue
 from vi_bench.cli.app import app
 from vi_bench.errors import InputError
+from vi_bench.testing import whole_model
 from vi_bench.verification.constants import usual_constants
 from vi_bench.verification.model_answer import call
 from vi_bench.verification.model_battery import VAGUE, model_battery
@@ -102,6 +104,57 @@ def test_the_code_of_a_failure_fails_again():
 )
 def test_the_code_of_a_failure_imports_what_was_tested(given, line):
     assert imported(given, "f", "fit") == line
+
+
+SHORT = """
+from dataclasses import replace
+
+from vi_bench.models.normal import DATA, NormalModel
+
+class ShortNormal(NormalModel):
+    def sweep(self, s, q):
+        q = super().sweep(s, q)
+        return q | {"tau": replace(q["tau"], shape=q["tau"].shape - 0.5)}
+
+MODEL = ShortNormal
+"""
+
+
+def test_the_code_of_a_failure_of_a_plug_in_imports_its_file(tmp_path, monkeypatch):
+    (tmp_path / "short_normal.py").write_text(SHORT)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = catalogue.add_file("model", tmp_path / "short_normal.py")
+    own = catalogue.model(name)(kappa=0.5)
+    problem = ModelProblem("2 rows", whole_model(own), {"x": DATA["x"][:2]}, rows=2)
+    report = vb.verify("cavi", problems=[problem])
+    failure = verification_record(report)["failures"][0]
+    assert "from short_normal import ShortNormal" in failure["script"]
+    assert "kappa=0.5" in failure["script"]
+    with pytest.raises(AssertionError, match="every factor is stationary"):
+        exec(failure["script"], {})
+
+
+def test_a_q_on_half_of_the_real_line_is_judged_there():
+    """NumPyro gives HalfNormal a density below 0, too."""
+
+    def half(x, more=0.0):
+        s2, mean = 1.0, np.sqrt(2 / np.pi)
+        expected = -0.5 * np.sum(x**2 - 2 * x * mean + s2)
+        expected += -0.5 * len(x) * np.log(2 * np.pi)
+        expected += -0.5 * np.log(2 * np.pi) - s2 / 2
+        entropy = 0.5 * np.log(np.pi * s2 / 2) + 0.5
+        bound = expected + entropy + more
+        return {"q": {"mu": dist.HalfNormal(1.0)}, "elbo": [bound]}
+
+    def rows(x):
+        mu = numpyro.sample("mu", dist.Normal(0, 1))
+        with numpyro.plate("row", len(x)):
+            numpyro.sample("x", dist.Normal(mu, 1), obs=x)
+
+    problem = ModelProblem("2 rows", rows, {"x": DATA["x"][:2]}, rows=2)
+    assert "the ELBO is what it says" not in checked(half, [problem]).failures
+    wrong = checked(lambda x: half(x, 5.0), [problem])
+    assert "the ELBO is what it says" in wrong.failures
 
 
 class NoTwoPi(normal_gamma.Right):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +30,13 @@ class Store:
 
     def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
         self.folder = folder
+        self._made: Path | None = None
         self._held: dict[tuple[str, int], dict[str, np.ndarray]] = {}
         if folder is None:
             return
         self._check(folder, settings)
+        missing = [p for p in (folder, *folder.parents) if not os.path.lexists(p)]
+        self._made = missing[-1] if missing else None
         try:
             (folder / CHUNKS).mkdir(parents=True, exist_ok=True)
             if not (folder / SETTINGS).exists():
@@ -42,6 +46,11 @@ class Store:
             raise CalibrationError(
                 f"output folder {str(folder)!r} cannot be written: {error.strerror}"
             ) from None
+
+    def undo(self) -> None:
+        """Remove the folder if it was made here: there is nothing to compute."""
+        if self._made is not None:
+            shutil.rmtree(self._made, ignore_errors=True)
 
     def _check(self, folder: Path, settings: Mapping[str, Any]) -> None:
         if not os.path.lexists(folder):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vi_bench.cli import completion
-from vi_bench.cli.options import AsJson, load_plugins, split
+from vi_bench.cli.options import AsJson, Models, load_plugins, split
 from vi_bench.cli.terminal import console, kept_for
 
 
@@ -43,6 +43,7 @@ def verify(
             autocompletion=completion.model,
         ),
     ] = None,
+    models: Models = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -75,8 +76,8 @@ def verify(
     )
 
     with kept_for(as_json):
-        if model is not None:
-            model = load_plugins(model, None, [])[0] or model
+        if model is not None or models is not None:
+            model = load_plugins(model, models, [])[0] or model
         report = verified(
             method,
             seed=seed,

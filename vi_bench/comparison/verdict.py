@@ -173,7 +173,7 @@ class Test:
         if self.kind == "W1":
             return f"W1 distance in {self.name} {self.value:.3f} +- {self.se:.3f} sd"
         if self.kind == "correlation":
-            return f"correlation of {self.name} off by {off}"
+            return f"correlation of {self.name} off by {off}, margin {self.band:.2g}"
         return f"{self.kind} of {self.name} off by {off} sd"
 
 

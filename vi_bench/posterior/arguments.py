@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from vi_bench import catalogue
 from vi_bench.data.arrays import Arrays, arrays, read_arrays
@@ -93,6 +95,57 @@ def arguments(
         )
     found = {p.name: data[p.name] for p in named if p.name in data}
     return found, (*(name for name in data if name not in found), *unused)
+
+
+def model_arguments(
+    model: Callable[..., Any],
+    dims: Mapping[str, Sequence[str]],
+    data: Arrays,
+    where: str,
+) -> tuple[dict[str, Any], tuple[str, ...], str]:
+    """Arguments of a model that names their dimensions; names left out; and a note.
+
+    One array of two dimensions that the data lack is made of all columns that are
+    nothing else; a single column stands for an array of one column.
+
+    Args:
+        model: the NumPyro model.
+        dims: argument -> names of its dimensions.
+        data: named arrays.
+        where: the model, for messages.
+
+    Raises:
+        InputError: the data lack an array.
+    """
+    given = f"the data {data.name!r}"
+    values, said = dict(data.values), []
+    needed = [n for n in dims if n not in values and n not in data.unfit]
+    needed = [n for n in needed if _required(model, n)]
+    rest = {n: v for n, v in values.items() if n not in dims}
+    if len(needed) == 1 and len(dims[needed[0]]) == 2 and _are_columns(rest):
+        values[needed[0]] = np.column_stack(list(rest.values()))
+        values = {n: v for n, v in values.items() if n not in rest}
+        said.append(f"{needed[0]}: the columns {', '.join(rest)}")
+    elif needed:
+        lacking = _lacking(needed[0], data.values, given)
+        raise ModelError(f"{where}: needs {needed[0]!r}, {lacking}")
+    for name, own in dims.items():
+        if len(own) == 2 and np.ndim(values.get(name, 0)) == 1:
+            values[name] = np.asarray(values[name])[:, None]
+            said.append(f"{name}: of one {own[1]}")
+    found, unused = arguments(model, values, where, given, data.unfit)
+    return found, unused, "; ".join(said)
+
+
+def _required(function: Callable[..., Any], name: str) -> bool:
+    parameter = inspect.signature(function).parameters.get(name)
+    return parameter is not None and parameter.default is parameter.empty
+
+
+def _are_columns(values: Mapping[str, Any]) -> bool:
+    """Whether there are some, all of one dimension and as long."""
+    shapes = {np.shape(v) for v in values.values()}
+    return len(shapes) == 1 and len(shapes.pop()) == 1
 
 
 def for_fit(

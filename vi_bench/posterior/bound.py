@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from vi_bench import catalogue
+from vi_bench.contract import CAVIModel
 from vi_bench.data.arrays import Arrays
 from vi_bench.errors import ModelError, unknown
-from vi_bench.posterior.arguments import arguments
+from vi_bench.posterior.arguments import arguments, model_arguments
 from vi_bench.posterior.cavi_posterior import CAVIPosterior
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 from vi_bench.spec import build
 
+ROWS = 40
+"""Rows of the data that are drawn where none are given."""
+
+
+def library_model(
+    model: Any, settings: Mapping[str, Any] = MappingProxyType({})
+) -> CAVIModel | None:
+    """A model by its name and settings, or as it is; None if there is no such one.
+
+    Raises:
+        InputError: a setting has no default.
+    """
+    if isinstance(model, str) and catalogue.brings_cavi(model):
+        found: CAVIModel = build(catalogue.model(model), settings, f"model {model!r}")
+        return found
+    if isinstance(model, CAVIModel) and not isinstance(model, type):
+        return model
+    return None
+
+
+def example_of(own: CAVIModel, seed: int) -> dict[str, Any]:
+    """Data drawn from the model, by name."""
+    return own.example(np.random.default_rng([seed, 20170415, 3]), ROWS)
+
 
 def bind_model(
     name: str, settings: Mapping[str, Any], data: Arrays
-) -> tuple[NumPyroPosterior, tuple[str, ...]]:
-    """The posterior of a NumPyro model, and names in the data that it does not use.
+) -> tuple[NumPyroPosterior, str]:
+    """The posterior of a NumPyro model, and what was made of the data, and left out.
 
     Args:
         name: "mine.py:model", or a registered model that brings its CAVI.
@@ -32,15 +58,22 @@ def bind_model(
     where, given = f"model {name!r}", f"the data {data.name!r}"
     if catalogue.brings_cavi(name):
         own = build(catalogue.model(name), settings, where)
-        named, unused = arguments(own.model, data.values, where, given, data.unfit)
-        _check_dimensions(catalogue.dimensions(name), named, given)
-        return CAVIPosterior.bound(own, named), unused
+        dims = catalogue.dimensions(type(own))
+        named, unused, note = model_arguments(own.model, dims, data, where)
+        _check_dimensions(dims, named, given)
+        return CAVIPosterior.bound(own, named), _told(note, unused)
     model = catalogue.function(name)
     every = {**data.values, **settings}
     named, unused = arguments(model, every, where, given, data.unfit)
     if left := [n for n in unused if n in settings]:
         raise unknown("argument", left[0], named, where, error=ModelError)
-    return NumPyroPosterior.of(model, **named), unused
+    return NumPyroPosterior.of(model, **named), _told("", unused)
+
+
+def _told(note: str, unused: Sequence[str]) -> str:
+    """A note, and names in the data that a model does not use."""
+    left = f"{', '.join(unused)}: left out, no arguments of the model"
+    return "; ".join(filter(None, [note, left if unused else ""]))
 
 
 def _check_dimensions(
@@ -56,6 +89,9 @@ def _check_dimensions(
         if name not in named:
             continue
         shape = np.shape(named[name])
+        if len(shape) == len(dims) and 0 in shape:
+            empty = dims[shape.index(0)]
+            raise ModelError(f"{given}: {name} has no {empty}; expected at least one")
         if len(shape) != len(dims):
             raise ModelError(
                 f"{given}: {name} has the shape {shape}; expected ({', '.join(dims)})"

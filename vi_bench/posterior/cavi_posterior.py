@@ -39,8 +39,9 @@ class CAVIPosterior(NumPyroPosterior):
         Raises:
             InputError: the model and the data do not fit each other.
         """
+        whole = completed(own, named)
         plain = NumPyroPosterior.of(own.model, **named)
-        return cls(plain.structure, plain.data, completed(own, named), own)
+        return cls(plain.structure, plain.data, whole, own)
 
     @property
     def compared(self) -> tuple[str, ...]:

@@ -189,15 +189,15 @@ def read_model(
 
 
 FIXED = (
-    constraints.positive,
-    constraints.nonnegative,
-    constraints.unit_interval,
-    constraints.nonnegative_integer,
-    constraints.positive_integer,
-    constraints.boolean,
-    constraints.simplex,
+    (constraints.positive, "more than 0"),
+    (constraints.nonnegative, "0 or more"),
+    (constraints.unit_interval, "0 to 1"),
+    (constraints.nonnegative_integer, "counts 0, 1, 2, ..."),
+    (constraints.positive_integer, "counts 1, 2, ..."),
+    (constraints.boolean, "0 or 1"),
+    (constraints.simplex, "shares that sum to 1"),
 )
-"""Supports that depend on no parameter."""
+"""Supports that depend on no parameter, each with what messages call it."""
 
 INTERVAL = type(constraints.integer_interval(0, 1))
 """The class of supports from one integer to another."""
@@ -216,7 +216,7 @@ def _check_support(name: str, label: str, site: Mapping[str, Any]) -> None:
     while hasattr(support, "base_constraint"):  # of events: each entry is checked
         axes += support.reinterpreted_batch_ndims
         support = support.base_constraint
-    fixed = any(support is one for one in FIXED)
+    fixed = any(support is one for one, _ in FIXED)
     of_codes = isinstance(support, INTERVAL) and not isinstance(
         bare(site["fn"]), dist.DiscreteUniform
     )
@@ -230,9 +230,13 @@ def _check_support(name: str, label: str, site: Mapping[str, Any]) -> None:
     if not possible.all():
         at = [int(i) for i in np.argwhere(~possible)[0]]
         value = np.asarray(site["value"])[tuple(at)]
+        words = next((words for one, words in FIXED if support is one), "")
+        if of_codes:
+            most = np.max(np.asarray(support.upper_bound))
+            words = f"whole numbers from {np.min(support.lower_bound)} to {most}"
         raise ModelError(
-            f"model {name!r}: the observed {label!r} is {value} at {at}; its "
-            f"distribution is {type(site['fn']).__name__}, whose support is {support}"
+            f"model {name!r}: the observed {label!r} is {value} at {at}, of "
+            f"{type(site['fn']).__name__}: expected {words}"
         )
 
 
@@ -317,7 +321,9 @@ def called(model: Callable[..., Any]) -> str:
     """The name of a model in messages."""
     owner = getattr(model, "__self__", None)  # of a method, its object's class
     if owner is not None:
-        return type(owner).__name__
+        package, _, module = type(owner).__module__.rpartition(".")
+        shipped = package == "vi_bench.models"  # registered by its module's name
+        return module.replace("_", "-") if shipped else type(owner).__name__
     return str(getattr(model, "__name__", type(model).__name__))
 
 

@@ -167,7 +167,8 @@ def restarts(label: str, method: Method) -> Iterator[Sentence]:
 
 def _restart_optimum(found: RestartOptimum) -> str:
     bound = "-" if found.bound is None else f"{found.bound:.3f}"
-    return f"{bound} x {found.restarts} ({found.occupied} components)"
+    held = f" ({found.occupied} components)" if found.occupied else ""
+    return f"{bound} x {found.restarts}{held}"
 
 
 def optima(run: Record) -> Iterator[Sentence]:

@@ -552,7 +552,7 @@ def optima(run: Record) -> ReportTable:
             label,
             _nats(found.bound),
             Number(found.restarts),
-            Number(found.occupied),
+            Number(found.occupied or None),
         )
         for label, method in run.methods.items()
         if method.restarts

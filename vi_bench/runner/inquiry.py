@@ -69,6 +69,9 @@ class Inquiry:
             self._run(label)
             if self.interrupted:
                 return
+        first = next(iter(self.runs))
+        if all(run.outcome.status == "skipped" for run in self.runs.values()):
+            raise InputError(f"method {first!r}: {self.runs[first].outcome.sentence}")
 
     def _run(self, label: str) -> None:
         """Run one method; its failure does not stop the others."""

@@ -195,7 +195,7 @@ def model_target(spec: Spec, data: Arrays) -> ModelTarget:
     """
     assert spec.numpyro is not None
     settings = {k: v for k, v in spec.model.items() if k != "name"}
-    posterior, unused = bind_model(spec.numpyro, settings, data)
+    posterior, note = bind_model(spec.numpyro, settings, data)
     variables = variables_of(posterior, spec.component_dim)
     wanted = posterior.compared if spec.variables is None else spec.variables
     chosen = chosen_of(variables, wanted)
@@ -206,13 +206,10 @@ def model_target(spec: Spec, data: Arrays) -> ModelTarget:
         for name in chosen
         if variables[name].varying > MOST
     ]
-    said = [data.note] if data.note else []
-    if unused:
-        said.append(f"{', '.join(unused)}: left out, no arguments of the model")
     subject = ModelSubject(
         spec.numpyro,
         settings,
-        replace(data, note="; ".join(said)),
+        replace(data, note="; ".join(filter(None, [data.note, note]))),
         {site.name: site.shape for site in posterior.latent},
         variables,
         chosen,

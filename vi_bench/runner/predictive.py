@@ -77,11 +77,12 @@ def log_predictive_density(result: RunResult, label: str, points: Any) -> np.nda
     Raises:
         InputError: the method has no draws, or the points do not fit the family.
     """
+    family = result.family  # of mixtures alone
     x = np.asarray(points, float)
     features = len(result.table_data.features)
     if x.ndim != 2 or x.shape[1] != features:
         raise InputError(f"points: shape {x.shape}, expected (n, {features})")
-    result.family.check(Table("points", x, result.table_data.features))
+    family.check(Table("points", x, result.table_data.features))
     with computing(find_device("auto"), 64):
         mixture, theta = _posterior(result, label)
 

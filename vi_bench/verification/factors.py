@@ -115,7 +115,7 @@ def factors_of(
     }
     drawn = draw(list(plain.values()), jax.random.key(0))
     tied = [
-        _conditional(known[name], function, drawn)
+        _conditional(known[name], function, drawn, supports[name])
         for name, function in q.items()
         if inspect.isfunction(function)
     ]
@@ -158,7 +158,7 @@ def _plain(site: str, given: Any, support: Any) -> Factor:
     def log_prob(
         own: Sequence[Array], fixed: Sequence[Array], value: Array, _: Values
     ) -> Float[Array, ""]:
-        return jnp.sum(filled(own, fixed).log_prob(value))
+        return density(filled(own, fixed), value, support)
 
     def sample(
         own: Sequence[Array], fixed: Sequence[Array], key: Key, _: Values
@@ -179,6 +179,24 @@ def _plain(site: str, given: Any, support: Any) -> Factor:
         eps=_eps(leaves),
         alike=_comparable((site, shape, tuple(moved)), given),
     )
+
+
+def density(fn: Any, value: Array, support: Any) -> Float[Array, ""]:
+    """Log density of a distribution for a site of this support, summed.
+
+    Where the distribution's own support is less than the real line NumPyro gives some
+    number outside of it.
+    """
+    each = fn.log_prob(value)
+    if is_real(support) and not is_real(fn.support):
+        each = jnp.where(fn.support(value), each, -jnp.inf)
+    return jnp.sum(each)
+
+
+def is_real(support: Any) -> bool:
+    """Whether a support is the real line, or several."""
+    base = getattr(support, "base_constraint", support)
+    return base is dist.constraints.real or base is dist.constraints.real_vector
 
 
 def _comparable(key: tuple[Any, ...], held: Any) -> Hashable:
@@ -227,7 +245,9 @@ def _point(site: str, value: Array, support: Any) -> Factor:
     )
 
 
-def _conditional(site: Site, function: Callable[..., Any], drawn: Values) -> Factor:
+def _conditional(
+    site: Site, function: Callable[..., Any], drawn: Values, support: Any
+) -> Factor:
     """The factor of a function of other sites, which gives a distribution.
 
     Its parameters are the arrays that it has from around it, and single numbers that
@@ -245,7 +265,7 @@ def _conditional(site: Site, function: Callable[..., Any], drawn: Values) -> Fac
 
     value = at(drawn, {}).sample(jax.random.key(1))
     given = {name: drawn[name] for name in needs}
-    closed, numbers = _traced(function, where, at, value, given)
+    closed, numbers = _traced(function, where, at, value, given, support)
     consts = [jnp.asarray(c) for c in closed.consts]
     moved = [i for i, c in enumerate(consts) if jnp.issubdtype(c.dtype, jnp.floating)]
     arrays = [consts[i] for i in moved]
@@ -288,6 +308,7 @@ def _traced(
     at: Callable[[Values, Mapping[str, Any]], Any],
     value: Array,
     given: Values,
+    support: Any,
 ) -> tuple[Any, dict[str, Array]]:
     """The log density as a program of the local numbers, a value and other sites.
 
@@ -295,8 +316,8 @@ def _traced(
         Broken: JAX cannot trace the function.
     """
 
-    def density(numbers: Mapping[str, Any], value: Array, given: Values) -> Array:
-        return jnp.sum(at(given, numbers).log_prob(value))
+    def traced(numbers: Mapping[str, Any], value: Array, given: Values) -> Array:
+        return density(at(given, numbers), value, support)
 
     local = _numbers(function)
     # NumPy's functions, and shapes, do not take numbers that are traced
@@ -304,7 +325,7 @@ def _traced(
     for tried in (local, reals, {}):
         numbers = {n: jnp.asarray(v, jnp.float64) for n, v in sorted(tried.items())}
         try:
-            return jax.make_jaxpr(density)(numbers, value, given), numbers
+            return jax.make_jaxpr(traced)(numbers, value, given), numbers
         except (TypeError, jax.errors.JAXTypeError) as error:
             last = error
     raise Unreadable(

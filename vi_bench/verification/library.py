@@ -22,30 +22,8 @@ from vi_bench.contract import (
 from vi_bench.errors import NotApplicable, unknown
 from vi_bench.factors import base
 from vi_bench.inference.stages import calling, compiled, drive, prepare
+from vi_bench.posterior.bound import library_model
 from vi_bench.posterior.cavi_posterior import CAVIPosterior, completed
-from vi_bench.spec import build
-
-ROWS = 40
-"""Rows of the data that are drawn where none are given."""
-
-
-def library_model(model: Any) -> CAVIModel | None:
-    """A model by its name, with its default settings, or as it is; None if no such one.
-
-    Raises:
-        InputError: a setting has no default.
-    """
-    if isinstance(model, str) and catalogue.brings_cavi(model):
-        found: CAVIModel = build(catalogue.model(model), {}, f"model {model!r}")
-        return found
-    if isinstance(model, CAVIModel) and not isinstance(model, type):
-        return model
-    return None
-
-
-def example_of(own: CAVIModel, seed: int) -> dict[str, Any]:
-    """Data drawn from the model, by name."""
-    return own.example(np.random.default_rng([seed, 20170415, 3]), ROWS)
 
 
 def whole_model(

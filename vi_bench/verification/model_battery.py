@@ -20,12 +20,10 @@ from numpyro import handlers
 from vi_bench import catalogue
 from vi_bench.contract import CAVIModel
 from vi_bench.data.arrays import arrays
-from vi_bench.posterior.arguments import arguments, named_data
-from vi_bench.verification.library import (
-    example_of,
-    library_model,
-    whole_model,
-)
+from vi_bench.errors import unknown
+from vi_bench.posterior.arguments import arguments, model_arguments, named_data
+from vi_bench.posterior.bound import example_of, library_model
+from vi_bench.verification.library import whole_model
 from vi_bench.verification.mixtures import accurately
 from vi_bench.verification.model_problems import ModelProblem
 from vi_bench.verification.model_rows import (
@@ -128,6 +126,9 @@ def battery_of(
     """
     if (own := library_model(model)) is not None:
         return _of_library(own, model, data, seed)
+    if isinstance(model, str) and not catalogue.is_function(model):
+        known_models = filter(catalogue.brings_cavi, catalogue.names("model"))
+        raise unknown("model", model, [*known_models, "mine.py:model"])
     where = model if isinstance(model, str) else catalogue.add_function(model)
     function = catalogue.function(where)
     if data is None or isinstance(data, (str, Path)):
@@ -155,8 +156,8 @@ def _of_library(
         known = named_data(name, str(data))
     else:
         known = arrays(data)
-    where, told = f"model {name!r}", f"the data {known.name!r}"
-    given, _ = arguments(own.model, known.values, where, told, known.unfit)
+    dims = catalogue.dimensions(type(own))
+    given, _, _ = model_arguments(own.model, dims, known, f"model {name!r}")
     return model_battery(whole_model(own, given), given, seed)
 
 

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from numpyro import distributions as dist
-from numpyro.infer.util import log_density
+from numpyro import infer
 
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 from vi_bench.posterior.structure import bare
-from vi_bench.verification.factors import Factor, draw, parameters_of
+from vi_bench.verification.factors import Factor, draw, is_real, parameters_of
 from vi_bench.verification.model_problems import ModelProblem
 from vi_bench.verification.tails import WIDER
 
@@ -108,7 +107,7 @@ def _made(
             total = posterior.log_joint(dict(values))
             return total, (jnp.zeros(1), jnp.abs(total))
         data = {**(data if fixed is None else fixed), **still}
-        total, trace = log_density(problem.model, (), data, dict(values))
+        total, trace = infer.util.log_density(problem.model, (), data, dict(values))
         logits = jnp.zeros(1)  # a map of arrays without elements fails
         if logistic is not None:
             site = trace[logistic.site]
@@ -167,7 +166,7 @@ def _made(
         return jax.vmap(lambda key: curved(key, parameters, data))(keys)
 
     supports = {f.site: problem.trace[f.site]["fn"].support for f in factors}
-    real = [f.site for f in factors if not f.point and _is_real(supports[f.site])]
+    real = [f.site for f in factors if not f.point and is_real(supports[f.site])]
 
     def drawn(keys: Any, parameters: Any) -> dict[str, Any]:
         every = jax.vmap(lambda key: draw(factors, key, parameters))(keys)
@@ -235,11 +234,6 @@ def _with(array: Any, place: Any, value: Any) -> Any:
     """An array with another value at a place of its flattened form."""
     flat = jnp.ravel(array).at[place].set(jnp.asarray(value, array.dtype))
     return flat.reshape(array.shape)
-
-
-def _is_real(support: Any) -> bool:
-    base = getattr(support, "base_constraint", support)
-    return base is dist.constraints.real or base is dist.constraints.real_vector
 
 
 def _terms(trace: Mapping[str, Any]) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
+
+from vi_bench.catalogue import LOADED
 
 
 def imported(given: Any, name: str, what: str) -> str:
@@ -20,7 +23,7 @@ def imported(given: Any, name: str, what: str) -> str:
             return f"{name} = {given!r}"
         module = Path(file).stem
     else:
-        module = getattr(given, "__module__", None) or ""
+        module = _name_of(getattr(given, "__module__", None) or "")
         function = getattr(given, "__qualname__", "")
     importable = all(part.isidentifier() for part in module.split("."))
     if module == "__main__" or not importable or not function.isidentifier():
@@ -37,3 +40,10 @@ def test_code(problem: Any, source: tuple[str, ...]) -> list[str]:
         *source,
         *problem.script().splitlines(),
     ]
+
+
+def _name_of(module: str) -> str:
+    """The name to import a module by: that of its file, if loaded by its path."""
+    if module.startswith(LOADED):
+        return Path(str(getattr(sys.modules.get(module), "__file__", ""))).stem
+    return module

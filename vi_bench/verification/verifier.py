@@ -98,7 +98,7 @@ def verify(
             left_out,
             (
                 imported(method, "f", "fit"),
-                _imported_model(model, problems[0]),
+                *_imported_model(model, problems[0]),
             ),
             limit=limit,
             strict_constants=strict_constants,
@@ -178,13 +178,16 @@ def _of_model(problems: Any) -> bool:
     return bool(problems) and isinstance(problems[0], ModelProblem)
 
 
-def _imported_model(model: Any, problem: ModelProblem) -> str:
-    """A line of Python that makes `model` that of the problem."""
-    if isinstance(model, str) and library_of(problem.model) is not None:
-        return (
-            f"from vi_bench.testing import whole_model; model = whole_model({model!r})"
-        )
-    return imported(model or problem.model, "model", "model")
+def _imported_model(model: Any, problem: ModelProblem) -> tuple[str, ...]:
+    """Lines of Python that make `model` that of the problem."""
+    own = library_of(problem.model)
+    if own is None:
+        return (imported(model or problem.model, "model", "model"),)
+    return (
+        imported(type(own), type(own).__name__, "model's class"),
+        "from vi_bench.testing import whole_model",
+        f"model = whole_model({own!r})",
+    )
 
 
 def _fit(method: Any, problem: ModelProblem) -> Callable[..., Any]:
