@@ -15,6 +15,7 @@ from benchmarks import (
     page,
     peers,
     samplers,
+    settings,
     speed,
     zoo,
 )
@@ -84,6 +85,10 @@ def test_the_page_of_the_zoo_is_that_of_its_numbers():
 
 def published(name):
     return json.loads((ROOT / f"results/published/{name}.json").read_text())
+
+
+def test_the_page_of_the_librarys_settings_is_that_of_the_code():
+    assert settings.page() == (ROOT / "docs/library_settings.md").read_text()
 
 
 def test_the_page_of_the_library_is_that_of_its_numbers():

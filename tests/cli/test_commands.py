@@ -201,6 +201,10 @@ NOT_HERE = {
     "python -m benchmarks.zoo --out results/published/zoo.json --page docs/zoo.md": (
         "an hour; tests/test_benchmarks.py has it at toy size"
     ),
+    "vi-bench run hmm --data mine.npz": "minutes; runner/test_library.py has models",
+    "vi-bench calibrate linear-regression --methods cavi,nuts": (
+        "minutes; runner/test_library.py has one of a model"
+    ),
     "vi-bench --install-completion": "it writes: tests/cli/test_completion.py",
     "vi-bench --show-completion": "it asks which shell: tests/cli/test_completion.py",
     "pip install uv": "it installs",

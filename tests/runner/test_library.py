@@ -5,6 +5,7 @@ import pytest
 
 import vi_bench as vb
 from vi_bench import catalogue
+from vi_bench.data.arrays import arrays
 from vi_bench.data.built_in import ARRAYS, built_in
 from vi_bench.errors import InputError
 from vi_bench.models.normal import NormalModel
@@ -74,6 +75,45 @@ def test_experiments_of_the_library_fit_their_data(experiment):
     posterior, note = bind_model(spec.numpyro, settings, built_in(spec.data))
     assert not note
     assert posterior.own.compared
+
+
+def test_columns_that_are_nothing_else_are_the_matrix():
+    columns = {"a": np.ones(4), "y": np.arange(4.0), "b": np.zeros(4)}
+    posterior, note = bind_model("linear-regression", {}, arrays(columns))
+    assert posterior.arguments()["x"].tolist() == [[1.0, 0.0]] * 4
+    assert note == "x: the columns a, b"
+    posterior, note = bind_model("hmm", {}, arrays({"y": np.arange(4.0)}))
+    assert posterior.arguments()["y"].shape == (4, 1)
+    assert note == "y: of one feature"
+    # a matrix under another name is no column
+    with pytest.raises(InputError, match="needs 'counts', which the data"):
+        bind_model("lda", {}, arrays({"words": np.ones((3, 2))}))
+
+
+def test_a_file_of_data_may_be_that_of_a_model():
+    spec = read("mine.npz", {"model": "hmm"})
+    assert (spec.name, spec.numpyro, spec.data) == ("mine", "hmm", "mine.npz")
+    assert read("speed.csv", {"model": "normal"}).numpyro == "normal"
+    with pytest.raises(InputError, match="expected --model with one of the library"):
+        read("mine.npz", {})
+
+
+def test_what_is_of_mixtures_says_so():
+    with pytest.raises(InputError, match="'exact': is written for mixtures"):
+        vb.run("normal", {"x": np.ones(4)}, ["exact"])
+    result = vb.run("normal", {"x": np.arange(4.0)}, ["laplace"], draws=50)
+    with pytest.raises(InputError, match="is not a mixture"):
+        result.log_density("laplace", np.zeros((1, 1)))
+
+
+def test_a_calibration_has_an_example_of_the_model(tmp_path):
+    out = tmp_path / "new" / "c"
+    bad = {"x": np.ones((3, 1)), "y": np.ones(2)}
+    with pytest.raises(InputError, match="y has 2 along"):
+        vb.calibrate("linear-regression", ["cavi"], data=bad, out=out)
+    assert not out.parent.exists()
+    found = vb.calibrate("normal", {"laplace": {}}, sims=20, draws=20)
+    assert found.rows["laplace"]
 
 
 @pytest.mark.parametrize(
