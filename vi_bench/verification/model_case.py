@@ -84,11 +84,13 @@ class ModelCase:
         problem: the problem.
         answer: the result.
         doubt: why draws of q cannot tell its bound, where that is known already.
+        parts: of draws of q at most.
     """
 
     problem: ModelProblem
     answer: ModelAnswer
     doubt: str = ""
+    parts: int = PARTS
 
     @cached_property
     def left_out(self) -> tuple[str, ...]:
@@ -300,7 +302,7 @@ def _sampled(case: ModelCase) -> Sampled:
     scalars = sum(leaf.size for f in case.answer.factors for leaf in f.leaves) + 1
     most = max(SCALARS // scalars, 20 * scalars)
     parts: list[Any] = []
-    for part in range(PARTS):
+    for part in range(case.parts):
         keys = jax.random.split(
             jax.random.fold_in(jax.random.key(20170415), part), PART
         )

@@ -84,7 +84,7 @@ def verify_model(
         forget_programs()
         case = _tried(function, problem, limit, findings, notes, left)
         if case is not None:
-            case, found = _examined(case)
+            case, found = _examined(case, first)
             cases.append(case)
             findings.extend(found)
             case.forget_scores()
@@ -103,7 +103,16 @@ def verify_model(
     return reported()
 
 
-def _examined(case: ModelCase) -> tuple[ModelCase, list[Finding]]:
+def _examined(case: ModelCase, first: bool) -> tuple[ModelCase, list[Finding]]:
+    """A fit, and what all checks find; by few draws if these are sure of a fault."""
+    if first:
+        few, found = _looked_at(replace(case, parts=1))
+        if any(_sure(f) for f in found):
+            return few, found
+    return _looked_at(case)
+
+
+def _looked_at(case: ModelCase) -> tuple[ModelCase, list[Finding]]:
     """A fit, and what all checks find once wider draws were asked if q seems wrong."""
     found = list(check.examine(case.problem, case))
     suspect = any(f.random and f.statistic > SUSPECT for f in found)
