@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import chi2, gaussian_kde
 
 from vi_bench.errors import one_line
@@ -241,6 +242,8 @@ def marginals(run: StoredRun) -> Figure | None:
                 _density(axes, draws[name].ravel(), *styles[label], label)
         axes.set_title(name, fontsize=9)
         axes.set_yticks([])
+        # labels at the edges would run into those of the next panel
+        axes.xaxis.set_major_locator(MaxNLocator(5, prune="both", steps=[1, 2, 5, 10]))
         axes.spines[["left", "top", "right"]].set_visible(False)
     for axes in grid[len(names) :]:
         axes.set_visible(False)
