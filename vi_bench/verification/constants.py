@@ -71,16 +71,9 @@ def constant_of(
     """
     if not offsets:
         return None
-    usual = [usual_constants(o.case) for o in offsets]
-    names = sorted({name for own in usual for name in own})
     # on few problems some sum of constants fits anything
-    for number in range(1, MOST + 1 if len(offsets) >= SEVERAL else 2):
-        for chosen in combinations(names, number):
-            if all(
-                o.is_(sum(own.get(name, 0.0) for name in chosen))
-                for o, own in zip(offsets, usual, strict=True)
-            ):
-                return " and ".join(chosen)
+    if named := _usual_sum(offsets, MOST if len(offsets) >= SEVERAL else 1):
+        return named
     first = offsets[0]
     if len({o.case.problem.rows for o in offsets}) >= SEVERAL and all(
         o.is_(first.nats, first.error) for o in offsets
@@ -92,6 +85,44 @@ def constant_of(
         return "a constant that depends on the sizes of the data alone"
     if len(off) >= 2 and all(_same(o, others(o.case)) for o in off):
         return "a constant that does not depend on q"
+    return None
+
+
+def is_refuted(
+    offsets: Sequence[Offset], others: Callable[[ModelCase], Sequence[Offset]]
+) -> bool:
+    """Whether no constant explains the bounds, whatever further problems show.
+
+    That is so where data of the same shapes have different offsets, no sum of usual
+    constants has them, and they differ for other q on the same data.
+
+    Args:
+        offsets: differences on some problems.
+        others: case -> differences of other q on the same data.
+    """
+    apart = [
+        pair
+        for pair in combinations(offsets, 2)
+        if pair[0].case.problem.alike == pair[1].case.problem.alike is not None
+        and not pair[0].is_(pair[1].nats, pair[1].error)
+    ]
+    if not apart or _usual_sum(offsets, MOST):
+        return False
+    off = next(o for o in apart[0] if not o.is_(0.0))
+    return not _same(off, others(off.case))
+
+
+def _usual_sum(offsets: Sequence[Offset], most: int) -> str | None:
+    """The sum of at most so many usual constants that all bounds are off by."""
+    usual = [usual_constants(o.case) for o in offsets]
+    names = sorted({name for own in usual for name in own})
+    for number in range(1, most + 1):
+        for chosen in combinations(names, number):
+            if all(
+                o.is_(sum(own.get(name, 0.0) for name in chosen))
+                for o, own in zip(offsets, usual, strict=True)
+            ):
+                return " and ".join(chosen)
     return None
 
 

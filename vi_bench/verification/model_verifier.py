@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from vi_bench.errors import NotApplicable, VerificationError
 from vi_bench.runtime.environment import forget_programs
-from vi_bench.verification.constants import Offset, constant_of, offset_of
+from vi_bench.verification.constants import (
+    Offset,
+    constant_of,
+    is_refuted,
+    offset_of,
+)
 from vi_bench.verification.finding import CONVERGED, UP_TO_CONSTANT, Finding
 from vi_bench.verification.model_answer import AUGMENTED, ELBO, FORMS, call, limit_of
 from vi_bench.verification.model_battery import Left
@@ -88,7 +94,10 @@ def verify_model(
             cases.append(case)
             findings.extend(found)
             case.forget_scores()
-        if first and any(_sure(f) for f in findings):
+        if first and (
+            any(_sure(f) for f in findings)
+            or _is_no_constant(function, findings, cases, limit)
+        ):
             return reported()
     if not findings:
         raise VerificationError(f"fit: it can take none of the problems: {left[-1]}")
@@ -107,7 +116,8 @@ def _examined(case: ModelCase, first: bool) -> tuple[ModelCase, list[Finding]]:
     """A fit, and what all checks find; by few draws if these are sure of a fault."""
     if first:
         few, found = _looked_at(replace(case, parts=1))
-        if any(_sure(f) for f in found):
+        # a bound that is off may be so by a constant, which few draws show as well
+        if any(_sure(f) or (f.check == BOUND and f.statistic > SURE) for f in found):
             return few, found
     return _looked_at(case)
 
@@ -246,12 +256,7 @@ def _up_to_constant(
     if not failed or not cases:
         return findings, []
     offsets = [o for case in cases if (o := offset_of(case)) is not None]
-
-    def others(case: ModelCase) -> list[Offset]:
-        found = [*_exchanged(case, cases), *_other_fits(function, case, limit)]
-        return [o for other in found if (o := offset_of(other))]
-
-    constant = constant_of(offsets, others)
+    constant = constant_of(offsets, partial(_others, function, cases, limit))
     if constant is None:
         return findings, []
     worst = max(offsets, key=lambda o: abs(o.nats))
@@ -268,6 +273,30 @@ def _up_to_constant(
         for f in findings
     ]
     return passed, [said]
+
+
+def _is_no_constant(
+    function: Callable[..., Any],
+    findings: Sequence[Finding],
+    cases: Sequence[ModelCase],
+    limit: float,
+) -> bool:
+    """Whether a bound is wrong for sure, and by no constant."""
+    if not any(f.check == BOUND and f.statistic > SURE for f in findings):
+        return False
+    offsets = [o for case in cases if (o := offset_of(case)) is not None]
+    return is_refuted(offsets, partial(_others, function, cases, limit))
+
+
+def _others(
+    function: Callable[..., Any],
+    cases: Sequence[ModelCase],
+    limit: float,
+    case: ModelCase,
+) -> list[Offset]:
+    """How far the bound is off for other q on the data of a case."""
+    found = [*_exchanged(case, cases), *_other_fits(function, case, limit)]
+    return [o for other in found if (o := offset_of(other))]
 
 
 def _exchanged(case: ModelCase, cases: Sequence[ModelCase]) -> list[ModelCase]:
