@@ -2,6 +2,7 @@
 
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -16,6 +17,7 @@ from vi_bench.cli.app import app
 from vi_bench.errors import InputError
 from vi_bench.testing import whole_model
 from vi_bench.verification.constants import usual_constants
+from vi_bench.verification.factors import _closure_names
 from vi_bench.verification.model_answer import call
 from vi_bench.verification.model_battery import VAGUE, model_battery
 from vi_bench.verification.model_case import ModelCase
@@ -132,6 +134,38 @@ def test_the_code_of_a_failure_of_a_plug_in_imports_its_file(tmp_path, monkeypat
     assert "kappa=0.5" in failure["script"]
     with pytest.raises(AssertionError, match="every factor is stationary"):
         exec(failure["script"], {})
+
+
+class Gammas:
+    """It has a shape, as Gamma distributions have, that is not an array's."""
+
+    shape = np.array([2.0, 3.0])
+
+
+def test_names_of_arrays_around_a_factor_pass_over_what_is_no_array():
+    gammas, middle = Gammas(), np.array([0.5, 1.5])
+
+    def factor(tau):
+        return dist.Normal(middle, gammas.shape * tau)
+
+    assert _closure_names(factor, [jnp.asarray(middle)]) == ("middle",)
+
+
+def test_a_bound_of_jaakkola_and_jordan_on_few_rows_is_known_by_its_value():
+    """The optima of both forms are within 1e-3 nats of one another there."""
+
+    class Unstated(logistic.Right):
+        def __call__(self, X, y, seed):
+            found = super().__call__(X, y, seed)
+            return {"q": found["q"], "elbo": found["elbo"]}
+
+    few = logistic.data() | {
+        "X": np.array([[0.6, -0.1, 0.05], [0.6, -0.5, -0.5]]),
+        "y": np.array([0, 1]),
+    }
+    problem = ModelProblem("2 rows", logistic.model, few, rows=2)
+    report = vb.verify(Unstated(), problems=[problem])
+    assert report.passed, told(report)
 
 
 def test_a_q_on_half_of_the_real_line_is_judged_there():

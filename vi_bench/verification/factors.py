@@ -428,7 +428,7 @@ def _closure_names(
         same = [
             name
             for name, value in known.items()
-            if hasattr(value, "shape")
+            if isinstance(value, np.ndarray | jax.Array)
             and value.shape == array.shape
             and np.array_equal(np.asarray(value), np.asarray(array))
         ]

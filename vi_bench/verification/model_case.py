@@ -188,9 +188,21 @@ class ModelCase:
             return AUGMENTED
         logistic = self.problem.logistic
         other = self.jaakkola_jordan if logistic and logistic.by_logits else None
-        if other is not None and self._loss(own) > CONVERGED + self._loss(other):
+        if other is None:
+            return ELBO
+        loss, others = self._loss(own), self._loss(other)
+        # few rows tell the optima of both hardly apart: then the bound's value does
+        stated = self._states(other) and not self._states(own)
+        if loss > CONVERGED + others or (stated and others <= CONVERGED + loss):
             return JAAKKOLA_JORDAN
         return ELBO
+
+    def _states(self, ratio: np.ndarray) -> bool:
+        """Whether the bound is the mean of the ratio."""
+        if not self.answer.elbo.size:
+            return False
+        most = CONVERGED + self.slack + 4 * standard_error(ratio)
+        return bool(abs(self.answer.elbo[-1] - ratio.mean()) <= most)
 
     def _loss(self, ratio: np.ndarray) -> float:
         return sum(max(g.nats, 0.0) for g in self._gains(ratio).values())
