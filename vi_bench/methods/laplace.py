@@ -8,16 +8,14 @@ minus the Hessian of the log density there, by autodiff.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge, Gt
-from blackjax.optimizers.lbfgs import minimize_lbfgs
-from jax import lax
 from jax.flatten_util import ravel_pytree
-from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int
 
 from vi_bench.contract import (
@@ -31,30 +29,13 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.inference.starts import dispersed_start, origin
+from vi_bench.methods._climb import Peak, climbed
 from vi_bench.methods._normal import normal_draws
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
 STATIONARY = 1e-3
 """Distance to the maximum that one more Newton step would go, in the normal's sds."""
-
-
-class Peak(NamedTuple):
-    """A mode, and the normal there.
-
-    Attributes:
-        position: the mode, unconstrained and flat.
-        root: Cholesky factor of the precision; NaN where that is not positive definite.
-        left: the length of a further Newton step, in the normal's sds.
-        height: log density at the end of each L-BFGS run, nats.
-        iterations: of L-BFGS in each run.
-    """
-
-    position: Float[Array, " D"]
-    root: Float[Array, "D D"]
-    left: Float[Array, ""]
-    height: Float[Array, " starts"]
-    iterations: Int[Array, " starts"]
 
 
 @jax.tree_util.register_dataclass
@@ -116,31 +97,11 @@ class Laplace:
             value: Array = posterior.density(rebuild(flat))
             return value
 
-        def run(key: Key) -> tuple[Array, Array, Array]:
-            start, _ = ravel_pytree(dispersed_start(key, posterior))
-            (end, state), _ = minimize_lbfgs(
-                lambda flat: -height(flat),
-                start,
-                maxiter=self.max_iterations,
-                ftol=self.tol,
-            )
-            value = height(end)
-            value = jnp.where(jnp.isfinite(value), value, -jnp.inf)
-            return end, value, state.iter_num
+        def start(key: Key) -> Array:
+            return ravel_pytree(dispersed_start(key, posterior))[0]
 
-        ends, heights, iterations = over_lanes(run, jax.random.split(key, self.starts))
-
-        def newton(_: Any, at: Array) -> Array:
-            """A step, where the curvature is that of a maximum and it goes up."""
-            step = ascent(height, at)[1]
-            there = at + step
-            return jnp.where(height(there) >= height(at), there, at)
-
-        top = ends[jnp.argmax(heights)]
-        top = lax.fori_loop(0, self.newton_steps, newton, top)
-        root, step = ascent(height, top)
-        left = jnp.linalg.norm(root.T @ step)
-        return Peak(top, root, left, heights, iterations)
+        starts = over_lanes(start, jax.random.split(key, self.starts))
+        return climbed(height, starts, self.max_iterations, self.tol, self.newton_steps)
 
     def outcome(self, draws: Draws) -> Outcome:
         """Converged at a maximum, or why not."""
@@ -164,12 +125,6 @@ class Laplace:
         return Outcome(
             "converged", f"{same} of {len(tops)} starts ended at the highest mode"
         )
-
-
-def ascent(height: Any, at: Float[Array, " D"]) -> tuple[Array, Array]:
-    """Cholesky factor of minus the Hessian, and the Newton step; NaN if indefinite."""
-    root = jnp.linalg.cholesky(-jax.hessian(height)(at))
-    return root, cho_solve((root, True), jax.grad(height)(at))
 
 
 def drawn(key: Key, posterior: Posterior, peak: Peak, shape: tuple[int, int]) -> Draws:
