@@ -85,6 +85,10 @@ def test_columns_that_are_nothing_else_are_the_matrix():
     posterior, note = bind_model("hmm", {}, arrays({"y": np.arange(4.0)}))
     assert posterior.arguments()["y"].shape == (4, 1)
     assert note == "y: of one feature"
+    # a single array has no name
+    posterior, note = bind_model("normal", {}, arrays(np.arange(4.0)))
+    assert posterior.arguments()["x"].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert not note
     # a matrix under another name is no column
     with pytest.raises(InputError, match="needs 'counts', which the data"):
         bind_model("lda", {}, arrays({"words": np.ones((3, 2))}))

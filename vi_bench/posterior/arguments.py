@@ -105,8 +105,9 @@ def model_arguments(
 ) -> tuple[dict[str, Any], tuple[str, ...], str]:
     """Arguments of a model that names their dimensions; names left out; and a note.
 
-    One array of two dimensions that the data lack is made of all columns that are
-    nothing else; a single column stands for an array of one column.
+    A single array without a name is the one that is needed. One array of two dimensions
+    that the data lack is made of all columns that are nothing else; a single column
+    stands for an array of one column.
 
     Args:
         model: the NumPyro model.
@@ -122,7 +123,9 @@ def model_arguments(
     needed = [n for n in dims if n not in values and n not in data.unfit]
     needed = [n for n in needed if _required(model, n)]
     rest = {n: v for n, v in values.items() if n not in dims}
-    if len(needed) == 1 and len(dims[needed[0]]) == 2 and _are_columns(rest):
+    if len(needed) == 1 and set(values) == {WHOLE}:
+        values = {needed[0]: values[WHOLE]}
+    elif len(needed) == 1 and len(dims[needed[0]]) == 2 and _are_columns(rest):
         values[needed[0]] = np.column_stack(list(rest.values()))
         values = {n: v for n, v in values.items() if n not in rest}
         said.append(f"{needed[0]}: the columns {', '.join(rest)}")
