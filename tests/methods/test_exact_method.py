@@ -10,7 +10,7 @@ from tests.compiled import call
 from tests.contract.cases import CASES, WEIGHTS, log_evidence
 from vi_bench.contract import Problem
 from vi_bench.enumeration.single import conjugate_posterior
-from vi_bench.errors import NotApplicable
+from vi_bench.errors import InputError, NotApplicable
 from vi_bench.methods.exact import Exact, cost, duration
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
@@ -127,11 +127,9 @@ def test_times_in_words():
     assert duration(600.0) == "1e253 years"
 
 
-def test_a_method_that_does_not_apply_is_skipped(overlapping):
-    result = vb.run("gaussian", overlapping, ["exact"], components=2)
-    outcome = result.runs["exact"].outcome
-    assert outcome.status == "skipped"
-    assert outcome.sentence.startswith("60 rows have 1e18 sets")
+def test_the_only_method_that_does_not_apply_is_refused(overlapping):
+    with pytest.raises(InputError, match="method 'exact': 60 rows have 1e18 sets"):
+        vb.run("gaussian", overlapping, ["exact"], components=2)
 
 
 def test_one_component_is_conjugate_whatever_the_rows():
