@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from vi_bench.contract import Draws, Method, Problem
+from vi_bench.contract import Draws, Method, Posterior, Problem
 from vi_bench.inference.squarem import Ascent, begin, coordinate_ascent
 from vi_bench.inference.stages import calling, compiled, drive, prepare
 from vi_bench.mixture.mixture import Mixture
@@ -35,9 +35,11 @@ def ascent(mixture: Mixture, phi: Any, most: int, tolerance: float) -> Ascent:
     return found
 
 
-def driven(method: Method, mixture: Mixture, chains: int, draws: int) -> Draws:
+def driven(
+    method: Method, posterior: Posterior, chains: int, draws: int, seed: int = 0
+) -> Draws:
     """A method's draws, without what a run does beside."""
-    key = jax.random.key(0)
-    stages = prepare(method, Problem(mixture, chains, draws), key)
-    found: Draws = drive(stages, key, mixture, calling(compiled(stages)))
+    key = jax.random.key(seed)
+    stages = prepare(method, Problem(posterior, chains, draws), key)
+    found: Draws = drive(stages, key, posterior, calling(compiled(stages)))
     return found

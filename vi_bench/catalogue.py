@@ -163,6 +163,11 @@ def brings_cavi(name: Any) -> bool:
     return entry is not None and entry.own
 
 
+def library() -> list[str]:
+    """Names of the models that bring their own coordinate ascent."""
+    return [name for name in names("model") if brings_cavi(name)]
+
+
 def is_numpyro(name: Any) -> bool:
     """Whether a model is no mixture: a NumPyro model whose data are named arrays."""
     return is_function(name) or brings_cavi(name)

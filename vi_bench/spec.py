@@ -397,19 +397,7 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
     elif what.endswith(".toml"):
         values = read_toml(Path(what), where)
     elif is_data(what) or is_arrays(what):
-        if overrides.get("data") is not None:
-            raise SpecError(f"{where} is a file of data; --data names others")
-        if catalogue.is_numpyro(model := overrides.get("model")):
-            values = {"name": _stem(what), "model": {"name": model}, "data": what}
-            return make(_merged(values, overrides), where)
-        if not is_data(what):
-            raise SpecError(
-                f"{where} has named arrays; expected --model with one of the library's "
-                "models, or mine.py:model"
-            )
-        values = _usual(what) | {"data": what}
-        if overrides.get("model") is not None:
-            values["standardise"] = False  # counts, say, stay as they are
+        values = _for_data(what, where, overrides)
     else:
         if what.endswith(".py"):
             raise ModelError(
@@ -417,13 +405,35 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
             )
         known = [
             *catalogue.experiments(),
-            *filter(catalogue.brings_cavi, catalogue.names("model")),
+            *catalogue.library(),
             "a .toml file",
             "a file of data",
             "mine.py:model",
         ]
         raise unknown("experiment", what, known, error=SpecError)
     return make(_merged(values, overrides), where)
+
+
+def _for_data(what: str, where: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run on a file of data.
+
+    Raises:
+        InputError: other data are named, too, or no model for named arrays.
+    """
+    model = overrides.get("model")
+    if overrides.get("data") is not None:
+        raise SpecError(f"{where} is a file of data; --data names others")
+    if catalogue.is_numpyro(model):
+        return {"name": _stem(what), "model": {"name": model}, "data": what}
+    if not is_data(what):
+        raise SpecError(
+            f"{where} has named arrays; expected --model with one of the library's "
+            "models, or mine.py:model"
+        )
+    values = _usual(what) | {"data": what}
+    if model is not None:
+        values["standardise"] = False  # counts, say, stay as they are
+    return values
 
 
 def is_data(what: str) -> bool:

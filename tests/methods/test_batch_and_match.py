@@ -7,9 +7,8 @@ import numpyro
 import pytest
 from numpyro import distributions as dist
 
-from vi_bench.contract import Draws, Problem
-from vi_bench.errors import NotApplicable
-from vi_bench.inference.stages import calling, compiled, drive, prepare
+from tests.compiled import driven
+from vi_bench.contract import Draws
 from vi_bench.methods.batch_and_match import (
     BatchAndMatch,
     BatchAndMatchReport,
@@ -62,17 +61,12 @@ def correlated(y, prior):
     numpyro.sample("y", dist.Normal(theta, 1.0), obs=y)
 
 
-def fitted(method, posterior, key):
-    stages = prepare(method, Problem(posterior, 4, 500), key)
-    return drive(stages, key, posterior, calling(compiled(stages)))
-
-
 def test_a_normal_posterior_is_found_exactly(random):
     """The scores of q can be those of the posterior, so that no noise is left."""
     y, prior = np.array([1.0, -2.0, 3.0]), spread(random, 3)
     posterior = NumPyroPosterior.of(correlated, y, prior)
     method = BatchAndMatch(steps=300)
-    draws = jax.tree.map(np.asarray, fitted(method, posterior, jax.random.key(1)))
+    draws = jax.tree.map(np.asarray, driven(method, posterior, 4, 500, seed=1))
     covariance = np.linalg.inv(np.linalg.inv(prior) + np.eye(3))
     mean = covariance @ (np.linalg.solve(prior, np.arange(3.0)) + y)
     np.testing.assert_allclose(draws.variational["location"], mean, atol=1e-4)
@@ -94,13 +88,3 @@ def test_scores_of_heavy_tails_are_no_convergence():
     found = BatchAndMatch().outcome(Draws({}, {}, None, {}, report))
     assert found.status == "suspect"
     assert "too heavy tails" in found.sentence
-
-
-def test_a_covariance_that_is_too_large_is_refused():
-    def many(y):
-        numpyro.sample("theta", dist.Normal(0, 1).expand([501]).to_event(1))
-        numpyro.sample("y", dist.Normal(0, 1), obs=y)
-
-    posterior = NumPyroPosterior.of(many, 0.0)
-    with pytest.raises(NotApplicable, match="501 parameters"):
-        BatchAndMatch().prepare(Problem(posterior, 4, 100), jax.random.key(0))

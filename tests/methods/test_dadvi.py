@@ -9,9 +9,10 @@ from numpyro import distributions as dist
 from scipy.optimize import minimize
 from scipy.special import gammaln
 
+from tests.compiled import driven
 from vi_bench.contract import Problem
 from vi_bench.errors import NotApplicable
-from vi_bench.inference.stages import calling, compiled, drive, prepare
+from vi_bench.methods.batch_and_match import BatchAndMatch
 from vi_bench.methods.dadvi import DADVI
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
 
@@ -32,17 +33,12 @@ def counts(y):
     numpyro.sample("y", dist.Poisson(jnp.exp(log_rate)).expand([len(y)]), obs=y)
 
 
-def fitted(method, posterior, key):
-    stages = prepare(method, Problem(posterior, 4, 500), key)
-    return drive(stages, key, posterior, calling(compiled(stages)))
-
-
 @pytest.mark.parametrize("pairs", [2, 30])
 def test_a_normal_posterior_is_exact_however_few_draws(pairs):
     y = np.array([1.0, -2.0, 3.0])
     posterior = NumPyroPosterior.of(correlated, y)
     method = DADVI(pairs=pairs)
-    draws = fitted(method, posterior, jax.random.key(1))
+    draws = driven(method, posterior, 4, 500, seed=1)
     precision = np.linalg.inv(COVARIANCE) + np.eye(3)
     covariance = np.linalg.inv(precision)
     mean = covariance @ (np.linalg.solve(COVARIANCE, np.arange(3.0)) + y)
@@ -96,18 +92,21 @@ def test_the_error_that_fixed_draws_leave_is_as_stated():
 def test_few_draws_are_suspected():
     posterior = NumPyroPosterior.of(counts, Y)
     method = DADVI(pairs=3, covariance="mean-field")
-    draws = jax.tree.map(np.asarray, fitted(method, posterior, jax.random.key(0)))
+    draws = jax.tree.map(np.asarray, driven(method, posterior, 4, 500))
     assert draws.variational["covariance"] == draws.variational["spread"] ** 2
     found = method.outcome(draws)
     assert found.status == "suspect"
     assert "raise pairs" in found.sentence
 
 
-def test_a_curvature_that_is_too_large_is_refused():
+@pytest.mark.parametrize(
+    ("method", "said"), [(DADVI(), "2 x 501"), (BatchAndMatch(), "501 parameters")]
+)
+def test_a_matrix_that_is_too_large_is_refused(method, said):
     def many(y):
         numpyro.sample("theta", dist.Normal(0, 1).expand([501]).to_event(1))
         numpyro.sample("y", dist.Normal(0, 1), obs=y)
 
     posterior = NumPyroPosterior.of(many, 0.0)
-    with pytest.raises(NotApplicable, match="2 x 501"):
-        DADVI().prepare(Problem(posterior, 4, 100), jax.random.key(0))
+    with pytest.raises(NotApplicable, match=said):
+        method.prepare(Problem(posterior, 4, 100), jax.random.key(0))

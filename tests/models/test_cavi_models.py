@@ -16,7 +16,7 @@ from vi_bench.inference.stages import calling, compiled, drive, prepare
 from vi_bench.methods.cavi import CAVI
 from vi_bench.posterior.cavi_posterior import CAVIPosterior
 
-OWN = [n for n, e in catalogue.entries("model").items() if e.own]
+OWN = catalogue.library()
 
 ROWS = 30
 

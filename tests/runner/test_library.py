@@ -1,19 +1,25 @@
 """Models of the library as users run, refuse, calibrate and verify them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import vi_bench as vb
 from vi_bench import catalogue
+from vi_bench.contract import Draws, Outcome
 from vi_bench.data.arrays import arrays
 from vi_bench.data.built_in import ARRAYS, built_in
 from vi_bench.errors import InputError
+from vi_bench.inference.linear_response import refusal
 from vi_bench.models.normal import NormalModel
 from vi_bench.posterior.bound import bind_model
 from vi_bench.reports.latex import entries
+from vi_bench.runner.infer import _ended
+from vi_bench.runner.result import MethodRun
 from vi_bench.spec import make, read
 
-OWN = [n for n, e in catalogue.entries("model").items() if e.own]
+OWN = catalogue.library()
 EXPERIMENTS = [n for n in catalogue.experiments() if read(n, {}).numpyro is not None]
 
 
@@ -118,6 +124,17 @@ def test_a_calibration_has_an_example_of_the_model(tmp_path):
     assert not out.parent.exists()
     found = vb.calibrate("normal", {"laplace": {}}, sims=20, draws=20)
     assert found.rows["laplace"]
+
+
+def test_a_gain_by_a_newton_step_stays_suspect_whatever_is_drawn_further():
+    method = SimpleNamespace(outcome=lambda _: Outcome("converged"))
+    run = MethodRun(method)
+    run.draws = Draws({"x": np.zeros((2, 3))}, {}, None, {}, {})
+    assert _ended(run).converged
+    run.response = refusal("not at an optimum", 0.2).reordered([1, 0])
+    assert _ended(run) == Outcome("suspect", "not at an optimum")
+    run.draws.parameters["x"][0] = np.nan
+    assert _ended(run).status == "not finite"
 
 
 @pytest.mark.parametrize(

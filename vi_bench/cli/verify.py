@@ -76,8 +76,7 @@ def verify(
     )
 
     with kept_for(as_json):
-        if model is not None or models is not None:
-            model = load_plugins(model, models, [])[0] or model
+        model, _ = load_plugins(model, models, [])
         report = verified(
             method,
             seed=seed,

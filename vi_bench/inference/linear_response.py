@@ -10,7 +10,7 @@ V (I - J)^-1, V their covariance under q. J is that of all factors updated at on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -94,13 +94,10 @@ class LinearResponse:
                 return quantity
             return quantity.of(component=place[quantity.component])
 
-        return LinearResponse(
-            tuple(map(renamed, self.labels)),
-            self.covariance,
-            self.mean_field,
-            self.rate,
-            tuple(sorted(place[k] for k in self.overlapping)),
-            self.refused,
+        return replace(
+            self,
+            labels=tuple(map(renamed, self.labels)),
+            overlapping=tuple(sorted(place[k] for k in self.overlapping)),
         )
 
     def _roots(self, matrix: np.ndarray) -> dict[Quantity, float]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from blackjax.optimizers.lbfgs import minimize_lbfgs
 from jax import lax
 from jax.scipy.linalg import cho_solve
@@ -16,6 +17,10 @@ from vi_bench.runtime.lanes import over_lanes
 
 Height = Callable[[Array], Array]
 """A point (D,) -> what is maximised, nats."""
+
+
+STATIONARY = 1e-3
+"""Length of a further Newton step, in sds, at which a maximum is reached."""
 
 
 class Peak(NamedTuple):
@@ -75,6 +80,12 @@ def climbed(
     top = lax.fori_loop(0, newton_steps, newton, top)
     root, step = ascent(height, top)
     return Peak(top, root, jnp.linalg.norm(root.T @ step), heights, done)
+
+
+def at_the_top(height: np.ndarray) -> str:
+    """How many of the runs ended at the greatest height: "4 of 8 starts"."""
+    same = int(np.sum(height > height.max() - 1e-3))
+    return f"{same} of {len(height)} starts"
 
 
 def ascent(height: Height, at: Float[Array, " D"]) -> tuple[Array, Array]:

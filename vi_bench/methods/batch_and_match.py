@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt
 from jax import lax
-from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int
 
@@ -32,9 +31,8 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.errors import NotApplicable
-from vi_bench.inference.starts import origin
-from vi_bench.methods._guides import size_of, start_parameters
-from vi_bench.methods._normal import normal_draws
+from vi_bench.methods._guides import size_of
+from vi_bench.methods._normal import BATCH, flat_density, flat_start, normal_draws
 from vi_bench.runtime.keys import Key
 
 WINDOW = 50
@@ -132,8 +130,7 @@ class BatchAndMatch:
     @remembered
     def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
         def start(key: Key, posterior: Posterior, _: Any) -> Fit:
-            free = posterior.unconstrain(start_parameters(key, posterior)[0])
-            mean = ravel_pytree(free)[0]
+            mean = flat_start(key, posterior)
             covariance = self.init_scale**2 * jnp.eye(mean.shape[0], dtype=mean.dtype)
             none, whole = jnp.zeros((), jnp.int32), jnp.ones((), mean.dtype)
             return Fit(mean, covariance, mean, covariance, whole, none, none)
@@ -282,15 +279,10 @@ def _scores(
     key: Key, posterior: Posterior, state: Fit, number: int
 ) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
     """Draws of q, and the posterior's scores there."""
-    rebuild = ravel_pytree(origin(posterior))[1]
-
-    def density(flat: Array) -> Array:
-        value: Array = posterior.density(rebuild(flat))
-        return value
-
+    _, density = flat_density(posterior)
     noise = jax.random.normal(key, (number, state.mean.shape[0]), state.mean.dtype)
     draws = state.mean + noise @ jnp.linalg.cholesky(state.covariance).T
-    return draws, lax.map(jax.grad(density), draws, batch_size=50)
+    return draws, lax.map(jax.grad(density), draws, batch_size=BATCH)
 
 
 def _drawn(key: Key, posterior: Posterior, state: Fit, shape: tuple[int, int]) -> Draws:

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge, Gt
-from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Float, Int
 
@@ -35,15 +34,11 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.errors import NotApplicable
-from vi_bench.inference.starts import origin
-from vi_bench.methods._climb import Peak, climbed
-from vi_bench.methods._guides import size_of, start_parameters
-from vi_bench.methods._normal import normal_draws
+from vi_bench.methods._climb import STATIONARY, Peak, at_the_top, climbed
+from vi_bench.methods._guides import size_of
+from vi_bench.methods._normal import flat_density, flat_start, normal_draws
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
-
-STATIONARY = 1e-3
-"""Length of a further Newton step, in sds, at which a maximum is reached."""
 
 LARGEST = 500
 """Unconstrained parameters whose curvature is computed."""
@@ -141,15 +136,14 @@ class DADVI:
 
     def _fit(self, key: Key, posterior: Posterior) -> Fit:
         fixed, place = jax.random.split(key)
-        flat, rebuild = ravel_pytree(origin(posterior))
-        size = flat.shape[0]
-        z = jax.random.normal(fixed, (self.pairs, size), flat.dtype)
+        size, dtype = size_of(posterior), posterior.dtype
+        _, density = flat_density(posterior)
+        z = jax.random.normal(fixed, (self.pairs, size), dtype)
 
         def of_pair(at: Float[Array, " twice_D"], z: Array) -> Float[Array, ""]:
             mean, far = at[:size], jnp.exp(at[size:]) * z
             both = jnp.stack([mean + far, mean - far])
-            values = jax.vmap(lambda one: posterior.density(rebuild(one)))(both)
-            return jnp.mean(values) + jnp.sum(at[size:])
+            return jnp.mean(jax.vmap(density)(both)) + jnp.sum(at[size:])
 
         def height(at: Array) -> Array:
             return jnp.mean(jax.vmap(of_pair, (None, 0))(at, z)) + constant
@@ -158,9 +152,8 @@ class DADVI:
         constant = 0.5 * size * (1 + jnp.log(2 * jnp.pi))
 
         def start(key: Key) -> Array:
-            free = posterior.unconstrain(start_parameters(key, posterior)[0])
-            narrow = jnp.full(size, jnp.log(self.init_scale), flat.dtype)
-            return jnp.concatenate([ravel_pytree(free)[0], narrow])
+            narrow = jnp.full(size, jnp.log(self.init_scale), dtype)
+            return jnp.concatenate([flat_start(key, posterior), narrow])
 
         starts = over_lanes(start, jax.random.split(place, self.starts))
         peak = climbed(height, starts, self.max_iterations, self.tol, self.newton_steps)
@@ -217,11 +210,8 @@ class DADVI:
         own = self.covariance == "mean-field"
         if of_means > CLOSE or (own and of_sds > 2 * CLOSE):
             return Outcome("suspect", f"{said}: raise pairs")
-        tops = np.asarray(report.height)
-        same = int(np.sum(tops > tops.max() - 1e-3))
-        return Outcome(
-            "converged", f"{same} of {len(tops)} starts ended at the top; {said}"
-        )
+        told = at_the_top(np.asarray(report.height))
+        return Outcome("converged", f"{told} ended at the top; {said}")
 
 
 def _errors(peak: Peak, gradients: Float[Array, "pairs P"]) -> Float[Array, " P"]:

@@ -28,14 +28,11 @@ from vi_bench.contract import (
     Stage,
     remembered,
 )
-from vi_bench.inference.starts import dispersed_start, origin
-from vi_bench.methods._climb import Peak, climbed
-from vi_bench.methods._normal import normal_draws
+from vi_bench.inference.starts import dispersed_start
+from vi_bench.methods._climb import STATIONARY, Peak, at_the_top, climbed
+from vi_bench.methods._normal import flat_density, normal_draws
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
-
-STATIONARY = 1e-3
-"""Distance to the maximum that one more Newton step would go, in the normal's sds."""
 
 
 @jax.tree_util.register_dataclass
@@ -91,11 +88,7 @@ class Laplace:
         return (Stage("climb", climb), Stage("draw", draw, again="same"))
 
     def _peak(self, key: Key, posterior: Posterior) -> Peak:
-        rebuild = ravel_pytree(origin(posterior))[1]
-
-        def height(flat: Float[Array, " D"]) -> Float[Array, ""]:
-            value: Array = posterior.density(rebuild(flat))
-            return value
+        _, height = flat_density(posterior)
 
         def start(key: Key) -> Array:
             return ravel_pytree(dispersed_start(key, posterior))[0]
@@ -120,11 +113,8 @@ class Laplace:
                 "iteration limit",
                 f"the mode is {left:.2g} sds away: raise max_iterations",
             )
-        tops = np.asarray(report.height)
-        same = int(np.sum(tops > tops.max() - 1e-3))
-        return Outcome(
-            "converged", f"{same} of {len(tops)} starts ended at the highest mode"
-        )
+        told = at_the_top(np.asarray(report.height))
+        return Outcome("converged", f"{told} ended at the highest mode")
 
 
 def drawn(key: Key, posterior: Posterior, peak: Peak, shape: tuple[int, int]) -> Draws:

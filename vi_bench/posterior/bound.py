@@ -56,8 +56,7 @@ def bind_model(
         InputError: the model and the data do not fit each other.
     """
     where, given = f"model {name!r}", f"the data {data.name!r}"
-    if catalogue.brings_cavi(name):
-        own = build(catalogue.model(name), settings, where)
+    if (own := library_model(name, settings)) is not None:
         dims = catalogue.dimensions(type(own))
         named, unused, note = model_arguments(own.model, dims, data, where)
         _check_dimensions(dims, named, given)

@@ -93,8 +93,7 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
     settle(place, run)
     if raw.factors is not None and run.outcome.converged:
         run.response = place.target.response(raw)
-        if run.response is not None and run.response.gain > 0:
-            run.outcome = Outcome("suspect", run.response.refused)
+        run.outcome = _ended(run)
 
 
 def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
@@ -173,13 +172,23 @@ def settle(place: Place, run: MethodRun) -> None:
     axis = 0 if run.method.kind == "particles" else 1
     draws = _joined([d for d, _ in batches], run.method, axis)
     evaluation = _evaluated([e for _, e in batches], axis)
-    outcome = run.method.outcome(draws)
-    run.draws, run.evaluation, run.outcome = draws, evaluation, outcome
+    run.draws, run.evaluation = draws, evaluation
+    run.outcome = _ended(run)
     run.shown = draws.report.summary() if isinstance(draws.report, Report) else {}
     run.posterior = place.target.subject.reported(draws.parameters, evaluation.made)
+
+
+def _ended(run: MethodRun) -> Outcome:
+    """How a method ended: by itself, by its draws, and by linear response at its q."""
+    draws = run.draws
+    assert draws is not None
+    found: Outcome = run.method.outcome(draws)
     finite = all(np.all(np.isfinite(v)) for v in draws.parameters.values())
-    if not finite and run.outcome.status != "not finite":
-        run.outcome = Outcome("not finite", "some draws are not finite")
+    if not finite and found.status != "not finite":
+        return Outcome("not finite", "some draws are not finite")
+    if found.converged and run.response is not None and run.response.gain > 0:
+        return Outcome("suspect", run.response.refused)
+    return found
 
 
 def _joined(batches: Sequence[Draws], method: Any, axis: int) -> Draws:

@@ -34,6 +34,11 @@ HARD = 1e-12
 """Responsibilities within this distance of 0 and 1 count as hard assignments."""
 
 
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of the mean of independent values (S,)."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
 class Tried(Protocol):
     """A problem of either form."""
 

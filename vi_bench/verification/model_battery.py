@@ -127,8 +127,7 @@ def battery_of(
     if (own := library_model(model)) is not None:
         return _of_library(own, model, data, seed)
     if isinstance(model, str) and not catalogue.is_function(model):
-        known_models = filter(catalogue.brings_cavi, catalogue.names("model"))
-        raise unknown("model", model, [*known_models, "mine.py:model"])
+        raise unknown("model", model, [*catalogue.library(), "mine.py:model"])
     where = model if isinstance(model, str) else catalogue.add_function(model)
     function = catalogue.function(where)
     if data is None or isinstance(data, (str, Path)):

@@ -15,7 +15,7 @@ from arviz_stats.base import array_stats
 from vi_bench.errors import VerificationError
 from vi_bench.posterior.structure import bare
 from vi_bench.verification.factors import parameters_of
-from vi_bench.verification.finding import CONVERGED, ROUNDING
+from vi_bench.verification.finding import CONVERGED, ROUNDING, standard_error
 from vi_bench.verification.mixtures import accurately
 from vi_bench.verification.model_answer import (
     AUGMENTED,
@@ -340,11 +340,6 @@ def _sampled(case: ModelCase) -> Sampled:
         logits=logits[:, 1:] if has_logits else None,
         terms=float(np.mean(terms)) + _squares(problem),
     )
-
-
-def standard_error(values: np.ndarray) -> float:
-    """Standard error of the mean of independent values (S,)."""
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def is_heavy(values: np.ndarray, least: float) -> bool:

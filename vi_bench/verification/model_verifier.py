@@ -342,13 +342,15 @@ def _other_fits(
 
 def _unchecked(cases: Sequence[ModelCase], findings: Sequence[Finding]) -> list[str]:
     """What could not be checked, a sentence each."""
+    if not cases:
+        return []
     found = []
-    if cases and any(not case.answer.elbo.size for case in cases):
+    if any(not case.answer.elbo.size for case in cases):
         found.append(
             f"{NOT_CHECKED}, as the fit gives no trace: that the ELBO is what it says, "
             "never falls and is below the evidence"
         )
-    elif cases and all(case.answer.elbo.size == 1 for case in cases):
+    elif all(case.answer.elbo.size == 1 for case in cases):
         found.append(f"{NOT_CHECKED}, as `elbo` is one number: {RISING}")
     if any(case.answer.elbo.size for case in cases) and not any(
         f.check == BELOW for f in findings

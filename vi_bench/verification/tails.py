@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vi_bench.verification.finding import CONVERGED
+from vi_bench.verification.finding import CONVERGED, standard_error
 
 WIDER = 3.0
 """Factor by which a coordinate's distance from the centre grows."""
@@ -74,25 +74,36 @@ def is_unreached(
     chosen = np.arange(size)
     if size > COORDINATES:
         chosen = np.random.default_rng(0).permutation(size)[:COORDINATES]
-    for coordinate in map(int, chosen):
-        parts = []
-        for part in range(PARTS):
-            key = jax.random.fold_in(jax.random.key(coordinate), part)
-            found = program(jax.random.split(key, PART), coordinate, reach.centre)
-            log_p, log_q, before, moved = map(np.asarray, found)
-            off = _off(log_p - mean, log_q, before)
-            if not np.isfinite(off).all():
-                return True
-            parts.append(off)
-            beyond = (moved < reach.low[coordinate]) | (moved > reach.high[coordinate])
-            if part == 0 and _is_nothing(np.where(beyond, off, 0.0), error):
-                break
-        else:
-            every = np.concatenate(parts)
-            spread = np.hypot(_error(every), error)
-            if abs(every.mean()) > CONVERGED + SURE * spread:
-                return True
-    return False
+    return any(
+        _differs(program, coordinate, reach, mean, error)
+        for coordinate in map(int, chosen)
+    )
+
+
+def _differs(
+    program: Callable[..., Any],
+    coordinate: int,
+    reach: Reach,
+    mean: float,
+    error: float,
+) -> bool:
+    """Whether draws that are wider in one coordinate give another mean."""
+    low, high = reach.low[coordinate], reach.high[coordinate]
+    parts: list[np.ndarray] = []
+    for part in range(PARTS):
+        key = jax.random.fold_in(jax.random.key(coordinate), part)
+        found = program(jax.random.split(key, PART), coordinate, reach.centre)
+        log_p, log_q, before, moved = map(np.asarray, found)
+        off = _off(log_p - mean, log_q, before)
+        if not np.isfinite(off).all():
+            return True
+        beyond = np.where((moved < low) | (moved > high), off, 0.0)
+        if not parts and _is_nothing(beyond, error):
+            return False
+        parts.append(off)
+    every = np.concatenate(parts)
+    spread = np.hypot(standard_error(every), error)
+    return bool(abs(every.mean()) > CONVERGED + SURE * spread)
 
 
 def _off(log_p: np.ndarray, log_q: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -106,9 +117,5 @@ def _off(log_p: np.ndarray, log_q: np.ndarray, before: np.ndarray) -> np.ndarray
 
 def _is_nothing(beyond: np.ndarray, error: float) -> bool:
     """Whether what is beyond the reach of draws is too little to be found by all."""
-    most = abs(beyond.mean()) + SURE * _error(beyond)
+    most = abs(beyond.mean()) + SURE * standard_error(beyond)
     return bool(most < NOTHING * (CONVERGED + SURE * error))
-
-
-def _error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / len(values) ** 0.5)
