@@ -161,7 +161,8 @@ class BatchAndMatch:
         """
         size = state.mean.shape[0]
         draws, scores = _scores(key, posterior, state, self.batch)
-        strength = state.caution * size * self.batch / (state.step + 1.0)
+        usual = size * self.batch / (state.step.astype(state.mean.dtype) + 1)
+        strength = state.caution * usual
         mean, covariance = _near(state, draws, scores, strength)
         good = jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(covariance))
         return Fit(
@@ -173,7 +174,7 @@ class BatchAndMatch:
                 good, jnp.minimum(1.1 * state.caution, 1), CAREFUL * state.caution
             ),
             step=state.step + 1,
-            refused=state.refused + ~good,
+            refused=state.refused + (~good).astype(state.refused.dtype),
         )
 
     def outcome(self, draws: Draws) -> Outcome:
@@ -264,13 +265,14 @@ def matched(
     number = draws.shape[0]
     share = strength / (1 + strength)
     z, g = jnp.mean(draws, axis=0), jnp.mean(scores, axis=0)
-    spread, bent = (draws - z) / number**0.5, (scores - g) / number**0.5
+    spread, bent = (draws - z[None]) / number**0.5, (scores - g[None]) / number**0.5
     away = mean - z
     v = covariance + strength * spread.T @ spread + share * jnp.outer(away, away)
     u = strength * bent.T @ bent + share * jnp.outer(g, g)
     lower = jnp.linalg.cholesky(v)
     sizes, axes = jnp.linalg.eigh(lower.T @ u @ lower)
-    half = lower @ axes * jnp.sqrt(2 / (1 + jnp.sqrt(1 + 4 * jnp.maximum(sizes, 0))))
+    shrunk = jnp.sqrt(2 / (1 + jnp.sqrt(1 + 4 * jnp.maximum(sizes, 0))))
+    half = lower @ axes * shrunk[None]
     new = half @ half.T
     return (1 - share) * mean + share * (new @ g + z), new
 
@@ -281,7 +283,7 @@ def _scores(
     """Draws of q, and the posterior's scores there."""
     _, density = flat_density(posterior)
     noise = jax.random.normal(key, (number, state.mean.shape[0]), state.mean.dtype)
-    draws = state.mean + noise @ jnp.linalg.cholesky(state.covariance).T
+    draws = state.mean[None] + noise @ jnp.linalg.cholesky(state.covariance).T
     return draws, lax.map(jax.grad(density), draws, batch_size=BATCH)
 
 

@@ -216,7 +216,7 @@ class DADVI:
 
 def _errors(peak: Peak, gradients: Float[Array, "pairs P"]) -> Float[Array, " P"]:
     """Standard errors of a maximum over draws: H^-1 Cov(gradients) H^-1 / pairs."""
-    centred = gradients - jnp.mean(gradients, axis=0)
+    centred = gradients - jnp.mean(gradients, axis=0)[None]
     moved = cho_solve((peak.root, True), centred.T)
     pairs = gradients.shape[0]
     variance: Array = jnp.sum(moved**2, axis=1) / (pairs - 1) / pairs
