@@ -20,8 +20,11 @@ from vi_bench.verification.finding import CONVERGED, standard_error
 WIDER = 3.0
 """Factor by which a coordinate's distance from the centre grows."""
 
+FIRST = 1000
+"""Draws for each coordinate that are looked at first."""
+
 PART, PARTS = 4000, 12
-"""Draws for each coordinate: of a first part, and how many parts there are at most."""
+"""Draws for each coordinate of a part, and how many parts there are at most."""
 
 COORDINATES = 20
 """Coordinates of a variable that are moved at most."""
@@ -31,7 +34,7 @@ SURE = 4.0
 
 NOTHING = 0.5
 """Share of that difference that all beyond the reach of q's draws must make up, by the
-first part, for the others to be looked at."""
+first ones, for the others to be made."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +92,25 @@ def _differs(
 ) -> bool:
     """Whether draws that are wider in one coordinate give another mean."""
     low, high = reach.low[coordinate], reach.high[coordinate]
+    key = jax.random.key(coordinate)
+
+    def drawn(part: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        keys = jax.random.split(jax.random.fold_in(key, part), number)
+        log_p, log_q, before, moved = map(
+            np.asarray, program(keys, coordinate, reach.centre)
+        )
+        return _off(log_p - mean, log_q, before), (moved < low) | (moved > high)
+
+    off, beyond = drawn(0, FIRST)
+    if not np.isfinite(off).all():
+        return True
+    if _is_nothing(np.where(beyond, off, 0.0), error):
+        return False
     parts: list[np.ndarray] = []
-    for part in range(PARTS):
-        key = jax.random.fold_in(jax.random.key(coordinate), part)
-        found = program(jax.random.split(key, PART), coordinate, reach.centre)
-        log_p, log_q, before, moved = map(np.asarray, found)
-        off = _off(log_p - mean, log_q, before)
+    for part in range(1, PARTS + 1):
+        off, _ = drawn(part, PART)
         if not np.isfinite(off).all():
             return True
-        beyond = np.where((moved < low) | (moved > high), off, 0.0)
-        if not parts and _is_nothing(beyond, error):
-            return False
         parts.append(off)
     every = np.concatenate(parts)
     spread = np.hypot(standard_error(every), error)
