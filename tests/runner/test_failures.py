@@ -12,8 +12,7 @@ from vi_bench.reports import figures
 GOOD = {name: METHODS[name] for name in ("cavi", "nuts")}
 BAD = {
     # Adam's steps are as long as the learning rate: parameters overflow
-    "bad-svi": {"method": "svi", "learning_rate": 1e3, "final_learning_rate": 1e3}
-    | METHODS["svi"],
+    "bad-svi": {"method": "svi", "learning_rate": 1e3} | METHODS["svi"],
     # a step size at which one in a hundred transitions would be accepted
     "bad-nuts": {"method": "nuts", "warmup": 20, "target_acceptance": 0.01},
     # from the prior to the posterior at once, and moves that are refused

@@ -39,12 +39,21 @@ class OrderedELBO(ELBO):  # type: ignore[misc]
 
     Trace_ELBO adds up the sites in the order of a Python set, which changes with the
     hash seed of the process, and with it the compiled program and the last digits.
+
+    Attributes:
+        weighted: whether to take the log of the mean of the weights of all particles,
+            the importance-weighted bound (Burda, Grosse and Salakhutdinov 2016), not
+            the mean of their logs.
     """
+
+    def __init__(self, num_particles: int, weighted: bool = False) -> None:
+        super().__init__(num_particles=num_particles)
+        self.weighted = weighted
 
     def loss_with_mutable_state(
         self, rng_key: Key, param_map: Any, model: Any, guide: Any, *args: Any
     ) -> dict[str, Any]:
-        """Minus the mean over particles of log p - log q."""
+        """Minus the bound, from log p - log q of all particles."""
 
         def particle(key: Key) -> Array:
             of_guide, of_model = jax.random.split(key)
@@ -54,7 +63,12 @@ class OrderedELBO(ELBO):  # type: ignore[misc]
             return jnp.asarray(log_p - log_q)
 
         keys = jax.random.split(rng_key, self.num_particles)
-        return {"loss": -jnp.mean(jax.vmap(particle)(keys)), "mutable_state": None}
+        terms = jax.vmap(particle)(keys)
+        if self.weighted:
+            bound = jax.nn.logsumexp(terms) - jnp.log(float(self.num_particles))
+        else:
+            bound = jnp.mean(terms)
+        return {"loss": -bound, "mutable_state": None}
 
 
 def free_model(posterior: Posterior, like: Parameters) -> None:

@@ -6,6 +6,10 @@ discrete variables marginalised (Hoffman et al. 2013; Kucukelbir et al. 2017); `
 `same-family`, of a mixture, is q(theta) from the prior's family with the assignments
 kept in q: it optimises, by gradients and in NumPyro's own arithmetic, exactly the bound
 that CAVI optimises.
+
+Adam's rate is constant until the parameters stand still and is then halved; q is that
+of averaged parameters, and the fit ends when averages at two rates are the same (Dhaka
+et al. 2020; Welandawe et al. 2022): see `vi_bench.inference.settling`.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ import numpy as np
 import optax
 from annotated_types import Gt
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int
 from numpyro import optim
 from numpyro.infer import SVI as NumPyroSVI
 from numpyro.infer.autoguide import (
@@ -45,7 +50,7 @@ from vi_bench.contract import (
     told,
 )
 from vi_bench.errors import NotApplicable
-from vi_bench.inference import starts
+from vi_bench.inference import settling, starts
 from vi_bench.methods._guides import (
     OrderedELBO,
     free_model,
@@ -69,13 +74,20 @@ from vi_bench.mixture.numpyro_model import (
 from vi_bench.mixture.types import Parameters, Standard
 from vi_bench.runtime.keys import Key
 
-WINDOW = 100
+WINDOW = 50
 """Steps of one call of the fit stage, which gives one point of the trace."""
 
-STANDING_STILL = 0.05
-"""Nats: a fit has converged when its ELBO rose less over its last tenth."""
+LOOKED_AT = 200
+"""Draws of q, with the same random numbers each time, whose means and standard
+deviations tell whether its parameters have changed."""
+
+COORDINATES = 1000
+"""Unconstrained parameters of the model that this is asked of at most, evenly spaced
+among them."""
 
 Guide = Literal["mean-field", "full-rank", "low-rank", "iaf", "bnaf", "same-family"]
+
+Objective = Literal["elbo", "importance-weighted"]
 
 GUIDES: dict[str, Callable[..., Any]] = {
     "mean-field": AutoNormal,
@@ -108,9 +120,10 @@ class Fitted(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """The optimiser's state, and the mean bound and its error by window so far."""
+    """The optimiser's state, averages, and the bound and its error by window so far."""
 
     optimiser: Any
+    averages: settling.Settling
     bound: Float[Array, " windows"]
     bound_se: Float[Array, " windows"]
     not_finite: Array
@@ -125,12 +138,21 @@ class SVIReport(Report):
     Attributes:
         trace_se: errors of the trace, whose points are means over windows of steps.
         not_finite: steps whose loss was not finite.
+        settled: whether the parameters have converged.
+        halvings: how often the learning rate was halved.
+        parameter_error: largest Monte-Carlo error of a mean of q, in its sds, or of a
+            log sd; NaN where no average was looked at.
+        parameter_change: largest difference of the last two averages, likewise.
     """
 
     iterations: Int[Array, ""]
     trace: Float[Array, " windows"]
     trace_se: Float[Array, " windows"]
     not_finite: Int[Array, ""]
+    settled: Bool[Array, ""]
+    halvings: Int[Array, ""]
+    parameter_error: Float[Array, ""]
+    parameter_change: Float[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -142,25 +164,37 @@ class SVI:
             "low-rank" (AutoLowRankMultivariateNormal), "iaf" or "bnaf" (flows:
             AutoIAFNormal, AutoBNAFNormal); of a mixture also "same-family" (the prior's
             family, assignments enumerated).
-        steps: Adam steps.
-        learning_rate: learning rate of the first step.
-        final_learning_rate: that of the last step; it falls exponentially in between.
+        objective: "elbo", or "importance-weighted", which is tighter the more particles
+            there are, and whose q is the better a proposal (Burda, Grosse and
+            Salakhutdinov 2016).
+        steps: Adam steps at most.
+        learning_rate: learning rate of the first step; it is halved when the parameters
+            stand still.
+        tolerance: difference of averages at two rates at which the fit ends: of means
+            of q in its sds, of sds relative. Their Monte-Carlo error is at most half
+            of it then.
         particles: draws per gradient.
         bound_draws: fresh draws from which the reported bound is estimated.
         init_scale: standard deviation that a Gaussian guide starts with.
     """
 
     guide: Guide = "mean-field"
-    steps: Annotated[int, Gt(0)] = 2000
+    objective: Objective = "elbo"
+    steps: Annotated[int, Gt(0)] = 20_000
     learning_rate: Annotated[float, Gt(0)] = 0.05
-    final_learning_rate: Annotated[float, Gt(0)] = 1e-4
+    tolerance: Annotated[float, Gt(0)] = 0.05
     particles: Annotated[int, Gt(0)] = 4
     bound_draws: Annotated[int, Gt(1)] = 4000
     init_scale: Annotated[float, Gt(0)] = 0.1
 
     kind: ClassVar[Kind] = "variational"
     summary: ClassVar[str] = "NumPyro SVI: Gaussian, flow or same-family guides"
-    references: ClassVar[tuple[str, ...]] = ("kingma2014", "phan2019")
+    references: ClassVar[tuple[str, ...]] = (
+        "kingma2014",
+        "phan2019",
+        "dhaka2020",
+        "welandawe2022",
+    )
 
     @property
     def bound_keeps_labels(self) -> bool:
@@ -196,23 +230,41 @@ class SVI:
 
         def start(key: Key, posterior: Posterior, _: Any) -> Fit:
             place, own = jax.random.split(key)
-            svi = self._build(posterior, *start_parameters(place, posterior)).svi
+            fitted = self._build(posterior, *start_parameters(place, posterior))
+            state = fitted.svi.init(own, posterior)
+            params = fitted.svi.optim.get_params(state.optim_state)
             zero = jnp.zeros(windows, posterior.dtype)
+            size = min(size_of(posterior), COORDINATES)
+            averages = settling.begun(params, windows, size, posterior.dtype)
             none = jnp.zeros((), jnp.int32)
-            return Fit(svi.init(own, posterior), zero, zero, none, none)
+            return Fit(state, averages, zero, zero, none, none)
 
-        def fit(_: Key, posterior: Posterior, state: Fit) -> Fit:
-            svi = self._started(posterior).svi
+        def fit(key: Key, posterior: Posterior, state: Fit) -> Fit:
+            # inside a trace calls go on after the last one that was needed
+            return lax.cond(
+                state.averages.done, lambda s: s, partial(further, posterior), state
+            )
 
-            def update(optimiser: Any, _: None) -> tuple[Any, Array]:
-                return svi.update(optimiser, posterior)  # type: ignore[no-any-return]
+        def further(posterior: Posterior, state: Fit) -> Fit:
+            fitted = self._started(posterior, state.averages.halvings)
+            svi = fitted.svi
+
+            def update(carry: tuple[Any, Any], _: None) -> tuple[Any, Array]:
+                optimiser, total = carry
+                optimiser, loss = svi.update(optimiser, posterior)
+                params = svi.optim.get_params(optimiser.optim_state)
+                return (optimiser, jax.tree.map(jnp.add, total, params)), loss
 
             def window(optimiser: Any, steps: int) -> tuple[Any, ...]:
-                optimiser, loss = lax.scan(update, optimiser, None, length=steps)
+                total = jax.tree.map(jnp.zeros_like, state.averages.total)
+                (optimiser, total), loss = lax.scan(
+                    update, (optimiser, total), None, length=steps
+                )
                 # a single step shows no spread: it is taken as 0
                 spread = jnp.std(loss, ddof=min(1, steps - 1))
                 bad = jnp.sum(~jnp.isfinite(loss)).astype(jnp.int32)
-                return optimiser, jnp.mean(loss), spread / steps**0.5, bad
+                params = jax.tree.map(lambda v: v / steps, total)
+                return optimiser, params, jnp.mean(loss), spread / steps**0.5, bad
 
             at = state.windows
             whole, last = partial(window, steps=WINDOW), partial(window, steps=rest)
@@ -220,9 +272,17 @@ class SVI:
                 found = whole(state.optimiser)
             else:
                 found = lax.cond(at == windows - 1, last, whole, state.optimiser)
-            optimiser, loss, error, bad = found
+            optimiser, params, loss, error, bad = found
+            averages = settling.with_window(
+                state.averages,
+                params,
+                _statistics(posterior, fitted, params),
+                WINDOW * self._rate(posterior, state.averages.halvings),
+                self.tolerance,
+            )
             return Fit(
                 optimiser=optimiser,
+                averages=averages,
                 bound=state.bound.at[at].set(-loss),
                 bound_se=state.bound_se.at[at].set(error),
                 not_finite=state.not_finite + bad,
@@ -231,19 +291,22 @@ class SVI:
 
         def draw(key: Key, posterior: Posterior, state: Fit) -> Draws:
             fitted = self._started(posterior)
-            params = fitted.svi.get_params(state.optimiser)
+            params = fitted.svi.constrain_fn(settling.result(state.averages))
 
             def one(key: Key) -> tuple[Parameters, Array]:
                 return fitted.draw(key, params)
 
             theta, log_q = jax.vmap(jax.vmap(one))(jax.random.split(key, shape))
+            known = jnp.arange(windows, dtype=state.windows.dtype) < state.windows
             report = SVIReport(
-                iterations=jnp.where(
-                    state.windows < windows, state.windows * WINDOW, self.steps
-                ),
-                trace=state.bound,
-                trace_se=state.bound_se,
+                iterations=jnp.minimum(state.windows * WINDOW, self.steps),
+                trace=jnp.where(known, state.bound, jnp.nan),
+                trace_se=jnp.where(known, state.bound_se, jnp.nan),
                 not_finite=state.not_finite,
+                settled=state.averages.done,
+                halvings=state.averages.halvings,
+                parameter_error=state.averages.error,
+                parameter_change=state.averages.change,
             )
             return Draws(theta, {}, log_q, packed(params), report)
 
@@ -262,13 +325,17 @@ class SVI:
 
         return (
             Stage("start", start),
-            Stage("fit", fit, calls=windows),
+            Stage("fit", fit, calls=windows, done=lambda s: bool(s.averages.done)),
             Stage("draw", draw, again="same"),
             Stage("bound", estimate, part_of_inference=False),
         )
 
     def _build(
-        self, posterior: Posterior, start: Parameters, standard: Standard
+        self,
+        posterior: Posterior,
+        start: Parameters,
+        standard: Standard,
+        halvings: int | Int[Array, ""] = 0,
     ) -> Fitted:
         """NumPyro's SVI with the chosen guide, and what is done with a fit."""
         free = posterior.unconstrain(start)
@@ -286,12 +353,9 @@ class SVI:
             guide = GUIDES[self.guide](model, init_loc_fn=place, **scale)
             draw = partial(guide_draw, posterior, guide, free)
             log_q = partial(guide_log_q, posterior, guide, free)
-        rate = optax.exponential_decay(
-            self.learning_rate,
-            max(self.steps - 1, 1),
-            self.final_learning_rate / self.learning_rate,
-        )
-        loss = OrderedELBO(num_particles=self.particles)
+        rate = self._rate(posterior, halvings)
+        weighted = self.objective == "importance-weighted"
+        loss = OrderedELBO(num_particles=self.particles, weighted=weighted)
         svi = NumPyroSVI(model, guide, optim.optax_to_numpyro(optax.adam(rate)), loss)
 
         def log_joint(theta: Parameters, params: dict[str, Any]) -> Array:
@@ -301,7 +365,14 @@ class SVI:
 
         return Fitted(svi, draw, log_joint, log_q)
 
-    def _started(self, posterior: Posterior) -> Fitted:
+    def _rate(self, posterior: Posterior, halvings: Any) -> Float[Array, ""]:
+        """Adam's rate: about how far a parameter moves in a step at most."""
+        first = jnp.asarray(self.learning_rate, posterior.dtype)
+        return first * jnp.exp2(-jnp.asarray(halvings, posterior.dtype))
+
+    def _started(
+        self, posterior: Posterior, halvings: int | Int[Array, ""] = 0
+    ) -> Fitted:
         """`_build` with a guide that has been initialised.
 
         NumPyro's guides learn the latent sites when they are first called. Their
@@ -312,7 +383,7 @@ class SVI:
             start, standard = parameters_of(posterior, posterior.prior())
         else:
             start, standard = posterior.constrain(starts.origin(posterior))[0], {}
-        fitted = self._build(posterior, start, standard)
+        fitted = self._build(posterior, start, standard, halvings)
         state = fitted.svi.init(jax.random.key(0), posterior)
         return fitted._replace(like=fitted.svi.get_params(state))
 
@@ -324,35 +395,54 @@ class SVI:
         return fitted.log_q(theta, unpacked(draws.variational, fitted.like))
 
     def outcome(self, draws: Draws) -> Outcome:
-        """Converged where the bound rose by next to nothing over the last tenth."""
+        """Converged where averaged parameters at two rates are the same."""
         report: SVIReport = draws.report
-        bad = int(report.not_finite)
+        bad, steps = int(report.not_finite), int(report.iterations)
         if bad or not np.isfinite(told(report, "bound", np.nan)):
             return Outcome(
                 "not finite",
-                f"the loss was not finite in {bad} of {self.steps} steps: "
+                f"the loss was not finite in {bad} of {steps} steps: "
                 "lower learning_rate",
             )
-        rise, error = late_rise(report.trace, report.trace_se)
-        moved = f"the bound rose {rise:.3f} +- {error:.3f} nats over the last tenth"
-        if rise - 2 * error <= STANDING_STILL:
-            return Outcome("converged", f"{moved} of {self.steps} steps")
-        return Outcome("iteration limit", f"{moved} of {self.steps} steps: raise steps")
+        error, change = float(report.parameter_error), float(report.parameter_change)
+        if bool(report.settled):
+            rate = self.learning_rate / 2.0 ** int(report.halvings)
+            return Outcome(
+                "converged",
+                f"parameters averaged at a rate of {rate:.2g} and at twice that differ "
+                f"by at most {change:.2g} sds of q, their Monte-Carlo error is at most "
+                f"{error:.2g}, after {steps} steps",
+            )
+        if np.isnan(error):
+            return Outcome(
+                "iteration limit",
+                f"{steps} steps tell nothing of convergence: raise steps",
+            )
+        return Outcome(
+            "iteration limit",
+            f"averaged parameters have not settled in {steps} steps (Monte-Carlo error "
+            f"{error:.2g} sds of q): raise steps",
+        )
 
 
-def late_rise(trace: Any, error: Any) -> tuple[float, float]:
-    """Rise of the bound from the second last to the last tenth, and its error, nats.
+def _statistics(
+    posterior: Posterior, fitted: Fitted, params: Any
+) -> Float[Array, " c"]:
+    """Means of q and logs of its sds, at the optimiser's own parameters.
 
-    The rise is infinite where the trace has less than two windows.
+    The same random numbers each time: they change as the parameters of q do.
     """
-    bounds, errors = np.asarray(trace), np.asarray(error)
-    tenth = max(1, len(bounds) // 10)
-    if len(bounds) < 2 * tenth:
-        return np.inf, 0.0
-    late, before = slice(-tenth, None), slice(-2 * tenth, -tenth)
-    rise = bounds[late].mean() - bounds[before].mean()
-    variance = (errors[late] ** 2).sum() + (errors[before] ** 2).sum()
-    return float(rise), float(np.sqrt(variance) / tenth)
+    values = fitted.svi.constrain_fn(params)
+
+    def one(key: Key) -> Float[Array, " p"]:
+        theta, _ = fitted.draw(key, values)
+        return ravel_pytree(posterior.unconstrain(theta))[0]
+
+    free = jax.vmap(one)(jax.random.split(jax.random.key(0), LOOKED_AT))
+    size = free.shape[1]
+    kept = np.linspace(0, size - 1, min(size, COORDINATES)).astype(int)
+    free = free[:, kept]
+    return jnp.concatenate([jnp.mean(free, axis=0), jnp.log(jnp.std(free, axis=0))])
 
 
 METHOD = SVI
