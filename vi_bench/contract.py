@@ -41,6 +41,7 @@ __all__ = [
     "CAVIModel",
     "Combines",
     "Completes",
+    "Counts",
     "Draws",
     "ExponentialFactors",
     "Factor",
@@ -64,6 +65,7 @@ __all__ = [
     "Standard",
     "Starts",
     "Status",
+    "Stoppable",
     "Transition",
     "Uncentred",
     "Verifiable",
@@ -322,6 +324,26 @@ class Foreseen(Protocol):
         Raises:
             NotApplicable: the method cannot work on this problem.
         """
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """A method that can be looked at in smaller steps than those that it runs in."""
+
+    def finely(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """Stages as of `prepare`, each call of the fit a step or a few.
+
+        Raises:
+            NotApplicable: as of `prepare`.
+        """
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """A method that counts how often it went over the data."""
+
+    def passes(self, draws: Draws) -> float:
+        """Evaluations of the model, or of its gradient, on all rows, by these draws."""
 
 
 @runtime_checkable

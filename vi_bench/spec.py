@@ -84,6 +84,8 @@ class Spec(BaseModel):
             under a tenth of its margin, within a limit on time.
         margin: equivalence margin of means, in the reference's posterior sds.
         sd_margin: equivalence margin of sds, relative to the reference's.
+        curves: whether errors are measured against time: what every method would have
+            told, had it been stopped earlier.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -119,6 +121,7 @@ class Spec(BaseModel):
     draws: Annotated[int, Ge(4)] | Literal["auto"] = AUTO
     margin: Annotated[float, Gt(0), Lt(1)] = DEFAULTS["margin"]
     sd_margin: Annotated[float, Gt(0), Lt(1)] = DEFAULTS["margin"]
+    curves: bool = False
 
     def check_names(self) -> None:
         """Refuse unknown names and bad labels; imports nothing heavy.

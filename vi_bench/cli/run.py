@@ -209,6 +209,14 @@ def run(
             "fewer for slow stages)."
         ),
     ] = None,
+    curves: Annotated[
+        bool | None,
+        typer.Option(
+            "--curves/--no-curves",
+            help="Measure error against time: what every method would have told, had "
+            "it been stopped earlier (default: the spec's, else off).",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the results (default: results/NAME-TIME)."),
@@ -253,6 +261,7 @@ def run(
         "device": device,
         "devices": devices,
         "repeats": repeats,
+        "curves": curves,
     }
     with interruptible("interrupted before any method finished"):
         with kept_for(as_json):

@@ -60,6 +60,18 @@ class Sample:
         chains, draws = next(iter((self.shared | self.columns).values())).shape[:2]
         return chains, draws
 
+    def part(self, chains: slice = slice(None), draws: int | None = None) -> Sample:
+        """The first draws of some chains, with their log joint alone."""
+
+        def cut(values: np.ndarray) -> np.ndarray:
+            return values[chains, :draws]
+
+        return Sample(
+            {name: cut(v) for name, v in self.columns.items()},
+            {name: cut(v) for name, v in self.shared.items()},
+            None if self.log_joint is None else cut(self.log_joint),
+        )
+
     def __post_init__(self) -> None:
         """Convert plain names to quantities and refuse draws that are not finite.
 

@@ -141,17 +141,18 @@ def with_window(
         # what is written while windows are left out is written over
         history=state.history.at[jnp.maximum(state.windows, 0)].set(statistics),
     )
-    return jax.lax.cond(
+    after: Settling = jax.lax.cond(
         state.windows == state.length,
         lambda state: _looked_at(state, reach, tolerance),
         lambda state: state,
         state,
     )
+    return after
 
 
 def result(state: Settling) -> Any:
-    """The parameters: the last average, or that of the windows since then."""
-    since = (state.windows > 0) & ~state.done
+    """The parameters: the last average, or that of enough windows since then."""
+    since = (state.windows >= FEWEST) & ~state.done
 
     def chosen(total: Array, average: Array) -> Array:
         number = jnp.maximum(state.windows, 1).astype(total.dtype)

@@ -27,6 +27,7 @@ from vi_bench.contract import (
     Report,
     Stage,
     remembered,
+    told,
 )
 from vi_bench.errors import InputError, SpecError
 from vi_bench.inference.climber import Climber, Point, climber_of
@@ -123,12 +124,22 @@ class CAVI(InFactors):
             NotApplicable: the model has no coordinate ascent, or no steps on
                 minibatches for a stochastic start.
         """
+        slice_ = TERMS / max(climber_of(problem.posterior).products, 1)
+        return self._prepared(problem, int(np.clip(slice_, 1, SLICE)))
+
+    def finely(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """The same, with an iteration of every restart in a call of the fit."""
+        return self._prepared(problem, 1)
+
+    def passes(self, draws: Draws) -> float:
+        """Iterations of all restarts."""
+        return float(told(draws.report, "total_iterations", np.nan))
+
+    def _prepared(self, problem: Problem, slice_: int) -> tuple[Stage, ...]:
         climber = climber_of(problem.posterior)
         if self.start == "stochastic":
             _stochastic.check(problem.posterior)
-        slice_ = TERMS / max(climber.products, 1)
-        shape = (problem.chains, problem.draws)
-        start, *others = self.stages(shape, int(np.clip(slice_, 1, SLICE)))
+        start, *others = self.stages((problem.chains, problem.draws), slice_)
         if self.start.endswith(CHECKPOINT):
             first = stored_point(self.start, climber.like())
             usual = start.run

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from vi_bench.contract import (
     Draws,
@@ -29,6 +29,7 @@ from vi_bench.contract import (
     Role,
     Stage,
     remembered,
+    told,
 )
 from vi_bench.inference import starts
 from vi_bench.methods._chains import draws_of_a_part, with_room
@@ -41,7 +42,10 @@ STEP = 0.3
 
 
 class Chain(NamedTuple):
-    """One chain: its state, its tuning, its draws (draw, *dims) and their number."""
+    """One chain: its state, its tuning, its draws (draw, *dims) and their number.
+
+    `tuning_steps` are the leapfrog steps of its warm-up.
+    """
 
     state: Any
     step_size: Array
@@ -49,6 +53,19 @@ class Chain(NamedTuple):
     position: Parameters
     stats: dict[str, Array]
     done: Array
+    tuning_steps: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class NUTSReport(Report):
+    """Of the warm-up.
+
+    Attributes:
+        tuning_steps: leapfrog steps of every chain.
+    """
+
+    tuning_steps: Int[Array, " chains"]
 
 
 @dataclass(frozen=True)
@@ -92,9 +109,11 @@ class NUTS:
 
             def chain(key: Key, theta: Parameters) -> Chain:
                 position = posterior.unconstrain(theta)
-                (state, tuned), _ = adaptation.run(key, position, self.warmup)
+                (state, tuned), course = adaptation.run(key, position, self.warmup)
                 metric = tuned["inverse_mass_matrix"]
-                return empty_chain(state, tuned["step_size"], metric, draws)
+                chain = empty_chain(state, tuned["step_size"], metric, draws)
+                steps = jnp.sum(course.info.num_integration_steps)
+                return chain._replace(tuning_steps=steps.astype(jnp.int32))
 
             keys = jax.random.split(key, chains)
             return over_lanes(chain, keys, first)
@@ -116,6 +135,11 @@ class NUTS:
             Stage("sample", sample, calls=-(-draws // part), again="onward"),
             Stage("collect", collect, part_of_inference=False),
         )
+
+    def passes(self, draws: Draws) -> float:
+        """Leapfrog steps of all chains, those of the warm-up too."""
+        own = np.asarray(draws.sample_stats["n_steps"]).sum()
+        return float(own + np.sum(told(draws.report, "tuning_steps", np.nan)))
 
     def transition(
         self, key: Key, posterior: Posterior, theta: Parameters
@@ -197,6 +221,7 @@ def empty_chain(state: Any, step_size: Array, metric: Array, draws: int) -> Chai
         position=jax.tree.map(room, state.position),
         stats=jax.tree.map(room, stats),
         done=jnp.zeros((), jnp.int32),
+        tuning_steps=jnp.zeros((), jnp.int32),
     )
 
 
@@ -242,7 +267,8 @@ def collect(_: Key, posterior: Posterior, chains: Chain) -> Draws:
     theta, _ = jax.vmap(jax.vmap(posterior.constrain))(chains.position)
     stats = dict(chains.stats)
     step_size = jnp.broadcast_to(chains.step_size[:, None], stats["lp"].shape)
-    return Draws(theta, stats | {"step_size": step_size}, None, {}, Report())
+    report = NUTSReport(tuning_steps=chains.tuning_steps)
+    return Draws(theta, stats | {"step_size": step_size}, None, {}, report)
 
 
 METHOD = NUTS

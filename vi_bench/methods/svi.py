@@ -206,6 +206,10 @@ class SVI:
         """Whether log q is known at any theta; a BNAF cannot be inverted."""
         return self.guide != "bnaf"
 
+    def finely(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
+        """The stages as they are: a window of steps is few."""
+        return self.prepare(problem, key)
+
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """The stages start, fit (in windows), draw and bound.
 
@@ -222,6 +226,10 @@ class SVI:
                 "model has one"
             )
         return self._stages((problem.chains, problem.draws))
+
+    def passes(self, draws: Draws) -> float:
+        """Gradients, of all particles."""
+        return float(told(draws.report, "iterations", np.nan)) * self.particles
 
     @remembered
     def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
@@ -241,9 +249,10 @@ class SVI:
 
         def fit(key: Key, posterior: Posterior, state: Fit) -> Fit:
             # inside a trace calls go on after the last one that was needed
-            return lax.cond(
+            after: Fit = lax.cond(
                 state.averages.done, lambda s: s, partial(further, posterior), state
             )
+            return after
 
         def further(posterior: Posterior, state: Fit) -> Fit:
             fitted = self._started(posterior, state.averages.halvings)

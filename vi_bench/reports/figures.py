@@ -19,7 +19,7 @@ from vi_bench.errors import one_line
 from vi_bench.reports.style import COLOURS, DASHES, MARKERS
 from vi_bench.reports.tables import RUNGS, parts, responses
 from vi_bench.results.stored import StoredRun
-from vi_bench.results.summary_schema import Bounds, Evidence, Gap, Value
+from vi_bench.results.summary_schema import Bounds, Curve, Evidence, Gap, Value
 
 CREDIBLE = 0.95
 MARGINALS = 12
@@ -499,6 +499,79 @@ def deviations(run: StoredRun) -> Figure | None:
     return figure
 
 
+def error_against_time(run: StoredRun) -> Figure | None:
+    """The largest errors against seconds, and against passes over the data.
+
+    A band is the reference's own error; points below it tell of it, not of a method.
+    """
+    found = run.record.curves
+    if found is None or not found.methods:
+        return None
+    styles = _styles(run)
+    figure = Figure(figsize=(9.6, 6.0), layout="constrained")
+    columns = {
+        "mean": "difference of means / sd",
+        "sd": "|log ratio of sds|",
+        "w1": "Wasserstein-1 / sd",
+    }
+    rows = {"seconds": "seconds of a steady run", "passes": "passes over the data"}
+    grid = figure.subplots(len(rows), len(columns), sharey="col")
+    for row, (amount, xlabel) in enumerate(rows.items()):
+        for axes, (name, ylabel) in zip(grid[row], columns.items(), strict=True):
+            for label, curve in found.methods.items():
+                _error_curve(axes, curve, amount, name, styles[label], label)
+            floor = getattr(found.floor, name) or 0.0
+            axes.axhspan(0, floor, color="0.85", zorder=-1)
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            if row == 0:
+                axes.set_title(f"largest {ylabel}", fontsize=10)
+            axes.set_xlabel(xlabel)
+        grid[row][0].axhline(found.margin, color="0.6", linestyle=":", linewidth=1)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False
+    )
+    figure.suptitle(
+        f"{run.name}: error against time, from {found.reference} (grey: its own error)",
+        fontsize=11,
+    )
+    return figure
+
+
+def _error_curve(
+    axes: Axes,
+    curve: Curve,
+    amount: str,
+    name: str,
+    style: tuple[str, str],
+    label: str,
+) -> None:
+    """One method's errors by seconds or by passes, with bars of two errors."""
+    known = [
+        (x, e.value, e.se or 0.0)
+        for point in curve.points
+        if (x := getattr(point, amount)) and (e := getattr(point, name)).value
+    ]
+    if not known:
+        return
+    x, y, error = np.array(known).T
+    colour, dash = style
+    below = np.minimum(2 * error, 0.9 * y)  # of a logarithmic axis
+    axes.errorbar(
+        x,
+        y,
+        yerr=(below, 2 * error),
+        color=colour,
+        linestyle=dash if len(x) > 1 else "none",
+        marker="o",
+        markersize=3,
+        linewidth=1.2,
+        elinewidth=0.6,
+        label=label,
+    )
+
+
 FIGURES: dict[str, Callable[[StoredRun], Figure | None]] = {
     "components": components,
     "marginals": marginals,
@@ -506,5 +579,6 @@ FIGURES: dict[str, Callable[[StoredRun], Figure | None]] = {
     "timing": timing,
     "evidence": ladder,
     "deviations": deviations,
+    "error_against_time": error_against_time,
 }
 """Name of the file -> function that draws the figure."""

@@ -57,6 +57,7 @@ def pictures(run: StoredRun) -> dict[str, Picture]:
         times(run),
         pareto(run),
         bounds(run),
+        error_against_time(run),
         ranks(run),
     )
     return {p.name: p for p in drawn if p is not None and p.plots}
@@ -372,6 +373,56 @@ def bounds(run: StoredRun) -> Picture | None:
     )
     note = "Each iteration takes an equal share of the fit's time."
     return Picture("bounds", "the bound against time", {"": plot}, note)
+
+
+def error_against_time(run: StoredRun) -> Picture | None:
+    """The largest errors against seconds, one plot a kind of error."""
+    found = run.record.curves
+    if found is None or not found.methods:
+        return None
+    shade = colours(run.record.methods)
+    kinds = {
+        "means": ("mean", "largest difference of means / sd"),
+        "standard deviations": ("sd", "largest |log ratio of sds|"),
+        "Wasserstein-1": ("w1", "largest Wasserstein-1 / sd"),
+    }
+    plots: dict[str, Plot] = {}
+    for kind, (name, said) in kinds.items():
+        data = []
+        for label, curve in found.methods.items():
+            known = [
+                (point.seconds, e.value)
+                for point in curve.points
+                if point.seconds and (e := getattr(point, name)).value
+            ]
+            if known:
+                x, y = np.array(known).T
+                line = _line(label, x, y, shade[label], 9)
+                data.append(line | {"mode": "lines+markers"})
+        floor = getattr(found.floor, name) or 0.0
+        line = {
+            "type": "line",
+            "xref": "paper",
+            "x0": 0,
+            "x1": 1,
+            "y0": floor,
+            "y1": floor,
+            "line": {"dash": "dot", "width": 1},
+        }
+        plots[kind] = plot_of(
+            data,
+            xaxis=axis_of("seconds of a steady run", type="log"),
+            yaxis=axis_of(said, type="log"),
+            shapes=[line] if floor else [],
+        )
+    return Picture(
+        "error_against_time",
+        "error against time",
+        plots,
+        f"What each method would have told, had it been stopped earlier; the dotted "
+        f"line is the Monte-Carlo error of {found.reference}, under which nothing is "
+        "told apart.",
+    )
 
 
 def ranks(run: StoredRun) -> Picture | None:

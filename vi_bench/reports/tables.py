@@ -45,6 +45,17 @@ class Number:
 
 Cell = Number | str
 
+ESS_PER_SECOND = (
+    "of samplers: effective draws a second of the judged quantity that mixes worst, "
+    "warm-up counted"
+)
+"""What a column of that name holds."""
+
+TO_MARGIN = (
+    "seconds of such a run after which all means stay within the reference's margin"
+)
+"""What the column of that name holds."""
+
 
 @dataclass(frozen=True)
 class ReportTable:
@@ -97,6 +108,7 @@ def tables(run: Record) -> list[ReportTable]:
         evidence(run),
         predictions(run.methods),
         costs(run),
+        error_against_time(run),
         convergence(run),
         samplers(run),
         optima(run),
@@ -150,7 +162,7 @@ def verdicts(run: Record) -> ReportTable:
             "methods",
             "compile s": "*: compiled before",
             "run s": "median of the repeats, compiled and warm",
-            "ESS/s": "smallest effective sample size of the judged quantities a second",
+            "ESS/s": ESS_PER_SECOND,
         },
     )
 
@@ -455,6 +467,7 @@ def costs(run: Record) -> ReportTable:
         if not time.stages:
             continue
         memory = method.memory_bytes
+        extra: list[Cell] = [Number(run.within(label))] if run.curves else []
         rows.append(
             (
                 label,
@@ -469,6 +482,7 @@ def costs(run: Record) -> ReportTable:
                 Number(spread.min if spread else None),
                 Number(spread.max if spread else None),
                 Number(spread.repeats if spread else None),
+                *extra,
                 Number(method.ess_per_s),
                 Number(None if memory is None else memory / 1e6),
             )
@@ -486,6 +500,7 @@ def costs(run: Record) -> ReportTable:
             "min",
             "max",
             "repeats",
+            *(["to margin"] if run.curves else []),
             "ESS/s",
             "MB",
         ),
@@ -493,9 +508,53 @@ def costs(run: Record) -> ReportTable:
         {
             "compile": "*: compiled before",
             "run": "median of the repeats, compiled and warm",
-            "ESS/s": "smallest effective sample size of the judged quantities a second",
+            **({"to margin": TO_MARGIN} if run.curves else {}),
+            "ESS/s": ESS_PER_SECOND,
             "MB": "the most memory that one program needs beside its arguments",
         },
+    )
+
+
+def error_against_time(run: Record) -> ReportTable:
+    """A row per method and budget: the largest errors over the judged quantities."""
+    if run.curves is None:
+        return ReportTable("error_against_time", "", (), ())
+    floor = run.curves.floor
+    rows = [
+        (
+            label,
+            Number(point.seconds),
+            Number(point.passes),
+            Number(point.mean.value, point.mean.se),
+            Number(point.sd.value, point.sd.se),
+            Number(point.w1.value, point.w1.se),
+            _nats(point.bound.value, point.bound.se) if point.bound else Number(None),
+        )
+        for label, curve in run.curves.methods.items()
+        for point in curve.points
+    ]
+    own = f" (its own error {floor.mean:.2g}, {floor.sd:.2g}, {floor.w1:.2g})"
+    return ReportTable(
+        "error_against_time",
+        f"largest error against time, from {run.curves.reference}{own}",
+        (
+            "method",
+            "seconds",
+            "passes",
+            "mean diff / sd",
+            "log sd ratio",
+            "W1 / sd",
+            "marginal ELBO",
+        ),
+        tuple(rows),
+        {
+            "seconds": "of a steady run, compilation apart",
+            "passes": "evaluations of the model or its gradient on all rows",
+            "mean diff / sd": "size of the difference of means in reference sds",
+            "log sd ratio": "size of the log of the ratio of sds",
+        },
+        keys=2,
+        long=True,
     )
 
 

@@ -454,6 +454,41 @@ class Agreement(Part):
     adjusted_rand: dict[str, MeanSd]
 
 
+class CurvePoint(Part):
+    """The largest errors of a method at one budget, each with its own."""
+
+    seconds: Real
+    passes: Real
+    mean: Value
+    sd: Value
+    w1: Value
+    bound: Value | None = None
+
+
+class Curve(Part):
+    """Errors by growing budget, and the seconds after which the margin is kept."""
+
+    points: tuple[CurvePoint, ...]
+    within: Real
+
+
+class Floor(Part):
+    """The reference's own Monte-Carlo errors, the largest, in its sds."""
+
+    mean: Real
+    sd: Real
+    w1: Real
+
+
+class Curves(Part):
+    """Error against time of all methods."""
+
+    reference: str
+    margin: Real
+    floor: Floor
+    methods: dict[str, Curve]
+
+
 class Record(Compared):
     """The record of a run, as in summary.json."""
 
@@ -470,6 +505,7 @@ class Record(Compared):
     evidence: Evidence | None
     optima: Coverage | None = None
     labels: Agreement | None = None
+    curves: Curves | None = None
 
     @property
     def name(self) -> str:
@@ -486,6 +522,11 @@ class Record(Compared):
         """The number of scalars that a NumPyro model's latent variables have."""
         return sum(math.prod(shape) for shape in self.model["variables"].values())
 
+    def within(self, label: str) -> float | None:
+        """Seconds after which a method's means stay within the margin, if known."""
+        curve = self.curves.methods.get(label) if self.curves else None
+        return curve.within if curve else None
+
     def word(self, label: str) -> str:
         """A method's verdict, or how it ended."""
         if label in self.verdicts:
@@ -501,8 +542,9 @@ class Record(Compared):
             for key, default in OPTIONAL.items():
                 if method[key] == default:
                     del method[key]
-        if self.labels is None:
-            del found["labels"]
+        for part in ("labels", "curves"):
+            if found[part] is None:
+                del found[part]
         return found
 
 

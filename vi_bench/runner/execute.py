@@ -67,6 +67,7 @@ def execute(
         inquiry = Inquiry(spec, place, runs, reference, settings)
         inquiry.run_all()
         found = inquiry.compare()
+        curves, found = inquiry.curves(found)
         known = None if inquiry.interrupted else target.agreement(runs)
         for run in runs.values():
             run.resumption = None  # programs and batches are not part of a result
@@ -80,4 +81,5 @@ def execute(
         spec.plugins(),
         inquiry.interrupted,
         known,
+        curves=curves,
     )

@@ -11,11 +11,13 @@ from functools import partial
 import numpy as np
 
 from vi_bench.comparison import Comparison, Margin, Sample
+from vi_bench.comparison.budgets import Curves
 from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.measured import measure
 from vi_bench.comparison.modes import Mode
 from vi_bench.contract import Outcome
 from vi_bench.errors import InputError, NotApplicable, one_line
+from vi_bench.runner.curves import curves as error_against_time
 from vi_bench.runner.evaluate import WORK
 from vi_bench.runner.infer import Place, infer, prolong, settle
 from vi_bench.runner.reference import (
@@ -239,6 +241,34 @@ class Inquiry:
             contradicted(found, samples),
             without_log_joints(samples),
         )
+
+    def curves(
+        self, found: Comparison | None
+    ) -> tuple[Curves | None, Comparison | None]:
+        """Error against time of every method, where that was asked for.
+
+        The comparison comes back with a note where it could not be measured.
+        """
+        if found is None or not self.spec.curves:
+            return None, found
+        look = partial(
+            error_against_time,
+            self.place,
+            self.runs,
+            found.reference,
+            self.spec.margin,
+        )
+        why = "interrupted"
+        try:
+            if not self.interrupted:
+                return obeying(look, self.settings), found
+        except KeyboardInterrupt:
+            self.interrupted = True
+        except Exception as error:
+            if lost(error):
+                raise PeerLost(str(error)) from error
+            why = one_line(error)
+        return None, found.noted(f"error against time was not measured: {why}")
 
     def _aligned(self, found: Comparison | None) -> Comparison | None:
         note_poor_optima(self.runs)

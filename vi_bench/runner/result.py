@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vi_bench.comparison import Comparison
+from vi_bench.comparison.budgets import Curves
 from vi_bench.comparison.measures import Estimate
 from vi_bench.contract import Draws, Method, Outcome, Stage, told
 from vi_bench.errors import InputError
@@ -191,6 +192,7 @@ class RunResult:
         interrupted: whether Ctrl-C ended it; finished methods are kept.
         agreement: agreement of the methods' components with known labels, or None.
         folder: the folder it was written to, or None.
+        curves: error against time of every method, or None.
     """
 
     spec: Spec
@@ -202,6 +204,7 @@ class RunResult:
     interrupted: bool = False
     agreement: Agreement | None = None
     folder: Path | None = None
+    curves: Curves | None = None
 
     @property
     def family(self) -> Any:

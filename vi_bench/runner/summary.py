@@ -135,6 +135,7 @@ def record(result: RunResult) -> Record:
             "joint": joint(found),
             "optima": dataclasses.asdict(found.coverage) if found else None,
             "labels": result.agreement and dataclasses.asdict(result.agreement),
+            "curves": result.curves and dataclasses.asdict(result.curves),
             "verdicts": {
                 label: dataclasses.asdict(verdict)
                 for label, verdict in (found.verdicts if found else {}).items()
@@ -229,9 +230,14 @@ def response(found: LinearResponse) -> dict[str, Any]:
 
 
 def ess_per_second(result: RunResult, label: str) -> float | None:
-    """Smallest ESS over the judged quantities per second of a steady run."""
+    """Smallest ESS over the judged quantities per second of a steady run of a sampler.
+
+    Of a fitted q, whose draws are independent and as many as are asked for, it would
+    tell nothing.
+    """
     run, found = result.runs[label], result.comparison
-    if found is None or label not in found.summaries:
+    sampler = run.method.kind in ("mcmc", "particles")
+    if found is None or not sampler or label not in found.summaries:
         return None
     steady = run.steady()
     return found.min_ess(label) / steady["median"] if steady else None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FILE = "index.sqlite"
 
-VERSION = 1
+VERSION = 2
 """Version of the tables; an index of another version is rebuilt."""
 
 TABLES = {
@@ -38,7 +38,7 @@ TABLES = {
     "methods": "method, kind, outcome, sentence, iterations, bound, bound_se, "
     "marginal_bound, marginal_bound_se, log_evidence, log_evidence_se, setup_s, "
     "trace_s, compile_s, first_s, run_s, run_s_min, run_s_max, ess_per_s, "
-    "memory_bytes, verdict, reason",
+    "within_s, memory_bytes, verdict, reason",
     "quantities": "method, quantity, judged, mean, mean_mcse, sd, sd_mcse, ess_bulk, "
     "ess_tail, r_hat, mean_difference, mean_difference_se, sd_ratio, sd_ratio_se, w1, "
     "w1_se, w1_floor",
@@ -262,6 +262,7 @@ def _method(label: str, method: Method, found: Record) -> Sequence[Any]:
         time.first_s,
         *((run.median, run.min, run.max) if run else (None, None, None)),
         method.ess_per_s,
+        found.within(label),
         method.memory_bytes,
         verdict.word if verdict else None,
         verdict.reason if verdict else None,

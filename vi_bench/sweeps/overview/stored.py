@@ -202,8 +202,8 @@ def averaged(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     a single repetition it is the Monte-Carlo error.
 
     Returns:
-        Columns: `by`, `cells`, each measure and its error, `differs` (cells), `run_s`
-        and `ess_per_s` (medians).
+        Columns: `by`, `cells`, each measure and its error, `differs` (cells), `run_s`,
+        `ess_per_s` and `within_s` (medians).
     """
     found = []
     for levels, part in rows.groupby(list(by), sort=False, dropna=False):
@@ -218,8 +218,8 @@ def averaged(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
                 else float(part[f"{measure.name}_se"].iloc[0])
             )
         row["differs"] = int((part["verdict"] == "differs").sum())
-        for name in ("run_s", "ess_per_s"):
-            row[name] = float(part[name].median())
+        for name in ("run_s", "ess_per_s", "within_s"):
+            row[name] = float(pd.to_numeric(part[name]).median())
         found.append(row)
     return pd.DataFrame(found)
 

@@ -66,14 +66,27 @@ def settings(sweep: StoredSweep) -> ReportTable:
             *(Number(row[m.name], row[f"{m.name}_se"]) for m in MEASURES),
             Number(_finite(row["run_s"])),
             Number(_finite(row["ess_per_s"])),
+            Number(_finite(row["within_s"])),
         )
         for row in sweep.ordered(found).to_dict("records")
     )
-    head = (*names, "method", "cells", "differ", *NOTES, "run s", "ESS/s")
+    head = (
+        *names,
+        "method",
+        "cells",
+        "differ",
+        *NOTES,
+        "run s",
+        "ESS/s",
+        "s to margin",
+    )
     notes = NOTES | {
         "cells": "repetitions with other seeds; errors are between them, or the "
         "Monte-Carlo error of a single one",
         "run s": "median of the repetitions",
+        "ESS/s": "of samplers, likewise",
+        "s to margin": "seconds after which all means stay within the margin, likewise "
+        "(curves = true)",
     }
     return ReportTable("settings", "differences from the reference", head, rows, notes)
 
