@@ -254,7 +254,8 @@ class Stage:
     ``calls > 1`` is one compiled program that the runner calls again and again, carry
     in and carry out, until `done` says so: that is how progress is shown, and how an
     interrupt is obeyed, without a callback inside the program. `part_of_inference` is
-    False for evaluations made only for the report: their time is not the method's.
+    False for draws from a fitted q, as many as are asked for, and for what is evaluated
+    for the report alone: their time is not the method's.
     `keep` maps a carry to the named arrays that a checkpoint stores. `again` says how
     another batch of as many draws is made from this stage on, by the same compiled
     programs; at most one stage of a method sets it. A stage that is not `compiled` is

@@ -151,7 +151,7 @@ class BatchAndMatch:
         return (
             Stage("start", start),
             Stage("fit", fit, calls=calls),
-            Stage("draw", draw, again="same"),
+            Stage("draw", draw, again="same", part_of_inference=False),
         )
 
     def _stepped(self, key: Key, posterior: Posterior, state: Fit) -> Fit:

@@ -211,7 +211,7 @@ class CAVI(InFactors):
         return (
             Stage("start", start),
             Stage("fit", fit, calls=calls, done=done, keep=best_point),
-            Stage("draw", draw, again="same"),
+            Stage("draw", draw, again="same", part_of_inference=False),
         )
 
     def _limits(self, tried: Array | np.ndarray) -> Array:

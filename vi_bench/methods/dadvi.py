@@ -132,7 +132,10 @@ class DADVI:
         def draw(key: Key, posterior: Posterior, fit: Fit) -> Draws:
             return self._drawn(key, posterior, fit, shape)
 
-        return (Stage("climb", climb), Stage("draw", draw, again="same"))
+        return (
+            Stage("climb", climb),
+            Stage("draw", draw, again="same", part_of_inference=False),
+        )
 
     def _fit(self, key: Key, posterior: Posterior) -> Fit:
         fixed, place = jax.random.split(key)

@@ -85,7 +85,10 @@ class Laplace:
         def draw(key: Key, posterior: Posterior, peak: Peak) -> Draws:
             return drawn(key, posterior, peak, shape)
 
-        return (Stage("climb", climb), Stage("draw", draw, again="same"))
+        return (
+            Stage("climb", climb),
+            Stage("draw", draw, again="same", part_of_inference=False),
+        )
 
     def _peak(self, key: Key, posterior: Posterior) -> Peak:
         _, height = flat_density(posterior)

@@ -148,7 +148,7 @@ def _drawing(shape: tuple[int, int]) -> tuple[Stage, ...]:
         )
         return Draws(theta, {}, log_q, parameters_of(fit), report)
 
-    return (Stage("draw", drawn, again="same"),)
+    return (Stage("draw", drawn, again="same", part_of_inference=False),)
 
 
 def parameters_of(fit: Fit) -> dict[str, Array]:

@@ -141,7 +141,10 @@ class Pathfinder:
         def draw(key: Key, posterior: Posterior, paths: Path) -> Draws:
             return self._draw(key, posterior, paths, shape)
 
-        return (Stage("climb", climb), Stage("draw", draw, again="same"))
+        return (
+            Stage("climb", climb),
+            Stage("draw", draw, again="same", part_of_inference=False),
+        )
 
     def _path(self, key: Key, posterior: Posterior) -> Path:
         place, own = jax.random.split(key)

@@ -132,7 +132,7 @@ class StochasticCAVI(InFactors):
         return (
             Stage("start", start),
             Stage("fit", fit, calls=-(-self.steps // WINDOW)),
-            Stage("draw", draw, again="same"),
+            Stage("draw", draw, again="same", part_of_inference=False),
         )
 
     def _draw(

@@ -335,7 +335,7 @@ class SVI:
         return (
             Stage("start", start),
             Stage("fit", fit, calls=windows, done=lambda s: bool(s.averages.done)),
-            Stage("draw", draw, again="same"),
+            Stage("draw", draw, again="same", part_of_inference=False),
             Stage("bound", estimate, part_of_inference=False),
         )
 

@@ -137,7 +137,7 @@ def _early_fits(place: Place, label: str, run: MethodRun) -> Iterator[Early]:
     for seconds, state in kept:
         raw: Any = state
         for later in stages[fit + 1 :]:
-            if later.part_of_inference:
+            if later.part_of_inference or later.again:
                 raw = whole(later, raw)
         stopped = replace(run, resumption=Resumption(), response=None)
         take(place, stopped, raw)

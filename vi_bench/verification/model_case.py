@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -31,8 +31,11 @@ from vi_bench.verification.sandwich import Sandwich, sandwich
 from vi_bench.verification.stationary import Gain, gain_of, slope_of
 from vi_bench.verification.tails import is_unreached, reach_of
 
-PART, PARTS = 20_000, 5
-"""Draws of q in one part, and how many parts there are at most."""
+PART = 4000
+"""Draws of q in one part."""
+
+LEAST, PARTS = 5, 25
+"""How many parts there are at least and at most."""
 
 PRECISE = 1e-3
 """Standard error of the bound, nats, at which no more draws are needed."""
@@ -84,7 +87,7 @@ class ModelCase:
         problem: the problem.
         answer: the result.
         doubt: why draws of q cannot tell its bound, where that is known already.
-        parts: of draws of q at most.
+        parts: of draws of q at most; fewer than LEAST if this is.
     """
 
     problem: ModelProblem
@@ -314,6 +317,7 @@ def _sampled(case: ModelCase) -> Sampled:
     scalars = sum(leaf.size for f in case.answer.factors for leaf in f.leaves) + 1
     most = max(SCALARS // scalars, 20 * scalars)
     parts: list[Any] = []
+    spread = np.inf
     for part in range(case.parts):
         keys = jax.random.split(
             jax.random.fold_in(jax.random.key(20170415), part), PART
@@ -321,8 +325,10 @@ def _sampled(case: ModelCase) -> Sampled:
         found = program.sampled(keys, *case.inputs)
         parts.append(jax.tree.map(np.asarray, found))
         drawn = PART * (part + 1)
-        # how many follows from the variance alone, so that it biases nothing
-        if drawn + PART > most or _error(parts[0]) / np.sqrt(drawn / PART) < PRECISE:
+        if part + 1 == LEAST:
+            # how many follows from the variance alone, so that it biases nothing
+            spread = _spread(parts)
+        if part + 1 >= LEAST and (drawn + PART > most or spread < PRECISE * drawn**0.5):
             break
     found = jax.tree.map(lambda *v: np.concatenate(v), *parts)
     log_p, log_q, scores, slopes, logits, terms = found
@@ -368,12 +374,10 @@ def pareto_khat(values: np.ndarray) -> float:
         return 0.0
 
 
-def _error(part: Any) -> float:
-    """Standard error of the bound, nats, by the draws of one part."""
-    ratio: np.ndarray = part[0] - part[1]
-    if not np.isfinite(ratio).all():
-        return 0.0
-    return float(ratio.std() / np.sqrt(len(ratio)))
+def _spread(parts: Sequence[Any]) -> float:
+    """Standard deviation of log p - log q over the draws of some parts, nats."""
+    ratio = np.concatenate([log_p - log_q for log_p, log_q, *_ in parts])
+    return float(ratio.std()) if np.isfinite(ratio).all() else 0.0
 
 
 def _squares(problem: ModelProblem) -> float:

@@ -45,6 +45,9 @@ SURE = 8.0
 SUSPECT = 3.0
 """A z from which on it is asked whether draws of q reach what matters."""
 
+FEW = (1, 5)
+"""Parts of the draws by which a first fault is looked for, before all are made."""
+
 EARLY = 2
 """Iterations after which a fit that can be limited is looked at, too."""
 
@@ -114,8 +117,8 @@ def verify_model(
 
 def _examined(case: ModelCase, first: bool) -> tuple[ModelCase, list[Finding]]:
     """A fit, and what all checks find; by few draws if these are sure of a fault."""
-    if first:
-        few, found = _looked_at(replace(case, parts=1))
+    for parts in FEW if first else ():
+        few, found = _looked_at(replace(case, parts=parts))
         # a bound that is off may be so by a constant, which few draws show as well
         if any(_sure(f) or (f.check == BOUND and f.statistic > SURE) for f in found):
             return few, found

@@ -20,7 +20,7 @@ from vi_bench.verification.finding import CONVERGED, standard_error
 WIDER = 3.0
 """Factor by which a coordinate's distance from the centre grows."""
 
-FIRST = 1000
+FIRST = 500
 """Draws for each coordinate that are looked at first."""
 
 PART, PARTS = 4000, 12
