@@ -95,6 +95,7 @@ RUN = {
     ),
     "run faithful --method resampling.py --methods cavi,resampling "
     "--reference resampling": Run(r"resampling .* reference"),
+    "run faithful --curves": Run(r"to +ESS", also="--repeats 1 --details"),
     "run faithful --json": Run(r'"verdicts": ', also="--methods cavi --repeats 1"),
     "run counts --models folder --data counts.npz": Run(
         r"cavi +(differs|agrees)", also="--repeats 1"

@@ -20,8 +20,8 @@ from vi_bench.runner.sample_stats import NEEDED, sampler
 
 ROWS = np.array([-2.1, -1.4, 1.2, 1.8, 2.4])[:, None]
 
-PLAIN = {"nuts"}
-"""Methods that tell nothing of themselves beside the statistics of their draws."""
+SHARED = dict.fromkeys(("nuts", "mclmc"), "HamiltonianReport")
+"""Methods that share a report with others, and its name."""
 
 
 def shapes(stage, keys, mixture, carry):
@@ -36,10 +36,10 @@ def test_every_method_has_a_report_of_its_own(name):
     key = jax.random.key(0)
     stages = prepare(method, Problem(mixture, 2, 10), key)
     report = drive(stages, key, mixture, shapes).report
-    expected = "Report" if name in PLAIN else f"{type(method).__name__}Report"
+    expected = SHARED.get(name, f"{type(method).__name__}Report")
     assert type(report).__name__ == expected
     assert isinstance(report, Report)
-    if name not in PLAIN:
+    if name not in SHARED:
         assert type(report).__module__ == type(method).__module__
     assert (told(report, "bound") is None) == (told(report, "bound_se") is None)
     evidence = {told(report, f"log_evidence{end}") is None for end in ("", "_se")}

@@ -248,7 +248,7 @@ def test_a_number_that_is_the_same_on_all_data_is_a_constant():
     report = checked(OffByTwo(), [*SMALL, *sizes])
     assert report.passed, told(report)
     (note,) = [n for n in report.notes if "constant" in n]
-    assert "a number that is the same on all data (stated minus true: +2.000" in note
+    assert "a number that is the same on all data (stated minus true: +2.00" in note
     assert "pass but a constant" in told(report)
     assert repr(report) == f"<verification: {report.verdict}>"
     assert not any(f.said for f in report.findings if f.check != list(report.checks)[4])

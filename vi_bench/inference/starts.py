@@ -416,6 +416,11 @@ def one_start(key: Key, posterior: Posterior) -> Parameters:
     return found
 
 
+def size_of(posterior: Posterior) -> int:
+    """The number of unconstrained parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(origin(posterior)))
+
+
 def origin(posterior: Posterior) -> Parameters:
     """The unconstrained point at 0; only shapes are computed for it."""
 

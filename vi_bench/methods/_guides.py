@@ -84,11 +84,6 @@ def free_model(posterior: Posterior, like: Parameters) -> None:
     numpyro.factor("density", density)
 
 
-def size_of(posterior: Posterior) -> int:
-    """The number of unconstrained parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(starts.origin(posterior)))
-
-
 def packed(params: Any) -> dict[str, Array]:
     """The guide's parameters by name, nested ones under names with dots."""
     leaves = jax.tree_util.tree_leaves_with_path(params)

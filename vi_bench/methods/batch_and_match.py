@@ -31,7 +31,7 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.errors import NotApplicable
-from vi_bench.methods._guides import size_of
+from vi_bench.inference import starts
 from vi_bench.methods._normal import BATCH, flat_density, flat_start, normal_draws
 from vi_bench.runtime.keys import Key
 
@@ -121,7 +121,7 @@ class BatchAndMatch:
         Raises:
             NotApplicable: there are too many parameters for a covariance.
         """
-        if (size := size_of(problem.posterior)) > LARGEST:
+        if (size := starts.size_of(problem.posterior)) > LARGEST:
             raise NotApplicable(
                 f"keeps a covariance of {size} parameters; the most are {LARGEST}"
             )

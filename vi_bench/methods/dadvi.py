@@ -34,8 +34,8 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.errors import NotApplicable
+from vi_bench.inference import starts
 from vi_bench.methods._climb import STATIONARY, Peak, at_the_top, climbed
-from vi_bench.methods._guides import size_of
 from vi_bench.methods._normal import flat_density, flat_start, normal_draws
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
@@ -116,7 +116,7 @@ class DADVI:
         Raises:
             NotApplicable: there are too many parameters for a curvature.
         """
-        size = size_of(problem.posterior)
+        size = starts.size_of(problem.posterior)
         if size > LARGEST:
             raise NotApplicable(
                 f"needs the curvature in 2 x {size} parameters of q; the most are "
@@ -139,7 +139,7 @@ class DADVI:
 
     def _fit(self, key: Key, posterior: Posterior) -> Fit:
         fixed, place = jax.random.split(key)
-        size, dtype = size_of(posterior), posterior.dtype
+        size, dtype = starts.size_of(posterior), posterior.dtype
         _, density = flat_density(posterior)
         z = jax.random.normal(fixed, (self.pairs, size), dtype)
 
@@ -158,8 +158,8 @@ class DADVI:
             narrow = jnp.full(size, jnp.log(self.init_scale), dtype)
             return jnp.concatenate([flat_start(key, posterior), narrow])
 
-        starts = over_lanes(start, jax.random.split(place, self.starts))
-        peak = climbed(height, starts, self.max_iterations, self.tol, self.newton_steps)
+        begun = over_lanes(start, jax.random.split(place, self.starts))
+        peak = climbed(height, begun, self.max_iterations, self.tol, self.newton_steps)
         each = jax.vmap(jax.grad(of_pair), (None, 0))(peak.position, z)
         return Fit(peak, _errors(peak, each))
 

@@ -62,7 +62,6 @@ from vi_bench.methods._guides import (
     same_family_draw,
     same_family_guide,
     same_family_log_q,
-    size_of,
     start_parameters,
     unpacked,
 )
@@ -220,7 +219,7 @@ class SVI:
             raise NotApplicable(
                 "guide = 'same-family' is written for mixtures; the model is another"
             )
-        if self.guide in FLOWS and size_of(problem.posterior) == 1:
+        if self.guide in FLOWS and starts.size_of(problem.posterior) == 1:
             raise NotApplicable(
                 f"guide = {self.guide!r} is a flow of at least two parameters; the "
                 "model has one"
@@ -242,7 +241,7 @@ class SVI:
             state = fitted.svi.init(own, posterior)
             params = fitted.svi.optim.get_params(state.optim_state)
             zero = jnp.zeros(windows, posterior.dtype)
-            size = min(size_of(posterior), COORDINATES)
+            size = min(starts.size_of(posterior), COORDINATES)
             averages = settling.begun(params, windows, size, posterior.dtype)
             none = jnp.zeros((), jnp.int32)
             return Fit(state, averages, zero, zero, none, none)
