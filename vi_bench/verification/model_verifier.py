@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from vi_bench.verification.constants import (
 from vi_bench.verification.finding import CONVERGED, UP_TO_CONSTANT, Finding
 from vi_bench.verification.model_answer import AUGMENTED, ELBO, FORMS, call, limit_of
 from vi_bench.verification.model_battery import Left
-from vi_bench.verification.model_case import ModelCase
+from vi_bench.verification.model_case import PARTS, ModelCase
 from vi_bench.verification.model_checks import (
     BELOW,
     BOUND,
@@ -78,7 +78,7 @@ def verify_model(
             problems, or returns nothing of the form that is expected.
     """
     findings: list[Finding] = []
-    cases: list[ModelCase] = []
+    examined: list[Examined] = []
     left = list(left)
     notes: list[str] = []
 
@@ -89,19 +89,20 @@ def verify_model(
         )
         return report.judged()
 
-    for problem in problems:
-        forget_programs()
-        case = _tried(function, problem, limit, findings, notes, left)
-        if case is not None:
-            case, found = _examined(case, first)
-            cases.append(case)
-            findings.extend(found)
-            case.forget_scores()
-        if first and (
-            any(_sure(f) for f in findings)
-            or _is_no_constant(function, findings, cases, limit)
-        ):
-            return reported()
+    fits = _fits(function, problems, limit, findings, notes, left)
+    for parts in (*FEW, PARTS) if first else (PARTS,):
+        before, examined = examined, []
+        for known in before or (Examined(fit) for fit in fits):
+            examined.append(_examined(known, parts))
+            cases, found = _of(examined)
+            if first and (
+                any(_sure(f) for f in [*findings, *found])
+                or _is_no_constant(function, found, cases, limit)
+            ):
+                findings += found
+                return reported()
+    cases, found = _of(examined)
+    findings += found
     if not findings:
         raise VerificationError(f"fit: it can take none of the problems: {left[-1]}")
     if all(f.unreadable for f in findings):
@@ -115,14 +116,45 @@ def verify_model(
     return reported()
 
 
-def _examined(case: ModelCase, first: bool) -> tuple[ModelCase, list[Finding]]:
-    """A fit, and what all checks find; by few draws if these are sure of a fault."""
-    for parts in FEW if first else ():
-        few, found = _looked_at(replace(case, parts=parts))
-        # a bound that is off may be so by a constant, which few draws show as well
-        if any(_sure(f) or (f.check == BOUND and f.statistic > SURE) for f in found):
-            return few, found
-    return _looked_at(case)
+class Examined(NamedTuple):
+    """A fit, and what all checks found of it by so many parts of its draws."""
+
+    case: ModelCase
+    found: Sequence[Finding] = ()
+    parts: int = 0
+
+
+def _fits(
+    function: Callable[..., Any],
+    problems: Sequence[ModelProblem],
+    limit: float,
+    findings: list[Finding],
+    notes: list[str],
+    left: list[Left],
+) -> Iterator[ModelCase]:
+    """Fits of all problems that can be examined, made when they are asked for."""
+    for problem in problems:
+        forget_programs()
+        case = _tried(function, problem, limit, findings, notes, left)
+        if case is not None:
+            yield case
+
+
+def _examined(known: Examined, parts: int) -> Examined:
+    """What all checks find by so many parts of the draws.
+
+    A bound that is off for sure may be so by a constant: more draws do not tell.
+    """
+    if any(f.check == BOUND and f.statistic > SURE for f in known.found):
+        return known
+    case, found = _looked_at(replace(known.case, parts=parts, doubt=""))
+    case.forget_scores()
+    return Examined(case, found, parts)
+
+
+def _of(examined: Sequence[Examined]) -> tuple[list[ModelCase], list[Finding]]:
+    """All fits, and all that was found."""
+    return [e.case for e in examined], [f for e in examined for f in e.found]
 
 
 def _looked_at(case: ModelCase) -> tuple[ModelCase, list[Finding]]:
