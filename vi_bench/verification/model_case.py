@@ -302,6 +302,12 @@ class ModelCase:
         """Drop what takes memory, once all that follows from it is known."""
         if self.judged:
             _ = self.gains, self.bound, self.reassigned
+        self.drop_scores()
+
+    def drop_scores(self) -> None:
+        """Drop what takes memory; gains that are not known by now never will be."""
+        if "sampled" not in self.__dict__:
+            return
         slim = replace(self.sampled, scores={}, slopes={}, logits=None)
         self.__dict__["sampled"] = slim  # where a cached property is kept
         self.__dict__.pop("program", None)

@@ -11,12 +11,7 @@ import numpy as np
 
 from vi_bench.errors import NotApplicable, VerificationError
 from vi_bench.runtime.environment import forget_programs
-from vi_bench.verification.constants import (
-    Offset,
-    constant_of,
-    is_refuted,
-    offset_of,
-)
+from vi_bench.verification.constants import constant_of, is_refuted, offset_of
 from vi_bench.verification.finding import CONVERGED, UP_TO_CONSTANT, Finding
 from vi_bench.verification.model_answer import AUGMENTED, ELBO, FORMS, call, limit_of
 from vi_bench.verification.model_battery import Left
@@ -33,6 +28,7 @@ from vi_bench.verification.model_checks import (
 from vi_bench.verification.model_problems import ModelProblem
 from vi_bench.verification.model_rows import permuted
 from vi_bench.verification.notes import NOT_CHECKED
+from vi_bench.verification.other_fits import EARLY, OtherFits
 from vi_bench.verification.outcome import AGAIN, KEPT, LEFT, Report
 from vi_bench.verification.sandbox import Broken, Unreadable
 
@@ -47,9 +43,6 @@ SUSPECT = 3.0
 
 FEW = (1, 5)
 """Parts of the draws by which a first fault is looked for, before all are made."""
-
-EARLY = 2
-"""Iterations after which a fit that can be limited is looked at, too."""
 
 
 def verify_model(
@@ -90,6 +83,7 @@ def verify_model(
         return report.judged()
 
     fits = _fits(function, problems, limit, findings, notes, left)
+    others = OtherFits(function, limit)
     for parts in (*FEW, PARTS) if first else (PARTS,):
         before, examined = examined, []
         for known in before or (Examined(fit) for fit in fits):
@@ -97,7 +91,7 @@ def verify_model(
             cases, found = _of(examined)
             if first and (
                 any(_sure(f) for f in [*findings, *found])
-                or _is_no_constant(function, found, cases, limit)
+                or _is_no_constant(others, found, cases)
             ):
                 findings += found
                 return reported()
@@ -111,7 +105,7 @@ def verify_model(
     findings.extend(_again(function, cases, limit))
     findings.extend(_stopped(function, cases, limit))
     notes += _reordered(function, cases, limit, findings)
-    findings, said = _up_to_constant(function, findings, cases, limit, strict_constants)
+    findings, said = _up_to_constant(others, findings, cases, strict_constants)
     notes += said + _unchecked(cases, findings)
     return reported()
 
@@ -279,10 +273,9 @@ def _reordered(
 
 
 def _up_to_constant(
-    function: Callable[..., Any],
+    others: OtherFits,
     findings: list[Finding],
     cases: Sequence[ModelCase],
-    limit: float,
     strict: bool,
 ) -> tuple[list[Finding], list[str]]:
     """Findings without those that a constant explains, and what is said of it."""
@@ -291,7 +284,7 @@ def _up_to_constant(
     if not failed or not cases:
         return findings, []
     offsets = [o for case in cases if (o := offset_of(case)) is not None]
-    constant = constant_of(offsets, partial(_others, function, cases, limit))
+    constant = constant_of(offsets, partial(others.of, cases))
     if constant is None:
         return findings, []
     worst = max(offsets, key=lambda o: abs(o.nats))
@@ -311,68 +304,13 @@ def _up_to_constant(
 
 
 def _is_no_constant(
-    function: Callable[..., Any],
-    findings: Sequence[Finding],
-    cases: Sequence[ModelCase],
-    limit: float,
+    others: OtherFits, findings: Sequence[Finding], cases: Sequence[ModelCase]
 ) -> bool:
     """Whether a bound is wrong for sure, and by no constant."""
     if not any(f.check == BOUND and f.statistic > SURE for f in findings):
         return False
     offsets = [o for case in cases if (o := offset_of(case)) is not None]
-    return is_refuted(offsets, partial(_others, function, cases, limit))
-
-
-def _others(
-    function: Callable[..., Any],
-    cases: Sequence[ModelCase],
-    limit: float,
-    case: ModelCase,
-) -> list[Offset]:
-    """How far the bound is off for other q on the data of a case."""
-    found = [*_exchanged(case, cases), *_other_fits(function, case, limit)]
-    return [o for other in found if (o := offset_of(other))]
-
-
-def _exchanged(case: ModelCase, cases: Sequence[ModelCase]) -> list[ModelCase]:
-    """The q of other data of the same shapes, its bound on these data as given."""
-    found: list[ModelCase] = []
-    alike, bound = case.problem.alike, case.answer.bound
-    if alike is None or bound is None:
-        return found
-    for other in cases:
-        if other is case or other.problem.alike != alike:
-            continue
-        try:
-            elbo = np.atleast_1d(np.asarray(bound(other.answer.q), float))
-        except Exception:  # a user's code may raise anything
-            continue
-        moved = replace(case.answer, factors=other.answer.factors, elbo=elbo)
-        found.append(ModelCase(case.problem, moved))
-    return found
-
-
-def _other_fits(
-    function: Callable[..., Any], case: ModelCase, limit: float
-) -> list[ModelCase]:
-    """Other q on the same data: another seed, and few iterations."""
-    tried: list[tuple[ModelProblem, dict[str, Any]]] = [
-        (replace(case.problem, seed=case.problem.seed + 1), {})
-    ]
-    if (name := limit_of(function)) is not None:
-        tried += [(case.problem, {name: 1}), (case.problem, {name: EARLY})]
-    found = []
-    for problem, further in tried:
-        try:
-            given, _ = call(function, problem, limit, **further)
-        except (Broken, NotApplicable):
-            continue
-        other = ModelCase(problem, given)
-        mean, error = case.bound
-        own, own_error = other.bound
-        if abs(own - mean) > 0.01 + 5 * float(np.hypot(error, own_error)):
-            found.append(other)
-    return found
+    return is_refuted(offsets, partial(others.of, cases))
 
 
 def _unchecked(cases: Sequence[ModelCase], findings: Sequence[Finding]) -> list[str]:
