@@ -69,6 +69,10 @@ def test_a_model_by_folder_and_a_method_by_file(place):
     for label in ("resampling", "cavi"):
         gap = means[label]["mean"] - means["nuts"]["mean"]
         assert abs(gap) < 0.05, (label, means)
+    files = ("--models", "folder", "--method", "resampling.py")
+    again = vi_bench("rerun", "out", *files, "--quiet", cwd=place)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("bitwise the same") == 4
 
 
 @pytest.mark.slow

@@ -23,6 +23,13 @@ def rerun(
             "(default: none)."
         ),
     ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder whose .py files define further models, if the run's is one of "
+            "them (default: none)."
+        ),
+    ] = None,
     method: Annotated[
         list[Path] | None,
         typer.Option(
@@ -46,7 +53,7 @@ def rerun(
     from vi_bench.runtime.strict_json import document
 
     with interruptible("interrupted; nothing was kept"), kept_for(as_json):
-        load_plugins(str(model) if model else None, None, method or [])
+        load_plugins(str(model) if model else None, models, method or [])
         found = repeated(folder, out=out, progress=not quiet)
     if as_json:
         print(document(found.record()), end="")
