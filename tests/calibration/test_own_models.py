@@ -64,6 +64,16 @@ def test_an_exact_fit_is_calibrated_and_a_narrow_one_is_not(found):
     assert found.rows["narrow"]["slope"].dispersion > 1.5
 
 
+@pytest.mark.slow
+def test_methods_are_calibrated_where_they_are_exact_or_nearly():
+    """A family-wise error of 0.01: a mean, and the log of a precision."""
+    found = vb.calibrate(
+        "normal", ["dadvi", "mclmc"], sims=200, draws=99, thin=2, geweke=0
+    )
+    assert found.uniform("dadvi")
+    assert found.uniform("mclmc")
+
+
 def test_fits_that_cannot_be_traced_are_called_one_at_a_time():
     """The stack of NumPyro's handlers is one for all threads."""
     inside, most = [], []

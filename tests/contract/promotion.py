@@ -25,12 +25,15 @@ KEPT = ("__new__", "__init_subclass__", "__getattr__", "__setattr__")
 
 
 def lenient(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function under JAX's usual rules."""
+    """The function under JAX's usual rules, and functions that it makes."""
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            return function(*args, **options)
+            made = function(*args, **options)
+        if inspect.isfunction(made) and of_a_library(made):
+            return made if hasattr(made, "lenient") else lenient(made)
+        return made
 
     call.lenient = True  # type: ignore[attr-defined]
     return call
