@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -39,6 +40,9 @@ POOR = 10.0
 
 ROUNDS = 3
 """Rounds of adding draws: the errors that say how many are themselves estimates."""
+
+
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -206,24 +210,27 @@ class Inquiry:
             return
         place = self.place
         weighing = frozenset(k for k, run in self.runs.items() if weighs(run))
-        why = "interrupted"
+        look = partial(
+            place.target.coverage, self.runs, weighing, stream(place.key, "optima")
+        )
+        seen, why = self._obeyed(look)
+        if seen is None:
+            self.notes.append(f"modes that no method visits were not looked for: {why}")
+        else:
+            self.seen = seen
+
+    def _obeyed(self, work: Callable[[], Made]) -> tuple[Made | None, str]:
+        """What some work makes; or None, and why: an interrupt, or its error."""
         try:
             if not self.interrupted:
-                look = partial(
-                    place.target.coverage,
-                    self.runs,
-                    weighing,
-                    stream(place.key, "optima"),
-                )
-                self.seen = obeying(look, self.settings)
-                return
+                return obeying(work, self.settings), ""
         except KeyboardInterrupt:
             self.interrupted = True
         except Exception as error:
             if lost(error):
                 raise PeerLost(str(error)) from error
-            why = one_line(error)
-        self.notes.append(f"modes that no method visits were not looked for: {why}")
+            return None, one_line(error)
+        return None, "interrupted"
 
     def _held(self) -> Comparison | None:
         samples = self._samples()
@@ -258,17 +265,10 @@ class Inquiry:
             found.reference,
             self.spec.margin,
         )
-        why = "interrupted"
-        try:
-            if not self.interrupted:
-                return obeying(look, self.settings), found
-        except KeyboardInterrupt:
-            self.interrupted = True
-        except Exception as error:
-            if lost(error):
-                raise PeerLost(str(error)) from error
-            why = one_line(error)
-        return None, found.noted(f"error against time was not measured: {why}")
+        made, why = self._obeyed(look)
+        if made is None:
+            found = found.noted(f"error against time was not measured: {why}")
+        return made, found
 
     def _aligned(self, found: Comparison | None) -> Comparison | None:
         note_poor_optima(self.runs)
