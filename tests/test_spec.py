@@ -16,12 +16,27 @@ def toml(folder, text):
     return str(path)
 
 
+FULL_RANK = {
+    "breast-cancer",
+    "breast-cancer-probit",
+    "diabetes",
+    "eight-schools",
+    "nile",
+    "notebook",
+    "velocities",
+    "waiting",
+    "whiteside",
+}
+"""Built-in experiments with SVI's full-rank guide beside the mean-field one."""
+
+
 @pytest.mark.parametrize("name", catalogue.experiments())
 def test_built_in_experiments_are_valid(name):
     spec = read(name, {})
     assert spec.name == name
     more = ["gibbs", "smc"] if name == "corners" else []
-    assert list(spec.inference()) == ["cavi", "svi", "nuts", *more]
+    full = ["full-rank"] if name in FULL_RANK else []
+    assert list(spec.inference()) == ["cavi", "svi", *full, "nuts", *more]
     assert spec.family().summary
     assert spec.mixing()
 
