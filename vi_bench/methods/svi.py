@@ -9,7 +9,7 @@ that CAVI optimises.
 
 Adam's rate is constant until the parameters stand still and is then halved; q is that
 of averaged parameters, and the fit ends when averages at two rates are the same (Dhaka
-et al. 2020; Welandawe et al. 2022): see `vi_bench.inference.settling`.
+et al. 2020; Welandawe et al. 2022): see ``vi_bench.inference.settling``.
 """
 
 from __future__ import annotations
