@@ -66,7 +66,7 @@ def curves(
     """
     target = place.target
     trusted = sample_of(runs[reference], target)
-    own: Floor | None = None
+    floors: list[Floor] = []
     found: dict[str, Curve] = {}
     for label, run in runs.items():
         if not run.usable:
@@ -86,9 +86,11 @@ def curves(
             for name, e in zip(named, early, strict=True)
         )
         found[label] = Curve(points, within(points, margin))
-        if label != reference or own is None:
-            own = floor(known, next(iter(named)))
-    return Curves(reference, margin, own or Floor(0.0, 0.0, 0.0), found)
+        if label != reference:
+            floors.append(floor(known, list(named)[-1]))
+    # that of W1 depends on the draws of the other side, too
+    least = min(floors, key=lambda f: f.w1, default=Floor(0.0, 0.0, 0.0))
+    return Curves(reference, margin, least, found)
 
 
 def _early(place: Place, label: str, run: MethodRun) -> list[Early]:
