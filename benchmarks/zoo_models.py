@@ -9,7 +9,7 @@ the first seeds. A bound that is right up to a constant counts as found where th
 the fault; it is looked for on problems of at most FEW rows. The file is written
 whenever a fit is done. Of one that is there, what it has of other models is kept, and,
 with --onward, of fits that it has with as many seeds. The exit code is 1 if something
-right is accused.
+right is accused, or a fit could not be verified.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ def task(model: str, group: str, name: str, seeds: list[int]) -> dict[str, Any]:
             first=group == MUTANT,
         )
         found = {check: f.said for check, f in report.failures.items()}
-        constant = [note for note in report.notes if "up to a constant" in note]
+        lacking = [note for note in report.notes if "up to a constant" in note]
         by_seed[seed] = {
             "found_by": found,
-            "constant": constant[0] if constant else None,
+            "constant": lacking[0] if lacking else None,
             "seconds": round(time.perf_counter() - begun, 1),
             "processor": round(time.process_time() - worked, 1),
         }
@@ -126,6 +126,7 @@ def main() -> None:
         return
     models = given.models.split(",")
     results = stored(given.out, () if given.onward else models)
+    broken: list[str] = []
     with ProcessPoolExecutor(
         given.processes, get_context("spawn"), max_tasks_per_child=PER_PROCESS
     ) as pool:
@@ -144,8 +145,14 @@ def main() -> None:
             bar = progress.add_task("fits", total=len(futures))
             for future in as_completed(futures):
                 group, name = futures[future]
+                try:
+                    found = future.result()
+                except Exception as error:  # the others are not lost for it
+                    progress.console.print(f"{name}: {error!r}", markup=False)
+                    broken.append(name)
+                    continue
                 # seeds are text, as in the file
-                results[group][name] = json.loads(json.dumps(future.result()))
+                results[group][name] = json.loads(json.dumps(found))
                 said(progress.console.print, group, name, results[group][name])
                 write(results, given.out)
                 progress.advance(bar)
@@ -153,7 +160,10 @@ def main() -> None:
     if given.page:
         given.page.write_text(page(results), encoding="utf-8")
     raise SystemExit(
-        int(any(accused(r) for g in (RIGHT, COARSE) for r in results[g].values()))
+        int(
+            bool(broken)
+            or any(accused(r) for g in (RIGHT, COARSE) for r in results[g].values())
+        )
     )
 
 
