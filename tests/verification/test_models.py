@@ -672,3 +672,21 @@ def test_the_record_has_the_notes_and_the_failures():
     assert any("not checked" in note for note in record["notes"])
     (failure,) = record["failures"]
     assert "ModelProblem" in failure["script"]
+
+
+def test_a_point_estimate_of_a_single_share_has_nothing_that_could_move():
+    """Topics of one word, or documents of one topic: a simplex of one corner."""
+
+    def single(y):
+        share = numpyro.sample("share", dist.Dirichlet(jnp.ones(1)))
+        mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
+        with numpyro.plate("row", len(y)):
+            numpyro.sample("y", dist.Normal(mu * share[0], 1.0), obs=y)
+
+    def fit(y):
+        precision = 1 + len(y)
+        mu = dist.Normal(np.sum(y) / precision, precision**-0.5)
+        return {"q": {"share": dist.Delta(np.ones(1)), "mu": mu}}
+
+    report = vb.verify(fit, model=single, data={"y": np.array([0.5, -1.0, 2.0])})
+    assert report.passed, told(report)

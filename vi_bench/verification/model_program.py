@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -94,7 +95,13 @@ def _made(
     fixed: Mapping[str, Any] | None = None,
 ) -> Program:
     logistic = None if summed_out else problem.logistic
-    points = [f for f in factors if f.transform is not None]
+    points = [
+        f
+        for f in factors
+        if f.transform is not None
+        # a share of a single component has no free parameter
+        and math.prod(f.transform.inverse_shape(problem.trace[f.site]["value"].shape))
+    ]
     moved = [f for f in factors if not f.point and any(v.size for v in f.leaves)]
     still = {n: v for n, v in problem.data.items() if n not in problem.arrays}
     posterior = None
