@@ -145,6 +145,7 @@ def main() -> None:
             bar = progress.add_task("fits", total=len(futures))
             for future in as_completed(futures):
                 group, name = futures[future]
+                progress.advance(bar)
                 try:
                     found = future.result()
                 except Exception as error:  # the others are not lost for it
@@ -155,7 +156,6 @@ def main() -> None:
                 results[group][name] = json.loads(json.dumps(found))
                 said(progress.console.print, group, name, results[group][name])
                 write(results, given.out)
-                progress.advance(bar)
     summed_up(results)
     if given.page:
         given.page.write_text(page(results), encoding="utf-8")

@@ -209,12 +209,12 @@ def _looked_at(state: Settling, reach: Float[Array, ""], tolerance: float) -> Se
     done = still & mobile & exact & same
     halve = still & mobile & (exact | noisy | differs) & ~done
     more = still & ~halve & ~done
-    restart = ~(more | done | halve)
-    longer = jnp.where(done, state.length, 2 * state.length)
     return state._replace(
         halvings=state.halvings + halve.astype(jnp.int32),
-        windows=jnp.where(halve, -FEWEST, jnp.where(restart, 0, state.windows)),
-        length=jnp.where(halve, jnp.maximum(FEWEST, state.length // 4), longer),
+        windows=jnp.where(halve, -FEWEST, jnp.where(still, state.windows, 0)),
+        length=jnp.where(
+            halve, jnp.maximum(FEWEST, state.length // 4), 2 * state.length
+        ),
         total=jax.tree.map(lambda v: jnp.where(more, v, 0), state.total),
         average=jax.tree.map(lambda v: v / number, state.total),
         before=jnp.where(halve, found.mean, state.before),

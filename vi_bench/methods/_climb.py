@@ -13,6 +13,7 @@ from jax import lax
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Float, Int
 
+from vi_bench.contract import Outcome
 from vi_bench.runtime.lanes import over_lanes
 
 Height = Callable[[Array], Array]
@@ -86,6 +87,30 @@ def at_the_top(height: np.ndarray) -> str:
     """How many of the runs ended at the greatest height: "4 of 8 starts"."""
     same = int(np.sum(height > height.max() - 1e-3))
     return f"{same} of {len(height)} starts"
+
+
+def short_of_the_top(left: float, bound: float, why: str, top: str) -> Outcome | None:
+    """How a climb ended that is not at a maximum; None if it is.
+
+    Args:
+        left: of the peak.
+        bound: of the normal there, nats; not finite if some draw of it is impossible.
+        why: there may be no maximum.
+        top: what the maximum is called.
+    """
+    if not np.isfinite(left):
+        return Outcome(
+            "not finite",
+            f"the curvature at the highest point is not that of a maximum: {why}",
+        )
+    if not np.isfinite(bound):
+        return Outcome("suspect", "some draws are impossible under the model")
+    if left > STATIONARY:
+        return Outcome(
+            "iteration limit",
+            f"the {top} is {left:.2g} sds away: raise max_iterations",
+        )
+    return None
 
 
 def ascent(height: Height, at: Float[Array, " D"]) -> tuple[Array, Array]:

@@ -35,7 +35,7 @@ from vi_bench.contract import (
 )
 from vi_bench.errors import NotApplicable
 from vi_bench.inference import starts
-from vi_bench.methods._climb import STATIONARY, Peak, at_the_top, climbed
+from vi_bench.methods._climb import Peak, at_the_top, climbed, short_of_the_top
 from vi_bench.methods._normal import flat_density, flat_start, normal_draws
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
@@ -190,21 +190,15 @@ class DADVI:
     def outcome(self, draws: Draws) -> Outcome:
         """Converged at a maximum that the fixed draws tell well, or why not."""
         report: DADVIReport = draws.report
-        left, bound = float(report.left), float(report.bound)
+        short = short_of_the_top(
+            float(report.left),
+            float(report.bound),
+            "the draws are too few for so many parameters; raise pairs",
+            "maximum",
+        )
+        if short is not None:
+            return short
         of_means, of_sds = float(report.mean_error), float(report.sd_error)
-        if not np.isfinite(left):
-            return Outcome(
-                "not finite",
-                "the curvature at the highest point is not that of a maximum: the "
-                "draws are too few for so many parameters; raise pairs",
-            )
-        if not np.isfinite(bound):
-            return Outcome("suspect", "some draws are impossible under the model")
-        if left > STATIONARY:
-            return Outcome(
-                "iteration limit",
-                f"the maximum is {left:.2g} sds away: raise max_iterations",
-            )
         said = (
             f"fixed draws leave errors of up to {of_means:.2g} sds in the means and "
             f"{of_sds:.2g} in the logs of the sds of q"

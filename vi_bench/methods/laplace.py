@@ -29,7 +29,7 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.inference.starts import dispersed_start
-from vi_bench.methods._climb import STATIONARY, Peak, at_the_top, climbed
+from vi_bench.methods._climb import Peak, at_the_top, climbed, short_of_the_top
 from vi_bench.methods._normal import flat_density, normal_draws
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
@@ -102,20 +102,14 @@ class Laplace:
     def outcome(self, draws: Draws) -> Outcome:
         """Converged at a maximum, or why not."""
         report: LaplaceReport = draws.report
-        left, bound = float(report.left), float(report.bound)
-        if not np.isfinite(left):
-            return Outcome(
-                "not finite",
-                "the curvature at the highest point is not that of a maximum: the "
-                "log density has no mode there",
-            )
-        if not np.isfinite(bound):
-            return Outcome("suspect", "some draws are impossible under the model")
-        if left > STATIONARY:
-            return Outcome(
-                "iteration limit",
-                f"the mode is {left:.2g} sds away: raise max_iterations",
-            )
+        short = short_of_the_top(
+            float(report.left),
+            float(report.bound),
+            "the log density has no mode there",
+            "mode",
+        )
+        if short is not None:
+            return short
         told = at_the_top(np.asarray(report.height))
         return Outcome("converged", f"{told} ended at the highest mode")
 

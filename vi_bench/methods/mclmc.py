@@ -8,7 +8,6 @@ Seljak 2023; Robnik, Cohn-Gordon and Seljak 2025).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -86,8 +85,7 @@ class MCLMC:
     @remembered
     def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
         def warmed_up(key: Key, posterior: Posterior, theta: Parameters) -> Chain:
-            first, numbers, tuning = jax.random.split(key, 3)
-            del first
+            numbers, tuning = jax.random.split(key)
             state = adjusted_mclmc_dynamic.init(
                 posterior.unconstrain(theta), posterior.density, numbers
             )
@@ -137,9 +135,7 @@ class MCLMC:
 
     def outcome(self, draws: Draws) -> Outcome:
         """Sampled, or suspect: divergences, stuck chains."""
-        stats: Mapping[str, np.ndarray] = {
-            name: np.asarray(v) for name, v in draws.sample_stats.items()
-        }
+        stats = {name: np.asarray(v) for name, v in draws.sample_stats.items()}
         if (wrong := ended(stats)) is not None:
             return wrong
         rate = stats["acceptance_rate"].mean()

@@ -246,7 +246,7 @@ class SVI:
             none = jnp.zeros((), jnp.int32)
             return Fit(state, averages, zero, zero, none, none)
 
-        def fit(key: Key, posterior: Posterior, state: Fit) -> Fit:
+        def fit(_: Key, posterior: Posterior, state: Fit) -> Fit:
             # inside a trace calls go on after the last one that was needed
             after: Fit = lax.cond(
                 state.averages.done, lambda s: s, partial(further, posterior), state

@@ -17,7 +17,7 @@ from scipy.stats import chi2, gaussian_kde
 
 from vi_bench.errors import one_line
 from vi_bench.reports.style import COLOURS, DASHES, MARKERS
-from vi_bench.reports.tables import RUNGS, parts, responses
+from vi_bench.reports.tables import ERRORS, RUNGS, parts, responses
 from vi_bench.results.stored import StoredRun
 from vi_bench.results.summary_schema import Bounds, Curve, Evidence, Gap, Value
 
@@ -509,15 +509,10 @@ def error_against_time(run: StoredRun) -> Figure | None:
         return None
     styles = _styles(run)
     figure = Figure(figsize=(9.6, 6.0), layout="constrained")
-    columns = {
-        "mean": "difference of means / sd",
-        "sd": "|log ratio of sds|",
-        "w1": "Wasserstein-1 / sd",
-    }
     rows = {"seconds": "seconds of a steady run", "passes": "passes over the data"}
-    grid = figure.subplots(len(rows), len(columns), sharey="col")
+    grid = figure.subplots(len(rows), len(ERRORS), sharey="col")
     for row, (amount, xlabel) in enumerate(rows.items()):
-        for axes, (name, ylabel) in zip(grid[row], columns.items(), strict=True):
+        for axes, (name, title) in zip(grid[row], ERRORS.items(), strict=True):
             for label, curve in found.methods.items():
                 _error_curve(axes, curve, amount, name, styles[label], label)
             floor = getattr(found.floor, name) or 0.0
@@ -525,7 +520,7 @@ def error_against_time(run: StoredRun) -> Figure | None:
             axes.set_xscale("log")
             axes.set_yscale("log")
             if row == 0:
-                axes.set_title(f"largest {ylabel}", fontsize=10)
+                axes.set_title(title, fontsize=10)
             axes.set_xlabel(xlabel)
         grid[row][0].axhline(found.margin, color="0.6", linestyle=":", linewidth=1)
     handles, labels = grid[0][0].get_legend_handles_labels()
@@ -548,11 +543,7 @@ def _error_curve(
     label: str,
 ) -> None:
     """One method's errors by seconds or by passes, with bars of two errors."""
-    known = [
-        (x, e.value, e.se or 0.0)
-        for point in curve.points
-        if (x := getattr(point, amount)) and (e := getattr(point, name)).value
-    ]
+    known = curve.errors(name, amount)
     if not known:
         return
     x, y, error = np.array(known).T

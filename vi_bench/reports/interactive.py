@@ -14,7 +14,7 @@ from scipy.stats import chi2, gaussian_kde
 
 from vi_bench.reports.figures import CREDIBLE
 from vi_bench.reports.style import COLOURS
-from vi_bench.reports.tables import RUNGS, parts
+from vi_bench.reports.tables import ERRORS, RUNGS, parts
 from vi_bench.results.stored import StoredRun
 from vi_bench.results.summary_schema import Value
 
@@ -381,22 +381,13 @@ def error_against_time(run: StoredRun) -> Picture | None:
     if found is None or not found.methods:
         return None
     shade = colours(run.record.methods)
-    kinds = {
-        "means": ("mean", "largest difference of means / sd"),
-        "standard deviations": ("sd", "largest |log ratio of sds|"),
-        "Wasserstein-1": ("w1", "largest Wasserstein-1 / sd"),
-    }
+    kinds = {"means": "mean", "standard deviations": "sd", "Wasserstein-1": "w1"}
     plots: dict[str, Plot] = {}
-    for kind, (name, said) in kinds.items():
+    for kind, name in kinds.items():
         data = []
         for label, curve in found.methods.items():
-            known = [
-                (point.seconds, e.value)
-                for point in curve.points
-                if point.seconds and (e := getattr(point, name)).value
-            ]
-            if known:
-                x, y = np.array(known).T
+            if known := curve.errors(name):
+                x, y, _ = np.array(known).T
                 line = _line(label, x, y, shade[label], 9)
                 data.append(line | {"mode": "lines+markers"})
         floor = getattr(found.floor, name) or 0.0
@@ -412,7 +403,7 @@ def error_against_time(run: StoredRun) -> Picture | None:
         plots[kind] = plot_of(
             data,
             xaxis=axis_of("seconds of a steady run", type="log"),
-            yaxis=axis_of(said, type="log"),
+            yaxis=axis_of(ERRORS[name], type="log"),
             shapes=[line] if floor else [],
         )
     return Picture(

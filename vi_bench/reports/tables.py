@@ -515,6 +515,14 @@ def costs(run: Record) -> ReportTable:
     )
 
 
+ERRORS = {
+    "mean": "largest difference of means / sd",
+    "sd": "largest |log ratio of sds|",
+    "w1": "largest Wasserstein-1 / sd",
+}
+"""Error of a curve -> what figures call it."""
+
+
 def error_against_time(run: Record) -> ReportTable:
     """A row per method and budget: the largest errors over the judged quantities."""
     if run.curves is None:

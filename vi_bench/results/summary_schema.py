@@ -471,6 +471,21 @@ class Curve(Part):
     points: tuple[CurvePoint, ...]
     within: Real
 
+    def errors(
+        self, name: str, amount: str = "seconds"
+    ) -> list[tuple[float, float, float]]:
+        """Budget, error and its own error, of points that a logarithm can show.
+
+        Args:
+            name: "mean", "sd" or "w1".
+            amount: "seconds" or "passes".
+        """
+        return [
+            (x, e.value, e.se or 0.0)
+            for point in self.points
+            if (x := getattr(point, amount)) and (e := getattr(point, name)).value
+        ]
+
 
 class Floor(Part):
     """The reference's own Monte-Carlo errors, the largest, in its sds."""

@@ -182,7 +182,8 @@ def _steady(run: MethodRun, name: str) -> float:
 
 
 def _seconds(run: MethodRun) -> float:
-    return sum(_steady(run, name) for name in run.stages)
+    steady = run.steady()
+    return steady["median"] if steady else 0.0
 
 
 def _passes(run: MethodRun) -> float | None:

@@ -111,11 +111,10 @@ def verify_model(
 
 
 class Examined(NamedTuple):
-    """A fit, and what all checks found of it by so many parts of its draws."""
+    """A fit, and what all checks have found of it."""
 
     case: ModelCase
     found: Sequence[Finding] = ()
-    parts: int = 0
 
 
 def _fits(
@@ -143,7 +142,7 @@ def _examined(known: Examined, parts: int) -> Examined:
         return known
     case, found = _looked_at(replace(known.case, parts=parts, doubt=""))
     case.forget_scores()
-    return Examined(case, found, parts)
+    return Examined(case, found)
 
 
 def _of(examined: Sequence[Examined]) -> tuple[list[ModelCase], list[Finding]]:
