@@ -414,7 +414,7 @@ def read(what: str, overrides: Mapping[str, Any]) -> Spec:
             "mine.py:model",
         ]
         raise unknown("experiment", what, known, error=SpecError)
-    return make(_merged(values, overrides), where)
+    return make(merged(values, overrides), where)
 
 
 def _for_data(what: str, where: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -514,18 +514,19 @@ def _is_plain(name: str) -> bool:
     )
 
 
-def _merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = values | {k: v for k, v in overrides.items() if v is not None}
+def merged(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a spec with others on top; settings of what stays the same are kept."""
+    found = values | {k: v for k, v in overrides.items() if v is not None}
     for key, usual in (("model", DEFAULTS["model"]), ("weights", DEFAULTS["weights"])):
-        if isinstance(name := merged.get(key), str):
+        if isinstance(name := found.get(key), str):
             kept = values.get(key, {})
             same = isinstance(kept, Mapping) and kept.get("name", usual) == name
-            merged[key] = dict(kept) if same else {"name": name}
-    chosen, kept = merged.get("methods"), values.get("methods")
+            found[key] = dict(kept) if same else {"name": name}
+    chosen, kept = found.get("methods"), values.get("methods")
     if isinstance(chosen, Iterable) and not isinstance(chosen, Mapping | str):
         known = kept if isinstance(kept, Mapping) else {}
-        merged["methods"] = choose(chosen, known)
-    return merged
+        found["methods"] = choose(chosen, known)
+    return found
 
 
 def usual_methods(model: str) -> dict[str, Any]:

@@ -95,6 +95,11 @@ DATA = [
     ("simulate:separation=x", r"simulate: separation='x' is not a number"),
     ("simulate:separation=nan", r"simulate: separation=nan, expected .* at least 0"),
     ("simulate:separation=-1", r"simulate: separation=-1, expected .* at least 0"),
+    ("simulate:overlap=0", r"simulate: overlap=0, expected between 0 and 1"),
+    ("simulate:overlap=1", r"simulate: overlap=1, expected between 0 and 1"),
+    ("simulate:overlap=nan", r"simulate: overlap=nan, expected between 0 and 1"),
+    ("simulate:K=1,overlap=0.1", r"simulate: overlap: is of two or more .*K=1"),
+    ("simulate:separation=4,overlap=0.1", r"separation and overlap: .* one of them"),
     ("simulate:K=2,K=3", r"simulate: K is given twice"),
     ("simulate:N=1000000000000", r"'simulate:N=1000000000000': needs more memory"),
 ]

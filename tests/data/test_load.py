@@ -96,6 +96,26 @@ def test_separation_is_the_root_mean_square_distance():
     assert np.sqrt(np.mean(gaps**2)) == pytest.approx(6, rel=0.1)
 
 
+@pytest.mark.parametrize("overlap", [0.5, 0.05, 1e-4])
+def test_overlap_is_the_share_of_rows_that_a_rule_for_two_assigns_wrongly(overlap):
+    """Against its definition: of rows of two components, those nearer to the other."""
+    found = load(f"simulate:K=4,d=3,N=10,overlap={overlap},seed=5")
+    assert f"overlap={overlap:g}" in found.name
+    means = found.truth["means"]
+    random = np.random.default_rng(0)
+    counted = []
+    for i, own in enumerate(means):
+        rows = own + random.normal(size=(200_000, 3))
+        near = np.square(rows - own).sum(axis=1)
+        others = np.delete(means, i, axis=0)
+        counted += [(np.square(rows - o).sum(axis=1) < near).mean() for o in others]
+    # 12 shares of 200,000 rows, rows shared by three: within five standard errors
+    error = np.sqrt(2 * overlap / 2 / 200_000 / 4)
+    assert 2 * np.mean(counted) == pytest.approx(overlap, abs=5 * error)
+    other = load(f"simulate:K=4,d=3,N=10,overlap={overlap},seed=6").truth["means"]
+    assert not np.allclose(means, other)
+
+
 def write(folder, text, name="t.csv"):
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -1,5 +1,8 @@
 """A grid's cells: which there are, what names them, what is refused."""
 
+import pytest
+
+from vi_bench.errors import InputError
 from vi_bench.sweeps.grid import key_of, points, read_sweep, sweep_of, versions
 
 GRID = {
@@ -105,3 +108,53 @@ def test_simulated_data_follow_the_cells_own_components_and_seed():
         "simulate:K=2,d=2,N=40,separation=4,seed=7",
         "faithful",
     ]
+
+
+def test_names_of_files_follow_a_cells_model():
+    grid = {"model": ["poisson", {"name": "bernoulli"}], "seed": [3]}
+    sweep = sweep_of({"base": {"data": "rows/{model}-{seed}.csv"}, "grid": grid})
+    found = [p.spec.data for p in points(sweep)]
+    assert found == ["rows/poisson-3.csv", "rows/bernoulli-3.csv"]
+
+
+def test_experiments_are_a_field_of_the_grid():
+    """Their fields come first, then those of base, then the combination's."""
+    base = {"draws": 500, "methods": ["cavi", "nuts"]}
+    grid = {"experiment": ["eight-schools", "galaxies"], "margin": [0.05, 0.1]}
+    schools, _, _, galaxies = points(sweep_of({"base": base, "grid": grid}))
+    assert schools.choice == {"experiment": "eight-schools", "margin": 0.05}
+    assert schools.spec.numpyro == "hierarchical-normal"
+    assert galaxies.spec.model["name"] == "gaussian-semiconjugate"
+    assert (galaxies.spec.draws, galaxies.spec.margin) == (500, 0.1)
+    assert list(galaxies.spec.methods) == ["cavi", "nuts"]
+    (alone,) = points(sweep_of({"base": base | {"experiment": "galaxies"}}))
+    assert alone.spec.components == 3
+
+
+def test_an_unknown_experiment_is_refused():
+    sweep = sweep_of({"grid": {"experiment": ["galaxy"]}})
+    with pytest.raises(InputError, match=r"experiment 'galaxy'.*galaxies"):
+        list(points(sweep))
+
+
+def test_replications_have_seeds_of_their_own_whatever_else_is_in_the_grid():
+    data = "simulate:K={components},d=2,N=40,overlap=0.1,seed={seed}"
+    values = {
+        "base": {"data": data},
+        "grid": {"components": [2, 3], "chains": [1, 2]},
+        "replications": 20,
+    }
+    found = list(points(sweep_of(values)))
+    assert len({p.spec.seed for p in found}) == len(found) == 80
+    assert all(p.spec.data.endswith(f"seed={p.spec.seed}") for p in found)
+    grown = values | {"replications": 21}
+    grown["grid"] = values["grid"] | {"components": [2, 3, 4]}
+    again = {p.spec.data for p in points(sweep_of(grown))}
+    assert {p.spec.data for p in found} < again
+
+
+@pytest.mark.parametrize("place", ["base", "grid"])
+def test_replications_beside_a_seed_are_refused(place):
+    values = {place: {"seed": [0] if place == "grid" else 0}, "replications": 2}
+    with pytest.raises(InputError, match="expected no seed beside it"):
+        sweep_of(values)

@@ -10,15 +10,17 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from vi_bench.cli.app import app
 from vi_bench.errors import InputError
 from vi_bench.reports.tables import Number
-from vi_bench.sweeps.overview.analysis import growths, phases, rankings
+from vi_bench.sweeps.overview.analysis import Rank, growths, phases, rankings
 from vi_bench.sweeps.overview.html import sweep_page
 from vi_bench.sweeps.overview.publication import publication
-from vi_bench.sweeps.overview.stored import averaged, open_sweep
+from vi_bench.sweeps.overview.stored import MEASURES, averaged, open_sweep
+from vi_bench.sweeps.overview.stored import _errors as errors_of_cells
 from vi_bench.sweeps.overview.tables import sweep_tables
 from vi_bench.sweeps.store import Store
 
@@ -99,6 +101,12 @@ def sweep(sweep_folder):
     return open_sweep(sweep_folder)
 
 
+def without_noise(sweep):
+    """The same numbers, known exactly."""
+    exact = {f"{m.name}_floor": m.exact for m in MEASURES}
+    return dataclasses.replace(sweep, table=sweep.table.assign(**exact))
+
+
 @pytest.mark.slow
 def test_factors_are_what_varies_and_seeds_are_repetitions(sweep):
     assert sweep.factors == {
@@ -145,6 +153,9 @@ def test_means_are_over_seeds_and_errors_between_them(sweep):
         np.testing.assert_allclose(row["sd_ratio"], np.mean(each), rtol=1e-12)
         error = np.std(each, ddof=1) / np.sqrt(len(each))
         np.testing.assert_allclose(row["sd_ratio_se"], error, rtol=1e-9)
+        low, high = stats.t.interval(0.95, len(each) - 1, np.mean(each), error)
+        np.testing.assert_allclose(row["sd_ratio_half"], (high - low) / 2, rtol=1e-9)
+        assert row["log_sd"] == pytest.approx(-np.log(each).mean())
         np.testing.assert_allclose(row["worst_mean"], 1 - np.mean(each), rtol=1e-9)
         assert row["differs"] == sum(r < 0.97 for r in each)
 
@@ -202,13 +213,87 @@ def test_an_exponents_error_is_that_of_the_regression(sweep):
 
 @pytest.mark.slow
 def test_ranks_are_those_of_the_numbers(sweep):
-    by_error, *_, by_time = rankings(sweep)
-    assert by_error.ranks == {"svi": (1.0, 0.0), "cavi": (2.0, 0.0)}
-    assert by_error.cells == 36
+    by_error = rankings(without_noise(sweep))[0]
+    first, last = Rank(1.0, 0.0, 1.0, 1.0), Rank(2.0, 0.0, 2.0, 2.0)
+    assert by_error.ranks == {"svi": first, "cavi": last}
+    assert (by_error.cells, by_error.blocks) == (36, 36)
     # Demsar (2006), table 5: q = 1.960 for two methods, 2.343 for three
     np.testing.assert_allclose(by_error.critical, 1.960 * (1 / 36) ** 0.5, rtol=1e-3)
-    np.testing.assert_allclose(by_time.critical, 2.343 * (2 / 36) ** 0.5, rtol=1e-3)
-    assert by_time.p_value < 1e-3
+    third = sweep.table[sweep.table["method"] == "svi"].assign(method="x", log_sd=9.0)
+    more = dataclasses.replace(sweep, table=pd.concat([sweep.table, third]))
+    of_three = rankings(without_noise(more))[0]
+    np.testing.assert_allclose(of_three.critical, 2.343 * (2 / 36) ** 0.5, rtol=1e-3)
+    assert of_three.p_value < 1e-3
+
+
+@pytest.mark.slow
+def test_what_cannot_be_told_from_an_exact_method_is_a_tie(sweep):
+    table = sweep.table.copy()
+    table["log_sd_floor"] = np.where(table["method"] == "svi", 9.0, 0.0)
+    (noisy, *_) = rankings(dataclasses.replace(sweep, table=table))
+    assert noisy.ranks["svi"] == noisy.ranks["cavi"] == Rank(1.5, 0.0, 1.5, 1.5)
+
+
+@pytest.mark.slow
+def test_cells_of_the_same_data_are_one_block(sweep):
+    """As many cells of six data sets as of 36: as wide as six make it."""
+    quiet = without_noise(sweep)
+    six = quiet.table["separation"].astype(str) + quiet.table["rows"].astype(str)
+    table = quiet.table.assign(block=six)
+    random = np.random.default_rng(1).random(len(table))
+    table["log_sd"] = random + six.map(lambda name: len(name))
+    (found, *_) = rankings(dataclasses.replace(quiet, table=table))
+    assert (found.cells, found.blocks) == (36, 6)
+    np.testing.assert_allclose(found.critical, 1.960 * (1 / 6) ** 0.5, rtol=1e-3)
+    wide = table.pivot(index="key", columns="method", values="log_sd")[["cavi", "svi"]]
+    first = (wide["cavi"] < wide["svi"]).groupby(
+        table.drop_duplicates("key").set_index("key")["block"]
+    )
+    each = 2 - first.mean()
+    np.testing.assert_allclose(found.ranks["cavi"].mean, each.mean())
+    np.testing.assert_allclose(
+        found.ranks["cavi"].se, each.std(ddof=1) / np.sqrt(len(each))
+    )
+    few = table[table["block"].isin(list(six.unique()[:4]))]
+    assert rankings(dataclasses.replace(quiet, table=few)) == []
+
+
+@pytest.mark.slow
+def test_seconds_to_an_error_are_ranked_where_cells_had_the_machine(sweep):
+    table = sweep.table.copy()
+    table["within_s"] = np.where(table["method"] == "cavi", np.nan, 1.0)
+    assert len(rankings(dataclasses.replace(sweep, table=table))) == 4
+    alone = dataclasses.replace(sweep, table=table.assign(shared=False))
+    *_, by_time = rankings(alone)
+    assert "margin" in by_time.measure
+    assert by_time.ranks["cavi"].mean == 2.0  # it never gets there
+
+
+@pytest.mark.slow
+def test_a_floor_is_not_exceeded_by_a_right_method_more_often_than_it_says():
+    """False-alarm rate of each floor where all errors are noise, at most 5 %."""
+    random = np.random.default_rng(3)
+    many, m, se = 4000, 8, 0.02
+    z = random.normal(size=(many, m))
+    rows = pd.DataFrame(
+        {
+            "key": np.repeat(np.arange(many), m),
+            "method": "right",
+            "mean_difference": se * z.ravel(),
+            "mean_difference_se": se,
+            "sd_ratio": np.exp(se * z[:, ::-1].ravel()),
+            "sd_ratio_se": se,
+            "w1": se,
+            "w1_se": 0.0,
+            "w1_floor": se,
+        }
+    )
+    found = errors_of_cells(rows)
+    for name in ("log_sd", "worst_sd", "worst_mean"):
+        share = (found[name] > found[f"{name}_floor"]).mean()
+        assert share < 0.05 + 4 * (0.05 * 0.95 / many) ** 0.5, name
+    # the largest of eight is held to its floor closely, an average with room
+    assert (found["worst_mean"] > found["worst_mean_floor"]).mean() > 0.03
 
 
 @pytest.mark.slow

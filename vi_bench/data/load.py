@@ -143,9 +143,10 @@ SIMULATION: dict[str, tuple[Callable[[str], Any], Any]] = {
     "d": (int, 2),
     "N": (int, 300),
     "separation": (float, 4.0),
+    "overlap": (float, None),
     "seed": (int, 0),
 }
-"""Setting of "simulate:..." -> its type and default."""
+"""Setting of "simulate:..." -> its type and default; an overlap replaces separation."""
 
 
 def simulation(what: str) -> dict[str, Any] | None:
@@ -170,32 +171,88 @@ def simulation(what: str) -> dict[str, Any] | None:
                 f"simulate: {name}={value!r} is not "
                 f"{'an integer' if SIMULATION[name][0] is int else 'a number'}"
             ) from None
+    if "overlap" in given:
+        if "separation" in given:
+            raise SpecError("simulate: separation and overlap: expected one of them")
+        given["separation"] = None
     given = {name: default for name, (_, default) in SIMULATION.items()} | given
     for name, least in {"K": 1, "d": 1, "N": 1, "seed": 0}.items():
         if given[name] < least:
             raise SpecError(
                 f"simulate: {name}={given[name]}, expected at least {least}"
             )
-    if not 0 <= given["separation"] < np.inf:
+    separation, overlap = given["separation"], given["overlap"]
+    if separation is not None and not 0 <= separation < np.inf:
         raise SpecError(
-            f"simulate: separation={given['separation']:g}, expected a finite number, "
-            "at least 0"
+            f"simulate: separation={separation:g}, expected a finite number, at least 0"
         )
+    if overlap is not None and not 0 < overlap < 1:
+        raise SpecError(f"simulate: overlap={overlap:g}, expected between 0 and 1")
+    if overlap is not None and given["K"] < 2:
+        raise SpecError("simulate: overlap: is of two or more components; K=1")
     return given
 
 
-def simulate(K: int, d: int, N: int, separation: float, seed: int) -> Table:
+def simulate(
+    K: int,
+    d: int,
+    N: int,
+    separation: float | None = 4.0,
+    overlap: float | None = None,
+    seed: int = 0,
+) -> Table:
     """Rows of a mixture of K unit-variance Gaussians in d dimensions.
 
-    Means are normal, with root mean square distance `separation` between two of them;
-    labels are uniform.
+    Means are normal; labels are uniform.
+
+    Args:
+        K: number of components.
+        d: number of features.
+        N: number of rows.
+        separation: root mean square distance between two means that are drawn so; that
+            of the means of one seed is another.
+        overlap: average overlap of two components; if given, the means are scaled to
+            have it.
+        seed: random seed.
     """
     random = np.random.default_rng(seed)
-    means = random.normal(size=(K, d)) * separation / np.sqrt(2 * d)
+    means = random.normal(size=(K, d))
+    if overlap is None:
+        assert separation is not None
+        means *= separation / np.sqrt(2 * d)
+        how = f"separation={separation:g}"
+    else:
+        means *= _scale(means, overlap)
+        how = f"overlap={overlap:g}"
     labels = random.integers(K, size=N)
     values = means[labels] + random.normal(size=(N, d))
-    name = f"simulate:K={K},d={d},N={N},separation={separation:g},seed={seed}"
+    name = f"simulate:K={K},d={d},N={N},{how},seed={seed}"
     return from_array(values, name, truth={"means": means, "labels": labels})
+
+
+def overlap_of(means: np.ndarray) -> float:
+    """The average overlap of two unit-variance Gaussians of equal weights.
+
+    The overlap of two is the sum of the probabilities with which a row of either is
+    assigned to the other (Melnykov, Chen and Maitra 2012, section 2).
+
+    Args:
+        means: (K, d).
+    """
+    from scipy.spatial.distance import pdist
+    from scipy.stats import norm
+
+    return float(np.mean(2 * norm.cdf(-pdist(means) / 2)))
+
+
+def _scale(means: np.ndarray, overlap: float) -> float:
+    """The factor that gives means (K, d) an average overlap."""
+    from scipy.optimize import brentq
+
+    def excess(log_scale: float) -> float:
+        return overlap_of(np.exp(log_scale) * means) - overlap
+
+    return float(np.exp(brentq(excess, -20.0, 20.0, xtol=1e-12)))
 
 
 @dataclass(frozen=True)
@@ -282,7 +339,8 @@ BUILT_IN: dict[str, BuiltIn] = {
 def described() -> list[tuple[str, str]]:
     """Names and one-line descriptions of all data that can be loaded."""
     found = [(name, data.note or data.source) for name, data in BUILT_IN.items()]
-    settings = ",".join(f"{k}={v:g}" for k, (_, v) in SIMULATION.items())
+    usual = {k: v for k, (_, v) in SIMULATION.items() if v is not None}
+    settings = ",".join(f"{k}={v:g}" for k, v in usual.items())
     found.append(("simulate:...", f"a Gaussian mixture, for example {settings}"))
     found.append(("FILE", f"a {', '.join(READERS)} file of rows x features"))
     return found

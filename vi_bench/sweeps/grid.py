@@ -9,7 +9,7 @@ methods = { cavi = {}, nuts = {} }
 data = ["faithful", "galaxies"]
 components = [2, 3]
 "methods.cavi.restarts" = [1, 20]
-seed = [0, 1, 2]
+seed = [0, 1, 2]             # or, above [base], replications = 3: a seed to each cell
 
 [[exclude]]                  # combinations to leave out, that have all of these
 data = "galaxies"
@@ -22,16 +22,19 @@ import copy
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, Field
 
+from vi_bench import catalogue
 from vi_bench.errors import SweepError, unknown
 from vi_bench.runtime.provenance import version_of
-from vi_bench.spec import Spec, choose, make, read_toml, validated
+from vi_bench.spec import DEFAULTS, Spec, choose, make, merged, read_toml, validated
 
 MOST = 1_000_000
 """Largest number of combinations of a grid."""
@@ -49,6 +52,13 @@ PACKAGES = (
 )
 """Packages whose version may change a cell's result."""
 
+EXPERIMENT = "experiment"
+"""Field of a grid that names a built-in experiment."""
+
+FILLED = ("components", "seed")
+"""Numbers of a cell that the name of its data may have in braces, as it may have the
+model's name."""
+
 FORMAT = "vi-bench cell 1"
 """Version of the way keys are made; another one gives other keys."""
 
@@ -58,14 +68,19 @@ class Sweep(BaseModel):
 
     Attributes:
         name: name of the sweep.
-        base: fields of a spec that all cells share.
-        grid: dotted field -> the values that it takes.
+        base: fields of a spec that all cells share; "experiment" names a built-in one
+            whose fields come before them.
+        grid: dotted field -> the values that it takes; "experiment" likewise.
         exclude: combinations left out: field -> value, or list of values.
+        replications: runs of each combination, whose seeds follow from the combination
+            and the number of the run, so that no two cells share random numbers; None
+            where the seed is a field like any other.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = "sweep"
+    replications: Annotated[int, Ge(1)] | None = None
     base: dict[str, Any] = Field(default_factory=dict)
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     exclude: list[dict[str, Any]] = Field(default_factory=list)
@@ -104,6 +119,11 @@ def sweep_of(values: Mapping[str, Any], where: str = "sweep") -> Sweep:
         if key not in Sweep.model_fields:
             raise unknown("key", key, Sweep.model_fields, where, error=SweepError)
     sweep: Sweep = validated(Sweep, values, where)
+    if sweep.replications and "seed" in {*sweep.grid, *sweep.base}:
+        raise SweepError(
+            f"{where}: replications = {sweep.replications} gives each cell a seed of "
+            "its own; expected no seed beside it"
+        )
     for field, choices in sweep.grid.items():
         if not choices:
             raise SweepError(f"{where}: grid: {field} = []: expected some values")
@@ -128,8 +148,8 @@ def sweep_of(values: Mapping[str, Any], where: str = "sweep") -> Sweep:
 
 def _check_field(field: str, where: str) -> None:
     first = field.partition(".")[0]
-    if first not in Spec.model_fields or first == "name":
-        known = sorted(set(Spec.model_fields) - {"name"})
+    known = sorted({*Spec.model_fields, EXPERIMENT} - {"name"})
+    if first not in known or (first == EXPERIMENT and field != first):
         raise unknown("field", field, known, f"{where}: grid", error=SweepError)
     if "" in field.split("."):
         raise SweepError(f"{where}: grid: {field!r}: a part of the name is empty")
@@ -142,9 +162,7 @@ def points(sweep: Sweep) -> Iterator[Point]:
         InputError: there are none, or too many, or one is no valid spec.
     """
     where = f"sweep {sweep.name!r}"
-    size = 1
-    for choices in sweep.grid.values():
-        size *= len(choices)
+    size = math.prod(map(len, sweep.grid.values())) * (sweep.replications or 1)
     if size > MOST:
         raise SweepError(f"{where}: {size} combinations, the most are {MOST}")
     some = False
@@ -153,9 +171,20 @@ def points(sweep: Sweep) -> Iterator[Point]:
         if any(_has(choice, excluded) for excluded in sweep.exclude):
             continue
         some = True
-        yield Point(choice, _spec(sweep, choice))
+        if sweep.replications is None:
+            yield Point(choice, _spec(sweep, choice))
+            continue
+        for i in range(sweep.replications):
+            own = choice | {"seed": _own_seed(choice, i)}
+            yield Point(own, _spec(sweep, own))
     if not some:
         raise SweepError(f"{where}: every combination is excluded")
+
+
+def _own_seed(choice: Mapping[str, Any], replication: int) -> int:
+    """The seed of one replication of a combination, below 2**31."""
+    text = json.dumps([choice, replication], sort_keys=True)
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) >> 1
 
 
 def _has(choice: Mapping[str, Any], excluded: Mapping[str, Any]) -> bool:
@@ -170,10 +199,13 @@ def _spec(sweep: Sweep, choice: Mapping[str, Any]) -> Spec:
     if choice:
         where += f", {said(choice)}"
     values = copy.deepcopy(sweep.base)
+    named = values.pop(EXPERIMENT, None)
+    if (experiment := choice.get(EXPERIMENT, named)) is not None:
+        values = merged(_fields_of(experiment, where), values)
     if isinstance(values.get("methods"), list):  # the grid may lead into them
         values["methods"] = choose(values["methods"], {})
     # shallow fields first: a model is chosen before its settings are set
-    for field in sorted(choice, key=lambda f: f.count(".")):
+    for field in sorted(choice.keys() - {EXPERIMENT}, key=lambda f: f.count(".")):
         *path, last = field.split(".")
         place = values
         for i, part in enumerate(path):
@@ -196,13 +228,22 @@ def _spec(sweep: Sweep, choice: Mapping[str, Any]) -> Spec:
     return spec
 
 
+def _fields_of(experiment: Any, where: str) -> dict[str, Any]:
+    """The fields of a built-in experiment."""
+    if experiment not in catalogue.experiments():
+        known = catalogue.experiments()
+        raise unknown("experiment", experiment, known, where, error=SweepError)
+    fields = read_toml(catalogue.experiment(experiment), where)
+    return {field: value for field, value in fields.items() if field != "name"}
+
+
 def _filled(data: str, values: Mapping[str, Any]) -> str:
-    """The name of simulated data with {components} and {seed} filled in."""
-    if data.startswith("simulate:"):
-        for field in ("components", "seed"):
-            own = values.get(field, Spec.model_fields[field].default)
-            data = data.replace(f"{{{field}}}", str(own))
-    return data
+    """The name of data with {components}, {seed} and {model} filled in."""
+    model = values.get("model", {}).get("name", DEFAULTS["model"])
+    for field in FILLED:
+        own = values.get(field, Spec.model_fields[field].default)
+        data = data.replace(f"{{{field}}}", str(own))
+    return data.replace("{model}", str(model))
 
 
 def said(choice: Mapping[str, Any]) -> str:

@@ -9,31 +9,59 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from vi_bench.sweeps.overview.stored import FEWEST, MEASURES, StoredSweep, averaged
+from vi_bench.sweeps.overview.stored import (
+    FEWEST,
+    LEVEL,
+    MEASURES,
+    StoredSweep,
+    averaged,
+)
 
-LEVEL = 0.05
-"""Level of the test of differences between mean ranks."""
+RANKED = 5
+"""Fewest data sets for a ranking."""
 
-RANKED = 3
-"""Fewest cells for a ranking."""
+RESAMPLED = 4000
+"""Bootstrap samples of the data sets."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A method's mean rank.
+
+    Attributes:
+        mean: mean over data sets of the mean rank over a data set's cells.
+        se: its standard error, between data sets.
+        low: lower end of its bootstrap interval over data sets, at 1 - LEVEL.
+        high: upper end.
+    """
+
+    mean: float
+    se: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Mean ranks of methods over cells, 1 for the best (Demsar 2006).
+    """Mean ranks of methods, 1 for the best (Demsar 2006).
+
+    Cells of the same data are not independent, so a data set is one block. Values
+    below the floor of a cell, which is the largest of its methods', are ties.
 
     Attributes:
         measure: title of the measure that methods are ranked by.
         cells: number of cells in which every method has a number.
-        ranks: method -> mean rank and its standard error over cells, best first.
-        critical: critical difference of two mean ranks (Nemenyi, 5 %).
+        blocks: number of data sets that they are of.
+        ranks: method -> its mean rank, best first.
+        critical: critical difference of two mean ranks over the blocks (Nemenyi, 5 %).
         p_value: p-value of Friedman's test that all methods are alike; nan for two
             methods, and where all ranks are ties.
     """
 
     measure: str
     cells: int
-    ranks: dict[str, tuple[float, float]]
+    blocks: int
+    ranks: dict[str, Rank]
     critical: float
     p_value: float
 
@@ -59,36 +87,63 @@ class Growth:
 
 
 def rankings(sweep: StoredSweep) -> list[Ranking]:
-    """Rankings by each measure of error and by seconds, if there are enough cells."""
+    """Rankings by each measure of error, and by the seconds to a given error.
+
+    Methods stop by different rules, so the seconds of their runs are not ranked, and
+    those to the margin only where every cell had the machine to itself.
+    """
     compared = sweep.compared
     found = [
-        _ranking(m.title, compared, (compared[m.name] - m.exact).abs())
+        _ranking(
+            m.title,
+            compared,
+            (compared[m.name] - m.exact).abs(),
+            compared[f"{m.name}_floor"] - m.exact,
+        )
         for m in MEASURES
     ]
-    timed = sweep.table[sweep.table["run_s"].notna()]
-    found.append(_ranking("seconds of a run", timed, timed["run_s"]))
+    if not compared["shared"].astype(bool).any():
+        seconds = pd.to_numeric(compared["within_s"])
+        measured = seconds.groupby(compared["key"]).transform("count") > 0
+        found.append(
+            _ranking(
+                "seconds until all means stay within the margin",
+                compared[measured],
+                seconds[measured].fillna(np.inf),
+                pd.Series(0.0, index=compared.index[measured]),
+            )
+        )
     return [ranking for ranking in found if ranking is not None]
 
 
-def _ranking(title: str, rows: pd.DataFrame, values: pd.Series) -> Ranking | None:
-    wide = rows.assign(value=values).pivot(
-        index="key", columns="method", values="value"
-    )
+def _ranking(
+    title: str, rows: pd.DataFrame, values: pd.Series, floors: pd.Series
+) -> Ranking | None:
+    tied = values.clip(lower=floors.groupby(rows["key"]).transform("max"))
+    wide = rows.assign(value=tied).pivot(index="key", columns="method", values="value")
     # a method with a number in few cells is left out, rather than the other cells
     wide = wide.loc[:, wide.notna().mean() > 0.5].dropna()
-    cells, methods = wide.shape
-    if cells < RANKED or methods < 2:
+    blocks = rows.drop_duplicates("key").set_index("key")["block"].reindex(wide.index)
+    ranks = wide.rank(axis=1).groupby(blocks).mean()
+    many, methods = ranks.shape
+    if many < RANKED or methods < 2:
         return None
-    ranks = wide.rank(axis=1)
-    means, errors = ranks.mean(), ranks.std(ddof=1) / np.sqrt(cells)
-    order = means.sort_values().index
+    means, errors = ranks.mean(), ranks.std(ddof=1) / np.sqrt(many)
+    drawn = np.random.default_rng(0).integers(many, size=(RESAMPLED, many))
+    resampled = ranks.to_numpy()[drawn].mean(axis=1)
+    low, high = np.quantile(resampled, [LEVEL / 2, 1 - LEVEL / 2], axis=0)
+    ends = dict(zip(ranks.columns, zip(low, high, strict=True), strict=True))
     quantile = stats.studentized_range.ppf(1 - LEVEL, methods, np.inf) / np.sqrt(2)
     return Ranking(
         title,
-        cells,
-        {str(m): (float(means[m]), float(errors[m])) for m in order},
-        float(quantile * np.sqrt(methods * (methods + 1) / (6 * cells))),
-        float(stats.friedmanchisquare(*wide.to_numpy().T).pvalue)
+        len(wide),
+        many,
+        {
+            str(m): Rank(float(means[m]), float(errors[m]), *map(float, ends[m]))
+            for m in means.sort_values().index
+        },
+        float(quantile * np.sqrt(methods * (methods + 1) / (6 * many))),
+        float(stats.friedmanchisquare(*ranks.to_numpy().T).pvalue)
         if methods > 2 and (ranks.nunique(axis=1) > 1).any()
         else np.nan,
     )

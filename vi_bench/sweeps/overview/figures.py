@@ -64,10 +64,7 @@ def _panels(
     xs, ys = sweep.factors[found[0].x], sweep.factors[found[0].y]
     fields = [phase.field(measure.name, xs, ys) for phase in found]
     far = max(float(np.nanmax(np.abs(f - measure.exact), initial=0.05)) for f in fields)
-    if measure.exact == 1:
-        style: dict[str, Any] = {"cmap": "RdBu_r", "vmin": 1 - far, "vmax": 1 + far}
-    else:
-        style = {"cmap": "viridis", "vmin": 0, "vmax": far}
+    style: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": far}
     for axes, phase, field in zip(row, found, fields, strict=True):
         image = axes.imshow(field, origin="lower", aspect="auto", **style)
         axes.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
@@ -140,7 +137,7 @@ def _lines(
         axes.errorbar(
             own[factor],
             own[measure.name],
-            yerr=2 * own[f"{measure.name}_se"],
+            yerr=own[f"{measure.name}_half"],
             fmt="o",
             linestyle=dash,
             markersize=3,
@@ -165,14 +162,17 @@ def ranks(sweep: StoredSweep) -> Iterator[tuple[str, Figure]]:
     figure = Figure(figsize=(6.4, height), layout="constrained")
     panels = figure.subplots(len(found), 1, squeeze=False, sharex=True).ravel()
     for axes, one in zip(panels, found, strict=True):
-        best = next(iter(one.ranks.values()))[0]
+        best = next(iter(one.ranks.values())).mean
         axes.axvspan(best, best + one.critical, color="0.9")
-        for y, (method, (rank, se)) in enumerate(one.ranks.items()):
+        for y, (method, rank) in enumerate(one.ranks.items()):
             shade = colour(sweep, method)
-            axes.errorbar(rank, -y, xerr=2 * se, fmt="o", color=shade, capsize=3)
+            ends = [[rank.mean - rank.low], [rank.high - rank.mean]]
+            axes.errorbar(rank.mean, -y, xerr=ends, fmt="o", color=shade, capsize=3)
         axes.set_yticks([-y for y in range(len(one.ranks))], list(one.ranks))
         axes.set_ylim(0.6 - len(one.ranks), 0.6)
-        axes.set_title(f"{one.measure} ({one.cells} cells)", fontsize=8, loc="left")
+        axes.set_title(
+            f"{one.measure} ({one.blocks} data sets)", fontsize=8, loc="left"
+        )
     panels[-1].set_xlabel("mean rank; within the band of the first: not told apart")
     yield "ranks", figure
 

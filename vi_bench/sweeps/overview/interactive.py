@@ -13,14 +13,15 @@ from vi_bench.reports.interactive import (
     Plot,
     axis_of,
     colours,
-    errors_of,
     numbers_of,
     plot_of,
 )
 from vi_bench.reports.tables import Number
 from vi_bench.sweeps.overview.analysis import Phase, growths, phases, rankings
 from vi_bench.sweeps.overview.stored import (
+    DIRECTION,
     MEASURES,
+    SHOWN,
     Measure,
     StoredSweep,
     averaged,
@@ -50,7 +51,7 @@ def phase_diagrams(sweep: StoredSweep) -> Picture:
     plots = {
         f"{phase.name}: {measure.title}": _phase(sweep, phase, measure)
         for phase in found
-        for measure in MEASURES
+        for measure in SHOWN
     }
     axes = f" over {found[0].x} and {found[0].y}" if found else ""
     return Picture(
@@ -88,7 +89,7 @@ def _phase(sweep: StoredSweep, phase: Phase, measure: Measure) -> Plot:
         "xgap": 1,
         "ygap": 1,
     }
-    if measure.exact == 1:
+    if measure is DIRECTION:
         far = float(np.nanmax(np.abs(value - 1), initial=0.05))
         data |= {"colorscale": "RdBu", "zmin": 1 - far, "zmax": 1 + far}
     return plot_of(
@@ -105,8 +106,8 @@ def curves(sweep: StoredSweep) -> Picture:
         "curves",
         "errors along a factor",
         dict(list(_curves(sweep))[:MOST]),
-        "Means over repetitions, bars are two standard errors; the dotted line is what "
-        "a method that is right has.",
+        "Means over repetitions with 95 % intervals (Student's t), each by itself; the "
+        "dotted line is what a method that is right has.",
         "of",
     )
 
@@ -149,7 +150,9 @@ def _curve(label: str, x: Any, rows: pd.DataFrame, column: str, colour: str) -> 
         "name": label,
         "x": numbers_of(x),
         "y": numbers_of(rows[column]),
-        "error_y": errors_of(rows[f"{column}_se"]) if f"{column}_se" in rows else {},
+        "error_y": {"type": "data", "array": numbers_of(rows[f"{column}_half"])}
+        if f"{column}_half" in rows
+        else {},
         "line": {"color": colour, "width": 2},
         "marker": {"color": colour, "size": 8},
     }
@@ -161,18 +164,24 @@ def _level(y: float) -> Plot:
 
 
 def ranks(sweep: StoredSweep) -> Picture:
-    """Mean ranks with two standard errors, and the critical difference."""
+    """Mean ranks with their intervals, and the critical difference."""
     shade = colours(sweep.methods)
     plots = {}
     for one in rankings(sweep):
         labels = list(one.ranks)
-        means, errors = zip(*one.ranks.values(), strict=True)
+        found = list(one.ranks.values())
+        means = [rank.mean for rank in found]
         data: Plot = {
             "type": "scatter",
             "mode": "markers",
             "x": numbers_of(means),
             "y": labels,
-            "error_x": errors_of(errors) | {"color": "#888"},
+            "error_x": {
+                "type": "data",
+                "array": numbers_of([rank.high - rank.mean for rank in found]),
+                "arrayminus": numbers_of([rank.mean - rank.low for rank in found]),
+                "color": "#888",
+            },
             "marker": {"color": [shade[label] for label in labels], "size": 12},
         }
         best = means[0]
@@ -181,7 +190,7 @@ def ranks(sweep: StoredSweep) -> Picture:
         bar |= {"line": {"width": 0}, "fillcolor": "rgba(128,128,128,0.2)"}
         plots[one.measure] = plot_of(
             [data],
-            xaxis=axis_of(f"mean rank over {one.cells} cells"),
+            xaxis=axis_of(f"mean rank over {one.blocks} data sets"),
             yaxis=axis_of("", autorange="reversed"),
             shapes=[bar],
             height=140 + 50 * len(labels),
@@ -190,8 +199,9 @@ def ranks(sweep: StoredSweep) -> Picture:
         "ranks",
         "mean ranks of the methods",
         plots,
-        "1 is the best; bars are two standard errors over cells. Methods within the "
-        "band are not told apart from the first (Nemenyi's critical difference, 5 %).",
+        "1 is the best; bars are 95 % bootstrap intervals over data sets, and values "
+        "that cannot be told from an exact method's are ties. Methods within the band "
+        "are not told apart from the first (Nemenyi's critical difference, 5 %).",
         "by",
     )
 

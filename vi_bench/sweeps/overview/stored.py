@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from vi_bench.data.load import simulation
 from vi_bench.errors import ReportError
@@ -26,6 +27,7 @@ FACTORS = (
     "sweep",
     "data",
     "separation",
+    "overlap",
     "components",
     "rows",
     "features",
@@ -67,11 +69,12 @@ class Measure:
 
 MEASURES = (
     Measure(
-        "sd_ratio",
-        "sd ratio, geometric mean",
-        1.0,
-        "sd ratio",
-        "to the reference's, geometric mean over the quantities judged",
+        "log_sd",
+        "|log ratio of sds|, mean",
+        0.0,
+        "|log sd|",
+        "absolute logarithm of the ratio of sds to the reference's, mean over the "
+        "quantities judged",
     ),
     Measure(
         "worst_sd",
@@ -97,6 +100,21 @@ MEASURES = (
 )
 """The measures, over the judged quantities; sds are the reference's."""
 
+DIRECTION = Measure(
+    "sd_ratio",
+    "sd ratio, geometric mean",
+    1.0,
+    "sd ratio",
+    "to the reference's, geometric mean: whether sds are too small or too large; no "
+    "measure of error, as the two cancel",
+)
+"""The direction of errors of sds, which tables show beside the measures."""
+
+SHOWN = (*MEASURES, DIRECTION)
+
+LEVEL = 0.05
+"""One minus the level of intervals, and the level of tests."""
+
 
 @dataclass(frozen=True)
 class StoredSweep:
@@ -105,8 +123,11 @@ class StoredSweep:
     Attributes:
         folder: its path.
         table: a row for each finished cell and method: `key`, a column for each
-            factor, `method`, `kind`, `outcome`, `verdict`, the measures with their
-            errors (nan where the method was not compared), seconds, diagnostics.
+            factor, `method`, `kind`, `outcome`, `verdict`, `block` (the data: cells of
+            the same data are not independent), the measures with their errors and
+            floors (nan where the method was not compared), seconds, diagnostics. A
+            floor is what a measure does not exceed, with probability 1 - LEVEL at
+            least, where the method's posterior is the reference's.
         factors: factor -> its levels in order, of those that vary, without the seed.
         plans: the sweeps that were asked for, with their cells.
         failures: cells that failed and are not finished.
@@ -199,24 +220,28 @@ def averaged(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Means over repetitions with their standard errors, a row for each group.
 
     The standard error is that between repetitions, which includes Monte-Carlo error; of
-    a single repetition it is the Monte-Carlo error.
+    a single repetition it is the Monte-Carlo error. Intervals are by Student's t, each
+    at 1 - LEVEL by itself.
 
     Returns:
-        Columns: `by`, `cells`, each measure and its error, `differs` (cells), `run_s`,
-        `ess_per_s` and `within_s` (medians).
+        Columns: `by`, `cells`, each measure, its error (`_se`) and half the width of
+        its interval (`_half`), `differs` (cells), `run_s`, `ess_per_s` and `within_s`
+        (medians).
     """
     found = []
     for levels, part in rows.groupby(list(by), sort=False, dropna=False):
         row: dict[str, Any] = dict(zip(by, levels, strict=True))
-        row["cells"] = len(part)
-        for measure in MEASURES:
+        row["cells"] = n = len(part)
+        wide = stats.t.isf(LEVEL / 2, n - 1) if n > 1 else stats.norm.isf(LEVEL / 2)
+        for measure in SHOWN:
             values = part[measure.name].to_numpy()
             row[measure.name] = float(values.mean())
-            row[f"{measure.name}_se"] = (
-                float(values.std(ddof=1) / np.sqrt(len(values)))
-                if len(values) > 1
+            row[f"{measure.name}_se"] = se = (
+                float(values.std(ddof=1) / np.sqrt(n))
+                if n > 1
                 else float(part[f"{measure.name}_se"].iloc[0])
             )
+            row[f"{measure.name}_half"] = float(wide * se)
         row["differs"] = int((part["verdict"] == "differs").sum())
         for name in ("run_s", "ess_per_s", "within_s"):
             row[name] = float(pd.to_numeric(part[name]).median())
@@ -234,14 +259,14 @@ def open_sweep(folder: Path | str) -> StoredSweep:
     cells = _asked(store, "SELECT * FROM cells ORDER BY rowid")
     if cells.empty:
         raise ReportError(f"sweep {str(folder)!r}: no cell is finished yet")
-    cells = cells.rename(columns={"name": "sweep"})
+    cells = cells.rename(columns={"name": "sweep"}).assign(block=cells["data"])
     chosen = _chosen(cells)
     cells = pd.concat([cells, _simulated(cells), chosen], axis=1)
     factors = _factors(cells, [*FACTORS, *chosen.columns])
     methods = _asked(store, "SELECT * FROM methods ORDER BY rowid")
     errors = _errors(_asked(store, "SELECT * FROM quantities WHERE judged"))
     trust = _trust(_asked(store, "SELECT key, method, r_hat, ess_bulk FROM quantities"))
-    known = [*factors, *SIZES, "data", "reference", "shared", "seed"]
+    known = [*factors, *SIZES, "data", "reference", "shared", "seed", "block"]
     table = (
         cells[["key", *dict.fromkeys(known)]]
         .merge(methods, on="key")
@@ -274,7 +299,7 @@ def _example(store: Store, key: str) -> Record:
 
 
 def _simulated(cells: pd.DataFrame) -> pd.DataFrame:
-    """Separation and K of simulated data; their name becomes "simulated" in place."""
+    """What simulated data were drawn with; their name becomes "simulated" in place."""
     found = [simulation(str(name)) or {} for name in cells["data"]]
     cells["data"] = [
         "simulated" if made else name
@@ -283,6 +308,7 @@ def _simulated(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "separation": [made.get("separation") for made in found],
+            "overlap": [made.get("overlap") for made in found],
             "clusters": [made.get("K") for made in found],
         }
     )
@@ -332,12 +358,14 @@ def _numbers(levels: Sequence[Any]) -> bool:
 
 
 def _errors(judged: pd.DataFrame) -> pd.DataFrame:
-    """The measures, with standard errors, of every cell and method that was compared.
+    """The measures of every cell and method compared, with standard errors and floors.
 
     The error of an average over quantities is taken to be the average of their errors,
-    an upper bound: quantities of one cell share their draws.
+    an upper bound: quantities of one cell share their draws. So are floors; those of
+    the largest of m are by Bonferroni.
     """
     judged = judged[judged["w1"].notna() & judged["sd_ratio"].notna()]
+    one, either = stats.norm.isf([LEVEL, LEVEL / 2])
     rows = []
     for (key, method), part in judged.groupby(["key", "method"], sort=False):
         of_mean, of_sd = part["mean_difference"].abs(), part["sd_ratio"]
@@ -345,21 +373,29 @@ def _errors(judged: pd.DataFrame) -> pd.DataFrame:
         mean, sd = of_mean.idxmax(), logs.abs().idxmax()
         ratio, factor = (float(np.exp(v)) for v in (logs.mean(), abs(logs[sd])))
         relative = part["sd_ratio_se"] / of_sd.clip(lower=1e-300)
+        of_any = stats.norm.isf(LEVEL / 2 / len(part))
         rows.append(
             {
                 "key": key,
                 "method": method,
+                "log_sd": float(logs.abs().mean()),
+                "log_sd_se": float(relative.mean()),
+                "log_sd_floor": float(either * relative.mean()),
                 "sd_ratio": ratio,
                 "sd_ratio_se": ratio * float(relative.mean()),
                 "worst_sd": factor,
                 "worst_sd_se": factor * float(relative[sd]),
+                "worst_sd_floor": float(np.exp(of_any * relative.max())),
                 "worst_mean": of_mean[mean],
                 "worst_mean_se": part["mean_difference_se"][mean],
+                "worst_mean_floor": float(of_any * part["mean_difference_se"].max()),
                 "w1": float(part["w1"].mean()),
                 "w1_se": float(part["w1_se"].mean()),
+                "w1_floor": float((part["w1_floor"] + one * part["w1_se"]).mean()),
             }
         )
-    names = [n for m in MEASURES for n in (m.name, f"{m.name}_se")]
+    names = [n for m in MEASURES for n in (m.name, f"{m.name}_se", f"{m.name}_floor")]
+    names += [DIRECTION.name, f"{DIRECTION.name}_se"]
     return pd.DataFrame(rows, columns=["key", "method", *names])
 
 

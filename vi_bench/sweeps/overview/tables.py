@@ -9,11 +9,11 @@ from typing import Any, get_args
 from vi_bench.comparison.verdict import Word
 from vi_bench.reports.tables import Cell, Number, ReportTable
 from vi_bench.sweeps.overview.analysis import growths, rankings
-from vi_bench.sweeps.overview.stored import MEASURES, StoredSweep, averaged
+from vi_bench.sweeps.overview.stored import SHOWN, StoredSweep, averaged
 
 WORDS: tuple[str, ...] = get_args(Word)
 
-NOTES = {m.head: m.note for m in MEASURES}
+NOTES = {m.head: m.note for m in SHOWN}
 
 
 def sweep_tables(sweep: StoredSweep) -> list[ReportTable]:
@@ -63,7 +63,7 @@ def settings(sweep: StoredSweep) -> ReportTable:
             row["method"],
             Number(row["cells"]),
             Number(row["differs"]),
-            *(Number(row[m.name], row[f"{m.name}_se"]) for m in MEASURES),
+            *(Number(row[m.name], row[f"{m.name}_se"]) for m in SHOWN),
             Number(_finite(row["run_s"])),
             Number(_finite(row["ess_per_s"])),
             Number(_finite(row["within_s"])),
@@ -97,20 +97,28 @@ def ranks(sweep: StoredSweep) -> ReportTable:
         (
             one.measure,
             method,
-            Number(rank, se),
+            Number(rank.mean, rank.se),
+            Number(rank.low),
+            Number(rank.high),
             Number(one.critical),
             Number(_finite(one.p_value)),
+            Number(one.blocks),
             Number(one.cells),
         )
         for one in rankings(sweep)
-        for method, (rank, se) in one.ranks.items()
+        for method, rank in one.ranks.items()
     ]
     return ReportTable(
         "ranks",
-        "mean ranks over cells, 1 for the best",
-        ("measure", "method", "rank", "critical", "p", "cells"),
+        "mean ranks over data sets, 1 for the best",
+        ("measure", "method", "rank", "low", "high", "critical", "p", "data", "cells"),
         tuple(rows),
         {
+            "rank": "values that cannot be told from an exact method's are ties; the "
+            "error is between data sets",
+            "low": "of a 95 % bootstrap interval over data sets",
+            "high": "of the same",
+            "data": "data sets: cells of the same data are not independent",
             "critical": "mean ranks further apart than this differ (Nemenyi, 5 %)",
             "p": "of Friedman's test that all methods are alike; of three or more",
         },
@@ -192,7 +200,7 @@ def cells(sweep: StoredSweep) -> ReportTable:
             _word(row),
             *(
                 Number(_finite(row[m.name]), _finite(row[f"{m.name}_se"]))
-                for m in MEASURES
+                for m in SHOWN
             ),
             Number(_finite(row["run_s"])),
             Number(_finite(row["r_hat"]), decimals=3),
