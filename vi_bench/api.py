@@ -129,12 +129,12 @@ def calibrate(
         plain |= {"plugins": settings.spec.plugins(), "data_sha256": own.sha256}
     store = Store(folder, plain)
     from vi_bench.calibration.study import study
-    from vi_bench.runtime.environment import kept_programs
+    from vi_bench.runtime.environment import session
 
     labels = list(settings.methods)
     shown = bars(labels) if progress else nullcontext(Silent())
     try:
-        with kept_programs(), shown as watcher:
+        with session(), shown as watcher:
             found = study(settings, store, watcher, threads, own)
     except InputError:
         store.undo()

@@ -39,7 +39,8 @@ def launch(
     KeyboardInterrupt is raised and nothing is written.
 
     What can be refused without computing is refused before JAX is loaded. Compiled
-    programs are kept in the user's cache folder (`environment.kept_programs`).
+    programs are kept in the user's cache folder, and LAPACK has one thread
+    (`environment.session`).
 
     Args:
         spec: what to run.
@@ -63,7 +64,7 @@ def launch(
     labels = list(spec.methods)
     place = nullcontext(None) if out is None else RunFolder(Path(out), overwrite)
     with place as staged:
-        from vi_bench.runtime.environment import kept_programs, split_processor
+        from vi_bench.runtime.environment import session, split_processor
 
         split_processor(spec.devices)  # before an import that computes something
         if cluster is not None:
@@ -71,7 +72,7 @@ def launch(
         from vi_bench.runner.execute import execute
 
         shown = bars(labels) if progress else nullcontext(Silent())
-        with kept_programs(), shown as watcher:
+        with session(), shown as watcher:
             result = execute(spec, table, watcher, checkpoint)
         if result.interrupted and not any(r.usable for r in result.runs.values()):
             raise KeyboardInterrupt

@@ -179,3 +179,32 @@ def kept_programs() -> Iterator[None]:
             jax.config.update(name, value)
         if own:
             reset_cache()
+
+
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+"""Environment variables with which a user sets LAPACK's threads."""
+
+
+@contextmanager
+def one_thread_in_lapack() -> Iterator[None]:
+    """Let SciPy's LAPACK, which JAX calls on a CPU, have one thread.
+
+    Its matrices are small here. Threads that wait for each other spin: on a machine
+    with other work, two of them took 200 times as long as one over triangular systems
+    in 10 unknowns. What the user has set (THREADS) is left as it is.
+    """
+    import scipy.linalg  # noqa: F401 - loads the library that is limited
+    from threadpoolctl import threadpool_limits
+
+    if any(os.environ.get(name) for name in THREADS):
+        yield
+        return
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """`kept_programs` and `one_thread_in_lapack`."""
+    with kept_programs(), one_thread_in_lapack():
+        yield

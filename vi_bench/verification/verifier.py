@@ -12,7 +12,7 @@ import numpy as np
 from vi_bench import catalogue
 from vi_bench.contract import Method
 from vi_bench.errors import NotApplicable, VerificationError, unknown
-from vi_bench.runtime.environment import forget_programs, kept_programs
+from vi_bench.runtime.environment import forget_programs, session
 from vi_bench.verification import answer, mixture_checks, plain, plain_checks
 from vi_bench.verification.finding import Finding
 from vi_bench.verification.library import fit_by, library_of
@@ -29,7 +29,7 @@ from vi_bench.verification.problems import battery
 from vi_bench.verification.sandbox import Broken
 
 
-@kept_programs()
+@session()
 def verify(
     method: Any,
     *,
