@@ -22,7 +22,6 @@ import pkgutil
 import time
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -93,6 +92,14 @@ def task(model: str, group: str, name: str, seeds: list[int]) -> dict[str, Any]:
     }
 
 
+def attempt(given: tuple[str, str, str, list[int]]) -> tuple[Any, Any]:
+    """The arguments of `task`, and what it returns or raises."""
+    try:
+        return given, task(*given)
+    except Exception as error:
+        return given, error
+
+
 def caught(result: dict[str, Any], seed: Any) -> bool:
     """Whether a mutant was found at a seed."""
     own = result["seeds"][seed]
@@ -127,35 +134,30 @@ def main() -> None:
     models = given.models.split(",")
     results = stored(given.out, () if given.onward else models)
     broken: list[str] = []
-    with ProcessPoolExecutor(
-        given.processes, get_context("spawn"), max_tasks_per_child=PER_PROCESS
-    ) as pool:
-        futures = {}
-        for model in models:
-            for group, known in results.items():
-                number = given.seeds if group == MUTANT else given.right
-                for kind in getattr(module_of(model), group):
-                    name = f"{model}.{kind.__name__}"
-                    if len(known.get(name, {}).get("seeds", ())) >= number:
-                        continue
-                    seeds = list(range(number))
-                    future = pool.submit(task, model, group, kind.__name__, seeds)
-                    futures[future] = (group, name)
-        with Progress() as progress:
-            bar = progress.add_task("fits", total=len(futures))
-            for future in as_completed(futures):
-                group, name = futures[future]
-                progress.advance(bar)
-                try:
-                    found = future.result()
-                except Exception as error:  # the others are not lost for it
-                    progress.console.print(f"{name}: {error!r}", markup=False)
-                    broken.append(name)
-                    continue
-                # seeds are text, as in the file
-                results[group][name] = json.loads(json.dumps(found))
-                said(progress.console.print, group, name, results[group][name])
-                write(results, given.out)
+    tasks = []
+    for model in models:
+        for group, known in results.items():
+            number = given.seeds if group == MUTANT else given.right
+            for kind in getattr(module_of(model), group):
+                done = known.get(f"{model}.{kind.__name__}", {}).get("seeds", ())
+                if len(done) < number:
+                    tasks.append((model, group, kind.__name__, list(range(number))))
+    # an executor whose processes are replaced may wait for ever (CPython 115634)
+    pools = get_context("spawn").Pool(given.processes, maxtasksperchild=PER_PROCESS)
+    with pools as pool, Progress() as progress:
+        bar = progress.add_task("fits", total=len(tasks))
+        for one, found in pool.imap_unordered(attempt, tasks):
+            model, group, fit, _ = one
+            name = f"{model}.{fit}"
+            progress.advance(bar)
+            if isinstance(found, Exception):  # the others are not lost for it
+                progress.console.print(f"{name}: {found!r}", markup=False)
+                broken.append(name)
+                continue
+            # seeds are text, as in the file
+            results[group][name] = json.loads(json.dumps(found))
+            said(progress.console.print, group, name, results[group][name])
+            write(results, given.out)
     summed_up(results)
     if given.page:
         given.page.write_text(page(results), encoding="utf-8")

@@ -93,7 +93,7 @@ def model_battery(
     else:
         number, sliced = rows
         whole = replace(whole, rows=number)
-        for about, index in _subsets(number, random):
+        for about, index in [*_subsets(number, random), *_another_row(number, seed)]:
             problem = taken(whole, sliced, index, about, new_seed(random))
             if (why := unusable(problem, whole)) is not None:
                 left.append(Left(about, why))
@@ -171,6 +171,13 @@ def _subsets(
         for label in ("", ", others") if size == 5 else ("",):
             rows = np.sort(random.permutation(number)[:size])
             yield f"{size} row{'s' * (size > 1)} of the data{label}", rows
+
+
+def _another_row(number: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    """A second problem of one row: what depends on its covariates is no constant."""
+    if number > 1:
+        random = np.random.default_rng([seed, 20170415, 3])
+        yield "1 row of the data, another", random.permutation(number)[:1]
 
 
 def _simulated(

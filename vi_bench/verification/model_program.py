@@ -102,7 +102,6 @@ def _made(
         # a share of a single component has no free parameter
         and math.prod(f.transform.inverse_shape(problem.trace[f.site]["value"].shape))
     ]
-    moved = [f for f in factors if not f.point and any(v.size for v in f.leaves)]
     still = {n: v for n, v in problem.data.items() if n not in problem.arrays}
     posterior = None
     if summed_out:
@@ -142,7 +141,8 @@ def _made(
             def own(leaves: Any, factor: Any = factor, rest: Any = rest) -> Any:
                 return factor.log_prob(leaves, rest, values[factor.site], values)
 
-            if factor in moved:
+            # a map of arrays without elements fails; programs are shared among shapes
+            if not factor.point and any(leaf.size for leaf in leaves):
                 density, score = jax.value_and_grad(own)(tuple(leaves))
                 scores[factor.site] = ravel_pytree(score)[0]
             else:
