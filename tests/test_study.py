@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import errors, modes, study, verdicts
+from benchmarks import errors, modes, study, study_text, verdicts
 from benchmarks.designs import DESIGNS
 from vi_bench.sweeps.grid import points, sweep_of
 
@@ -20,15 +20,18 @@ def page(name):
 
 
 def test_the_page_of_the_study_is_that_of_its_tables():
-    assert page("docs/study.md") == study.text(study.PUBLISHED)
+    assert page("docs/study.md") == study_text.text(study.PUBLISHED)
 
 
 def test_a_published_study_has_all_cells_of_its_specs():
-    cells_of = {"phase": 120, "arbiters": 9, "families": 20, "counts": 4, "growth": 9}
+    cells_of = {
+        "phase": 300, "arbiters": 60, "families": 200, "real": 20, "models": 65,
+        "sensitivity": 150, "growth": 27,
+    }  # fmt: skip
     assert set(cells_of) == set(study.SWEEPS)
     for name, cells in cells_of.items():
         sweep = sweep_of(tomllib.loads(page(f"results/published/study/{name}.toml")))
-        keys = study.read(study.PUBLISHED, name, "cells")["key"].unique()
+        keys = study_text.read(study.PUBLISHED, name, "cells")["key"].unique()
         assert len(keys) == len(list(points(sweep))) == cells
 
 
@@ -40,7 +43,9 @@ def test_the_table_of_a_first_run_is_one_that_was_printed(shown):
 
 def test_the_numbers_of_the_verdicts_page_are_the_published_runs():
     """Of the notebook's data: the sds are in a table, the rest is in the summary."""
-    known = study.read(study.PUBLISHED, "notebook", "parameters").set_index("quantity")
+    known = study_text.read(study.PUBLISHED, "notebook", "parameters").set_index(
+        "quantity"
+    )
     row = known.loc["mean mu[x0]"]
     run = json.loads(page("results/published/study/notebook/summary.json"))
     cavi, moved = run["methods"]["cavi"], run["methods"]["nuts"]["relabelling"]

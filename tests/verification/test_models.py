@@ -11,7 +11,13 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import vi_bench as vb
-from tests.zoo.models import logistic, mixture_of_regressions, normal_gamma, spike_slab
+from tests.zoo.models import (
+    logistic,
+    mixture_of_regressions,
+    normal_gamma,
+    probit,
+    spike_slab,
+)
 from vi_bench import catalogue
 from vi_bench.cli.app import app
 from vi_bench.errors import InputError
@@ -690,3 +696,34 @@ def test_a_point_estimate_of_a_single_share_has_nothing_that_could_move():
 
     report = vb.verify(fit, model=single, data={"y": np.array([0.5, -1.0, 2.0])})
     assert report.passed, told(report)
+
+
+def test_fits_whose_parameters_have_other_shapes_share_no_program_that_fails():
+    """Without rows a scale of each is empty, a scale of all is not."""
+
+    def fit(scale):
+        def cavi(X, y, seed):
+            eta = np.zeros(len(y))
+            far = probit.half_lines(eta, y, scale(eta))
+            w = dist.Normal(np.zeros(3), probit.SD).to_event(1)
+            return {"q": {"w": w, "z": far}}
+
+        return cavi
+
+    whole = probit.data()
+    empty = {name: values[:0] for name, values in whole.items()}
+    problem = ModelProblem("no rows", probit.model, empty, 1, rows=0)
+    for scale in (lambda eta: 1.0, lambda eta: 1.0 + eta, lambda eta: 1.0):
+        report = checked(fit(scale), problems=[problem])
+        assert report.passed, told(report)
+
+
+def test_two_problems_of_one_row_have_other_covariates():
+    """So that a term of the covariates alone is no constant: simulated data keep them.
+
+    A bound of probit regression without the trace of X S X' was one at some seeds.
+    """
+    for seed in range(5):
+        problems, _ = model_battery(probit.model, probit.data(), seed=seed)
+        one, other = (p.data["X"] for p in problems if p.rows == 1)
+        assert not np.array_equal(one, other)
