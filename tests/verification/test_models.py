@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -23,7 +24,7 @@ from vi_bench.cli.app import app
 from vi_bench.errors import InputError
 from vi_bench.testing import whole_model
 from vi_bench.verification.constants import usual_constants
-from vi_bench.verification.factors import _closure_names
+from vi_bench.verification.factors import _closure_names, density
 from vi_bench.verification.model_answer import call
 from vi_bench.verification.model_battery import VAGUE, model_battery
 from vi_bench.verification.model_case import ModelCase
@@ -40,6 +41,11 @@ SMALL = [
     for n in (2, 5)
 ]
 """Of one size each, so that two programs are compiled for nearly all tests here."""
+
+
+def few(data, rows):
+    """The first rows of arrays by name."""
+    return {name: values[:rows] for name, values in data.items()}
 
 
 def checked(fit, problems=SMALL, **settings):
@@ -204,6 +210,31 @@ class NoTwoPi(normal_gamma.Right):
         found = super().__call__(x, seed)
         dropped = 0.5 * len(x) * np.log(2 * np.pi)
         return found | {"elbo": np.asarray(found["elbo"]) + dropped}
+
+
+def test_a_mirrored_half_line_is_judged_there():
+    """Its support says that it is the whole line, as far as NumPyro knows."""
+    base = dist.LeftTruncatedDistribution(dist.Normal(jnp.ones(2), 1.0), low=0.0)
+    sign = dist.transforms.AffineTransform(0, jnp.array([1.0, -1.0]))
+    mirrored = dist.TransformedDistribution(base, sign)
+    inside, real = np.array([0.5, -0.5]), dist.constraints.real
+
+    def at(values):
+        given = jnp.asarray(values)
+        return jax.jit(lambda v: density(mirrored, v, real))(given)
+
+    np.testing.assert_allclose(at(inside), mirrored.log_prob(inside).sum())
+    for place, value in ((0, -0.1), (1, 0.1)):
+        outside = inside.copy()
+        outside[place] = value
+        assert at(outside) == -np.inf
+
+
+def test_a_bound_of_halves_of_the_line_is_not_excused():
+    problem = ModelProblem("2 rows", probit.model, few(probit.data(), 2), 1, rows=2)
+    report = checked(probit.LatentConstant(), problems=[problem])
+    (note,) = [n for n in report.notes if "constant" in n]
+    assert "-(p/2) log 2 pi of the prior of z" in note
 
 
 def test_a_constant_that_is_dropped_is_named_and_no_fault_unless_asked():
@@ -710,9 +741,7 @@ def test_fits_whose_parameters_have_other_shapes_share_no_program_that_fails():
 
         return cavi
 
-    whole = probit.data()
-    empty = {name: values[:0] for name, values in whole.items()}
-    problem = ModelProblem("no rows", probit.model, empty, 1, rows=0)
+    problem = ModelProblem("no rows", probit.model, few(probit.data(), 0), 1, rows=0)
     for scale in (lambda eta: 1.0, lambda eta: 1.0 + eta, lambda eta: 1.0):
         report = checked(fit(scale), problems=[problem])
         assert report.passed, told(report)

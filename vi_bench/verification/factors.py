@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CellType, FunctionType
 from typing import Any
@@ -188,9 +188,26 @@ def density(fn: Any, value: Array, support: Any) -> Float[Array, ""]:
     number outside of it.
     """
     each = fn.log_prob(value)
-    if is_real(support) and not is_real(fn.support):
-        each = jnp.where(fn.support(value), each, -jnp.inf)
+    if is_real(support):
+        for part, at in _underneath(fn, value):
+            if not is_real(part.support):
+                each = jnp.where(part.support(at), each, -jnp.inf)
     return jnp.sum(each)
+
+
+def _underneath(fn: Any, value: Array) -> Iterator[tuple[Any, Array]]:
+    """The distribution at the value, and those that it transforms, where they are.
+
+    A half line that is mirrored says that its support is the real line.
+    """
+    yield fn, value
+    base = getattr(fn, "base_dist", None)
+    if isinstance(fn, dist.TransformedDistribution):
+        for transform in reversed(fn.transforms):
+            value = transform.inv(value)
+    elif not isinstance(fn, (dist.Independent, dist.ExpandedDistribution)):
+        return
+    yield from _underneath(base, value)
 
 
 def is_real(support: Any) -> bool:

@@ -8,7 +8,7 @@ it does not matter which rows they are.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,7 +93,9 @@ def model_battery(
     else:
         number, sliced = rows
         whole = replace(whole, rows=number)
-        for about, index in [*_subsets(number, random), *_another_row(number, seed)]:
+        chosen = list(_subsets(number, random))
+        chosen += _another_row(whole, sliced, [i for _, i in chosen if len(i) == 1])
+        for about, index in chosen:
             problem = taken(whole, sliced, index, about, new_seed(random))
             if (why := unusable(problem, whole)) is not None:
                 left.append(Left(about, why))
@@ -173,11 +175,24 @@ def _subsets(
             yield f"{size} row{'s' * (size > 1)} of the data{label}", rows
 
 
-def _another_row(number: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """A second problem of one row: what depends on its covariates is no constant."""
-    if number > 1:
-        random = np.random.default_rng([seed, 20170415, 3])
-        yield "1 row of the data, another", random.permutation(number)[:1]
+def _another_row(
+    whole: ModelProblem, sliced: Sequence[str], one: Sequence[np.ndarray]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The row that differs most from `one`: what depends on covariates is no constant.
+
+    Simulated data have the covariates of others, which leaves such terms as they are.
+    """
+    far = np.zeros(whole.rows or 0)
+    for index in one:
+        for name in sliced:
+            values = np.asarray(whole.data[name])
+            if values.dtype.kind in "fiub":
+                values = values.reshape(len(values), -1).astype(float)
+                size = values.std(axis=0)
+                away = np.abs(values - values[index]) / np.where(size > 0, size, 1.0)
+                far += away.sum(axis=1)
+    if far.any():
+        yield "1 row of the data, another", np.array([np.argmax(far)])
 
 
 def _simulated(

@@ -136,9 +136,11 @@ def _fits(
 def _examined(known: Examined, parts: int) -> Examined:
     """What all checks find by so many parts of the draws.
 
-    A bound that is off for sure may be so by a constant: more draws do not tell.
+    A bound that is off for sure may be so by a constant, which all draws tell best.
     """
-    if any(f.check == BOUND and f.statistic > SURE for f in known.found):
+    if parts < PARTS and any(
+        f.check == BOUND and f.statistic > SURE for f in known.found
+    ):
         return known
     case, found = _looked_at(replace(known.case, parts=parts, doubt=""))
     case.forget_scores()
