@@ -18,6 +18,7 @@ from benchmarks import (
     settings,
     speed,
     zoo,
+    zoo_models,
 )
 from tests.zoo import gaussian
 
@@ -81,6 +82,23 @@ def test_the_page_of_the_zoo_is_that_of_its_numbers():
     assert all(fault["found_by"] for fault in found["faults"].values())
     honest = found["right"] | found["approximations"]
     assert not any(row["alarms"] for row in honest.values())
+
+
+def test_the_page_of_the_models_zoo_is_that_of_its_numbers():
+    """Every fit was verified at its seeds, nearly all faults found, nothing accused."""
+    found = published("zoo_models")
+    assert zoo_models.page(found) == (ROOT / "docs/zoo_models.md").read_text()
+    for group, known in found.items():
+        seeds = 20 if group == zoo_models.MUTANT else 3
+        fits = {
+            f"{model}.{kind.__name__}"
+            for model in zoo_models.MODELS
+            for kind in getattr(zoo_models.module_of(model), group)
+        }
+        assert set(known) == fits
+        assert all(len(own["seeds"]) >= seeds for own in known.values())
+    assert min(zoo_models.shares(found[zoo_models.MUTANT])) >= 0.95
+    assert zoo_models.counts(found)[1] == 0
 
 
 def published(name):

@@ -202,6 +202,8 @@ NOT_HERE = {
     "python -m benchmarks.zoo --out results/published/zoo.json --page docs/zoo.md": (
         "an hour; tests/test_benchmarks.py has it at toy size"
     ),
+    "python -m benchmarks.zoo_models --out results/published/zoo_models.json "
+    "--page docs/zoo_models.md": "hours; tests/test_benchmarks.py has its numbers",
     "vi-bench run hmm --data mine.npz": "minutes; runner/test_library.py has models",
     "vi-bench calibrate linear-regression --methods cavi,nuts": (
         "minutes; runner/test_library.py has one of a model"

@@ -72,7 +72,7 @@ MEASURES = (
         "log_sd",
         "|log ratio of sds|, mean",
         0.0,
-        "|log sd|",
+        "log sd",
         "absolute logarithm of the ratio of sds to the reference's, mean over the "
         "quantities judged",
     ),
