@@ -11,6 +11,7 @@ import numpy as np
 import vi_bench as vb
 from vi_bench import catalogue
 from vi_bench.data.arrays import arrays
+from vi_bench.spec import make
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Target:
         if self.name in catalogue.experiments() and not self.spec:
             spec = vb.read(self.name, {})
         else:
-            spec = vb.Spec(name=self.name, **self.spec)
+            spec = make({"name": self.name, **self.spec}, self.name)
         if not self.rows:
             return spec, None
         random = np.random.default_rng(20170415)

@@ -94,7 +94,9 @@ def make(target: Target) -> tuple[DataTree, list[str]]:
         {
             "name": target.name,
             "spec": run.summary["spec"],
-            "data": {k: run.summary["data"][k] for k in ("note", "source", "sha256")},
+            "data": {
+                k: run.summary["data"][k] for k in ("name", "note", "source", "sha256")
+            },
             "nuts": {"chains": CHAINS, "thin": thin, "draws": DRAWS},
             "pymc": statistics | {"verdict": word.word, "reason": word.reason},
             "evidence": evidence,
