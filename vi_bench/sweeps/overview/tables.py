@@ -15,6 +15,9 @@ WORDS: tuple[str, ...] = get_args(Word)
 
 NOTES = {m.head: m.note for m in SHOWN}
 
+FLOOR = "W1 floor"
+FLOORS = {FLOOR: "what W1 is below, in 95 % of cells, where the posterior is exact"}
+
 
 def sweep_tables(sweep: StoredSweep) -> list[ReportTable]:
     """All tables of a sweep that have rows."""
@@ -202,6 +205,7 @@ def cells(sweep: StoredSweep) -> ReportTable:
                 Number(_finite(row[m.name]), _finite(row[f"{m.name}_se"]))
                 for m in SHOWN
             ),
+            Number(_finite(row["w1_floor"])),
             Number(_finite(row["run_s"])),
             Number(_finite(row["r_hat"]), decimals=3),
             Number(_finite(row["ess_bulk"])),
@@ -209,8 +213,8 @@ def cells(sweep: StoredSweep) -> ReportTable:
         )
         for row in sweep.ordered(sweep.table).to_dict("records")
     )
-    head = (*names, "method", "verdict", *NOTES, "run s", "R-hat", "ESS", "key")
-    return ReportTable("cells", "every cell and method", head, rows, NOTES)
+    head = (*names, "method", "verdict", *NOTES, FLOOR, "run s", "R-hat", "ESS", "key")
+    return ReportTable("cells", "every cell and method", head, rows, NOTES | FLOORS)
 
 
 def _word(row: Mapping[str, Any]) -> str:
