@@ -179,9 +179,8 @@ def _sparse_regression(m: Any, data: Data) -> None:
     pm.Deterministic("log_tau", pt.log(tau))
     each = sets * w  # (2^p, p)
     square = y @ y - 2 * each @ (x.T @ y) + ((each @ (x.T @ x)) * each).sum(axis=1)
-    prior = sets @ np.full(x.shape[1], np.log(m.pi)) + (1 - sets) @ np.full(
-        x.shape[1], np.log1p(-m.pi)
-    )
+    size = sets.sum(axis=1)
+    prior = size * np.log(m.pi) + (x.shape[1] - size) * np.log1p(-m.pi)
     rows = 0.5 * len(y) * (pt.log(tau) - LOG_2PI) - 0.5 * tau * square
     pm.Potential("y", pm.math.logsumexp(prior + rows))
 

@@ -49,18 +49,18 @@ ROWS, FEATURES = 200, {"bernoulli": 8, "categorical": 6}
 """Number of simulated rows of a family, and of features where these are not two."""
 
 
-def drawn(folder: Path) -> None:
-    """Write the data of `families`, whose names are FAMILY-SEED.csv."""
+def drawn() -> None:
+    """Write the data that `families` names."""
     import numpy as np
 
     import vi_bench as vb
     from vi_bench.sweeps.grid import points, read_sweep
 
-    folder.mkdir(parents=True, exist_ok=True)
     for point in points(read_sweep(PUBLISHED / "families.toml")):
         model, seed = point.spec.model, point.spec.seed
-        path = folder / Path(point.spec.data).name
+        path = ROOT / point.spec.data
         if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
             # families have random numbers of their own
             own = zlib.crc32(model["name"].encode()) + seed
             size = ROWS, point.spec.components
@@ -86,7 +86,7 @@ def command(*words: str | Path, keep: Path | None = None) -> int:
 
 def measure(work: Path, out: Path) -> None:
     """Run what is not in the work folder yet, and publish tables and figures."""
-    drawn(ROOT / "results" / "study" / "rows")
+    drawn()
     for name, options in SWEEPS.items():
         # a cell that failed is part of what is published
         command("sweep", out / f"{name}.toml", "--out", work / name, *options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,12 @@ def read(out: Path, sweep: str, name: str) -> pd.DataFrame:
     return pd.read_csv(out / sweep / f"{name}.csv")
 
 
+def compared(out: Path, sweep: str) -> pd.DataFrame:
+    """Cells and methods that were compared with a reliable reference."""
+    cells = read(out, sweep, "cells")
+    return cells[cells["W1"].notna() & (cells["verdict"] != "reference unreliable")]
+
+
 def number(value: float, se: float | None = None) -> str:
     """A number with its standard error, as text."""
     return str(Number(float(value), se))
@@ -52,9 +58,9 @@ def by_method(cells: pd.DataFrame, axes: Sequence[str], name: str) -> pd.DataFra
     return cells.pivot(index=[*axes, "key"], columns="method", values=name)
 
 
-def combinations(cells: pd.DataFrame, axes: Sequence[str]) -> Iterator[Any]:
+def combinations(cells: pd.DataFrame, axes: Sequence[str]) -> list[Any]:
     """Levels of the factors and the cells there, hardest first."""
-    yield from sorted(cells.groupby(list(axes)), key=lambda g: order(g[0]))
+    return sorted(cells.groupby(list(axes)), key=lambda g: order(g[0]))
 
 
 def order(levels: tuple[float, ...]) -> tuple[float, ...]:
@@ -65,22 +71,22 @@ def order(levels: tuple[float, ...]) -> tuple[float, ...]:
 def phase(out: Path) -> dict[str, Any]:
     """Values for the section on where mean field fails."""
     axes = ("overlap", "components")
-    known = read(out, "phase", "cells")
-    cells = known[known["W1"].notna() & (known["verdict"] != "reference unreliable")]
+    cells = compared(out, "phase")
     ended = read(out, "phase", "outcomes").set_index("method")
     trust = read(out, "phase", "references").iloc[0]
     counts = cells.groupby([*axes, "method"]).size()
     narrow, low, high = 0, np.inf, 0.0
     rows = []
-    for levels, part in combinations(cells, axes):
+    groups = combinations(cells, axes)
+    for levels, part in groups:
         own = {m: part[part["method"] == m] for m in FACTORIAL}
         logs = np.log(own["cavi"]["sd ratio"])
-        narrow += interval(logs, counts.groupby(list(axes)).ngroups)[2] < 0
+        narrow += interval(logs, len(groups))[2] < 0
         mean = float(own["cavi"]["log sd"].mean())
         low, high = min(low, mean), max(high, mean)
         rows.append(
             [
-                f"{levels[0]:g}, {levels[1]:g}",
+                in_words(levels),
                 *(mean_of(own[m][e]) for e in ERRORS for m in FACTORIAL),
             ]
         )
@@ -119,14 +125,14 @@ def parts(cells: pd.DataFrame, axes: Sequence[str]) -> dict[str, Any]:
             "more": wide["cavi"] - 2 * wide["svi"] + wide["full-rank"],
         }
     ).dropna()
-    groups = sorted(steps.groupby(list(axes)), key=lambda g: order(g[0]))
+    groups = combinations(steps, axes)
     among = 3 * len(groups)
     found: dict[str, dict[str, int]] = {
         step: {"up": 0, "down": 0} for step in steps.columns
     }
     rows = []
     for levels, part in groups:
-        row = [f"{levels[0]:g}, {levels[1]:g}", mean_of(wide.loc[levels, "cavi"])]
+        row = [in_words(levels), mean_of(wide.loc[levels, "cavi"])]
         for step in steps.columns:
             middle, low, high = interval(part[step], among)
             found[step]["up"] += low > 0
@@ -158,8 +164,8 @@ def standings(out: Path, sweep: str) -> str:
     rows = []
     for method in order:
         own = ended.loc[method]
-        compared = own["is reference"] < own["cells"]
-        counts = [f"{own[word]}" if compared else "" for word in shown]
+        held = own["is reference"] < own["cells"]
+        counts = [f"{own[word]}" if held else "" for word in shown]
         left_out = f"{own['skipped'] + own['failed']}"
         rank = ["", ""]
         if method in ranks.index:
@@ -196,8 +202,7 @@ def doubted(out: Path, sweep: str) -> str:
 
 def families(out: Path) -> str:
     """W1 by family and method, means over data sets with standard errors."""
-    cells = read(out, "families", "cells")
-    cells = cells[cells["W1"].notna() & (cells["verdict"] != "reference unreliable")]
+    cells = compared(out, "families")
     methods = [
         m for m in ("cavi", "svi", "full-rank", "gibbs") if m in set(cells.method)
     ]
@@ -215,7 +220,7 @@ def words(out: Path, sweep: str, axes: Sequence[str]) -> str:
     methods = list(dict.fromkeys(cells["method"]))
     rows = []
     for levels, part in cells.groupby(list(axes), sort=False):
-        row = [", ".join(map(level_in_words, levels))]
+        row = [in_words(levels)]
         for method in methods:
             own = part.loc[part["method"] == method, "verdict"]
             many = own.value_counts()
@@ -231,9 +236,9 @@ def words(out: Path, sweep: str, axes: Sequence[str]) -> str:
     return table((", ".join(axes), *(methods[i] for i in used)), rows)
 
 
-def level_in_words(level: Any) -> str:
-    """A level of a factor; whole numbers without a point."""
-    return f"{level:g}" if isinstance(level, float) else str(level)
+def in_words(levels: Iterable[Any]) -> str:
+    """Levels of factors; whole numbers without a point."""
+    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in levels)
 
 
 def settled(out: Path) -> dict[str, int]:

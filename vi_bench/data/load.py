@@ -197,9 +197,9 @@ def simulate(
     K: int,
     d: int,
     N: int,
-    separation: float | None = 4.0,
-    overlap: float | None = None,
-    seed: int = 0,
+    separation: float | None,
+    overlap: float | None,
+    seed: int,
 ) -> Table:
     """Rows of a mixture of K unit-variance Gaussians in d dimensions.
 
@@ -209,8 +209,7 @@ def simulate(
         K: number of components.
         d: number of features.
         N: number of rows.
-        separation: root mean square distance between two means that are drawn so; that
-            of the means of one seed is another.
+        separation: root mean square distance between two means, over draws of them.
         overlap: average overlap of two components; if given, the means are scaled to
             have it.
         seed: random seed.

@@ -193,12 +193,12 @@ def one_thread_in_lapack() -> Iterator[None]:
     with other work, two of them took 200 times as long as one over triangular systems
     in 10 unknowns. What the user has set (THREADS) is left as it is.
     """
-    import scipy.linalg  # noqa: F401 - loads the library that is limited
-    from threadpoolctl import threadpool_limits
-
     if any(os.environ.get(name) for name in THREADS):
         yield
         return
+    import scipy.linalg  # noqa: F401 - loads the library that is limited
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1, user_api="blas"):
         yield
 

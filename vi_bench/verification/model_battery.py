@@ -94,7 +94,9 @@ def model_battery(
         number, sliced = rows
         whole = replace(whole, rows=number)
         chosen = list(_subsets(number, random))
-        chosen += _another_row(whole, sliced, [i for _, i in chosen if len(i) == 1])
+        if number > 1:
+            one = next(index for _, index in chosen if len(index) == 1)
+            chosen += _another_row(whole, sliced, one)
         for about, index in chosen:
             problem = taken(whole, sliced, index, about, new_seed(random))
             if (why := unusable(problem, whole)) is not None:
@@ -176,21 +178,20 @@ def _subsets(
 
 
 def _another_row(
-    whole: ModelProblem, sliced: Sequence[str], one: Sequence[np.ndarray]
+    whole: ModelProblem, sliced: Sequence[str], one: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The row that differs most from `one`: what depends on covariates is no constant.
 
     Simulated data have the covariates of others, which leaves such terms as they are.
     """
     far = np.zeros(whole.rows or 0)
-    for index in one:
-        for name in sliced:
-            values = np.asarray(whole.data[name])
-            if values.dtype.kind in "fiub":
-                values = values.reshape(len(values), -1).astype(float)
-                size = values.std(axis=0)
-                away = np.abs(values - values[index]) / np.where(size > 0, size, 1.0)
-                far += away.sum(axis=1)
+    for name in sliced:
+        values = np.asarray(whole.data[name])
+        if values.dtype.kind in "fiub":
+            values = values.reshape(len(values), -1).astype(float)
+            size = values.std(axis=0)
+            away = np.abs(values - values[one]) / np.where(size > 0, size, 1.0)
+            far += away.sum(axis=1)
     if far.any():
         yield "1 row of the data, another", np.array([np.argmax(far)])
 

@@ -15,9 +15,6 @@ WORDS: tuple[str, ...] = get_args(Word)
 
 NOTES = {m.head: m.note for m in SHOWN}
 
-FLOOR = "W1 floor"
-FLOORS = {FLOOR: "what W1 is below, in 95 % of cells, where the posterior is exact"}
-
 
 def sweep_tables(sweep: StoredSweep) -> list[ReportTable]:
     """All tables of a sweep that have rows."""
@@ -213,8 +210,11 @@ def cells(sweep: StoredSweep) -> ReportTable:
         )
         for row in sweep.ordered(sweep.table).to_dict("records")
     )
-    head = (*names, "method", "verdict", *NOTES, FLOOR, "run s", "R-hat", "ESS", "key")
-    return ReportTable("cells", "every cell and method", head, rows, NOTES | FLOORS)
+    notes = NOTES | {
+        "W1 floor": "what W1 is below, in 95 % of cells, where the posterior is exact"
+    }
+    head = (*names, "method", "verdict", *notes, "run s", "R-hat", "ESS", "key")
+    return ReportTable("cells", "every cell and method", head, rows, notes)
 
 
 def _word(row: Mapping[str, Any]) -> str:
