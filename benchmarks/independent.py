@@ -89,10 +89,7 @@ def _diagonal(f: Any, K: int, x: np.ndarray) -> Any:
 
 def _full_conjugate(f: Any, K: int, x: np.ndarray) -> Any:
     d = x.shape[1]
-    each = [
-        _wishart(f"w{k}", f.degrees_of_freedom, _matrix(f.scale, d)) for k in range(K)
-    ]
-    pm.Deterministic("precision", pt.stack(each))
+    each = _precisions(f, K, d)
     z = pm.Normal("z", shape=(K, d))
     away = [
         pt.linalg.solve_triangular(pt.linalg.cholesky(m).T, z[k], lower=False)
@@ -112,11 +109,16 @@ def _semiconjugate(f: Any, K: int, x: np.ndarray) -> Any:
 def _semiconjugate_full(f: Any, K: int, x: np.ndarray) -> Any:
     d = x.shape[1]
     mu = pm.Normal("mu", np.asarray(f.mean), np.asarray(f.sd), shape=(K, d))
-    each = [
-        _wishart(f"w{k}", f.degrees_of_freedom, _matrix(f.scale, d)) for k in range(K)
-    ]
-    pm.Deterministic("precision", pt.stack(each))
+    each = _precisions(f, K, d)
     return _full(x, mu, each)
+
+
+def _precisions(f: Any, K: int, d: int) -> list[Any]:
+    """Precision matrices (d, d) of all components, from their Wishart prior."""
+    df, scale = f.degrees_of_freedom, _matrix(f.scale, d)
+    each = [_wishart(f"w{k}", df, scale) for k in range(K)]
+    pm.Deterministic("precision", pt.stack(each))
+    return each
 
 
 def _matrix(scale: Any, d: int) -> np.ndarray:
