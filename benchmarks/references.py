@@ -1,13 +1,13 @@
 """Published references: draws, moments and evidence of posteriors, checked twice.
 
     uv run --group bench python -m benchmarks.references [--only NAME,NAME]
-        [--out vi_bench/references] [--posteriordb FOLDER]
+        [--out vi_bench/references] [--posteriordb FOLDER] [--page FILE]
 
 NUTS of BlackJAX draws from each posterior by vi_bench's density, nutpie by PyMC's
 (`benchmarks.independent`), which share no code; its evidence is estimated by SMC of
 both. A reference is written where draws agree, their diagnostics are those that
 posteriordb asks for, and the evidence agrees within its errors. `--posteriordb` writes
-what is known in posteriordb's layout, and draws nothing.
+what is known in posteriordb's layout, `--page` a page about it; both draw nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich import print as show
 from xarray import Dataset, DataTree
 
 import vi_bench as vb
-from benchmarks.reference_files import write_posteriordb
+from benchmarks.reference_files import page, write_posteriordb
 from benchmarks.reference_targets import TARGETS, Target
 from vi_bench import catalogue
 from vi_bench.comparison.quantities import by_component
@@ -54,7 +54,11 @@ def main() -> None:
     parser.add_argument("--only", help="names, comma-separated")
     parser.add_argument("--out", type=Path, default=Path("vi_bench/references"))
     parser.add_argument("--posteriordb", type=Path)
+    parser.add_argument("--page", type=Path)
     given = parser.parse_args()
+    if given.page:
+        given.page.write_text(page(), encoding="utf-8")
+        return
     chosen = given.only.split(",") if given.only else [t.name for t in TARGETS]
     if given.posteriordb:
         for name in chosen:

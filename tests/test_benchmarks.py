@@ -14,6 +14,7 @@ from benchmarks import (
     optimum,
     page,
     peers,
+    reference_files,
     samplers,
     settings,
     speed,
@@ -119,6 +120,10 @@ def test_the_page_of_the_library_is_that_of_its_numbers():
     assert all(own["seconds"] < 120 for own in found.values())
     for own in found.values():
         assert "unreliable" not in own["verdicts"]["cavi"]
+
+
+def test_the_page_of_references_is_that_of_their_files():
+    assert reference_files.page() == (ROOT / "docs/references.md").read_text()
 
 
 def test_the_page_of_the_peers_is_that_of_its_numbers():

@@ -367,6 +367,16 @@ def datasets() -> list[str]:
     return sorted({*files, *WITHOUT_FILE})
 
 
+def references() -> list[str]:
+    """Names of the reference posteriors that ship; they are not read."""
+    return sorted(f.stem for f in (PACKAGE / "references").glob("*.nc"))
+
+
+def reference(name: str) -> Path:
+    """The file of a reference posterior."""
+    return PACKAGE / "references" / f"{name}.nc"
+
+
 def experiments() -> list[str]:
     """Names of the built-in experiments."""
     return sorted(f.stem for f in (PACKAGE / "experiments").glob("[!_]*.toml"))

@@ -361,7 +361,8 @@ RUN = [
 
 COMPARE = [
     ("", r"Missing argument 'draws'"),
-    ("a.nc b.nc", r"Missing option '--reference'"),
+    ("a.nc b.nc", r"--reference: is not given; expected the name of one .*: a, b"),
+    ("a.nc reference:velocitie", r"unknown reference .*did you mean .velocities.\?"),
     ("a.nc nowhere.nc --reference a", r"draws 'nowhere.nc': there is no such file"),
     ("a.nc short.nc --reference a", r"draws 'short.nc': cannot be read"),
     ("a.nc noise.nc --reference a", r"draws 'noise.nc': not an HDF5 file"),

@@ -20,16 +20,17 @@ def compare(
         typer.Argument(
             help="Posterior draws, two or more, of any model: ArviZ .nc files, Zarr "
             "folders or .zarr.zip, CSV files of CmdStan ('fit_*.csv' in quotes for all "
-            "chains), or posteriordb's reference draws (.json, .json.zip or a folder)."
+            "chains), posteriordb's reference draws (.json, .json.zip or a folder), or "
+            "reference:NAME, one of `vi-bench list references`."
         ),
     ],
     reference: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Name of the posterior that the others are compared with: its file "
-            "name without the ending."
+            "name without the ending (default: the one given as reference:NAME)."
         ),
-    ],
+    ] = None,
     margin: Annotated[
         float, typer.Option(help="Equivalence margin for means, in reference sds.")
     ] = MARGIN,
@@ -86,6 +87,7 @@ def compare(
 
     with kept_for(as_json), counted("comparing") as tick:
         named = _named_draws(draws)
+        reference = reference or _published(named)
         label = next((k for k, v in named.items() if v == reference), reference)
         found = held(
             named,
@@ -105,6 +107,20 @@ def compare(
         print(document(record.values()), end="")
     else:
         print_comparison(record, console(), quiet)
+
+
+def _published(named: dict[str, str]) -> str:
+    """The label of the only published reference among the draws."""
+    from vi_bench.draws.published import PREFIX
+    from vi_bench.errors import InputError
+
+    found = [label for label, path in named.items() if path.startswith(PREFIX)]
+    if len(found) == 1:
+        return found[0]
+    raise InputError(
+        "--reference: is not given; expected the name of one of the draws: "
+        + ", ".join(named)
+    )
 
 
 def _renamed(given: list[str]) -> dict[str, str]:

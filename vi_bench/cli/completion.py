@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 Names = Callable[[], Iterable[str]]
 Complete = Callable[[str], list[str]]
 
-KINDS = ("models", "methods", "weights", "data", "experiments")
+KINDS = ("models", "methods", "weights", "data", "experiments", "references")
 """What `vi-bench list` lists."""
 
 

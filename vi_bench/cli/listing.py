@@ -17,14 +17,15 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="What to list: models, methods, weights, data or experiments.",
+            help="What to list: models, methods, weights, data, experiments or "
+            "references.",
             autocompletion=completion.kind,
         ),
     ],
     models: Models = None,
     as_json: AsJson = False,
 ) -> None:
-    """List models, methods, weights, data or experiments."""
+    """List models, methods, weights, data, experiments or references."""
     from vi_bench.errors import unknown
     from vi_bench.runtime.strict_json import document
 
@@ -63,4 +64,8 @@ def _described(what: str) -> Iterable[tuple[str, str]]:
         return [*described(), *arrays]
     if what == "weights":
         return catalogue.WEIGHTS.items()
+    if what == "references":
+        from vi_bench.draws.published import described as references
+
+        return references()
     return catalogue.described_experiments()

@@ -1,8 +1,8 @@
 """External draws: any file or object with posterior draws, as an ArviZ DataTree.
 
 Supported are netCDF files and Zarr folders as ArviZ writes them, zipped ones too, CSV
-files of CmdStan, and reference draws of posteriordb. Nothing that is read is ever
-executed.
+files of CmdStan, reference draws of posteriordb and those that ship. Nothing that is
+read is ever executed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from xarray import Dataset, DataTree, open_datatree
 
-from vi_bench.draws import cmdstan, posteriordb
+from vi_bench.draws import cmdstan, posteriordb, published
 from vi_bench.errors import InputError
 
 ZARR = ("zarr.json", ".zgroup", ".zmetadata")
@@ -101,11 +101,14 @@ def read_draws(path: Path | str) -> DataTree:
         path: a .nc file; a Zarr folder or .zarr.zip; a CSV file of CmdStan, or a
             pattern such as "fit_*.csv" for its chains; a .json, .json.zip or .zip of
             posteriordb's reference draws; a folder in posteriordb's layout, or any
-            that holds one file of draws or CSV files of CmdStan alone.
+            that holds one file of draws or CSV files of CmdStan alone; or
+            "reference:NAME", one of `vi-bench list references`.
 
     Raises:
         InputError: it cannot be found or read, or holds no draws.
     """
+    if str(path).startswith(published.PREFIX) and not Path(path).exists():
+        path = published.path(str(path))
     if has_magic(str(path)) and not Path(path).exists():
         found = sorted(Path(p) for p in glob(str(path)))
         if not found:
