@@ -259,7 +259,9 @@ class Stage:
     `keep` maps a carry to the named arrays that a checkpoint stores. `again` says how
     another batch of as many draws is made from this stage on, by the same compiled
     programs; at most one stage of a method sets it. A stage that is not `compiled` is
-    called as the Python function that it is.
+    called as the Python function that it is. Stages of independent lanes, such as
+    chains, are made by `inference.lanes.stage_of_lanes`: `lane` is the function of one,
+    `spread` and `gather` are what comes before and after, `idle` says that one is over.
     """
 
     name: str
@@ -270,6 +272,11 @@ class Stage:
     keep: Callable[[Any], Mapping[str, Array]] | None = None
     again: Again = ""
     compiled: bool = True
+    lane: Callable[[Key, Any, Any], Any] | None = None
+    lanes: int = 1
+    spread: Callable[[Any, Any], Any] | None = None
+    gather: Callable[[Key, Any, Any, Any], Any] | None = None
+    idle: Callable[[Any], bool] | None = None
 
 
 remembered = lru_cache(maxsize=32)

@@ -13,13 +13,11 @@ import jax
 from jax import lax
 
 from vi_bench.contract import Method, Posterior, Problem, Stage
+from vi_bench.inference.lanes import LaneProgram, Tick, lane_program
 from vi_bench.runtime.keys import Key, stream
 
 Each = Callable[[Stage, Key, Posterior, Any], Any]
 """Runs one stage: (stage, a key for each of its calls, posterior, carry) -> carry."""
-
-Tick = Callable[[int, int], None]
-"""Called with (calls done, calls at most) between calls of a stage's program."""
 
 Keep = Callable[[Mapping[str, Any]], None]
 """Called between calls with what of the carry a checkpoint holds."""
@@ -66,6 +64,8 @@ def call_until_done(
     keep: Keep | None = None,
 ) -> tuple[Any, int]:
     """All calls of a stage's program: what they made, and how many there were."""
+    if isinstance(program, LaneProgram) and program.free(posterior):
+        return program.all_calls(keys, posterior, carry, tick)
     for call in range(stage.calls):
         carry = jax.block_until_ready(program(keys[call], posterior, carry))
         if tick:
@@ -79,10 +79,14 @@ def call_until_done(
 
 def compiled(stages: Sequence[Stage]) -> dict[str, Any]:
     """Name -> program of each stage, which is compiled when it is first called."""
-    return {
-        stage.name: jax.jit(stage.run) if stage.compiled else stage.run
-        for stage in stages
-    }
+    return {stage.name: program_of(stage) for stage in stages}
+
+
+def program_of(stage: Stage) -> Any:
+    """The program of a stage, which is compiled when it is first called."""
+    if stage.lane is not None:
+        return lane_program(stage)
+    return jax.jit(stage.run) if stage.compiled else stage.run
 
 
 def calling(programs: Mapping[str, Any]) -> Each:

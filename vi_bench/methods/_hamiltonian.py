@@ -13,10 +13,10 @@ from jaxtyping import Array, Int
 
 from vi_bench.contract import Draws, Outcome, Posterior, Report, Stage, told
 from vi_bench.inference import starts
+from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.methods._chains import draws_of_a_part, with_room
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
-from vi_bench.runtime.lanes import over_lanes
 
 
 class Chain(NamedTuple):
@@ -66,27 +66,16 @@ def stages_of(
     """
     part = draws_of_a_part(draws)
 
-    def warm_up(key: Key, posterior: Posterior, first: Parameters) -> Chain:
-        keys = jax.random.split(key, chains)
-        return over_lanes(
-            lambda key, theta: warmed_up(key, posterior, theta), keys, first
-        )
-
-    def sample(key: Key, posterior: Posterior, so_far: Chain) -> Chain:
+    def sample(key: Key, posterior: Posterior, chain: Chain) -> Chain:
         kernel = kernel_of(posterior)
-        keys = jax.random.split(key, chains)
-        return over_lanes(
-            lambda key, chain: extend(
-                kernel, key, with_room(chain, draws), part, draws
-            ),
-            keys,
-            so_far,
-        )
+        return extend(kernel, key, with_room(chain, draws), part, draws)
 
     return (
         starts.chains_start(chains),
-        Stage("warmup", warm_up),
-        Stage("sample", sample, calls=-(-draws // part), again="onward"),
+        stage_of_lanes("warmup", chains, warmed_up),
+        stage_of_lanes(
+            "sample", chains, sample, calls=-(-draws // part), again="onward"
+        ),
         Stage("collect", collect, part_of_inference=False),
     )
 

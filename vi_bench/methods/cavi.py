@@ -31,6 +31,7 @@ from vi_bench.contract import (
 )
 from vi_bench.errors import InputError, SpecError
 from vi_bench.inference.climber import Climber, Point, climber_of
+from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.inference.restarts import all_apart, distinct_optima
 from vi_bench.inference.search import (
     ROUNDS,
@@ -57,6 +58,10 @@ from vi_bench.runtime.checkpoint import read_leaves
 from vi_bench.runtime.keys import Key
 from vi_bench.runtime.lanes import over_lanes
 
+LARGE = 100_000
+"""Products of a sweep from which restarts run beside one another: below, the threads
+would cost more than they bring."""
+
 SLICE, TERMS = 500, 2e9
 """Iterations of each restart in one call of the fit stage: at most SLICE, fewer where
 they exceed TERMS products <t(x_i), M_k>, which take some seconds."""
@@ -68,6 +73,9 @@ PART = 10
 """Sweeps between two checks of an ascent's iteration limit."""
 
 CHECKPOINT = ".npz"
+
+Climb = tuple[Ascent, Array]
+"""Ascents, and their iteration limits."""
 
 
 def is_start(start: str) -> bool:
@@ -124,8 +132,7 @@ class CAVI(InFactors):
             NotApplicable: the model has no coordinate ascent, or no steps on
                 minibatches for a stochastic start.
         """
-        slice_ = TERMS / max(climber_of(problem.posterior).products, 1)
-        return self._prepared(problem, int(np.clip(slice_, 1, SLICE)))
+        return self._prepared(problem, slice_of(climber_of(problem.posterior)))
 
     def finely(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """The same, with an iteration of every restart in a call of the fit."""
@@ -139,7 +146,8 @@ class CAVI(InFactors):
         climber = climber_of(problem.posterior)
         if self.start == "stochastic":
             _stochastic.check(problem.posterior)
-        start, *others = self.stages((problem.chains, problem.draws), slice_)
+        shape = problem.chains, problem.draws
+        start, *others = self.stages(shape, slice_, climber.products >= LARGE)
         if self.start.endswith(CHECKPOINT):
             first = stored_point(self.start, climber.like())
             usual = start.run
@@ -149,7 +157,9 @@ class CAVI(InFactors):
         return (start, *others)
 
     @remembered
-    def stages(self, shape: tuple[int, int], slice_: int = SLICE) -> tuple[Stage, ...]:
+    def stages(
+        self, shape: tuple[int, int], slice_: int = SLICE, apart: bool = False
+    ) -> tuple[Stage, ...]:
         """The stages for (chains, draws); they hold no data.
 
         The first stage takes the starting point of the first restart, or None.
@@ -157,6 +167,7 @@ class CAVI(InFactors):
         Args:
             shape: number of chains and of draws in each.
             slice_: iterations of every restart in one call.
+            apart: whether restarts are run beside one another, on the cores of a CPU.
         """
 
         def start(key: Key, posterior: Posterior, first: Point | None) -> Search:
@@ -171,22 +182,31 @@ class CAVI(InFactors):
                 points = jax.tree.map(lambda p, f: p.at[0].set(f), points, first)
             return begun(climber, points, self.max_iterations)
 
-        def fit(key: Key, posterior: Posterior, search: Search) -> Search:
+        def climb(_: Key, posterior: Posterior, own: Climb) -> Climb:
+            state, limit = own
             climber = climber_of(posterior)
             tolerance = resolvable(self.tol, posterior.dtype)
             onward = climber.onward()
-            limits = self._limits(search.tried)
             part = min(PART, slice_)
 
-            def climb(state: Ascent, limit: Array) -> Ascent:
-                def further(_: Array, state: Ascent) -> Ascent:
-                    return onward(state, part, tolerance, self.accelerate)
+            def further(_: Array, state: Ascent) -> Ascent:
+                return onward(state, part, tolerance, self.accelerate)
 
-                left = jnp.minimum(slice_, limit - state.iteration)
-                end: Ascent = lax.fori_loop(0, -(-left // part), further, state)
-                return end
+            left = jnp.minimum(slice_, limit - state.iteration)
+            return lax.fori_loop(0, -(-left // part), further, state), limit
 
-            search = search._replace(lanes=over_lanes(climb, search.lanes, limits))
+        def spread(_: Posterior, search: Search) -> Climb:
+            return search.lanes, self._limits(search.tried)
+
+        def idle(own: Climb) -> bool:
+            return bool(ended(*own))
+
+        def gather(
+            key: Key, posterior: Posterior, search: Search, ends: Climb
+        ) -> Search:
+            climber = climber_of(posterior)
+            lanes, limits = ends
+            search = search._replace(lanes=lanes)
             if not climber.recombined:
                 return search
             after: Search = lax.cond(
@@ -208,9 +228,20 @@ class CAVI(InFactors):
 
         full, trial = (-(-n // slice_) for n in (self.max_iterations, TRIAL))
         calls = 2 * full + ROUNDS * (trial + 1)
+        several = stage_of_lanes(
+            "fit",
+            self.restarts,
+            climb,
+            spread,
+            gather,
+            idle,
+            calls=calls,
+            done=done,
+            keep=best_point,
+        )
         return (
             Stage("start", start),
-            Stage("fit", fit, calls=calls, done=done, keep=best_point),
+            several if apart else replace(several, lane=None),
             Stage("draw", draw, again="same", part_of_inference=False),
         )
 
@@ -293,6 +324,11 @@ class CAVIReport(Report):
             "largest_relative_fall": self.fall,
         }
         return {"restarts": restarts}
+
+
+def slice_of(climber: Climber) -> int:
+    """Iterations of every restart in one call of the fit stage."""
+    return int(np.clip(TERMS / max(climber.products, 1), 1, SLICE))
 
 
 def stored_point(path: str, like: Point) -> Point:

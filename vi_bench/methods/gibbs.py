@@ -31,6 +31,7 @@ from vi_bench.contract import (
 )
 from vi_bench.errors import NotApplicable
 from vi_bench.inference import starts
+from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.methods._assignments import (
     assigned_statistics,
     exchangeable,
@@ -44,7 +45,6 @@ from vi_bench.mixture.symmetry import permute
 from vi_bench.mixture.types import GibbsStep, Parameters
 from vi_bench.mixture.weights import STICK
 from vi_bench.runtime.keys import Key
-from vi_bench.runtime.lanes import over_lanes
 
 MOST = 10
 """Largest K for which the evidence is symmetrised, by a sum over all 2^K label sets."""
@@ -119,23 +119,13 @@ class Gibbs:
     def _stages(self, chains: int, draws: int, last: str) -> tuple[Stage, ...]:
         part = draws_of_a_part(draws)
 
-        def warm_up(key: Key, mixture: Mixture, first: Parameters) -> Chain:
-            def chain(key: Key, theta: Parameters) -> Chain:
-                # one sweep even without a warm-up
-                end = self._sweeps(key, mixture, theta, 1 + self.warmup)
-                return empty_chain(end, draws)
+        def warm_up(key: Key, mixture: Mixture, theta: Parameters) -> Chain:
+            # one sweep even without a warm-up
+            end = self._sweeps(key, mixture, theta, 1 + self.warmup)
+            return empty_chain(end, draws)
 
-            return over_lanes(chain, jax.random.split(key, chains), first)
-
-        def sample(key: Key, mixture: Mixture, so_far: Chain) -> Chain:
-            keys = jax.random.split(key, chains)
-            return over_lanes(
-                lambda key, chain: self._extend(
-                    key, mixture, with_room(chain, draws), part, draws
-                ),
-                keys,
-                so_far,
-            )
+        def sample(key: Key, mixture: Mixture, chain: Chain) -> Chain:
+            return self._extend(key, mixture, with_room(chain, draws), part, draws)
 
         def collect(key: Key, mixture: Mixture, whole: Chain) -> Draws:
             report = GibbsReport()
@@ -145,8 +135,10 @@ class Gibbs:
 
         return (
             starts.chains_start(chains),
-            Stage("warmup", warm_up),
-            Stage("sample", sample, calls=-(-draws // part), again="onward"),
+            stage_of_lanes("warmup", chains, warm_up),
+            stage_of_lanes(
+                "sample", chains, sample, calls=-(-draws // part), again="onward"
+            ),
             Stage(last, collect, part_of_inference=False),
         )
 

@@ -34,6 +34,7 @@ from vi_bench.contract import (
     remembered,
     told,
 )
+from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.methods._particles import (
     check_prior,
     constrained,
@@ -151,19 +152,16 @@ class Nested:
     @remembered
     def _stages(self, number: int, draws: int) -> tuple[Stage, ...]:
         def start(key: Key, posterior: Posterior, _: Any) -> Run:
-            keys = jax.random.split(key, number)
-            return over_lanes(lambda key: self._begin(key, posterior), keys)
+            return self._begin(key, posterior)
 
-        def shrink(key: Key, posterior: Posterior, runs: Run) -> Run:
-            def run(key: Key, run: Run) -> Run:
-                last = jnp.minimum(run.batches + SLICE, self.max_batches)
-                return lax.while_loop(
-                    lambda run: ~run.done & (run.batches < last),
-                    lambda run: self._advance(key, posterior, run),
-                    run,
-                )
-
-            return over_lanes(run, jax.random.split(key, number), runs)
+        def shrink(key: Key, posterior: Posterior, run: Run) -> Run:
+            last = jnp.minimum(run.batches + SLICE, self.max_batches)
+            end: Run = lax.while_loop(
+                lambda run: ~run.done & (run.batches < last),
+                lambda run: self._advance(key, posterior, run),
+                run,
+            )
+            return end
 
         def draw(key: Key, posterior: Posterior, runs: Run) -> tuple[Run, Draws]:
             return runs, self._draw(key, posterior, runs, draws)
@@ -171,9 +169,12 @@ class Nested:
         def volumes(key: Key, _: Posterior, carry: tuple[Run, Draws]) -> Draws:
             return self._with_errors(key, *carry)
 
+        slices = -(-self.max_batches // SLICE)
         return (
-            Stage("start", start, again="same"),
-            Stage("shrink", shrink, calls=-(-self.max_batches // SLICE), done=ended),
+            stage_of_lanes("start", number, start, again="same"),
+            stage_of_lanes(
+                "shrink", number, shrink, calls=slices, done=ended, idle=ended
+            ),
             Stage("draw", draw),
             Stage("volumes", volumes, part_of_inference=False),
         )

@@ -37,11 +37,11 @@ from vi_bench.contract import (
     Stage,
     remembered,
 )
+from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.inference.starts import dispersed_start
 from vi_bench.methods._particles import constrained, resample
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
-from vi_bench.runtime.lanes import over_lanes
 
 BATCH = 50
 """Draws whose density is evaluated at once."""
@@ -135,14 +135,13 @@ class Pathfinder:
     @remembered
     def _stages(self, shape: tuple[int, int]) -> tuple[Stage, ...]:
         def climb(key: Key, posterior: Posterior, _: Any) -> Path:
-            keys = jax.random.split(key, self.paths)
-            return over_lanes(lambda key: self._path(key, posterior), keys)
+            return self._path(key, posterior)
 
         def draw(key: Key, posterior: Posterior, paths: Path) -> Draws:
             return self._draw(key, posterior, paths, shape)
 
         return (
-            Stage("climb", climb),
+            stage_of_lanes("climb", self.paths, climb),
             Stage("draw", draw, again="same", part_of_inference=False),
         )
 

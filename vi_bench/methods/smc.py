@@ -34,6 +34,7 @@ from vi_bench.contract import (
     Stage,
     remembered,
 )
+from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.methods._particles import (
     check_prior,
     constrained,
@@ -46,7 +47,6 @@ from vi_bench.methods._particles import (
 )
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
-from vi_bench.runtime.lanes import over_lanes
 
 SLICE = 5
 """Largest number of temperatures of every run in one call of the temper stage."""
@@ -160,26 +160,23 @@ class SMC:
         number = max(draws, self.particles)
 
         def start(key: Key, posterior: Posterior, _: Any) -> Run:
-            keys = jax.random.split(key, runs)
-            return over_lanes(lambda key: self._begin(key, posterior, number), keys)
+            return self._begin(key, posterior, number)
 
-        def temper(key: Key, posterior: Posterior, state: Run) -> Run:
+        def temper(key: Key, posterior: Posterior, run: Run) -> Run:
             kernel = self._kernel(posterior)
+            last = jnp.minimum(run.steps + SLICE, self.max_temperatures)
+            end: Run = lax.while_loop(
+                lambda run: ~run.done & (run.steps < last),
+                lambda run: self._advance(key, posterior, kernel, run),
+                run,
+            )
+            return end
 
-            def run(key: Key, run: Run) -> Run:
-                last = jnp.minimum(run.steps + SLICE, self.max_temperatures)
-                return lax.while_loop(
-                    lambda run: ~run.done & (run.steps < last),
-                    lambda run: self._advance(key, posterior, kernel, run),
-                    run,
-                )
-
-            return over_lanes(run, jax.random.split(key, runs), state)
-
+        slices = -(-self.max_temperatures // SLICE)
         return (
-            Stage("start", start, again="same"),
-            Stage(
-                "temper", temper, calls=-(-self.max_temperatures // SLICE), done=ended
+            stage_of_lanes("start", runs, start, again="same"),
+            stage_of_lanes(
+                "temper", runs, temper, calls=slices, done=ended, idle=ended
             ),
             Stage("collect", partial(collect, draws), part_of_inference=False),
         )

@@ -51,6 +51,7 @@ from vi_bench.contract import (
     remembered,
 )
 from vi_bench.errors import NotApplicable
+from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.methods._bridges import Tally, evidence, no_tally
 from vi_bench.methods._chains import draws_of_a_part
 from vi_bench.methods._ladder import POWER, Ensemble, counted, equalised
@@ -59,7 +60,6 @@ from vi_bench.methods.gibbs import check_resample
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
-from vi_bench.runtime.lanes import over_lanes
 
 SHORTEST = 8
 """Warm-up is halved into rounds while at least this many sweeps are left."""
@@ -122,6 +122,15 @@ class Run(NamedTuple):
     done: Int[Array, ""]
 
 
+class Own(NamedTuple):
+    """What one chain begins with; the chains share the way and the ladder."""
+
+    ensemble: Ensemble
+    way: Way
+    ladder: Float[Array, " temperatures"]
+    done: Int[Array, ""]
+
+
 @dataclass(frozen=True)
 class Tempered:
     """Settings of parallel tempering. Each chain is an ensemble of its own.
@@ -181,20 +190,41 @@ class Tempered:
         def start(key: Key, mixture: Mixture, _: Any) -> Run:
             return self._begin(key, mixture, (chains, draws, parts))
 
-        def warm_up(key: Key, mixture: Mixture, run: Run) -> Run:
-            length = jnp.asarray(lengths)[run.done]
-            run, tally = self._round(key, mixture, run, length)
+        def spread(_: Mixture, run: Run) -> Own:
+            def each(leaf: Array) -> Array:
+                return jnp.broadcast_to(leaf, (chains, *leaf.shape))
+
+            return Own(
+                run.ensembles, *jax.tree.map(each, (run.way, run.ladder, run.done))
+            )
+
+        def round_of(key: Key, mixture: Mixture, own: Own) -> tuple[Ensemble, Tally]:
+            return sweeps(key, mixture, own, jnp.asarray(lengths)[own.done])
+
+        def adapted(
+            _: Key, mixture: Mixture, run: Run, ends: tuple[Ensemble, Tally]
+        ) -> Run:
+            ensembles, tally = ends
             last = run.done + 1 == len(lengths)
             ladder = jnp.where(last, run.ladder, equalised(run.ladder, tally))
-            return run._replace(ladder=ladder, done=jnp.where(last, 0, run.done + 1))
+            done = jnp.where(last, 0, run.done + 1)
+            return run._replace(ensembles=ensembles, ladder=ladder, done=done)
 
-        def sample(key: Key, mixture: Mixture, run: Run) -> Run:
-            return self._extend(key, mixture, run, part)
+        def draw(key: Key, mixture: Mixture, own: Own) -> Any:
+            return self._draws(key, mixture, own, part)
+
+        def kept(_: Key, mixture: Mixture, run: Run, ends: Any) -> Run:
+            ensembles, tally, drawn = ends
+            return extended(run, ensembles, tally, drawn, part)
 
         return (
             Stage("start", start),
-            Stage("warmup", warm_up, calls=len(lengths)),
-            Stage("sample", sample, calls=parts, again="onward"),
+            stage_of_lanes(
+                "warmup", chains, round_of, spread, adapted, calls=len(lengths)
+            ),
+            stage_of_lanes(
+                "sample", chains, draw, spread, kept, calls=parts, again="onward"
+            ),
             Stage("collect", collect, part_of_inference=False),
         )
 
@@ -226,70 +256,25 @@ class Tempered:
         order = jax.random.permutation(key, rows)
         return Way(order.astype(dtype), jnp.asarray(rows, dtype))
 
-    def _round(
-        self, key: Key, mixture: Mixture, run: Run, length: Int[Array, ""]
-    ) -> tuple[Run, Tally]:
-        """`length` sweeps of every chain, and the sums over them by chain."""
-
-        def chain(key: Key, ensemble: Ensemble) -> tuple[Ensemble, Tally]:
-            def step(i: Array, state: tuple[Ensemble, Tally]) -> Any:
-                own = jax.random.fold_in(key, i)
-                return counted(own, mixture, run.way, run.ladder, *state)
-
-            none = no_tally((), self.temperatures - 1, run.ladder.dtype)
-            found: tuple[Ensemble, Tally] = lax.fori_loop(
-                0, length, step, (ensemble, none)
-            )
-            return found
-
-        keys = jax.random.split(key, run.ensembles.odd.shape[0])
-        ensembles, tally = over_lanes(chain, keys, run.ensembles)
-        return run._replace(ensembles=ensembles), tally
-
-    def _extend(self, key: Key, mixture: Mixture, run: Run, part: int) -> Run:
-        """`part` more draws of every chain; draws beyond the room are dropped.
-
-        Where the room is full, it and the sums are filled anew.
-        """
-        room = next(iter(run.kept.values())).shape[1]
-        done = jnp.where(run.done >= room, 0, run.done)
-
-        def draw(key: Key, ensemble: Ensemble) -> tuple[Ensemble, Tally, Parameters]:
-            return self._draws(key, mixture, run, ensemble, part)
-
-        keys = jax.random.split(key, run.ensembles.odd.shape[0])
-        ensembles, tally, drawn = over_lanes(draw, keys, run.ensembles)
-        places = done + jnp.arange(part, dtype=done.dtype)
-        kept = jax.tree.map(
-            lambda room, new: room.at[:, places].set(new, mode="drop"), run.kept, drawn
-        )
-        sums = jax.tree.map(
-            lambda all_parts, own: all_parts.at[:, done // part].set(own),
-            run.tally,
-            tally,
-        )
-        return Run(run.way, run.ladder, ensembles, kept, sums, done + part)
-
     def _draws(
         self,
         key: Key,
         mixture: Mixture,
-        run: Run,
-        ensemble: Ensemble,
+        own: Own,
         number: int,
     ) -> tuple[Ensemble, Tally, Parameters]:
         """The last state, the sums over sweeps, and `number` draws at beta = 1."""
 
         def step(state: tuple[Ensemble, Tally], key: Key) -> Any:
-            return counted(key, mixture, run.way, run.ladder, *state), None
+            return counted(key, mixture, own.way, own.ladder, *state), None
 
         def draw(state: tuple[Ensemble, Tally], key: Key) -> Any:
             state, _ = lax.scan(step, state, jax.random.split(key, self.thin))
             return state, jax.tree.map(lambda v: v[-1], state[0].theta)
 
-        none = no_tally((), self.temperatures - 1, run.ladder.dtype)
         keys = jax.random.split(key, number)
-        (ensemble, tally), drawn = lax.scan(draw, (ensemble, none), keys)
+        begin = own.ensemble, no_tally((), self.temperatures - 1, own.ladder.dtype)
+        (ensemble, tally), drawn = lax.scan(draw, begin, keys)
         return ensemble, tally, drawn
 
     def transition(self, key: Key, mixture: Mixture, theta: Parameters) -> Parameters:
@@ -325,6 +310,39 @@ class Tempered:
         if fewest < FEW:
             return Outcome("suspect", f"{found}: raise temperatures or draws")
         return Outcome("sampled", found)
+
+
+def sweeps(
+    key: Key, mixture: Mixture, own: Own, length: Int[Array, ""]
+) -> tuple[Ensemble, Tally]:
+    """`length` sweeps of one chain, and the sums over them."""
+
+    def step(i: Array, state: tuple[Ensemble, Tally]) -> Any:
+        at = jax.random.fold_in(key, i)
+        return counted(at, mixture, own.way, own.ladder, *state)
+
+    none = no_tally((), own.ladder.shape[0] - 1, own.ladder.dtype)
+    found: tuple[Ensemble, Tally] = lax.fori_loop(0, length, step, (own.ensemble, none))
+    return found
+
+
+def extended(
+    run: Run, ensembles: Ensemble, tally: Tally, drawn: Parameters, part: int
+) -> Run:
+    """With `part` more draws of every chain; draws beyond the room are dropped.
+
+    Where the room is full, it and the sums are filled anew.
+    """
+    room = next(iter(run.kept.values())).shape[1]
+    done = jnp.where(run.done >= room, 0, run.done)
+    places = done + jnp.arange(part, dtype=done.dtype)
+    kept = jax.tree.map(
+        lambda room, new: room.at[:, places].set(new, mode="drop"), run.kept, drawn
+    )
+    sums = jax.tree.map(
+        lambda all_parts, own: all_parts.at[:, done // part].set(own), run.tally, tally
+    )
+    return Run(run.way, run.ladder, ensembles, kept, sums, done + part)
 
 
 def check(mixture: Mixture) -> None:

@@ -482,6 +482,7 @@ def costs(run: Record) -> ReportTable:
                 Number(spread.min if spread else None),
                 Number(spread.max if spread else None),
                 Number(spread.repeats if spread else None),
+                Number(time.cores),
                 *extra,
                 Number(method.ess_per_s),
                 Number(None if memory is None else memory / 1e6),
@@ -500,6 +501,7 @@ def costs(run: Record) -> ReportTable:
             "min",
             "max",
             "repeats",
+            "cores",
             *(["to margin"] if run.curves else []),
             "ESS/s",
             "MB",
@@ -508,6 +510,7 @@ def costs(run: Record) -> ReportTable:
         {
             "compile": "*: compiled before",
             "run": "median of the repeats, compiled and warm",
+            "cores": "on which chains, runs or paths ran beside one another",
             **({"to margin": TO_MARGIN} if run.curves else {}),
             "ESS/s": ESS_PER_SECOND,
             "MB": "the most memory that one program needs beside its arguments",

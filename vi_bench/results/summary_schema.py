@@ -115,6 +115,8 @@ class StageTime(Part):
     part_of_inference: bool
     batches: int = 1
     compiled: bool = True
+    cores: int = 1
+    lane_s: float | None = None
     run_s: Spread | None
 
 
@@ -128,6 +130,12 @@ class Time(Part):
     first_s: float
     run_s: Spread | None
     stages: dict[str, StageTime]
+
+    @property
+    def cores(self) -> int:
+        """The most cores that the lanes of a stage, such as chains, ran on."""
+        of = [s.cores for s in self.stages.values() if s.part_of_inference]
+        return max(of, default=1)
 
     @property
     def compiled(self) -> bool:

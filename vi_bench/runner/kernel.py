@@ -15,7 +15,7 @@ from vi_bench.data.load import load
 from vi_bench.data.table import Table, feature_names
 from vi_bench.errors import InputError
 from vi_bench.inference.stages import calling, compiled, drive
-from vi_bench.methods.cavi import CAVI, CAVIReport
+from vi_bench.methods.cavi import CAVI, LARGE, CAVIReport
 from vi_bench.mixture.mixture import Factors, Mixture, bind
 from vi_bench.models.gaussian import Gaussian
 from vi_bench.runtime.environment import computing, find_device
@@ -93,7 +93,7 @@ def cavi(
         dtype = jnp.float64 if precision == 64 else jnp.float32
         mixture = bind(family, values, int(K), dtype)
         key = stream(jax.random.key(seed), LABEL)
-        stages, programs = _programs(method)
+        stages, programs = _programs(method, len(values) * K >= LARGE)
         found: Draws = drive(stages, key, mixture, calling(programs))
         q = mixture.uncentred(found.variational)
         phi = _responsibilities(mixture, found.variational["lam"])
@@ -117,9 +117,9 @@ def _responsibilities(
 
 
 @cache
-def _programs(method: CAVI) -> tuple[tuple[Stage, ...], dict[str, Any]]:
+def _programs(method: CAVI, apart: bool) -> tuple[tuple[Stage, ...], dict[str, Any]]:
     """Stages and programs, cached by settings: another call compiles nothing."""
-    stages = method.stages((1, 1))
+    stages = method.stages((1, 1), apart=apart)
     return stages, compiled(stages)
 
 

@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from vi_bench.contract import Posterior, Stage
-from vi_bench.inference.stages import Keep, Tick, call_until_done
+from vi_bench.inference.lanes import LaneProgram, Tick, apart, cores_for, lane_program
+from vi_bench.inference.stages import Keep, call_until_done
 from vi_bench.mixture.blocks import everywhere
 from vi_bench.runtime.keys import Key
 
@@ -39,6 +40,9 @@ class StageTime:
         part_of_inference: whether the stage counts towards the method's run time.
         batches: batches of draws that the stage was run for; times are of one batch.
         compiled: whether it is a compiled program, not a Python function.
+        cores: on how many its lanes, such as chains, ran beside one another.
+        lane_s: the first run of the lane that took longest, which is about what a core
+            for every lane would take.
     """
 
     trace_s: float
@@ -53,6 +57,8 @@ class StageTime:
     part_of_inference: bool = True
     batches: int = 1
     compiled: bool = True
+    cores: int = 1
+    lane_s: float | None = None
 
     def steady(self) -> list[float]:
         """Seconds of each steady run, times the number of batches."""
@@ -110,6 +116,8 @@ def run_stage(
         stage, program, keys, posterior, carry, tick, keep
     )
     tick(stage.calls, stage.calls)
+    if isinstance(program, LaneProgram):
+        timed.lane_s = max(program.seconds)
     wanted = (repeats or REPEATS) if stage.part_of_inference else 1
     # processes that share the work make the same calls, whatever their clocks say
     by_clock = repeats is None and jax.process_count() == 1
@@ -128,17 +136,22 @@ def _compiled(
 ) -> tuple[Any, StageTime]:
     """A stage's compiled program, and the times of tracing and compiling it."""
     mesh = posterior.mesh
-    # results are replicated on all devices, so that the next call takes them as is
-    jitted = jax.jit(stage.run, out_shardings=mesh and everywhere(mesh))
+    lanes = lane_program(stage) if apart(stage, posterior) else None
     begun = time.perf_counter()
-    lowered = jitted.lower(key, posterior, carry)
+    if lanes:
+        lowered = lanes.lowered(key, posterior, carry)
+    else:
+        # results are replicated on all devices, so that the next call takes them as is
+        jitted = jax.jit(stage.run, out_shardings=mesh and everywhere(mesh))
+        lowered = [jitted.lower(key, posterior, carry)]
     traced = time.perf_counter()
     with _compilations() as made:
-        program = lowered.compile()
+        program, *_ = [one.compile() for one in lowered]
     compiled = time.perf_counter()
     timed = StageTime(traced - begun, compiled - traced, not any(made))
-    _describe(program, timed)
-    return program, timed
+    timed.cores = cores_for(stage) if lanes else 1
+    _describe(program, timed, stage.lanes if lanes else 1)
+    return lanes or program, timed
 
 
 def _run(
@@ -164,13 +177,15 @@ def _run(
             gc.enable()
 
 
-def _describe(program: Any, timed: StageTime) -> None:
+def _describe(program: Any, timed: StageTime, lanes: int) -> None:
+    """Flops and bytes of a stage, of whose lanes `program` runs one at a time."""
     cost = program.cost_analysis() or {}
-    timed.flops = cost.get("flops")
+    if (flops := cost.get("flops")) is not None:
+        timed.flops = lanes * flops
     memory = program.memory_analysis()
     if memory is not None:
-        timed.temporary_bytes = int(memory.temp_size_in_bytes)
-        timed.output_bytes = int(memory.output_size_in_bytes)
+        timed.temporary_bytes = timed.cores * int(memory.temp_size_in_bytes)
+        timed.output_bytes = lanes * int(memory.output_size_in_bytes)
 
 
 @contextmanager

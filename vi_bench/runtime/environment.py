@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,23 @@ def computing(device: jax.Device, precision: int) -> Iterator[None]:
         jax.default_matmul_precision("highest"),  # a GPU's default has 10 bits
     ):
         yield
+
+
+def settings_here() -> Callable[[], AbstractContextManager[None]]:
+    """Makes contexts, for other threads, with the JAX settings of this thread."""
+    device = jax.config.jax_default_device
+    bits, products = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
+
+    @contextmanager
+    def same() -> Iterator[None]:
+        with (
+            jax.enable_x64(bits),
+            jax.default_device(device),
+            jax.default_matmul_precision(products),
+        ):
+            yield
+
+    return same
 
 
 def describe(device: jax.Device, precision: int) -> dict[str, Any]:

@@ -1,0 +1,197 @@
+"""Stages of independent lanes, such as chains: one program, called on all cores.
+
+XLA runs a loop over lanes on one core of a CPU. Here the program is that of a single
+lane, and several threads call it on the same posterior, of which there are no copies.
+What a lane computes depends neither on the cores nor on the number of lanes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from threading import Event, Lock
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from vi_bench.contract import Posterior, Stage
+from vi_bench.runtime.environment import backend, settings_here
+from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
+from vi_bench.runtime.provenance import cores
+
+Lane = Callable[[Key, Any, Any], Any]
+"""One lane of a stage: (key, posterior, carry) -> carry, without the leading axis."""
+
+Tick = Callable[[int, int], None]
+"""Called with (calls done, calls at most) between calls of a stage's program."""
+
+
+def stage_of_lanes(
+    name: str,
+    number: int,
+    lane: Lane,
+    spread: Callable[[Any, Any], Any] | None = None,
+    gather: Callable[[Key, Any, Any, Any], Any] | None = None,
+    idle: Callable[[Any], bool] | None = None,
+    **further: Any,
+) -> Stage:
+    """A stage that does the same for each of `number` lanes.
+
+    Args:
+        name: of the stage.
+        number: of lanes.
+        lane: what one does.
+        spread: (posterior, carry) -> what the lanes begin with (number, ...); the carry
+            itself by default.
+        gather: (key, posterior, carry, what the lanes ended with) -> carry; by default
+            that is what they ended with, so that each goes through all calls by itself.
+        idle: whether a lane would be left as it is, by its own carry; it is not called.
+        further: of the stage. `done` is asked of all lanes together.
+    """
+
+    def run(key: Key, posterior: Posterior, carry: Any) -> Any:
+        begins = spread(posterior, carry) if spread else carry
+        keys = jax.random.split(key, number)
+        ends = over_lanes(lambda key, own: lane(key, posterior, own), keys, begins)
+        return gather(key, posterior, carry, ends) if gather else ends
+
+    return Stage(
+        name,
+        run,
+        lane=lane,
+        lanes=number,
+        spread=spread,
+        gather=gather,
+        idle=idle,
+        **further,
+    )
+
+
+def apart(stage: Stage, posterior: Posterior) -> bool:
+    """Whether the lanes of a stage are run one by one, by the threads of a CPU."""
+    alone = posterior.mesh is None and jax.process_count() == 1
+    return stage.lane is not None and alone and backend() == "cpu"
+
+
+def cores_for(stage: Stage) -> int:
+    """On how many cores the lanes of a stage are run, if they are."""
+    return min(cores() or 1, stage.lanes)
+
+
+@lru_cache(maxsize=64)
+def lane_program(stage: Stage) -> LaneProgram:
+    """The program of a stage; equal stages share what is compiled."""
+    return LaneProgram(stage)
+
+
+class LaneProgram:
+    """The program of a stage's lane, called for all lanes.
+
+    Attributes:
+        seconds: of each lane, from its first call to its last, when last run.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.jitted: Any = jax.jit(self._lane)
+        self.whole: Any = jax.jit(stage.run)
+        self.spread: Any = stage.spread and jax.jit(stage.spread)
+        self.gather: Any = stage.gather and jax.jit(stage.gather)
+        self.seconds: list[float] = []
+
+    def lowered(self, key: Key, posterior: Posterior, carry: Any) -> list[Any]:
+        """The lane's program, that which gathers and that which spreads, if any.
+
+        They are not compiled yet.
+        """
+        begins, before, after = carry, [], []
+        if self.spread:
+            before = [self.spread.lower(posterior, carry)]
+            begins = jax.eval_shape(self.spread, posterior, carry)
+        own = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), begins)
+        lane = self.jitted.lower(jax.random.key_data(key), posterior, own)
+        if self.gather:
+            ends = jax.tree.map(
+                lambda v: jax.ShapeDtypeStruct((self.stage.lanes, *v.shape), v.dtype),
+                lane.out_info,
+            )
+            after = [self.gather.lower(key, posterior, carry, ends)]
+        return [lane, *after, *before]
+
+    def free(self, posterior: Posterior) -> bool:
+        """Whether each lane goes through all calls by itself."""
+        return self.gather is None and apart(self.stage, posterior)
+
+    def __call__(self, key: Key, posterior: Posterior, carry: Any) -> Any:
+        """One call for all lanes."""
+        if not apart(self.stage, posterior):
+            return self.whole(key, posterior, carry)
+        begins = self.spread(posterior, carry) if self.spread else carry
+        ends = self.all_calls(key[None], posterior, begins)[0]
+        return self.gather(key, posterior, carry, ends) if self.gather else ends
+
+    def all_calls(
+        self, keys: Key, posterior: Posterior, carry: Any, tick: Tick | None = None
+    ) -> tuple[Any, int]:
+        """All calls of each lane, until it is done, and how many there were at most.
+
+        Args:
+            keys: one for each call; a lane's own is split off, as `Stage.run` does it.
+            posterior: shared by all lanes.
+            carry: what the lanes begin with, with a leading axis.
+            tick: told of the calls of all lanes together.
+        """
+        lanes, calls = self.stage.lanes, len(keys)
+        # NumPy's views, as each operation on JAX's arrays would be a program
+        own_keys = np.asarray(_key_data(keys, lanes))
+        host = jax.tree.map(np.asarray, carry)
+        begins = [jax.tree.map(lambda v: v[i], host) for i in range(lanes)]  # noqa: B023
+        program = self.jitted.lower(own_keys[0, 0], posterior, begins[0]).compile()
+        stop, lock = Event(), Lock()
+        made, seconds, settings = [0] * lanes, [0.0] * lanes, settings_here()
+
+        def run(lane: int) -> Any:
+            own, begun = begins[lane], time.perf_counter()
+            try:
+                with settings():
+                    for key_data in own_keys[lane]:
+                        if stop.is_set() or ((idle := self.stage.idle) and idle(own)):
+                            break
+                        own = jax.block_until_ready(program(key_data, posterior, own))
+                        with lock:
+                            made[lane] += 1
+                            if tick:
+                                tick(sum(made), calls * lanes)
+            except BaseException:
+                stop.set()  # the other lanes end after the call that they are in
+                raise
+            seconds[lane] = time.perf_counter() - begun
+            return own
+
+        with ThreadPoolExecutor(cores_for(self.stage)) as pool:
+            ends = list(pool.map(run, range(lanes)))
+        self.seconds = seconds
+        return _joined(ends), max(made)
+
+    def _lane(self, key_data: Array, posterior: Posterior, own: Any) -> Any:
+        assert self.stage.lane is not None
+        return self.stage.lane(jax.random.wrap_key_data(key_data), posterior, own)
+
+
+@partial(jax.jit, static_argnums=1)
+def _key_data(keys: Key, lanes: int) -> Array:
+    """The keys of every lane, as numbers (lane, call, ...)."""
+    own = jax.vmap(lambda key: jax.random.split(key, lanes), out_axes=1)(keys)
+    return jax.random.key_data(own)
+
+
+def _joined(ends: Sequence[Any]) -> Any:
+    """The carries of all lanes as one, with a leading axis, on the host."""
+    return jax.tree.map(
+        lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *ends
+    )
