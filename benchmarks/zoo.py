@@ -1,6 +1,6 @@
 """Which check finds which fault, and how often correct code is called wrong.
 
-    uv run python -m benchmarks.zoo [--seeds 200] [--faults]
+    uv run python -m benchmarks.zoo [--seeds 60] [--faults]
         [--out results/published/zoo.json] [--page docs/zoo.md]
 
 Every mutant of tests/zoo is verified on the batteries of MUTANT_SEEDS seeds; correct
@@ -196,7 +196,7 @@ def page(result: dict[str, Any]) -> str:
 def main() -> None:
     """Verify all implementations, print the table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=200, help="of what is right")
+    parser.add_argument("--seeds", type=int, default=60, help="of what is right")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, help="a .json file for what was found")
     parser.add_argument("--page", type=Path, help="a .md file for a table of it")

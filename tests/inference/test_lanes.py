@@ -14,6 +14,7 @@ from vi_bench.inference import lanes
 from vi_bench.inference.stages import call_until_done, program_of
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
+from vi_bench.runtime import lanes as runtime_lanes
 from vi_bench.runtime.environment import computing, find_device
 
 LANES, CALLS = 5, 4
@@ -73,7 +74,7 @@ def keys() -> Any:
 def test_lanes_apart_are_the_mapped_stage(cores, here, monkeypatch):
     program = program_of(STAGE)
     jitted = jax.jit(STAGE.run)
-    monkeypatch.setattr(lanes, "cores", lambda: cores)
+    monkeypatch.setattr(runtime_lanes, "cores", lambda: cores)
     apart, calls = call_until_done(STAGE, program, keys(), here, begin())
     whole, _ = call_until_done(STAGE, jitted, keys(), here, begin())
     assert calls == CALLS
@@ -94,7 +95,7 @@ def test_a_lane_that_is_done_is_not_called_again(here):
 
 
 def test_lanes_run_beside_one_another_on_two_cores(here, monkeypatch):
-    monkeypatch.setattr(lanes, "cores", lambda: 2)
+    monkeypatch.setattr(runtime_lanes, "cores", lambda: 2)
     meet = threading.Barrier(2, timeout=60)  # passed by two lanes together alone
     met = []
 
@@ -151,5 +152,10 @@ def test_an_error_in_one_lane_ends_all(here):
 
 def test_other_devices_take_the_mapped_program(here, monkeypatch):
     assert lanes.apart(STAGE, here)
-    monkeypatch.setattr(lanes, "backend", lambda: "gpu")
+    monkeypatch.setattr(runtime_lanes, "backend", lambda: "gpu")
+    assert not lanes.apart(STAGE, here)
+
+
+def test_streamed_rows_are_swept_by_one_lane_at_a_time(here, monkeypatch):
+    monkeypatch.setattr(type(here), "streamed", True)
     assert not lanes.apart(STAGE, here)

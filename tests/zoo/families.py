@@ -549,7 +549,7 @@ class Metropolis:
         def unpack(u):
             log_rate = u[:, : K * d].reshape(-1, K, d)
             logits = u[:, K * d :] if drawn else np.zeros((len(u), K))
-            return log_rate, logits - logsumexp(logits, axis=1, keepdims=True)
+            return log_rate, logits - np.logaddexp.reduce(logits, axis=1)[:, None]
 
         def density(u):
             log_rate, log_w = unpack(u)
@@ -607,13 +607,13 @@ class Metropolis:
         """Log p(X | theta)."""
         if not len(x):
             return np.zeros(len(log_rate))
-        terms = np.einsum("nd,ckd->cnk", x, log_rate)
-        terms = terms - np.exp(log_rate).sum(axis=2)[:, None] + log_w[:, None]
+        terms = log_rate @ x.T.astype(float)  # (draw, component, row)
+        terms += (log_w - np.exp(log_rate).sum(axis=2))[:, :, None]
         base = gammaln(x + 1).sum()
         return self.over_components(terms).sum(axis=1) - base
 
     def over_components(self, terms):
-        return logsumexp(terms, axis=2)
+        return np.logaddexp.reduce(terms, axis=1)
 
     def evidence(self, x, log_rate, log_w):
         terms = self.rows(x, log_rate, log_w)
@@ -647,7 +647,7 @@ class LargestComponent(Metropolis):
     """The largest term for the sum over components."""
 
     def over_components(self, terms):
-        return terms.max(axis=2)
+        return terms.max(axis=1)
 
 
 class AlwaysAccepted(Metropolis):

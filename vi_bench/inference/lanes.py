@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from threading import Event, Lock
 from typing import Any
@@ -19,9 +18,8 @@ import numpy as np
 from jaxtyping import Array
 
 from vi_bench.contract import Posterior, Stage
-from vi_bench.runtime.environment import backend, settings_here
 from vi_bench.runtime.keys import Key
-from vi_bench.runtime.lanes import over_lanes
+from vi_bench.runtime.lanes import beside, can_share, over_lanes
 from vi_bench.runtime.provenance import cores
 
 Lane = Callable[[Key, Any, Any], Any]
@@ -74,8 +72,7 @@ def stage_of_lanes(
 
 def apart(stage: Stage, posterior: Posterior) -> bool:
     """Whether the lanes of a stage are run one by one, by the threads of a CPU."""
-    alone = posterior.mesh is None and jax.process_count() == 1
-    return stage.lane is not None and alone and backend() == "cpu"
+    return stage.lane is not None and can_share(posterior)
 
 
 def cores_for(stage: Stage) -> int:
@@ -153,28 +150,26 @@ class LaneProgram:
         begins = [jax.tree.map(lambda v: v[i], host) for i in range(lanes)]  # noqa: B023
         program = self.jitted.lower(own_keys[0, 0], posterior, begins[0]).compile()
         stop, lock = Event(), Lock()
-        made, seconds, settings = [0] * lanes, [0.0] * lanes, settings_here()
+        made, seconds = [0] * lanes, [0.0] * lanes
 
         def run(lane: int) -> Any:
             own, begun = begins[lane], time.perf_counter()
             try:
-                with settings():
-                    for key_data in own_keys[lane]:
-                        if stop.is_set() or ((idle := self.stage.idle) and idle(own)):
-                            break
-                        own = jax.block_until_ready(program(key_data, posterior, own))
-                        with lock:
-                            made[lane] += 1
-                            if tick:
-                                tick(sum(made), calls * lanes)
+                for key_data in own_keys[lane]:
+                    if stop.is_set() or ((idle := self.stage.idle) and idle(own)):
+                        break
+                    own = jax.block_until_ready(program(key_data, posterior, own))
+                    with lock:
+                        made[lane] += 1
+                        if tick:
+                            tick(sum(made), calls * lanes)
             except BaseException:
                 stop.set()  # the other lanes end after the call that they are in
                 raise
             seconds[lane] = time.perf_counter() - begun
             return own
 
-        with ThreadPoolExecutor(cores_for(self.stage)) as pool:
-            ends = list(pool.map(run, range(lanes)))
+        ends = beside(run, range(lanes))
         self.seconds = seconds
         return _joined(ends), max(made)
 

@@ -103,6 +103,11 @@ class Mixture:
         return self.blocks.mesh
 
     @property
+    def streamed(self) -> bool:
+        """Whether rows stay in their file, which one sweep at a time reads."""
+        return self.blocks.stream is not None
+
+    @property
     def proper(self) -> bool:
         """Whether the prior can be drawn from: that of a mixture always can."""
         return True

@@ -138,6 +138,17 @@ class Time(Part):
         return max(of, default=1)
 
     @property
+    def core_each_s(self) -> float | None:
+        """Seconds of the first run if each lane, such as a chain, had its own core.
+
+        None where no stage has lanes.
+        """
+        own = [s for s in self.stages.values() if s.part_of_inference]
+        if all(s.lane_s is None for s in own):
+            return None
+        return sum(s.first_s if s.lane_s is None else s.lane_s for s in own)
+
+    @property
     def compiled(self) -> bool:
         """Whether all of it is compiled programs, none a Python function."""
         return all(stage.compiled for stage in self.stages.values())

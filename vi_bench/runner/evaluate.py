@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from vi_bench.mixture.blocks import everywhere, pick
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.symmetry import log_symmetric, symmetric
 from vi_bench.mixture.types import Parameters
+from vi_bench.runtime.lanes import beside, can_share
 
 ROWS = 300
 """Evenly spaced rows for which log densities and co-clustering are computed."""
@@ -78,7 +79,7 @@ def evaluate(
     jointly = shape[0] * shape[1] * mixture.rows * mixture.components <= WORK
     averaged = method if symmetric(mixture) else None
     held = jnp.asarray(held_out, mixture.log_base.dtype)
-    found = _evaluated(mixture, draws, held, averaged, jointly)
+    found = _by_chain(mixture, draws, (held, averaged, jointly))
     log_joint, densities, similarity, *rest = (np.asarray(v, float) for v in found)
     rows = spaced(mixture.rows, ROWS)
     n = len(rows)
@@ -90,6 +91,24 @@ def evaluate(
         densities[..., n:],
         rest[0] if rest else None,
     )
+
+
+def _by_chain(mixture: Mixture, draws: Draws, further: Any) -> list[Any]:
+    """`_evaluated`, chain by chain on the cores of a CPU."""
+    chains = len(next(iter(draws.parameters.values())))
+    if chains == 1 or not can_share(mixture):
+        return list(_evaluated(mixture, draws, *further))
+    host = jax.tree.map(np.asarray, draws.parameters)
+    own = [
+        draws._replace(parameters={k: v[i : i + 1] for k, v in host.items()})
+        for i in range(chains)
+    ]
+    program = _evaluated.lower(mixture, own[0], *further).compile()
+    held, *_ = further  # the others are part of the program
+    found = beside(lambda of: jax.block_until_ready(program(mixture, of, held)), own)
+    return [
+        np.concatenate([np.asarray(v) for v in of]) for of in zip(*found, strict=True)
+    ]
 
 
 @partial(jax.jit, static_argnames=("method", "jointly"))
