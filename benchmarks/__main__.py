@@ -5,7 +5,8 @@
 `speed` compares the pass with the machine, scikit-learn and BayesPy; `samplers` NUTS
 with NumPyro's and nutpie; `optimum` measures the time to an optimum; `cell` the
 overhead of a run; `stream` rows that stay in their file; `sweeps` the overhead of a
-sweep. Each is a module of its own, and so is `accelerator`.
+sweep; `cores` chains and restarts on all cores. Each is a module of its own, and so is
+`accelerator`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import cell, optimum, samplers, speed, stream, sweeps
+from benchmarks import cell, cores, optimum, samplers, speed, stream, sweeps
 
 PARTS = {
     "speed": speed,
     "samplers": samplers,
     "optimum": optimum,
+    "cores": cores,
     "cell": cell,
     "stream": stream,
     "sweeps": sweeps,

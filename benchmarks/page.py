@@ -171,6 +171,28 @@ optimum seen. To come within 1e-10 of its own optimum it takes
     return "\n".join(["## To an optimum\n", *parts])
 
 
+def of_cores(found: Found) -> str:
+    """The section on chains and restarts on several cores."""
+    rows = [
+        [
+            f"{case['method']}, {shape(case)}",
+            *(f"{case['s'][name][1]:.3g}" for name in ("1 core", "all cores", "limit")),
+            *(ratio(case, f"1 core / {name}") for name in ("all cores", "limit")),
+        ]
+        for case in found["cases"]
+    ]
+    head = ("", "s, 1 core", "s, all cores", "s, processes", "gain", "of processes")
+    return f"""## Chains on all cores
+
+Four chains (SMC and nested sampling: four times four runs; CAVI: four restarts) on one
+core, on all {found["cases"][0]["cores"]}, and by independent processes, one on each
+core with its share of the chains, of which the slowest counts. The search for starting
+points is not timed, all else is, compiled and warm; gain is the time of one core over that of all.
+
+{table(head, rows)}
+"""
+
+
 def of_cell(found: Found) -> str:
     """The section on a run's overhead and memory."""
     (first, *others) = found["cases"]
@@ -229,6 +251,7 @@ PARTS = {
     "accelerator": of_accelerator,
     "samplers": of_samplers,
     "optimum": of_optimum,
+    "cores": of_cores,
     "cell": of_cell,
     "stream": of_stream,
     "sweeps": of_sweeps,

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import (
     accelerator,
+    cores,
     library,
     measure,
     optimum,
@@ -37,6 +38,15 @@ def test_the_pass_is_measured_against_the_floor_and_a_peer(model, monkeypatch):
     for low, middle, high in [*found["ms"].values(), *found["ratios"].values()]:
         assert 0 < low <= middle <= high
     assert "sklearn full / ours" in found["ratios"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["nuts", "cavi", "nested"])
+def test_lanes_are_timed_apart_from_what_they_begin_with(method):
+    few = {"method": method, "N": 100, "draws": 8, "lanes": 2, "seed": 0}
+    found = cores.child(cores.SMALL | few, rounds=2)
+    assert len(found) == 2
+    assert min(found) > 0
 
 
 def test_an_accelerator_is_held_against_its_floor_and_the_cores(monkeypatch):
