@@ -187,7 +187,8 @@ def of_cores(found: Found) -> str:
 Four chains (SMC and nested sampling: four times four runs; CAVI: four restarts) on one
 core, on all {found["cases"][0]["cores"]}, and by independent processes, one on each
 core with its share of the chains, of which the slowest counts. The search for starting
-points is not timed, all else is, compiled and warm; gain is the time of one core over that of all.
+points is not timed, all else is, compiled and warm; gain is the time of one core over
+that of all.
 
 {table(head, rows)}
 """
