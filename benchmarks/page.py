@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import binomtest
+
 from benchmarks.measure import said, spread
 from benchmarks.speed import along, exponent
 
@@ -23,6 +25,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, numbers to the right after the first column."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def at_most(happened: int, number: int) -> float:
+    """The upper end of a rate's 95 % interval (Clopper and Pearson 1934)."""
+    return float(binomtest(happened, number).proportion_ci(method="exact").high)
 
 
 def ratio(case: Found, name: str) -> str:

@@ -30,9 +30,9 @@ from typing import Any
 import jax
 from rich import print as show
 from rich.progress import Progress
-from scipy.stats import beta
 
 import tests.zoo.models
+from benchmarks.page import at_most
 from vi_bench.verification import verify
 from vi_bench.verification.model_battery import battery_of
 
@@ -215,8 +215,7 @@ def counts(results: dict[str, dict[str, Any]]) -> tuple[int, int, float]:
     tried = [r for g in (RIGHT, COARSE) for r in results[g].values()]
     number = sum(len(r["seeds"]) for r in tried)
     false = sum(len(accused(r)) for r in tried)
-    most = beta.ppf(0.975, false + 1, number - false) if false < number else 1.0
-    return number, false, float(most)
+    return number, false, at_most(false, number)
 
 
 def longest(results: dict[str, dict[str, Any]]) -> float:

@@ -91,7 +91,7 @@ def test_the_page_of_the_zoo_is_that_of_its_numbers():
     assert zoo.page(found) == (ROOT / "docs/zoo.md").read_text()
     assert {zoo.label(kind) for kind in zoo.MUTANTS} == set(found["faults"])
     assert all(fault["found_by"] for fault in found["faults"].values())
-    assert all(fault["seeds"] == zoo.MUTANT_SEEDS for fault in found["faults"].values())
+    assert all(fault["seeds"] == zoo.SEEDS for fault in found["faults"].values())
     caught, batteries = zoo.batteries_of(found)
     assert caught >= 0.95 * batteries
     honest = found["right"] | found["approximations"]
