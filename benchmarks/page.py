@@ -27,9 +27,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def at_most(happened: int, number: int) -> float:
-    """The upper end of a rate's 95 % interval (Clopper and Pearson 1934)."""
-    return float(binomtest(happened, number).proportion_ci(method="exact").high)
+def interval(count: int, of: int) -> tuple[float, float]:
+    """A share's exact 95 % interval (Clopper and Pearson 1934)."""
+    found = binomtest(count, of).proportion_ci(method="exact")
+    return float(found.low), float(found.high)
 
 
 def ratio(case: Found, name: str) -> str:

@@ -29,10 +29,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import beta
 
 from benchmarks.measure import write
-from benchmarks.page import table
+from benchmarks.page import interval, table
 from vi_bench.comparison import Margin, Sample, compare
 from vi_bench.comparison.measured import measure
 from vi_bench.comparison.quantities import WEIGHT, flatten
@@ -190,13 +189,6 @@ def count_at_the_margin(replications: int, seed: int) -> dict[str, dict[str, int
         for case, (shift, scale) in AT_THE_MARGIN.items()
         for precise in (True, False)
     }
-
-
-def interval(count: int, of: int) -> tuple[float, float]:
-    """A share's exact 95 % interval (Clopper and Pearson 1934)."""
-    low = beta.ppf(0.025, count, of - count + 1) if count else 0.0
-    high = beta.ppf(0.975, count + 1, of - count) if count < of else 1.0
-    return low, high
 
 
 def rate(count: int, of: int) -> str:

@@ -27,7 +27,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.page import at_most
+from benchmarks.page import interval
 from tests.zoo import families, gaussian, kernel
 from vi_bench.verification import Report, verify
 
@@ -173,7 +173,7 @@ def page(result: dict[str, Any]) -> str:
         "",
         f"Correct implementations and valid approximations raised {alarms} alarms on "
         f"{honest} batteries",
-        f"(95 %: at most {at_most(alarms, honest):.1%} of batteries). Correct ones:",
+        f"(95 %: at most {interval(alarms, honest)[1]:.1%} of batteries). Correct ones:",
         "",
         "| implementation | batteries, from seed 0 | z-tests | alarms |",
         "|---|---|---|---|",

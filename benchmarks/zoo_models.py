@@ -32,7 +32,7 @@ from rich import print as show
 from rich.progress import Progress
 
 import tests.zoo.models
-from benchmarks.page import at_most
+from benchmarks.page import interval
 from vi_bench.verification import verify
 from vi_bench.verification.model_battery import battery_of
 
@@ -215,7 +215,7 @@ def counts(results: dict[str, dict[str, Any]]) -> tuple[int, int, float]:
     tried = [r for g in (RIGHT, COARSE) for r in results[g].values()]
     number = sum(len(r["seeds"]) for r in tried)
     false = sum(len(accused(r)) for r in tried)
-    return number, false, at_most(false, number)
+    return number, false, interval(false, number)[1]
 
 
 def longest(results: dict[str, dict[str, Any]]) -> float:
