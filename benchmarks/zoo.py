@@ -173,7 +173,7 @@ def page(result: dict[str, Any]) -> str:
         "",
         f"Correct implementations and valid approximations raised {alarms} alarms on "
         f"{honest} batteries",
-        f"(95 %: at most {interval(alarms, honest)[1]:.1%} of batteries). Correct ones:",
+        f"(95 %: at most {interval(alarms, honest)[1]:.1%}). Correct ones:",
         "",
         "| implementation | batteries, from seed 0 | z-tests | alarms |",
         "|---|---|---|---|",
