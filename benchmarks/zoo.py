@@ -34,7 +34,7 @@ from vi_bench.verification import Report, verify
 CHUNK = 10
 """Seeds of one task, as programs are compiled once per process and shape."""
 
-SEEDS, FEW = 20, 4
+SEEDS, FEW = 20, 2
 """Batteries of every implementation; and of this package's kernel in all families,
 whose programs are compiled anew for the shapes of each battery, which takes minutes."""
 
