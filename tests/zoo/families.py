@@ -20,6 +20,8 @@ from scipy.special import (
     softmax,
 )
 
+from vi_bench.errors import NotApplicable
+
 
 def numpy_random(key):
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
@@ -530,10 +532,12 @@ class Metropolis:
     """A random walk for a Poisson mixture: only draws, and an estimate of log p(X).
 
     It walks over log rates and the logits of the weights, many chains at once, from
-    draws of the prior; log p(X) is the mean of the likelihood over the prior.
+    draws of the prior; log p(X) is the mean of the likelihood over the prior. Both are
+    for few dimensions: in 16 its chains still remember where they started.
     """
 
     families = ("poisson",)
+    most = 10
     steps = 400
     chains = 400
     keep = 10
@@ -545,6 +549,8 @@ class Metropolis:
         alpha = problem.weights.get("concentration")
         x, K, d, prior = problem.data, problem.K, problem.data.shape[1], problem.model
         drawn = alpha is not None and K > 1
+        if K * d > self.most:
+            raise NotApplicable(f"walks in at most {self.most} dimensions")
 
         def unpack(u):
             log_rate = u[:, : K * d].reshape(-1, K, d)
