@@ -89,6 +89,14 @@ def test_registered_methods_pass(name):
     assert len(report.cases) + report.left_out == len(mixture_battery())
 
 
+def test_draws_in_many_dimensions_are_not_weighed_to_a_normal_density():
+    """A few of them would have all the weight, and right code would be accused."""
+    many = max(mixture_battery(0, ["gaussian-diagonal"]), key=lambda p: p.data.size)
+    report = vb.verify(zoo.IndependentMeans(), problems=[many])
+    assert report.passed
+    assert any("so many dimensions" in note for note in report.notes)
+
+
 def test_what_a_method_is_not_for_is_left_out_and_said():
     one = mixture_battery(0, ["gaussian-semiconjugate"])[0]
     other = PROBLEMS["poisson"][0]

@@ -215,7 +215,7 @@ class MixtureCase:
             found["a q of the prior's form"] = (
                 "prior without rows, one component is exact, known assignments"
             )
-            if self.weighed < WEIGHED:
+            if self.too_spread:
                 found["as many draws as so many dimensions need"] = (
                     "log_prob is of the draws"
                 )
@@ -232,22 +232,28 @@ class MixtureCase:
         return found
 
     @cached_property
-    def density_ratio(self) -> np.ndarray:
-        """The ratio r / q at half of the draws, r a normal fitted to the others."""
+    def log_density_ratio(self) -> np.ndarray:
+        """Log r / q at half of the draws, r a normal fitted to the others."""
         answer = self.answer
         assert answer.log_q is not None
         with accurately():
             found = _log_ratio(
                 self.problem.mixture, answer.flat, jnp.asarray(answer.log_q.ravel())
             )
-        return np.exp(np.asarray(found))
+        return np.asarray(found)
 
     @property
-    def weighed(self) -> float:
-        """The effective number of draws behind the mean of the density ratio."""
-        ratio = self.density_ratio
-        with np.errstate(invalid="ignore", over="ignore"):
-            return float(ratio.sum() ** 2 / (ratio**2).sum())
+    def too_spread(self) -> bool:
+        """Whether the mean of r / q tells nothing, as a few draws have all the weight.
+
+        That a wrong q spreads the weights is no excuse: the logarithm of their mean is
+        then further from 0 than they are spread.
+        """
+        log = self.log_density_ratio
+        share = np.exp(log - log.max())
+        log_mean = log.max() + np.log(share.mean())
+        effective = share.sum() ** 2 / (share**2).sum()
+        return bool(effective < WEIGHED and abs(log_mean) <= log.std())
 
     @cached_property
     def levels(self) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from vi_bench.verification.levels import (
     central,
     effective,
 )
-from vi_bench.verification.mixture_case import WEIGHED, MixtureCase
+from vi_bench.verification.mixture_case import MixtureCase
 
 READ = 1e-4
 """Nats by which a bound may exceed that of a q whose parameters were recovered."""
@@ -40,9 +40,9 @@ def _density(case: MixtureCase) -> Measured:
     if answer.log_q is None:
         return
     if case.identified is None:
-        if case.weighed < WEIGHED:
+        if case.too_spread:
             return
-        ratio = case.density_ratio
+        ratio = np.exp(case.log_density_ratio)
         error = max(float(ratio.std(ddof=1)) / np.sqrt(len(ratio)), 1e-300)
         yield (
             abs(float(ratio.mean()) - 1) / error,
