@@ -17,8 +17,8 @@ from vi_bench.reports.tables import Number
 
 TEXT = """# References
 
-`vi_bench` ships references of {number} posteriors: 10 chains of 1000 draws each,
-thinned until neighbouring draws are nearly independent. Compare draws of the same
+`vi_bench` ships references of posteriors, {number} up to now: 10 chains of 1000 draws
+each, thinned until neighbouring draws are nearly independent. Compare draws of the same
 posterior with one of them:
 
     vi-bench compare mine.nc reference:velocities
