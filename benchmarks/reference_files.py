@@ -50,8 +50,9 @@ autocorrelation.
 {table}
 
 The table is written by `python -m benchmarks.references --page docs/references.md`;
-without `--page` the command makes the references that are missing. `--posteriordb
-FOLDER` writes draws, information and moments in posteriordb's layout.
+`python -m benchmarks.references` makes the references that are missing, and
+`python -m benchmarks.references --posteriordb FOLDER` writes draws, information and
+moments in posteriordb's layout.
 """
 
 

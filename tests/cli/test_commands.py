@@ -204,6 +204,9 @@ NOT_HERE = {
     ),
     "python -m benchmarks.zoo_models --out results/published/zoo_models.json "
     "--page docs/zoo_models.md": "hours; tests/test_benchmarks.py has its numbers",
+    "vi-bench compare mine.nc reference:velocities": (
+        "another posterior; draws/test_published.py has one of the same"
+    ),
     "vi-bench run hmm --data mine.npz": "minutes; runner/test_library.py has models",
     "vi-bench calibrate linear-regression --methods cavi,nuts": (
         "minutes; runner/test_library.py has one of a model"

@@ -14,6 +14,7 @@ from threading import Event, Lock
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -146,7 +147,7 @@ class LaneProgram:
         lanes, calls = self.stage.lanes, len(keys)
         # NumPy's views, as each operation on JAX's arrays would be a program
         own_keys = np.asarray(_key_data(keys, lanes))
-        host = jax.tree.map(np.asarray, carry)
+        host = jax.tree.map(_on_host, carry)
         begins = [jax.tree.map(lambda v: v[i], host) for i in range(lanes)]  # noqa: B023
         program = self.jitted.lower(own_keys[0, 0], posterior, begins[0]).compile()
         stop, lock = Event(), Lock()
@@ -187,6 +188,18 @@ def _key_data(keys: Key, lanes: int) -> Array:
 
 def _joined(ends: Sequence[Any]) -> Any:
     """The carries of all lanes as one, with a leading axis, on the host."""
-    return jax.tree.map(
-        lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *ends
-    )
+
+    def joined(*leaves: Any) -> Any:
+        stack = jnp.stack if _are_keys(leaves[0]) else np.stack
+        return stack([_on_host(leaf) for leaf in leaves])
+
+    return jax.tree.map(joined, *ends)
+
+
+def _on_host(leaf: Any) -> Any:
+    """An array of NumPy's; random keys, which NumPy does not know, stay as they are."""
+    return leaf if _are_keys(leaf) else np.asarray(leaf)
+
+
+def _are_keys(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -117,7 +117,9 @@ def _responsibilities(
 
 
 @cache
-def _programs(method: CAVI, apart: bool) -> tuple[tuple[Stage, ...], dict[str, Any]]:
+def _programs(
+    method: CAVI, apart: bool = False
+) -> tuple[tuple[Stage, ...], dict[str, Any]]:
     """Stages and programs, cached by settings: another call compiles nothing."""
     stages = method.stages((1, 1), apart=apart)
     return stages, compiled(stages)
