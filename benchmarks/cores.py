@@ -22,6 +22,7 @@ from benchmarks.measure import (
     Case,
     alone,
     clusters,
+    in_turn,
     options,
     ratios,
     said,
@@ -115,10 +116,7 @@ def held(case: Case, rounds: int) -> Case:
         "all cores": lambda: took(whole, list(range(cores)), {}),
         "limit": at_once,
     }
-    times: dict[str, list[float]] = {name: [] for name in takers}
-    for _ in range(rounds):
-        for name, take in takers.items():
-            times[name].append(take())
+    times = in_turn(takers, rounds)
     return case | {
         "cores": cores,
         "s": {name: spread(t) for name, t in times.items()},

@@ -61,6 +61,17 @@ def measure(run: Callable[[], Any], clock: Clock = time.process_time) -> float:
     return (clock() - begun) / calls
 
 
+def in_turn(
+    takers: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
+    """What each side took in every round; in a round all take their turn."""
+    times: dict[str, list[float]] = {name: [] for name in takers}
+    for _ in range(rounds):
+        for name, take in takers.items():
+            times[name].append(take())
+    return times
+
+
 def alone(
     module: str,
     case: Mapping[str, Any],

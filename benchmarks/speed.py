@@ -29,6 +29,7 @@ from benchmarks.measure import (
     Case,
     alone,
     clusters,
+    in_turn,
     machine,
     measure,
     options,
@@ -279,10 +280,7 @@ def shared(case: Case, rounds: int) -> dict[str, Any]:
         "devices": lambda: took(case, list(range(devices)), {}),
         "limit": at_once,
     }
-    times: dict[str, list[float]] = {name: [] for name in takers}
-    for _ in range(rounds):
-        for name, take in takers.items():
-            times[name].append(take())
+    times = in_turn(takers, rounds)
     one = times["1 core"]
     return case | {
         "ms": {k: [1e3 * v for v in spread(t)] for k, t in times.items()},

@@ -48,7 +48,8 @@ def stage_of_lanes(
         spread: (posterior, carry) -> what the lanes begin with (number, ...); the carry
             itself by default.
         gather: (key, posterior, carry, what the lanes ended with) -> carry; by default
-            that is what they ended with, so that each goes through all calls by itself.
+            that is what they ended with. Without this and `spread` each lane goes
+            through all calls by itself.
         idle: whether a lane would be left as it is, by its own carry; it is not called.
         further: of the stage. `done` is asked of all lanes together.
     """
@@ -123,7 +124,8 @@ class LaneProgram:
 
     def free(self, posterior: Posterior) -> bool:
         """Whether each lane goes through all calls by itself."""
-        return self.gather is None and apart(self.stage, posterior)
+        alone = self.spread is None and self.gather is None
+        return alone and apart(self.stage, posterior)
 
     def __call__(self, key: Key, posterior: Posterior, carry: Any) -> Any:
         """One call for all lanes."""
