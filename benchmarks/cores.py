@@ -9,7 +9,6 @@ the chains, all at once, of which the slowest counts.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from benchmarks.measure import (
     spread,
     write,
 )
+from vi_bench.runtime.provenance import cores as own_cores
 
 LANES = 4
 """Chains, or restarts, of every case."""
@@ -95,7 +95,7 @@ def child(case: Case, rounds: int) -> list[float]:
 
 def held(case: Case, rounds: int) -> Case:
     """Times on one core and on all, and the limit of so many processes."""
-    cores = len(os.sched_getaffinity(0))
+    cores = own_cores() or 1
     share = case | {"lanes": LANES // cores}
 
     def took(case: Case, cores: list[int], environment: Mapping[str, str]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -159,3 +160,20 @@ def test_other_devices_take_the_mapped_program(here, monkeypatch):
 def test_streamed_rows_are_swept_by_one_lane_at_a_time(here, monkeypatch):
     monkeypatch.setattr(type(here), "streamed", True)
     assert not lanes.apart(STAGE, here)
+
+
+def test_what_lanes_wait_for_one_another_is_summed_over_all_calls(here, monkeypatch):
+    """On one core each of five lanes waits for four others, in each of the calls."""
+    monkeypatch.setattr(runtime_lanes, "cores", lambda: 1)
+
+    def idle(own: Walk) -> bool:
+        time.sleep(0.01)
+        return False
+
+    def gather(_: Any, posterior: Any, carry: Walk, ends: Walk) -> Walk:
+        return ends
+
+    stage = lanes.stage_of_lanes("walk", LANES, walk, None, gather, idle, calls=CALLS)
+    program = program_of(stage)
+    call_until_done(stage, program, keys(), here, begin())
+    assert program.waited >= CALLS * (LANES - 1) * 0.01

@@ -93,6 +93,8 @@ class LaneProgram:
 
     Attributes:
         seconds: of each lane, from its first call to its last, when last run.
+        waited: by how many seconds all lanes together took longer than the longest one,
+            over all runs: what a core for each would have saved.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -102,6 +104,7 @@ class LaneProgram:
         self.spread: Any = stage.spread and jax.jit(stage.spread)
         self.gather: Any = stage.gather and jax.jit(stage.gather)
         self.seconds: list[float] = []
+        self.waited = 0.0
 
     def lowered(self, key: Key, posterior: Posterior, carry: Any) -> list[Any]:
         """The lane's program, that which gathers and that which spreads, if any.
@@ -172,7 +175,9 @@ class LaneProgram:
             seconds[lane] = time.perf_counter() - begun
             return own
 
+        begun = time.perf_counter()
         ends = beside(run, range(lanes))
+        self.waited += max(time.perf_counter() - begun - max(seconds), 0.0)
         self.seconds = seconds
         return _joined(ends), max(made)
 

@@ -132,7 +132,8 @@ class CAVI(InFactors):
             NotApplicable: the model has no coordinate ascent, or no steps on
                 minibatches for a stochastic start.
         """
-        return self._prepared(problem, slice_of(climber_of(problem.posterior)))
+        slice_ = TERMS / max(climber_of(problem.posterior).products, 1)
+        return self._prepared(problem, int(np.clip(slice_, 1, SLICE)))
 
     def finely(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """The same, with an iteration of every restart in a call of the fit."""
@@ -324,11 +325,6 @@ class CAVIReport(Report):
             "largest_relative_fall": self.fall,
         }
         return {"restarts": restarts}
-
-
-def slice_of(climber: Climber) -> int:
-    """Iterations of every restart in one call of the fit stage."""
-    return int(np.clip(TERMS / max(climber.products, 1), 1, SLICE))
 
 
 def stored_point(path: str, like: Point) -> Point:

@@ -127,7 +127,7 @@ class Own(NamedTuple):
 
     ensemble: Ensemble
     way: Way
-    ladder: Float[Array, " temperatures"]
+    ladder: Float[Array, " temperature"]
     done: Int[Array, ""]
 
 

@@ -79,7 +79,7 @@ def evaluate(
     jointly = shape[0] * shape[1] * mixture.rows * mixture.components <= WORK
     averaged = method if symmetric(mixture) else None
     held = jnp.asarray(held_out, mixture.log_base.dtype)
-    found = _by_chain(mixture, draws, (held, averaged, jointly))
+    found = _by_chain(mixture, draws, held, averaged, jointly)
     log_joint, densities, similarity, *rest = (np.asarray(v, float) for v in found)
     rows = spaced(mixture.rows, ROWS)
     n = len(rows)
@@ -93,18 +93,24 @@ def evaluate(
     )
 
 
-def _by_chain(mixture: Mixture, draws: Draws, further: Any) -> list[Any]:
+def _by_chain(
+    mixture: Mixture,
+    draws: Draws,
+    held: Array,
+    method: Variational | None,
+    jointly: bool,
+) -> Sequence[Any]:
     """`_evaluated`, chain by chain on the cores of a CPU."""
     chains = len(next(iter(draws.parameters.values())))
     if chains == 1 or not can_share(mixture):
-        return list(_evaluated(mixture, draws, *further))
+        alone: tuple[Array, ...] = _evaluated(mixture, draws, held, method, jointly)
+        return alone
     host = jax.tree.map(np.asarray, draws.parameters)
     own = [
         draws._replace(parameters={k: v[i : i + 1] for k, v in host.items()})
         for i in range(chains)
     ]
-    program = _evaluated.lower(mixture, own[0], *further).compile()
-    held, *_ = further  # the others are part of the program
+    program = _evaluated.lower(mixture, own[0], held, method, jointly).compile()
     found = beside(lambda of: jax.block_until_ready(program(mixture, of, held)), own)
     return [
         np.concatenate([np.asarray(v) for v in of]) for of in zip(*found, strict=True)

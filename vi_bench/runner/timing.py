@@ -41,8 +41,8 @@ class StageTime:
         batches: batches of draws that the stage was run for; times are of one batch.
         compiled: whether it is a compiled program, not a Python function.
         cores: on how many its lanes, such as chains, ran beside one another.
-        lane_s: the first run of the lane that took longest, which is about what a core
-            for every lane would take.
+        lane_s: the first run less the time for which the lane that took longest waited
+            for others: about what a core for every lane would take.
     """
 
     trace_s: float
@@ -112,12 +112,13 @@ def run_stage(
         program, timed = stage.run, StageTime(0.0, 0.0, False, compiled=False)
     timed.part_of_inference = stage.part_of_inference
 
+    waited = program.waited if isinstance(program, LaneProgram) else 0.0
     result, timed.first_s, timed.calls = _run(
         stage, program, keys, posterior, carry, tick, keep
     )
     tick(stage.calls, stage.calls)
     if isinstance(program, LaneProgram):
-        timed.lane_s = max(program.seconds)
+        timed.lane_s = timed.first_s - (program.waited - waited)
     wanted = (repeats or REPEATS) if stage.part_of_inference else 1
     # processes that share the work make the same calls, whatever their clocks say
     by_clock = repeats is None and jax.process_count() == 1

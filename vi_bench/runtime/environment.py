@@ -7,7 +7,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -114,29 +114,27 @@ def computing(device: jax.Device, precision: int) -> Iterator[None]:
             "CPU programs can be wrong: import vi_bench first (docs/verifying)",
             stacklevel=3,
         )
-    with (
-        jax.enable_x64(precision == 64),
-        jax.default_device(device),
-        jax.default_matmul_precision("highest"),  # a GPU's default has 10 bits
-    ):
+    # a GPU's default precision of products has 10 bits
+    with _settings(device, precision == 64, "highest"):
         yield
 
 
 def settings_here() -> Callable[[], AbstractContextManager[None]]:
     """Makes contexts, for other threads, with the JAX settings of this thread."""
-    device = jax.config.jax_default_device
-    bits, products = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
+    now = jax.config
+    wide, products = now.jax_enable_x64, now.jax_default_matmul_precision
+    return partial(_settings, now.jax_default_device, wide, products)
 
-    @contextmanager
-    def same() -> Iterator[None]:
-        with (
-            jax.enable_x64(bits),
-            jax.default_device(device),
-            jax.default_matmul_precision(products),
-        ):
-            yield
 
-    return same
+@contextmanager
+def _settings(device: Any, wide: bool, products: str | None) -> Iterator[None]:
+    """JAX's settings that `computing` makes: device, 64 bits, precision of products."""
+    with (
+        jax.enable_x64(wide),
+        jax.default_device(device),
+        jax.default_matmul_precision(products),
+    ):
+        yield
 
 
 def describe(device: jax.Device, precision: int) -> dict[str, Any]:

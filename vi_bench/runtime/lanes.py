@@ -45,4 +45,6 @@ def can_share(posterior: Any) -> bool:
     same order, or stay in their file, which one sweep at a time reads.
     """
     shared = posterior.mesh is not None or jax.process_count() > 1
-    return backend() == "cpu" and not shared and not getattr(posterior, "streamed", 0)
+    return (
+        backend() == "cpu" and not shared and not getattr(posterior, "streamed", False)
+    )

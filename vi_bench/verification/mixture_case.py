@@ -242,7 +242,7 @@ class MixtureCase:
             )
         return np.asarray(found)
 
-    @property
+    @cached_property
     def too_spread(self) -> bool:
         """Whether the mean of r / q tells nothing, as a few draws have all the weight.
 
