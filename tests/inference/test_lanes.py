@@ -177,3 +177,21 @@ def test_what_lanes_wait_for_one_another_is_summed_over_all_calls(here, monkeypa
     program = program_of(stage)
     call_until_done(stage, program, keys(), here, begin())
     assert program.waited >= CALLS * (LANES - 1) * 0.01
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-9, 10.0])
+def test_calls_in_one_are_the_calls_one_by_one(seconds, here, monkeypatch):
+    """Short calls are made several at a time, which changes no draw."""
+    monkeypatch.setattr(lanes, "CALL_S", seconds)
+    stage = lanes.stage_of_lanes("walk", LANES, walk, calls=CALLS)
+    told = []
+    apart, calls = call_until_done(
+        stage, program_of(stage), keys(), here, begin(), lambda *at: told.append(at)
+    )
+    whole, _ = call_until_done(STAGE, jax.jit(STAGE.run), keys(), here, begin())
+    assert calls == CALLS
+    assert told[-1] == (LANES * CALLS, LANES * CALLS)
+    # the first call of a lane tells how long one takes
+    assert len(told) == (2 * LANES if seconds == 10.0 else LANES * CALLS)
+    for a, b in zip(jax.tree.leaves(apart), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(a, b)

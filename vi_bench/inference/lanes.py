@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array
 
 from vi_bench.contract import Posterior, Stage
@@ -25,6 +26,10 @@ from vi_bench.runtime.provenance import cores
 
 Lane = Callable[[Key, Any, Any], Any]
 """One lane of a stage: (key, posterior, carry) -> carry, without the leading axis."""
+
+CALL_S = 0.02
+"""Seconds that the program of a lane is to take at least: handing it over takes up to a
+millisecond, in which the threads wait for one another."""
 
 Tick = Callable[[int, int], None]
 """Called with (calls done, calls at most) between calls of a stage's program."""
@@ -116,7 +121,8 @@ class LaneProgram:
             before = [self.spread.lower(posterior, carry)]
             begins = jax.eval_shape(self.spread, posterior, carry)
         own = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), begins)
-        lane = self.jitted.lower(jax.random.key_data(key), posterior, own)
+        calls = jax.random.key_data(key)[None], 0, 1
+        lane = self.jitted.lower(*calls, posterior, own)
         if self.gather:
             ends = jax.tree.map(
                 lambda v: jax.ShapeDtypeStruct((self.stage.lanes, *v.shape), v.dtype),
@@ -154,19 +160,25 @@ class LaneProgram:
         own_keys = np.asarray(_key_data(keys, lanes))
         host = jax.tree.map(_on_host, carry)
         begins = [jax.tree.map(lambda v: v[i], host) for i in range(lanes)]  # noqa: B023
-        program = self.jitted.lower(own_keys[0, 0], posterior, begins[0]).compile()
+        lowered = self.jitted.lower(own_keys[0], 0, 1, posterior, begins[0])
+        program = lowered.compile()
         stop, lock = Event(), Lock()
         made, seconds = [0] * lanes, [0.0] * lanes
 
         def run(lane: int) -> Any:
-            own, begun = begins[lane], time.perf_counter()
+            own, begun, together = begins[lane], time.perf_counter(), 1
             try:
-                for key_data in own_keys[lane]:
-                    if stop.is_set() or ((idle := self.stage.idle) and idle(own)):
+                while (first := made[lane]) < calls and not stop.is_set():
+                    if (idle := self.stage.idle) and idle(own):
                         break
-                    own = jax.block_until_ready(program(key_data, posterior, own))
+                    last, start = min(first + together, calls), time.perf_counter()
+                    own = program(own_keys[lane], first, last, posterior, own)
+                    jax.block_until_ready(own)
+                    if not self.stage.idle:
+                        each = (time.perf_counter() - start) / (last - first)
+                        together = max(1, int(CALL_S / each))
                     with lock:
-                        made[lane] += 1
+                        made[lane] = last
                         if tick:
                             tick(sum(made), calls * lanes)
             except BaseException:
@@ -181,9 +193,19 @@ class LaneProgram:
         self.seconds = seconds
         return _joined(ends), max(made)
 
-    def _lane(self, key_data: Array, posterior: Posterior, own: Any) -> Any:
-        assert self.stage.lane is not None
-        return self.stage.lane(jax.random.wrap_key_data(key_data), posterior, own)
+    def _lane(
+        self, keys: Array, first: Array, last: Array, posterior: Posterior, own: Any
+    ) -> Any:
+        """The calls from `first` to before `last` of a lane whose keys are `keys`."""
+        lane = self.stage.lane
+        assert lane is not None
+
+        def call(number: Array, own: Any) -> Any:
+            return lane(jax.random.wrap_key_data(keys[number]), posterior, own)
+
+        if len(keys) == 1:
+            return call(first, own)  # what it makes may be of another kind
+        return lax.fori_loop(first, last, call, own)
 
 
 @partial(jax.jit, static_argnums=1)
