@@ -336,6 +336,21 @@ def test_hard_assignments_are_held_to_their_best_label(labels, gain):
         assert (found.category, found.has, found.best) == (0, 0, 1)
 
 
+def test_what_is_certain_stays_so_where_the_other_value_is_impossible():
+    """NumPyro keeps a probability of 0 at the machine's epsilon."""
+    eps = np.finfo(float).eps
+    q = np.array([[eps, 1 - eps], [eps, 1 - eps]])
+    table = np.array([[-np.inf, -1.0], [-np.inf, -3.0]])
+
+    def both(keys, elements, to):
+        shape = len(keys), len(to)
+        log_p, log_q = table[elements, to], np.log(q[elements, to])
+        return np.broadcast_to(log_p, shape), np.broadcast_to(log_q, shape)
+
+    found = reassigned(both, (2,), np.arange(2))
+    assert found.nats == 0
+
+
 def test_the_probability_that_is_off_is_told_not_its_complement():
     best = optimal(np.array([[0.0, -20.0, -21.0], [0.0, 0.0, 0.0]]))
     q = best.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -202,7 +203,10 @@ def distribution(given: Any, where: str, site: Site) -> Any:
     if isinstance(given, Mapping):
         kind = BY_PARAMETERS.get(frozenset(map(str, given)))
         if kind is None:
-            forms = "; ".join(", ".join(sorted(names)) for names in BY_PARAMETERS)
+            forms = "; ".join(
+                f"{', '.join(sorted(names))} ({_called(kind)})"
+                for names, kind in BY_PARAMETERS.items()
+            )
             raise ModelError(
                 f"{where}: parameters {', '.join(map(str, given))}; expected one of: "
                 f"{forms}"
@@ -214,13 +218,30 @@ def distribution(given: Any, where: str, site: Site) -> Any:
         try:
             return kind(**values)
         except (TypeError, ValueError) as error:  # of shapes, or of values
-            raise ModelError(f"{where}: {error}") from None
+            raise ModelError(f"{where}: {_with_values(error, values)}") from None
     if type(given).__module__.startswith("scipy.stats"):
         return _from_scipy(given, where)
     raise ModelError(
         f"{where}: {_kind(given)}; expected a distribution of NumPyro or SciPy, or a "
         "dict of its parameters"
     )
+
+
+def _called(kind: Any) -> str:
+    return str(kind.__name__).removesuffix("Probs").removesuffix("Logits")
+
+
+def _with_values(error: Exception, values: Mapping[str, Array]) -> str:
+    """What NumPyro says of a parameter, and what its values are."""
+    text = str(error).rstrip(".")
+    found = re.search(r"got invalid (\w+) parameter", text)
+    if found is None or found[1] not in values:
+        return text
+    numbers = np.asarray(values[found[1]])
+    lost = int(np.sum(~np.isfinite(numbers)))
+    if lost:
+        return f"{text}: {lost} of {numbers.size} values not finite"
+    return f"{text}: the least is {numbers.min():.3g}"
 
 
 def _of_prior(kind: Any, site: Site, where: str) -> Any:

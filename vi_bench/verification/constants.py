@@ -28,6 +28,9 @@ SEVERAL = 4
 """Problems from which on a sum of usual constants is looked for, and numbers of rows on
 which a constant of no name is the same."""
 
+SIZES = "the sizes of the data alone"
+"""What a constant of no name may depend on."""
+
 ERRORS = 4.5
 """Standard errors within which two differences are the same."""
 
@@ -63,7 +66,7 @@ def offset_of(case: ModelCase) -> Offset | None:
 def constant_of(
     offsets: Sequence[Offset], others: Callable[[ModelCase], Sequence[Offset]]
 ) -> str | None:
-    """The constant by which all bounds are off, in words; None if they are not.
+    """The constant by which all bounds are off, a clause; None if they are not.
 
     Args:
         offsets: differences on all problems.
@@ -73,18 +76,18 @@ def constant_of(
         return None
     # on few problems some sum of constants fits anything
     if named := _usual_sum(offsets, MOST if len(offsets) >= SEVERAL else 1):
-        return named
+        return f"it lacks {named}"
     first = offsets[0]
     if len({o.case.problem.rows for o in offsets}) >= SEVERAL and all(
         o.is_(first.nats, first.error) for o in offsets
     ):
-        return "a number that is the same on all data"
+        return "it is off by a number that is the same on all data"
     # of no rows there is one data set alone
     off = [o for o in offsets if not o.is_(0.0) and o.case.problem.rows != 0]
     if _same_by_shape(off, offsets):
-        return "a constant that depends on the sizes of the data alone"
+        return f"it is off by a constant that depends on {SIZES}"
     if len(off) >= 2 and all(_same(o, others(o.case)) for o in off):
-        return "a constant that does not depend on q"
+        return "it is off by a constant that does not depend on q"
     return None
 
 

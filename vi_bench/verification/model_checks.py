@@ -37,7 +37,8 @@ LIKELY = {
     "iterates than those returned",
     STATIONARY: "a wrong update of that factor (a count or a half missing, a second "
     "moment without its variance, log for digamma, precision for variance), an update "
-    "from stale moments, too few iterations",
+    "from stale moments, too few iterations; or a factor that is not meant to maximise "
+    "the ELBO, such as a Laplace approximation",
     RISING: "a wrong update, or a bound and an update that belong to different models "
     "or iterates",
     BELOW: "a bound that lacks a negative term",
@@ -72,7 +73,7 @@ def _definition(case: ModelCase) -> Measured:
         )
         return
     said, own, off = side_by_side(float(trace[-1]), mean)
-    guessed = ', which q is nearest to; state "form" if it is another'
+    guessed = ', which q is nearest to; if it is another, return "form": "elbo"'
     guessed = "" if case.answer.form else guessed
     of = "" if case.form == ELBO else f" ({FORMS[case.form]}{guessed})"
     yield (
@@ -152,6 +153,6 @@ def described(case: ModelCase, site: str, gain: Gain) -> str:
     step = gain.step[int(np.argmax(gain.share))]
     return (
         f"a step of its natural gradient gains {max(gain.nats, 0.0):.3g} +- "
-        f"{max(gain.noise, 1e-12):.1g} nats; most by {name} = {value:.5g}, which it "
-        f"moves by {step:+.3g}"
+        f"{max(gain.spread, 1e-12):.1g} nats; most by {name} = {value:.5g}, which it "
+        f"moves by about {step:+.2g}"
     )

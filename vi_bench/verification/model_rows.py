@@ -8,13 +8,18 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+import jax
 import numpy as np
-from numpyro import infer
+from numpyro import handlers, infer
 
 from vi_bench.errors import InputError
 from vi_bench.posterior.structure import is_array, outcomes
 from vi_bench.verification.mixtures import accurately
 from vi_bench.verification.model_problems import ModelProblem
+
+POINTS = 10
+"""Draws of the prior at which a model is seen not to depend on the order of rows: at
+one of them it may be the same by chance, as at a change point in the middle."""
 
 MOST_ARRAYS = 4
 """Arrays, beside the observed ones, of which each selection is tried as the rows'."""
@@ -69,21 +74,33 @@ def _exchangeable(problem: ModelProblem, number: int, sliced: tuple[str, ...]) -
         name: np.asarray(value)[order] if name in sliced else value
         for name, value in problem.data.items()
     }
-    here = {n: s["value"] for n, s in problem.trace.items() if _latent(s)}
-    there = {
-        n: v[order] if np.shape(v)[:1] == (number,) else v for n, v in here.items()
-    }
     density = infer.util.log_density
+
+    def same(trace: Mapping[str, Any]) -> bool:
+        here = {n: s["value"] for n, s in trace.items() if _latent(s)}
+        there = {
+            n: v[order] if np.shape(v)[:1] == (number,) else v for n, v in here.items()
+        }
+        known = float(density(problem.model, (), dict(problem.data), here)[0])
+        others = (
+            float(density(problem.model, (), moved, values)[0])
+            for values in (here, there)
+        )
+        return any(abs(known - other) <= 1e-9 * (1 + abs(known)) for other in others)
+
     with accurately():
         try:
-            known = float(density(problem.model, (), dict(problem.data), here)[0])
-            others = [
-                float(density(problem.model, (), moved, values)[0])
-                for values in (here, there)
-            ]
+            return all(map(same, _traces(problem)))
         except Exception:  # a user's code may raise anything
             return False
-    return any(abs(known - other) <= 1e-9 * (1 + abs(known)) for other in others)
+
+
+def _traces(problem: ModelProblem) -> Iterator[Mapping[str, Any]]:
+    """The model at the problem's point, and at further draws of the prior."""
+    yield problem.trace
+    for key in jax.random.split(jax.random.key(0), POINTS - 1):
+        seeded = handlers.seed(problem.model, key)
+        yield handlers.trace(seeded).get_trace(**problem.data)
 
 
 def permuted(problem: ModelProblem) -> ModelProblem | None:

@@ -75,6 +75,8 @@ def reassigned(
     own = log_q[0].reshape(len(elements), number)
     q = np.exp(own - logsumexp(own, axis=1, keepdims=True))
     hard = bool(np.all(np.minimum(q, 1 - q) <= HARD))
+    if hard:
+        q = np.round(q)  # some distributions keep probabilities a little above 0
     # a category that the model does not allow gains nothing
     log_p = np.where(np.isfinite(log_p), log_p, -1e300 if hard else -1e10)
     half = DRAWS // 2

@@ -27,6 +27,7 @@ class Gain:
     Attributes:
         nats: the gain, to second order, less that of noise.
         noise: gain that noise alone gives, nats.
+        spread: standard error of the gain, nats.
         slope: slope of the bound along the unit direction, in the Fisher metric.
         error: standard error of the slope.
         step: change of every parameter (p,).
@@ -36,6 +37,7 @@ class Gain:
 
     nats: float
     noise: float
+    spread: float
     slope: float
     error: float
     step: np.ndarray
@@ -59,7 +61,7 @@ def gain_of(scores: np.ndarray, ratio: np.ndarray) -> Gain:
     kept = np.flatnonzero((unit > 0) & ~peaked)
     if not len(kept):
         nothing = np.zeros(parameters)
-        return Gain(0.0, 0.0, 0.0, 0.0, nothing, nothing, parameters)
+        return Gain(0.0, 0.0, 0.0, 0.0, 0.0, nothing, nothing, parameters)
     centred = centred[:, kept] / unit[kept]
     values, vectors = np.linalg.eigh(centred.T @ centred / number)
     good = values > RANK * values.max()
@@ -67,7 +69,10 @@ def gain_of(scores: np.ndarray, ratio: np.ndarray) -> Gain:
     white = centred @ whitening
     ratio = ratio - ratio.mean()
     raw = centred.T @ ratio / number
-    return _gain(white, ratio, whitening, raw, unit[kept], kept, parameters)
+    # of g' F^-1 g / 2, both estimated, each draw moves the estimate by this
+    along = white @ (white.T @ ratio / number)
+    moved = along * ratio - along**2 / 2
+    return _gain(white, ratio, whitening, raw, unit[kept], kept, parameters, moved)
 
 
 def slope_of(gradients: np.ndarray, curvature: np.ndarray) -> Gain:
@@ -86,7 +91,8 @@ def slope_of(gradients: np.ndarray, curvature: np.ndarray) -> Gain:
     every = np.arange(parameters)
     white = gradients @ whitening
     ratio, raw = np.ones(len(white)), gradients.mean(axis=0)
-    return _gain(white, ratio, whitening, raw, unit, every, parameters)
+    moved = white @ white.mean(axis=0)
+    return _gain(white, ratio, whitening, raw, unit, every, parameters, moved)
 
 
 def _gain(
@@ -97,11 +103,13 @@ def _gain(
     unit: np.ndarray,
     kept: np.ndarray,
     parameters: int,
+    moved: np.ndarray,
 ) -> Gain:
     """The gain from whitened scores (S, m) and centred ratios (S,).
 
     Of the k parameters that are `kept`, scaled by `unit`, `raw` is the gradient (k,);
-    `whitening` (k, m) makes their scores uncorrelated.
+    `whitening` (k, m) makes their scores uncorrelated. The influence of each draw on
+    the gain is in `moved` (S,).
     """
     number, half = len(white), len(white) // 2
     slope = white.T @ ratio / number
@@ -123,6 +131,7 @@ def _gain(
     return Gain(
         nats=float(slope @ slope) / 2 - noise,
         noise=noise,
+        spread=float(np.hypot(moved.std() / number**0.5, noise)),
         slope=float(np.mean(slopes)),
         error=float(np.sqrt(np.sum(variances))) / 2,
         step=step,
