@@ -195,3 +195,24 @@ def test_calls_in_one_are_the_calls_one_by_one(seconds, here, monkeypatch):
     assert len(told) == (2 * LANES if seconds == 10.0 else LANES * CALLS)
     for a, b in zip(jax.tree.leaves(apart), jax.tree.leaves(whole), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_compiled_beforehand_is_what_is_called(here):
+    made = []
+
+    def heard(event: str, _: float, **told: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            made.append(told.get("fun_name"))
+
+    stage = lanes.stage_of_lanes("walk", LANES, lambda *own: walk(*own), calls=CALLS)
+    program = program_of(stage)
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        for lowered in program.lowered(keys()[0], here, begin()):
+            lowered.compile()
+        before = [name for name in made if name == "jit(calls)"]
+        call_until_done(stage, program, keys(), here, begin())
+        after = [name for name in made if name == "jit(calls)"]
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    assert len(before) == len(after) == 1

@@ -43,6 +43,13 @@ def test_the_folder_holds_what_is_promised(written):
     assert not [p for p in out.parent.iterdir() if p != out], "staging left behind"
 
 
+def test_a_result_is_shown_in_one_line(written):
+    result, _ = written
+    assert repr(result).startswith("<run of small: cavi ")
+    assert repr(result).endswith(", nuts sampled>")
+    assert repr(result.runs["nuts"]) == "<NUTS: sampled>"
+
+
 def test_the_summary_has_its_schema(written):
     result, out = written
     summary = json.loads((out / "summary.json").read_text())

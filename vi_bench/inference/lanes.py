@@ -104,7 +104,8 @@ class LaneProgram:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.jitted: Any = jax.jit(self._lane)
+        assert stage.lane is not None
+        self.jitted: Any = _jitted(stage.lane)
         self.whole: Any = jax.jit(stage.run)
         self.spread: Any = stage.spread and jax.jit(stage.spread)
         self.gather: Any = stage.gather and jax.jit(stage.gather)
@@ -121,8 +122,10 @@ class LaneProgram:
             before = [self.spread.lower(posterior, carry)]
             begins = jax.eval_shape(self.spread, posterior, carry)
         own = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), begins)
-        calls = jax.random.key_data(key)[None], 0, 1
-        lane = self.jitted.lower(*calls, posterior, own)
+        one = jax.random.key_data(key)
+        number = self.stage.calls if self.free(posterior) else 1
+        keys = jax.ShapeDtypeStruct((number, *one.shape), one.dtype)
+        lane = self.jitted.lower(keys, 0, 1, posterior, own)
         if self.gather:
             ends = jax.tree.map(
                 lambda v: jax.ShapeDtypeStruct((self.stage.lanes, *v.shape), v.dtype),
@@ -193,12 +196,15 @@ class LaneProgram:
         self.seconds = seconds
         return _joined(ends), max(made)
 
-    def _lane(
-        self, keys: Array, first: Array, last: Array, posterior: Posterior, own: Any
+
+@lru_cache(maxsize=64)
+def _jitted(lane: Lane) -> Any:
+    """The program of a lane, which stages of the same lane share."""
+
+    def calls(
+        keys: Array, first: Array, last: Array, posterior: Posterior, own: Any
     ) -> Any:
         """The calls from `first` to before `last` of a lane whose keys are `keys`."""
-        lane = self.stage.lane
-        assert lane is not None
 
         def call(number: Array, own: Any) -> Any:
             return lane(jax.random.wrap_key_data(keys[number]), posterior, own)
@@ -206,6 +212,8 @@ class LaneProgram:
         if len(keys) == 1:
             return call(first, own)  # what it makes may be of another kind
         return lax.fori_loop(first, last, call, own)
+
+    return jax.jit(calls)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -15,6 +15,11 @@ def draws_of_a_part(draws: int) -> int:
     return -(-draws // min(PARTS, draws))
 
 
+def calls_of(draws: int) -> int:
+    """Number of calls of the sampling stage."""
+    return -(-draws // draws_of_a_part(draws))
+
+
 def with_room(chain: Any, draws: int) -> Any:
     """The chain, or where it has all its draws, one that continues with none yet.
 

@@ -13,16 +13,26 @@ from jaxtyping import Array, Int
 
 from vi_bench.contract import Draws, Outcome, Posterior, Report, Stage, told
 from vi_bench.inference import starts
-from vi_bench.inference.lanes import stage_of_lanes
-from vi_bench.methods._chains import draws_of_a_part, with_room
+from vi_bench.inference.lanes import Lane, stage_of_lanes
+from vi_bench.methods._chains import calls_of, draws_of_a_part, with_room
+from vi_bench.methods._warmup import Tuned, Tuning, WarmUp
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
+from vi_bench.runtime.lanes import over_lanes
 
 
 class Chain(NamedTuple):
-    """One chain: its state, its tuning, its draws (draw, *dims) and their number.
+    """One chain.
 
-    `tuning_steps` are the leapfrog steps of its warm-up.
+    Attributes:
+        state: of the sampler.
+        step_size: of the integrator.
+        inverse_mass_matrix: the inverse mass matrix, or its diagonal.
+        position: draws (draw, *dims) of each parameter.
+        stats: of each draw (draw,).
+        done: number of draws.
+        tuning_steps: leapfrog steps of the warm-up.
+        tuning: the warm-up, where it goes a transition at a time.
     """
 
     state: Any
@@ -32,6 +42,7 @@ class Chain(NamedTuple):
     stats: dict[str, Array]
     done: Array
     tuning_steps: Array
+    tuning: Tuning | None
 
 
 @jax.tree_util.register_dataclass
@@ -67,23 +78,74 @@ def stages_of(
     part = draws_of_a_part(draws)
 
     def sample(key: Key, posterior: Posterior, chain: Chain) -> Chain:
-        kernel = kernel_of(posterior)
-        return extend(kernel, key, with_room(chain, draws), part, draws)
+        return extend(kernel_of(posterior), key, chain, part, draws)
 
+    before = stage_of_lanes("warmup", chains, warmed_up)
+    return _stages(chains, draws, (before,), sample)
+
+
+def stages_in_parts(
+    chains: int,
+    draws: int,
+    begin: Callable[[Posterior, Parameters], Chain],
+    warm_up: WarmUp,
+    kernel_of: Callable[[Posterior], Kernel],
+) -> tuple[Stage, ...]:
+    """The stages start, begin, warmup and sample (both in parts), and collect.
+
+    Warm-up and sampling are calls of one program.
+
+    Args:
+        chains: number of chains.
+        draws: of each.
+        begin: (posterior, start) -> a chain before its warm-up.
+        warm_up: tunes a chain, a transition at a time.
+        kernel_of: the transition on a posterior.
+    """
+    part, steps = draws_of_a_part(draws), warm_up.steps
+    together = -(-steps // calls_of(draws))
+
+    def begun(_: Key, posterior: Posterior, theta: Parameters) -> Chain:
+        found: Chain = over_lanes(lambda own: begin(posterior, own), theta)
+        return found
+
+    def onward(key: Key, posterior: Posterior, chain: Chain) -> Chain:
+        kernel, tuning = kernel_of(posterior), chain.tuning
+        assert tuning is not None
+        # all transitions of a warm-up have their keys from that of its first call
+        first = jnp.where(tuning.done == 0, jax.random.key_data(key), tuning.key)
+        chain = chain._replace(tuning=tuning._replace(key=first))
+        most = jnp.minimum(together, steps - tuning.done)
+        return extend(kernel, key, chain, part, draws, warm_up, most)
+
+    calls = -(-steps // together)
+    before = (
+        Stage("begin", begun),
+        stage_of_lanes("warmup", chains, onward, calls=calls),
+    )
+    return _stages(chains, draws, before, onward)
+
+
+def _stages(
+    chains: int, draws: int, before: tuple[Stage, ...], sample: Lane
+) -> tuple[Stage, ...]:
     return (
         starts.chains_start(chains),
-        stage_of_lanes("warmup", chains, warmed_up),
-        stage_of_lanes(
-            "sample", chains, sample, calls=-(-draws // part), again="onward"
-        ),
+        *before,
+        stage_of_lanes("sample", chains, sample, calls=calls_of(draws), again="onward"),
         Stage("collect", collect, part_of_inference=False),
     )
 
 
 def empty_chain(
-    state: Any, step_size: Array, metric: Array, draws: int, *further: str
+    state: Any,
+    step_size: Array,
+    metric: Array,
+    draws: int,
+    *further: str,
+    tuning: Tuning | None = None,
 ) -> Chain:
-    """A warmed-up chain with room for its draws.
+    """A chain with room for its draws.
 
     Args:
         state: of the sampler, with `position` and `logdensity`.
@@ -91,6 +153,7 @@ def empty_chain(
         metric: its inverse mass matrix, or the diagonal of that.
         draws: for how many there is room.
         further: names of further statistics, whole numbers.
+        tuning: its warm-up, if that is to come.
     """
 
     def room(leaf: Array) -> Array:
@@ -114,6 +177,7 @@ def empty_chain(
         stats=jax.tree.map(room, stats),
         done=number,
         tuning_steps=number,
+        tuning=tuning,
     )
 
 
@@ -128,26 +192,70 @@ def told_of(state: Any, info: Any) -> dict[str, Any]:
     }
 
 
-def extend(kernel: Kernel, key: Key, chain: Chain, part: int, draws: int) -> Chain:
-    """`part` more draws, fewer where the chain has room for fewer."""
+def extend(
+    kernel: Kernel,
+    key: Key,
+    chain: Chain,
+    part: int,
+    draws: int,
+    warm_up: WarmUp | None = None,
+    most: Array | int = 0,
+) -> Chain:
+    """`part` more draws, fewer where the chain has room for fewer.
+
+    Args:
+        kernel: the transition.
+        key: a random key.
+        chain: where it begins; once it has all its draws, further ones replace them.
+        part: number of draws.
+        draws: for how many there is room.
+        warm_up: of a chain that is tuned first.
+        most: number of transitions of its warm-up; draws are made only once that is 0.
+    """
+    chain = with_room(chain, draws)
+    number = jnp.minimum(part, draws - chain.done)
+    warming = jnp.asarray(most) > 0
     keys = jax.random.split(key, part)
 
     def advance(i: Array, chain: Chain) -> Chain:
-        state, stats = kernel(keys[i], chain)
+        own = keys[i]
+        if warm_up is not None:
+            assert chain.tuning is not None
+            own = jnp.where(warming, warm_up.key(chain.tuning), own)
+        state, stats = kernel(own, chain)
 
         def put(room: Array, leaf: Array) -> Array:
             return room.at[chain.done].set(leaf.astype(room.dtype))
 
-        return chain._replace(
+        # in a warm-up all of them have the first place, that of the first draw later
+        after = chain._replace(
             state=state,
             position=jax.tree.map(put, chain.position, state.position),
             stats={name: put(chain.stats[name], stats[name]) for name in stats},
-            done=chain.done + 1,
+            done=chain.done + jnp.where(warming, 0, 1),
+        )
+        return after if warm_up is None else tuned(after, chain, stats)
+
+    def tuned(after: Chain, before: Chain, stats: Mapping[str, Array]) -> Chain:
+        assert warm_up is not None
+        assert before.tuning is not None
+        known = Tuned(before.tuning, before.step_size, before.inverse_mass_matrix)
+        now: Tuned = jax.lax.cond(
+            warming,
+            lambda: warm_up.further(
+                known.tuning, after.state, stats["acceptance_rate"]
+            ),
+            lambda: known,
+        )
+        steps = jnp.where(warming, stats["n_steps"], 0).astype(jnp.int32)
+        return after._replace(
+            step_size=now.step_size,
+            inverse_mass_matrix=now.inverse_mass_matrix,
+            tuning=now.tuning,
+            tuning_steps=before.tuning_steps + steps,
         )
 
-    more: Chain = jax.lax.fori_loop(
-        0, jnp.minimum(part, draws - chain.done), advance, chain
-    )
+    more: Chain = jax.lax.fori_loop(0, jnp.where(warming, most, number), advance, chain)
     return more
 
 

@@ -33,9 +33,10 @@ from vi_bench.methods._hamiltonian import (
     empty_chain,
     ended,
     passes,
-    stages_of,
+    stages_in_parts,
     told_of,
 )
+from vi_bench.methods._warmup import WarmUp
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
 
@@ -66,27 +67,22 @@ class NUTS:
     bound_keeps_labels: ClassVar[bool] = False
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """The stages start, warmup, sample (in parts) and collect."""
+        """The stages start, begin, warmup and sample (in parts), and collect."""
         return self._stages(problem.chains, problem.draws)
 
     @remembered
     def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
-        def warmed_up(key: Key, posterior: Posterior, theta: Parameters) -> Chain:
-            adaptation = blackjax.window_adaptation(
-                blackjax.nuts,
-                posterior.density,
-                is_mass_matrix_diagonal=not self.dense_mass,
-                target_acceptance_rate=self.target_acceptance,
-                max_num_doublings=self.max_tree_depth,
-            )
-            position = posterior.unconstrain(theta)
-            (state, tuned), course = adaptation.run(key, position, self.warmup)
-            metric = tuned["inverse_mass_matrix"]
-            chain = empty_chain(state, tuned["step_size"], metric, draws, "tree_depth")
-            steps = jnp.sum(course.info.num_integration_steps)
-            return chain._replace(tuning_steps=steps.astype(jnp.int32))
+        warm_up = WarmUp(self.warmup, self.target_acceptance, self.dense_mass)
 
-        return stages_of(chains, draws, warmed_up, self._kernel)
+        def begin(posterior: Posterior, theta: Parameters) -> Chain:
+            position = posterior.unconstrain(theta)
+            state = blackjax.nuts.init(position, posterior.density)
+            tuning, step_size, metric = warm_up.begin(position)
+            return empty_chain(
+                state, step_size, metric, draws, "tree_depth", tuning=tuning
+            )
+
+        return stages_in_parts(chains, draws, begin, warm_up, self._kernel)
 
     def passes(self, draws: Draws) -> float:
         """Leapfrog steps of all chains, those of the warm-up too."""

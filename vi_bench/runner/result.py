@@ -73,6 +73,9 @@ class MethodRun:
     resumption: Resumption | None = None
     short: bool = False
 
+    def __repr__(self) -> str:
+        return f"<{type(self.method).__name__}: {self.outcome.status}>"
+
     def copy(self) -> MethodRun:
         """What is known up to now; it does not change when this one does."""
         state = self.resumption

@@ -32,6 +32,13 @@ class Result(RunResult):
         """The same run as a `Result`."""
         return cls(**{f.name: getattr(run, f.name) for f in fields(RunResult)})
 
+    def __repr__(self) -> str:
+        verdicts = self.comparison.verdicts if self.comparison else {}
+        words: dict[str, str] = {n: run.outcome.status for n, run in self.runs.items()}
+        words |= {label: verdict.word for label, verdict in verdicts.items()}
+        found = ", ".join(f"{label} {word}" for label, word in words.items())
+        return f"<run of {self.spec.name}: {found}>"
+
     @property
     def posterior(self) -> dict[str, DataTree]:
         """Label -> ArviZ DataTree, relabelled, of every method that gave draws."""
