@@ -34,7 +34,8 @@ def test_it_is_blackjaxs_window_adaptation(dense):
     @jax.jit
     def transition(now, state):
         metric = now.inverse_mass_matrix
-        state, info = step(own.key(now.tuning), state, density, now.step_size, metric)
+        key = own.keys(now.tuning)[now.tuning.done]
+        state, info = step(key, state, density, now.step_size, metric)
         now = own.further(now.tuning, state, info.acceptance_rate)
         return now, state, info.num_integration_steps
 

@@ -216,12 +216,14 @@ def extend(
     number = jnp.minimum(part, draws - chain.done)
     warming = jnp.asarray(most) > 0
     keys = jax.random.split(key, part)
+    if warm_up is not None:
+        assert chain.tuning is not None
+        first, course = chain.tuning.done, warm_up.keys(chain.tuning)
 
     def advance(i: Array, chain: Chain) -> Chain:
         own = keys[i]
         if warm_up is not None:
-            assert chain.tuning is not None
-            own = jnp.where(warming, warm_up.key(chain.tuning), own)
+            own = jnp.where(warming, course[first + i], own)
         state, stats = kernel(own, chain)
 
         def put(room: Array, leaf: Array) -> Array:

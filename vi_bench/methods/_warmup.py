@@ -81,10 +81,9 @@ class WarmUp:
         tuning = Tuning(data, none, average, metric)
         return Tuned(tuning, step_size, metric.inverse_mass_matrix)
 
-    def key(self, tuning: Tuning) -> Key:
-        """The random key of the next transition."""
-        keys = jax.random.split(jax.random.wrap_key_data(tuning.key), self.steps)
-        return keys[tuning.done]
+    def keys(self, tuning: Tuning) -> Key:
+        """The random keys of all transitions (steps,)."""
+        return jax.random.split(jax.random.wrap_key_data(tuning.key), self.steps)
 
     def further(self, tuning: Tuning, state: Any, acceptance: Array) -> Tuned:
         """After another transition.
