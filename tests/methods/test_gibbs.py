@@ -225,12 +225,16 @@ def test_errors_are_those_of_batch_means(random):
 
 def sampled(method, mixture, draws, batches):
     """What each batch of a sample stage ends in, made by one program."""
-    start, warm_up, sample, _ = method.prepare(
+    start, begin, warm_up, sample, _ = method.prepare(
         Problem(mixture, 2, draws), jax.random.key(0)
     )
     first = jax.jit(start.run)(jax.random.key(1), mixture, None)
-    chain = jax.jit(warm_up.run)(jax.random.key(1), mixture, first)
+    chain = jax.jit(begin.run)(jax.random.key(1), mixture, first)
     program = jax.jit(sample.run)
+    for part in range(warm_up.calls):  # it is of the same lane
+        chain = program(jax.random.fold_in(jax.random.key(1), part), mixture, chain)
+    assert np.all(chain.done == 0)
+    assert np.all(chain.warmed == method.steps)
     ends = []
     for batch in range(batches):
         for part in range(sample.calls):

@@ -37,7 +37,7 @@ from vi_bench.methods._assignments import (
     exchangeable,
     new_order,
 )
-from vi_bench.methods._chains import draws_of_a_part, with_room
+from vi_bench.methods._chains import calls_of, draws_of_a_part, with_room
 from vi_bench.mixture import weights
 from vi_bench.mixture.conjugate import Conjugate
 from vi_bench.mixture.mixture import Mixture
@@ -55,11 +55,21 @@ FEW = 50.0
 
 
 class Chain(NamedTuple):
-    """One chain: its state, its draws (draw, *dims), and how many it has so far."""
+    """One chain.
+
+    Attributes:
+        theta: its state.
+        kept: its draws (draw, *dims).
+        done: how many it has so far.
+        warmed: sweeps of its warm-up so far.
+        key: data of the random key of the warm-up.
+    """
 
     theta: Parameters
     kept: Parameters
     done: Int[Array, ""]
+    warmed: Int[Array, ""]
+    key: Array
 
 
 @jax.tree_util.register_dataclass
@@ -106,7 +116,7 @@ class Gibbs:
         return 0.0
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
-        """The stages start, warmup, sample (in parts) and evidence or collect.
+        """The stages start, begin, warmup and sample, in parts; evidence or collect.
 
         Raises:
             NotApplicable: the family has no Gibbs step.
@@ -117,15 +127,14 @@ class Gibbs:
 
     @remembered
     def _stages(self, chains: int, draws: int, last: str) -> tuple[Stage, ...]:
-        part = draws_of_a_part(draws)
+        together = -(-self.steps // calls_of(draws))
 
-        def warm_up(key: Key, mixture: Mixture, theta: Parameters) -> Chain:
-            # one sweep even without a warm-up
-            end = self._sweeps(key, mixture, theta, 1 + self.warmup)
-            return empty_chain(end, draws)
+        def begin(_: Key, mixture: Mixture, theta: Parameters) -> Chain:
+            found: Chain = jax.vmap(lambda own: empty_chain(own, draws))(theta)
+            return found
 
-        def sample(key: Key, mixture: Mixture, chain: Chain) -> Chain:
-            return self._extend(key, mixture, with_room(chain, draws), part, draws)
+        def onward(key: Key, mixture: Mixture, chain: Chain) -> Chain:
+            return self._onward(key, mixture, with_room(chain, draws), together, draws)
 
         def collect(key: Key, mixture: Mixture, whole: Chain) -> Draws:
             report = GibbsReport()
@@ -135,9 +144,10 @@ class Gibbs:
 
         return (
             starts.chains_start(chains),
-            stage_of_lanes("warmup", chains, warm_up),
+            Stage("begin", begin),
+            stage_of_lanes("warmup", chains, onward, calls=-(-self.steps // together)),
             stage_of_lanes(
-                "sample", chains, sample, calls=-(-draws // part), again="onward"
+                "sample", chains, onward, calls=calls_of(draws), again="onward"
             ),
             Stage(last, collect, part_of_inference=False),
         )
@@ -147,29 +157,42 @@ class Gibbs:
         check_resample(mixture)
         return sweep(key, mixture, theta, self.permute)
 
-    def _sweeps(
-        self, key: Key, mixture: Mixture, theta: Parameters, number: int
-    ) -> Parameters:
-        def advance(theta: Parameters, key: Key) -> tuple[Parameters, None]:
-            return sweep(key, mixture, theta, self.permute), None
+    @property
+    def steps(self) -> int:
+        """Sweeps of the warm-up: one even where none is asked for."""
+        return 1 + self.warmup
 
-        return lax.scan(advance, theta, jax.random.split(key, number))[0]
-
-    def _extend(
-        self, key: Key, mixture: Mixture, chain: Chain, part: int, draws: int
+    def _onward(
+        self, key: Key, mixture: Mixture, chain: Chain, together: int, draws: int
     ) -> Chain:
-        """`part` more draws, fewer where the chain has room for fewer."""
+        """Some sweeps of the warm-up, `together` at most; once that is over, draws."""
+        part, begun = draws_of_a_part(draws), chain.warmed
+        warming = begun < self.steps
+        # all sweeps of a warm-up have their keys from that of its first call
+        first = jnp.where(begun == 0, jax.random.key_data(key), chain.key)
+        course = jax.random.split(jax.random.wrap_key_data(first), self.steps)
         keys = jax.random.split(key, part)
 
         def advance(i: Array, chain: Chain) -> Chain:
-            theta = self._sweeps(keys[i], mixture, chain.theta, self.thin)
+            own = jax.random.split(keys[i], self.thin)
+
+            def once(j: Array, theta: Parameters) -> Parameters:
+                key = jnp.where(warming, course[begun + i], own[j])
+                return sweep(key, mixture, theta, self.permute)
+
+            thin = jnp.where(warming, 1, self.thin)
+            theta = lax.fori_loop(0, thin, once, chain.theta)
+            # in a warm-up all have the first place, that of the first draw later
             kept = jax.tree.map(
                 lambda room, leaf: room.at[chain.done].set(leaf), chain.kept, theta
             )
-            return Chain(theta, kept, chain.done + 1)
+            warm, drawn = jnp.where(warming, 1, 0), jnp.where(warming, 0, 1)
+            return Chain(theta, kept, chain.done + drawn, chain.warmed + warm, first)
 
+        further = jnp.minimum(together, self.steps - begun)
+        left = jnp.minimum(part, draws - chain.done)
         more: Chain = lax.fori_loop(
-            0, jnp.minimum(part, draws - chain.done), advance, chain
+            0, jnp.where(warming, further, left), advance, chain
         )
         return more
 
@@ -214,9 +237,10 @@ def check_resample(mixture: Mixture) -> None:
 
 
 def empty_chain(theta: Parameters, draws: int) -> Chain:
-    """A warmed-up chain with room for its draws."""
+    """A chain before its warm-up, with room for its draws."""
     kept = jax.tree.map(lambda v: jnp.zeros((draws, *v.shape), v.dtype), theta)
-    return Chain(theta, kept, jnp.zeros((), jnp.int32))
+    none = jnp.zeros((), jnp.int32)
+    return Chain(theta, kept, none, none, jax.random.key_data(jax.random.key(0)))
 
 
 def sweep(
