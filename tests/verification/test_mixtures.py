@@ -362,3 +362,25 @@ def test_a_plug_in_joins_the_battery_while_it_is_there_and_a_broken_one_spoils_n
             assert str(one) == str(other)
             np.testing.assert_array_equal(one.data, other.data)
     assert "mine" not in covered()
+
+
+@pytest.mark.parametrize(("held", "passes"), [(35, True), (250, False)])
+def test_slow_mixing_is_no_fault_but_hardly_moving_is(held, passes):
+    """Exact draws, each held for so long that few of them are independent."""
+    battery = mixture_battery(0, ["gaussian"])
+    problem = next(p for p in battery if p.truth and p.K > 1 and len(p.data))
+    exact = problem.truth.draws
+
+    def sample(key, n):
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        size = len(next(iter(exact.values())))
+        chosen = np.repeat(random.integers(size, size=-(-n // held)), held)[:n]
+        return {name: np.asarray(values)[chosen] for name, values in exact.items()}
+
+    def fit(_):
+        return SimpleNamespace(sample=sample, chains=4)
+
+    report = vb.verify(fit, problems=[problem])
+    assert report.passed is passes
+    assert any("200 effective draws" in note for note in report.notes)
+    assert ("enough effective draws" in report.failures) is not passes

@@ -11,7 +11,11 @@ from vi_bench.verification.finding import Measured
 from vi_bench.verification.mixtures import EXACT
 
 LEAST = 200
-"""Smallest effective sample size of a method that claims to sample the posterior."""
+"""Effective sample size of a quantity from which on its draws are tested."""
+
+HARDLY = 50
+"""Effective sample size below which chains hardly move: a method that claims to sample
+the posterior does not. In between it mixes slowly, which is no fault."""
 
 TRUSTED = 0.8
 """Factor by which an estimated effective sample size is reduced, for safety."""

@@ -38,7 +38,7 @@ from vi_bench.verification.finding import (
     hardness,
 )
 from vi_bench.verification.identify import Identified, explained, identify
-from vi_bench.verification.levels import among
+from vi_bench.verification.levels import LEAST, among, effective
 from vi_bench.verification.mixtures import EXACT, MixtureProblem, accurately
 
 STARTS = 10
@@ -204,6 +204,9 @@ class MixtureCase:
         if self.claims_posterior:
             if self.problem.truth is None:
                 return {"an enumerated posterior": "the draws"}
+            if self.slow:
+                why = f"{LEAST} effective draws of quantities that mix slowly"
+                return {why: "draws from the posterior"}
             return {}
         found = {}
         if answer.log_q is None:
@@ -267,6 +270,13 @@ class MixtureCase:
         if truth is None or not self.claims_posterior:
             return {}
         return self._levels(truth.draws, _invariants)
+
+    @cached_property
+    def slow(self) -> frozenset[str]:
+        """Quantities of too few effective draws to test theirs."""
+        kind = self.answer.kind
+        found = {n: effective(levels, kind) for n, levels in self.levels.items()}
+        return frozenset(name for name, size in found.items() if size < LEAST)
 
     @cached_property
     def levels_of_q(self) -> dict[str, np.ndarray]:
