@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array
+
+from vi_bench.contract import Stage
+from vi_bench.inference.lanes import Lane, stage_of_lanes
+from vi_bench.runtime.keys import Key
 
 PARTS = 20
 """Number of calls of the sampling stage, so that progress can be shown."""
@@ -15,8 +21,48 @@ def draws_of_a_part(draws: int) -> int:
     return -(-draws // min(PARTS, draws))
 
 
-def calls_of(draws: int) -> int:
-    """Number of calls of the sampling stage."""
+def steps_of_a_part(steps: int, draws: int) -> int:
+    """Number of steps that one call of a warm-up makes.
+
+    So it has no more calls than sampling; as many, and one program serves both.
+    """
+    return -(-steps // _calls(draws))
+
+
+def sampling(chains: int, draws: int, lane: Lane) -> Stage:
+    """The sampling stage, in parts."""
+    calls = _calls(draws)
+    return stage_of_lanes("sample", chains, lane, calls=calls, again="onward")
+
+
+def warmup_and_sampling(
+    chains: int, draws: int, steps: int, lane: Lane
+) -> tuple[Stage, Stage]:
+    """Both stages, in parts: calls of one program.
+
+    Args:
+        chains: number of chains.
+        draws: of each.
+        steps: of a warm-up.
+        lane: `steps_of_a_part` further steps of it; once that is over, further draws.
+    """
+    calls = -(-steps // steps_of_a_part(steps, draws))
+    warmup = stage_of_lanes("warmup", chains, lane, calls=calls)
+    return warmup, sampling(chains, draws, lane)
+
+
+def warmup_key(key: Key, done: Array, known: Array) -> Array:
+    """Data of the key from which all steps of a warm-up have theirs: its first call's.
+
+    Args:
+        key: of this call.
+        done: steps of the warm-up before it.
+        known: what this gave in the call before.
+    """
+    return jnp.where(done == 0, jax.random.key_data(key), known)
+
+
+def _calls(draws: int) -> int:
     return -(-draws // draws_of_a_part(draws))
 
 

@@ -13,8 +13,15 @@ from jaxtyping import Array, Int
 
 from vi_bench.contract import Draws, Outcome, Posterior, Report, Stage, told
 from vi_bench.inference import starts
-from vi_bench.inference.lanes import Lane, stage_of_lanes
-from vi_bench.methods._chains import calls_of, draws_of_a_part, with_room
+from vi_bench.inference.lanes import stage_of_lanes
+from vi_bench.methods._chains import (
+    draws_of_a_part,
+    sampling,
+    steps_of_a_part,
+    warmup_and_sampling,
+    warmup_key,
+    with_room,
+)
 from vi_bench.methods._warmup import Tuned, Tuning, WarmUp
 from vi_bench.mixture.types import Parameters
 from vi_bench.runtime.keys import Key
@@ -80,8 +87,8 @@ def stages_of(
     def sample(key: Key, posterior: Posterior, chain: Chain) -> Chain:
         return extend(kernel_of(posterior), key, chain, part, draws)
 
-    before = stage_of_lanes("warmup", chains, warmed_up)
-    return _stages(chains, draws, (before,), sample)
+    warmup = stage_of_lanes("warmup", chains, warmed_up)
+    return _stages(chains, warmup, sampling(chains, draws, sample))
 
 
 def stages_in_parts(
@@ -103,7 +110,7 @@ def stages_in_parts(
         kernel_of: the transition on a posterior.
     """
     part, steps = draws_of_a_part(draws), warm_up.steps
-    together = -(-steps // calls_of(draws))
+    together = steps_of_a_part(steps, draws)
 
     def begun(_: Key, posterior: Posterior, theta: Parameters) -> Chain:
         found: Chain = over_lanes(lambda own: begin(posterior, own), theta)
@@ -112,29 +119,18 @@ def stages_in_parts(
     def onward(key: Key, posterior: Posterior, chain: Chain) -> Chain:
         kernel, tuning = kernel_of(posterior), chain.tuning
         assert tuning is not None
-        # all transitions of a warm-up have their keys from that of its first call
-        first = jnp.where(tuning.done == 0, jax.random.key_data(key), tuning.key)
+        first = warmup_key(key, tuning.done, tuning.key)
         chain = chain._replace(tuning=tuning._replace(key=first))
         most = jnp.minimum(together, steps - tuning.done)
         return extend(kernel, key, chain, part, draws, warm_up, most)
 
-    calls = -(-steps // together)
-    before = (
-        Stage("begin", begun),
-        stage_of_lanes("warmup", chains, onward, calls=calls),
-    )
-    return _stages(chains, draws, before, onward)
+    both = warmup_and_sampling(chains, draws, steps, onward)
+    return _stages(chains, Stage("begin", begun), *both)
 
 
-def _stages(
-    chains: int, draws: int, before: tuple[Stage, ...], sample: Lane
-) -> tuple[Stage, ...]:
-    return (
-        starts.chains_start(chains),
-        *before,
-        stage_of_lanes("sample", chains, sample, calls=calls_of(draws), again="onward"),
-        Stage("collect", collect, part_of_inference=False),
-    )
+def _stages(chains: int, *between: Stage) -> tuple[Stage, ...]:
+    collected = Stage("collect", collect, part_of_inference=False)
+    return (starts.chains_start(chains), *between, collected)
 
 
 def empty_chain(

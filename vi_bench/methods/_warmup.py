@@ -2,7 +2,7 @@
 
 In Stan's schedule of windows the step size is tuned by dual averaging (Hoffman and
 Gelman 2014), and the metric from the draws of each window, both by BlackJAX's parts.
-Its own loop over them keeps every state and metric, and does not end before the last.
+BlackJAX's loop over them keeps every state and metric, and is one call.
 """
 
 from __future__ import annotations
@@ -74,11 +74,10 @@ class WarmUp:
         flat = ravel_pytree(position)[0]
         begin, _, _ = self._average()
         metric = self._metric().init(flat.size)
-        average = begin(jnp.asarray(FIRST_STEP, flat.dtype))
+        step_size = jnp.asarray(FIRST_STEP, flat.dtype)
         none = jnp.zeros((), jnp.int32)
         data = jax.random.key_data(jax.random.key(0))
-        step_size = jnp.asarray(FIRST_STEP, flat.dtype)
-        tuning = Tuning(data, none, average, metric)
+        tuning = Tuning(data, none, begin(step_size), metric)
         return Tuned(tuning, step_size, metric.inverse_mass_matrix)
 
     def keys(self, tuning: Tuning) -> Key:

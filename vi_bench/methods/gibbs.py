@@ -31,13 +31,18 @@ from vi_bench.contract import (
 )
 from vi_bench.errors import NotApplicable
 from vi_bench.inference import starts
-from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.methods._assignments import (
     assigned_statistics,
     exchangeable,
     new_order,
 )
-from vi_bench.methods._chains import calls_of, draws_of_a_part, with_room
+from vi_bench.methods._chains import (
+    draws_of_a_part,
+    steps_of_a_part,
+    warmup_and_sampling,
+    warmup_key,
+    with_room,
+)
 from vi_bench.mixture import weights
 from vi_bench.mixture.conjugate import Conjugate
 from vi_bench.mixture.mixture import Mixture
@@ -127,14 +132,12 @@ class Gibbs:
 
     @remembered
     def _stages(self, chains: int, draws: int, last: str) -> tuple[Stage, ...]:
-        together = -(-self.steps // calls_of(draws))
-
         def begin(_: Key, mixture: Mixture, theta: Parameters) -> Chain:
             found: Chain = jax.vmap(lambda own: empty_chain(own, draws))(theta)
             return found
 
         def onward(key: Key, mixture: Mixture, chain: Chain) -> Chain:
-            return self._onward(key, mixture, with_room(chain, draws), together, draws)
+            return self._onward(key, mixture, with_room(chain, draws), draws)
 
         def collect(key: Key, mixture: Mixture, whole: Chain) -> Draws:
             report = GibbsReport()
@@ -145,10 +148,7 @@ class Gibbs:
         return (
             starts.chains_start(chains),
             Stage("begin", begin),
-            stage_of_lanes("warmup", chains, onward, calls=-(-self.steps // together)),
-            stage_of_lanes(
-                "sample", chains, onward, calls=calls_of(draws), again="onward"
-            ),
+            *warmup_and_sampling(chains, draws, self.steps, onward),
             Stage(last, collect, part_of_inference=False),
         )
 
@@ -162,14 +162,11 @@ class Gibbs:
         """Sweeps of the warm-up: one even where none is asked for."""
         return 1 + self.warmup
 
-    def _onward(
-        self, key: Key, mixture: Mixture, chain: Chain, together: int, draws: int
-    ) -> Chain:
-        """Some sweeps of the warm-up, `together` at most; once that is over, draws."""
+    def _onward(self, key: Key, mixture: Mixture, chain: Chain, draws: int) -> Chain:
+        """Further sweeps of the warm-up; once that is over, draws."""
         part, begun = draws_of_a_part(draws), chain.warmed
         warming = begun < self.steps
-        # all sweeps of a warm-up have their keys from that of its first call
-        first = jnp.where(begun == 0, jax.random.key_data(key), chain.key)
+        first = warmup_key(key, begun, chain.key)
         course = jax.random.split(jax.random.wrap_key_data(first), self.steps)
         keys = jax.random.split(key, part)
 
@@ -189,6 +186,7 @@ class Gibbs:
             warm, drawn = jnp.where(warming, 1, 0), jnp.where(warming, 0, 1)
             return Chain(theta, kept, chain.done + drawn, chain.warmed + warm, first)
 
+        together = steps_of_a_part(self.steps, draws)
         further = jnp.minimum(together, self.steps - begun)
         left = jnp.minimum(part, draws - chain.done)
         more: Chain = lax.fori_loop(

@@ -28,9 +28,6 @@ SEVERAL = 4
 """Problems from which on a sum of usual constants is looked for, and numbers of rows on
 which a constant of no name is the same."""
 
-SIZES = "the sizes of the data alone"
-"""What a constant of no name may depend on."""
-
 ERRORS = 4.5
 """Standard errors within which two differences are the same."""
 
@@ -55,6 +52,40 @@ class Offset:
         return bool(abs(self.nats - other) <= allowed)
 
 
+@dataclass(frozen=True)
+class Constant:
+    """A constant by which all bounds are off.
+
+    Attributes:
+        clause: what it is.
+        by_size: whether all that is known is that the sizes of the data give it.
+    """
+
+    clause: str
+    by_size: bool = False
+
+    def told(self, offsets: Sequence[Offset]) -> str:
+        """The clause and the values, and what else is to be known of them.
+
+        Args:
+            offsets: the differences on all problems.
+        """
+        by_nats = sorted(offsets, key=lambda o: -abs(o.nats))
+        shown = (by_nats[0], by_nats[-1]) if self.by_size else by_nats[:1]
+        values = "; ".join(
+            f"{o.nats:+.4f} +- {o.error:.1g} nats on {o.case.problem}" for o in shown
+        )
+        said = f"{self.clause} (stated minus true: {values})"
+        if self.by_size:
+            said += (
+                "; the log of a mean in place of the mean of a log is one where the "
+                "sizes give the shape of its Gamma"
+            )
+        if shown[0].nats > 0:
+            said += ". It is no lower bound on log p(X): it is too high"
+        return said
+
+
 def offset_of(case: ModelCase) -> Offset | None:
     """The difference on one problem; None if there is no bound."""
     if not case.answer.elbo.size or not case.judged:
@@ -65,8 +96,8 @@ def offset_of(case: ModelCase) -> Offset | None:
 
 def constant_of(
     offsets: Sequence[Offset], others: Callable[[ModelCase], Sequence[Offset]]
-) -> str | None:
-    """The constant by which all bounds are off, a clause; None if they are not.
+) -> Constant | None:
+    """The constant by which all bounds are off; None if they are not.
 
     Args:
         offsets: differences on all problems.
@@ -76,18 +107,19 @@ def constant_of(
         return None
     # on few problems some sum of constants fits anything
     if named := _usual_sum(offsets, MOST if len(offsets) >= SEVERAL else 1):
-        return f"it lacks {named}"
+        return Constant(f"it lacks {named}")
     first = offsets[0]
     if len({o.case.problem.rows for o in offsets}) >= SEVERAL and all(
         o.is_(first.nats, first.error) for o in offsets
     ):
-        return "it is off by a number that is the same on all data"
+        return Constant("it is off by a number that is the same on all data")
     # of no rows there is one data set alone
     off = [o for o in offsets if not o.is_(0.0) and o.case.problem.rows != 0]
     if _same_by_shape(off, offsets):
-        return f"it is off by a constant that depends on {SIZES}"
+        depends = "it is off by a constant that depends on the sizes of the data alone"
+        return Constant(depends, by_size=True)
     if len(off) >= 2 and all(_same(o, others(o.case)) for o in off):
-        return "it is off by a constant that does not depend on q"
+        return Constant("it is off by a constant that does not depend on q")
     return None
 
 

@@ -255,8 +255,8 @@ class MixtureCase:
         log = self.log_density_ratio
         share = np.exp(log - log.max())
         log_mean = log.max() + np.log(share.mean())
-        effective = share.sum() ** 2 / (share**2).sum()
-        return bool(effective < WEIGHED and abs(log_mean) <= log.std())
+        left = share.sum() ** 2 / (share**2).sum()
+        return bool(left < WEIGHED and abs(log_mean) <= log.std())
 
     @cached_property
     def levels(self) -> dict[str, np.ndarray]:
@@ -272,11 +272,15 @@ class MixtureCase:
         return self._levels(truth.draws, _invariants)
 
     @cached_property
+    def sizes(self) -> dict[str, float]:
+        """Quantity -> effective number of its draws."""
+        kind = self.answer.kind
+        return {n: effective(levels, kind) for n, levels in self.levels.items()}
+
+    @property
     def slow(self) -> frozenset[str]:
         """Quantities of too few effective draws to test theirs."""
-        kind = self.answer.kind
-        found = {n: effective(levels, kind) for n, levels in self.levels.items()}
-        return frozenset(name for name, size in found.items() if size < LEAST)
+        return frozenset(n for n, size in self.sizes.items() if size < LEAST)
 
     @cached_property
     def levels_of_q(self) -> dict[str, np.ndarray]:

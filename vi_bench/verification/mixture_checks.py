@@ -23,7 +23,6 @@ from vi_bench.verification.levels import (
     HARDLY,
     as_normal,
     central,
-    effective,
 )
 from vi_bench.verification.mixture_case import MixtureCase
 
@@ -188,12 +187,11 @@ def _fixed(case: MixtureCase) -> Measured:
 
 @check("enough effective draws", f"draws are worth {HARDLY} independent ones")
 def _effective(case: MixtureCase) -> Measured:
-    for label, levels in case.levels.items():
-        size = effective(levels, case.answer.kind)
+    for label, size in case.sizes.items():
         yield (
             HARDLY / max(size, 1e-300),
             1.0,
-            f"{label}: {levels.size} draws are worth {size:.0f}",
+            f"{label}: {case.levels[label].size} draws are worth {size:.0f}",
         )
 
 

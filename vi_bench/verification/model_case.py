@@ -195,15 +195,13 @@ class ModelCase:
             return ELBO
         loss, others = self._loss(own), self._loss(other)
         states, states_other = self._states(own), self._states(other)
+        if states and not states_other and others > CONVERGED:
+            return ELBO  # it is right, and q is no optimum of the other
         # few rows tell the optima of both hardly apart: then the bound's value does
         stated = states_other and not states
-        # an ELBO that is right, of a q that is no optimum of either, is an ELBO
-        neither = states and not states_other and others > CONVERGED
-        if neither or not (
-            loss > CONVERGED + others or (stated and others <= CONVERGED + loss)
-        ):
-            return ELBO
-        return JAAKKOLA_JORDAN
+        if loss > CONVERGED + others or (stated and others <= CONVERGED + loss):
+            return JAAKKOLA_JORDAN
+        return ELBO
 
     def _states(self, ratio: np.ndarray) -> bool:
         """Whether the bound is the mean of the ratio."""

@@ -30,6 +30,12 @@ EMPTY_PLATE = "size of plate should be positive"
 
 def rows_of(whole: ModelProblem) -> tuple[int, tuple[str, ...]] | None:
     """Number of rows, and the arguments that have them; None if there are no rows."""
+    found = _rows(whole)
+    return found and found[:2]
+
+
+def _rows(whole: ModelProblem) -> tuple[int, tuple[str, ...], bool] | None:
+    """The same, and whether the model does not depend on their order."""
     values = [np.shape(v) for v in outcomes(whole.trace).values()]
     sizes = {shape[0] for shape in values if shape}
     if len(sizes) != 1:
@@ -40,13 +46,15 @@ def rows_of(whole: ModelProblem) -> tuple[int, tuple[str, ...]] | None:
         for name, value in whole.data.items()
         if is_array(value) and np.shape(value)[0] == number
     )
-    return (number, _of_rows(whole, number, sliced)) if sliced else None
+    return (number, *_of_rows(whole, number, sliced)) if sliced else None
 
 
 def _of_rows(
     whole: ModelProblem, number: int, sliced: tuple[str, ...]
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], bool]:
     """Those of the arrays of as many rows that go with the rows.
+
+    Also whether the model does not depend on the order of these.
 
     An array of groups may be of the same length by chance. The model does not depend
     on the order of rows once only what belongs to them is permuted; where it does
@@ -55,13 +63,13 @@ def _of_rows(
     observed = set(whole.observed.values())
     others = [name for name in sliced if name not in observed]
     if len(others) > MOST_ARRAYS:
-        return sliced
+        return sliced, _exchangeable(whole, number, sliced)
     for dropped in range(len(others) + 1):
         for left in combinations(others, dropped):
             kept = tuple(name for name in sliced if name not in left)
             if kept and _exchangeable(whole, number, kept):
-                return kept
-    return sliced
+                return kept, True
+    return sliced, False
 
 
 def _exchangeable(problem: ModelProblem, number: int, sliced: tuple[str, ...]) -> bool:
@@ -105,16 +113,14 @@ def _traces(problem: ModelProblem) -> Iterator[Mapping[str, Any]]:
 
 def permuted(problem: ModelProblem) -> ModelProblem | None:
     """The problem, its rows in reverse; None if the model depends on their order."""
-    rows = rows_of(problem)
+    rows = _rows(problem)
     if rows is None or rows[0] < 2:
         return None
-    number, sliced = rows
+    number, sliced, exchangeable = rows
     order = np.arange(number)[::-1]
     about = f"{problem.about}, in reverse"
     moved = taken(problem, sliced, order, about, problem.seed)
-    if unusable(moved, problem) or not _exchangeable(problem, number, sliced):
-        return None
-    return moved
+    return moved if exchangeable and not unusable(moved, problem) else None
 
 
 def _latent(site: Mapping[str, Any]) -> bool:

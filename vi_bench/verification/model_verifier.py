@@ -11,12 +11,7 @@ import numpy as np
 
 from vi_bench.errors import NotApplicable, VerificationError
 from vi_bench.runtime.environment import forget_programs
-from vi_bench.verification.constants import (
-    SIZES,
-    constant_of,
-    is_refuted,
-    offset_of,
-)
+from vi_bench.verification.constants import constant_of, is_refuted, offset_of
 from vi_bench.verification.finding import CONVERGED, UP_TO_CONSTANT, Finding
 from vi_bench.verification.model_answer import AUGMENTED, ELBO, FORMS, call, limit_of
 from vi_bench.verification.model_battery import Left
@@ -293,20 +288,7 @@ def _up_to_constant(
     constant = constant_of(offsets, partial(others.of, cases))
     if constant is None:
         return findings, []
-    worst = max(offsets, key=lambda o: abs(o.nats))
-    least = min(offsets, key=lambda o: abs(o.nats))
-    shown = [worst, least] if SIZES in constant else [worst]
-    values = "; ".join(
-        f"{o.nats:+.4f} +- {o.error:.1g} nats on {o.case.problem}" for o in shown
-    )
-    said = f"{UP_TO_CONSTANT}: {constant} (stated minus true: {values})"
-    if SIZES in constant:
-        said += (
-            "; the log of a mean in place of the mean of a log is one where the sizes "
-            "give the shape of its Gamma"
-        )
-    if worst.nats > 0:
-        said += ". It is no lower bound on log p(X): it is too high"
+    said = f"{UP_TO_CONSTANT}: {constant.told(offsets)}"
     if strict:
         return findings, [said]
     passed = [

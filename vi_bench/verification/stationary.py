@@ -69,10 +69,7 @@ def gain_of(scores: np.ndarray, ratio: np.ndarray) -> Gain:
     white = centred @ whitening
     ratio = ratio - ratio.mean()
     raw = centred.T @ ratio / number
-    # of g' F^-1 g / 2, both estimated, each draw moves the estimate by this
-    along = white @ (white.T @ ratio / number)
-    moved = along * ratio - along**2 / 2
-    return _gain(white, ratio, whitening, raw, unit[kept], kept, parameters, moved)
+    return _gain(white, ratio, whitening, raw, unit[kept], kept, parameters)
 
 
 def slope_of(gradients: np.ndarray, curvature: np.ndarray) -> Gain:
@@ -91,8 +88,7 @@ def slope_of(gradients: np.ndarray, curvature: np.ndarray) -> Gain:
     every = np.arange(parameters)
     white = gradients @ whitening
     ratio, raw = np.ones(len(white)), gradients.mean(axis=0)
-    moved = white @ white.mean(axis=0)
-    return _gain(white, ratio, whitening, raw, unit, every, parameters, moved)
+    return _gain(white, ratio, whitening, raw, unit, every, parameters, known=True)
 
 
 def _gain(
@@ -103,19 +99,22 @@ def _gain(
     unit: np.ndarray,
     kept: np.ndarray,
     parameters: int,
-    moved: np.ndarray,
+    known: bool = False,
 ) -> Gain:
     """The gain from whitened scores (S, m) and centred ratios (S,).
 
     Of the k parameters that are `kept`, scaled by `unit`, `raw` is the gradient (k,);
-    `whitening` (k, m) makes their scores uncorrelated. The influence of each draw on
-    the gain is in `moved` (S,).
+    `whitening` (k, m) makes their scores uncorrelated; it is `known` where these draws
+    did not give it.
     """
     number, half = len(white), len(white) // 2
     slope = white.T @ ratio / number
     # variances of white * ratio, summed, without that array
     squares = float(np.einsum("sm,sm->s", white, white) @ ratio**2)
     noise = (squares / number - float(slope @ slope)) / (2 * (number - 1))
+    # by how much each draw moves the gain, g' F^-1 g / 2
+    along = white @ slope
+    moved = along * ratio - (0.0 if known else along**2 / 2)
     slopes, variances = [], []
     first, second = slice(None, half), slice(half, None)
     for fitted, tested in ((first, second), (second, first)):
