@@ -77,7 +77,7 @@ def child(case: Case, rounds: int) -> list[float]:
             def each(stage: Any, keys: Any, posterior: Any, carry: Any) -> Any:
                 begun = time.perf_counter()
                 program = programs[stage.name]
-                found, _ = call_until_done(stage, program, keys, posterior, carry)
+                found = call_until_done(stage, program, keys, posterior, carry).carry
                 if stage.part_of_inference and stage.name != "start":
                     spent[stage.name] = time.perf_counter() - begun
                 return found

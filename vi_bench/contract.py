@@ -70,6 +70,7 @@ __all__ = [
     "Uncentred",
     "Verifiable",
     "Weights",
+    "as_it_is",
     "remembered",
     "told",
 ]
@@ -262,6 +263,8 @@ class Stage:
     called as the Python function that it is. Stages of independent lanes, such as
     chains, are made by `inference.lanes.stage_of_lanes`: `lane` is the function of one,
     `spread` and `gather` are what comes before and after, `idle` says that one is over.
+    `cut` makes, of the carry of a stage that a budget of time ended before its last
+    call, what the next stage takes; None where that would be of no use.
     """
 
     name: str
@@ -277,6 +280,12 @@ class Stage:
     spread: Callable[[Any, Any], Any] | None = None
     gather: Callable[[Key, Any, Any, Any], Any] | None = None
     idle: Callable[[Any], bool] | None = None
+    cut: Callable[[Any], Any] | None = None
+
+
+def as_it_is(carry: Any) -> Any:
+    """`Stage.cut` of a fit: every carry of it is a fit."""
+    return carry
 
 
 remembered = lru_cache(maxsize=32)

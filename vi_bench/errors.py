@@ -85,6 +85,10 @@ class NotApplicable(Exception):
     """
 
 
+class Unfinished(Exception):
+    """A method has nothing to show when its time is over; the message says why."""
+
+
 def one_line(error: BaseException) -> str:
     """An error's type and the first line of its message."""
     return f"{type(error).__name__}: {str(error).strip().partition('\n')[0]}"

@@ -78,6 +78,9 @@ class Spec(BaseModel):
         devices: number of devices that share the rows; a CPU is split into as many.
         repeats: timed runs after the first; by default 3, fewer for a stage whose
             repeats have taken ``vi_bench.runner.timing.PATIENCE`` seconds.
+        budget: seconds that each method may take, compilation apart. One that takes
+            longer is stopped, and its row says what it had reached; what it tells then
+            depends on the machine's speed.
         chains: chains of every method; variational methods make independent draws.
         draws: draws per chain; "auto" makes BATCH and then more, method by method, to
             bring the Monte-Carlo error of every judged mean, sd and 5 and 95 % quantile
@@ -117,6 +120,7 @@ class Spec(BaseModel):
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     devices: Annotated[int, Ge(1)] = 1
     repeats: Annotated[int, Ge(1)] | None = None
+    budget: Annotated[float, Gt(0)] | None = None
     chains: Annotated[int, Ge(1)] = 4
     draws: Annotated[int, Ge(4)] | Literal["auto"] = AUTO
     margin: Annotated[float, Gt(0), Lt(1)] = DEFAULTS["margin"]

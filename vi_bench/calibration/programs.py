@@ -30,7 +30,7 @@ def through(method: Method, posterior: Posterior, key: Key, draws: int) -> Draws
 def alone(stage: Stage, keys: Key, posterior: Posterior, carry: Any) -> Any:
     """Runs a stage as a program of its own, or as the Python function that it is."""
     program = jax.jit(stage.run) if stage.compiled else stage.run
-    return call_until_done(stage, program, keys, posterior, carry)[0]
+    return call_until_done(stage, program, keys, posterior, carry).carry
 
 
 def keys_of(seed: int, name: str, indices: Array) -> Key:

@@ -209,6 +209,15 @@ def run(
             "fewer for slow stages)."
         ),
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Seconds that each method may take, compilation apart; one that takes "
+            "longer is stopped, and its row says what it had reached (default: the "
+            "spec's, else no limit).",
+        ),
+    ] = None,
     curves: Annotated[
         bool | None,
         typer.Option(
@@ -261,6 +270,7 @@ def run(
         "device": device,
         "devices": devices,
         "repeats": repeats,
+        "budget": budget,
         "curves": curves,
     }
     with interruptible("interrupted before any method finished"):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from threading import Event, Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,25 @@ millisecond, in which the threads wait for one another."""
 
 Tick = Callable[[int, int], None]
 """Called with (calls done, calls at most) between calls of a stage's program."""
+
+
+class Called(NamedTuple):
+    """A stage whose program was called until it was done.
+
+    Attributes:
+        carry: what it made.
+        calls: how many there were; of lanes, of that with the most.
+        cut: whether the time was over before it was done.
+    """
+
+    carry: Any
+    calls: int
+    cut: bool
+
+
+def over(within: float | None, since: float) -> bool:
+    """Whether more than `within` seconds have passed since `perf_counter` said so."""
+    return within is not None and time.perf_counter() - since > within
 
 
 def stage_of_lanes(
@@ -148,15 +167,21 @@ class LaneProgram:
         return self.gather(key, posterior, carry, ends) if self.gather else ends
 
     def all_calls(
-        self, keys: Key, posterior: Posterior, carry: Any, tick: Tick | None = None
-    ) -> tuple[Any, int]:
-        """All calls of each lane, until it is done, and how many there were at most.
+        self,
+        keys: Key,
+        posterior: Posterior,
+        carry: Any,
+        tick: Tick | None = None,
+        within: float | None = None,
+    ) -> Called:
+        """All calls of each lane, until it is done.
 
         Args:
             keys: one for each call; a lane's own is split off, as `Stage.run` does it.
             posterior: shared by all lanes.
             carry: what the lanes begin with, with a leading axis.
             tick: told of the calls of all lanes together.
+            within: seconds after which no lane is called again.
         """
         lanes, calls = self.stage.lanes, len(keys)
         # NumPy's views, as each operation on JAX's arrays would be a program
@@ -165,7 +190,7 @@ class LaneProgram:
         begins = [jax.tree.map(lambda v: v[i], host) for i in range(lanes)]  # noqa: B023
         lowered = self.jitted.lower(own_keys[0], 0, 1, posterior, begins[0])
         program = lowered.compile()
-        stop, lock = Event(), Lock()
+        stop, late, lock = Event(), Event(), Lock()
         made, seconds = [0] * lanes, [0.0] * lanes
 
         def run(lane: int) -> Any:
@@ -173,6 +198,9 @@ class LaneProgram:
             try:
                 while (first := made[lane]) < calls and not stop.is_set():
                     if (idle := self.stage.idle) and idle(own):
+                        break
+                    if first and over(within, since):
+                        late.set()
                         break
                     last, start = min(first + together, calls), time.perf_counter()
                     own = program(own_keys[lane], first, last, posterior, own)
@@ -190,11 +218,11 @@ class LaneProgram:
             seconds[lane] = time.perf_counter() - begun
             return own
 
-        begun = time.perf_counter()
+        since = time.perf_counter()
         ends = beside(run, range(lanes))
-        self.waited += max(time.perf_counter() - begun - max(seconds), 0.0)
+        self.waited += max(time.perf_counter() - since - max(seconds), 0.0)
         self.seconds = seconds
-        return _joined(ends), max(made)
+        return Called(_joined(ends), max(made), late.is_set())
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ one stage is run: timed, by a program compiled before, or traced into a larger o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 from jax import lax
 
 from vi_bench.contract import Method, Posterior, Problem, Stage
-from vi_bench.inference.lanes import LaneProgram, Tick, lane_program
+from vi_bench.inference.lanes import Called, LaneProgram, Tick, lane_program, over
 from vi_bench.runtime.keys import Key, stream
 
 Each = Callable[[Stage, Key, Posterior, Any], Any]
@@ -62,11 +63,15 @@ def call_until_done(
     carry: Any,
     tick: Tick | None = None,
     keep: Keep | None = None,
-) -> tuple[Any, int]:
-    """All calls of a stage's program: what they made, and how many there were."""
+    within: float | None = None,
+) -> Called:
+    """All calls of a stage's program, the first one and those that begin in time."""
     if isinstance(program, LaneProgram) and program.free(posterior):
-        return program.all_calls(keys, posterior, carry, tick)
+        return program.all_calls(keys, posterior, carry, tick, within)
+    begun, cut = time.perf_counter(), False
     for call in range(stage.calls):
+        if call and (cut := over(within, begun)):
+            return Called(carry, call, cut)
         carry = jax.block_until_ready(program(keys[call], posterior, carry))
         if tick:
             tick(call + 1, stage.calls)
@@ -74,7 +79,7 @@ def call_until_done(
             keep(stage.keep(carry))
         if stage.done and stage.done(carry):
             break
-    return carry, call + 1
+    return Called(carry, call + 1, cut)
 
 
 def compiled(stages: Sequence[Stage]) -> dict[str, Any]:
@@ -93,7 +98,9 @@ def calling(programs: Mapping[str, Any]) -> Each:
     """Runs stages by their programs."""
 
     def each(stage: Stage, keys: Key, posterior: Posterior, carry: Any) -> Any:
-        return call_until_done(stage, programs[stage.name], keys, posterior, carry)[0]
+        return call_until_done(
+            stage, programs[stage.name], keys, posterior, carry
+        ).carry
 
     return each
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from vi_bench.contract import Stage
@@ -29,14 +32,38 @@ def steps_of_a_part(steps: int, draws: int) -> int:
     return -(-steps // _calls(draws))
 
 
-def sampling(chains: int, draws: int, lane: Lane) -> Stage:
-    """The sampling stage, in parts."""
-    calls = _calls(draws)
-    return stage_of_lanes("sample", chains, lane, calls=calls, again="onward")
+def sampling(chains: int, draws: int, lane: Lane, *kept: str) -> Stage:
+    """The sampling stage, in parts.
+
+    Args:
+        chains: number of chains.
+        draws: of each.
+        lane: a part of the draws of one.
+        kept: fields of a chain that hold something of every draw.
+    """
+    return stage_of_lanes(
+        "sample",
+        chains,
+        lane,
+        calls=_calls(draws),
+        again="onward",
+        cut=partial(first_draws, fields=kept),
+    )
+
+
+def first_draws(chains: Any, fields: Sequence[str]) -> Any:
+    """Chains without the room for draws that not all of them have made."""
+    number = int(np.min(chains.done))
+
+    def shorter(leaf: Any) -> Any:
+        return leaf[:, :number]
+
+    kept = {name: jax.tree.map(shorter, getattr(chains, name)) for name in fields}
+    return chains._replace(**kept)
 
 
 def warmup_and_sampling(
-    chains: int, draws: int, steps: int, lane: Lane
+    chains: int, draws: int, steps: int, lane: Lane, *kept: str
 ) -> tuple[Stage, Stage]:
     """Both stages, in parts: calls of one program.
 
@@ -45,10 +72,11 @@ def warmup_and_sampling(
         draws: of each.
         steps: of a warm-up.
         lane: `steps_of_a_part` further steps of it; once that is over, further draws.
+        kept: fields of a chain that hold something of every draw.
     """
     calls = -(-steps // steps_of_a_part(steps, draws))
     warmup = stage_of_lanes("warmup", chains, lane, calls=calls)
-    return warmup, sampling(chains, draws, lane)
+    return warmup, sampling(chains, draws, lane, *kept)
 
 
 def warmup_key(key: Key, done: Array, known: Array) -> Array:

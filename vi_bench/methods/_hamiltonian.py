@@ -64,6 +64,9 @@ class HamiltonianReport(Report):
     tuning_steps: Int[Array, " chains"]
 
 
+KEPT = ("position", "stats")
+"""What of a chain holds something of every draw."""
+
 Kernel = Callable[[Key, Chain], tuple[Any, Mapping[str, Any]]]
 """(key, chain) -> its next state, and statistics of the transition."""
 
@@ -88,7 +91,7 @@ def stages_of(
         return extend(kernel_of(posterior), key, chain, part, draws)
 
     warmup = stage_of_lanes("warmup", chains, warmed_up)
-    return _stages(chains, warmup, sampling(chains, draws, sample))
+    return _stages(chains, warmup, sampling(chains, draws, sample, *KEPT))
 
 
 def stages_in_parts(
@@ -124,7 +127,7 @@ def stages_in_parts(
         most = jnp.minimum(together, steps - tuning.done)
         return extend(kernel, key, chain, part, draws, warm_up, most)
 
-    both = warmup_and_sampling(chains, draws, steps, onward)
+    both = warmup_and_sampling(chains, draws, steps, onward, *KEPT)
     return _stages(chains, Stage("begin", begun), *both)
 
 

@@ -28,6 +28,7 @@ from vi_bench.contract import (
     Problem,
     Report,
     Stage,
+    as_it_is,
     remembered,
 )
 from vi_bench.errors import NotApplicable
@@ -150,7 +151,7 @@ class BatchAndMatch:
         calls = -(-self.steps // WINDOW)
         return (
             Stage("start", start),
-            Stage("fit", fit, calls=calls),
+            Stage("fit", fit, calls=calls, cut=as_it_is),
             Stage("draw", draw, again="same", part_of_inference=False),
         )
 

@@ -26,6 +26,7 @@ from vi_bench.contract import (
     Problem,
     Report,
     Stage,
+    as_it_is,
     remembered,
     told,
 )
@@ -239,6 +240,7 @@ class CAVI(InFactors):
             calls=calls,
             done=done,
             keep=best_point,
+            cut=as_it_is,
         )
         return (
             Stage("start", start),

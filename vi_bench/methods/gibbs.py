@@ -148,7 +148,7 @@ class Gibbs:
         return (
             starts.chains_start(chains),
             Stage("begin", begin),
-            *warmup_and_sampling(chains, draws, self.steps, onward),
+            *warmup_and_sampling(chains, draws, self.steps, onward, "kept"),
             Stage(last, collect, part_of_inference=False),
         )
 

@@ -31,6 +31,7 @@ from vi_bench.contract import (
     Problem,
     Report,
     Stage,
+    as_it_is,
     remembered,
     told,
 )
@@ -173,7 +174,13 @@ class Nested:
         return (
             stage_of_lanes("start", number, start, again="same"),
             stage_of_lanes(
-                "shrink", number, shrink, calls=slices, done=ended, idle=ended
+                "shrink",
+                number,
+                shrink,
+                calls=slices,
+                done=ended,
+                idle=ended,
+                cut=as_it_is,
             ),
             Stage("draw", draw),
             Stage("volumes", volumes, part_of_inference=False),

@@ -32,6 +32,7 @@ from vi_bench.contract import (
     Report,
     Role,
     Stage,
+    as_it_is,
     remembered,
 )
 from vi_bench.inference.lanes import stage_of_lanes
@@ -176,7 +177,13 @@ class SMC:
         return (
             stage_of_lanes("start", runs, start, again="same"),
             stage_of_lanes(
-                "temper", runs, temper, calls=slices, done=ended, idle=ended
+                "temper",
+                runs,
+                temper,
+                calls=slices,
+                done=ended,
+                idle=ended,
+                cut=as_it_is,
             ),
             Stage("collect", partial(collect, draws), part_of_inference=False),
         )

@@ -23,6 +23,7 @@ from vi_bench.contract import (
     Problem,
     Report,
     Stage,
+    as_it_is,
     remembered,
 )
 from vi_bench.inference.climber import Point, climber_of
@@ -131,7 +132,7 @@ class StochasticCAVI(InFactors):
 
         return (
             Stage("start", start),
-            Stage("fit", fit, calls=-(-self.steps // WINDOW)),
+            Stage("fit", fit, calls=-(-self.steps // WINDOW), cut=as_it_is),
             Stage("draw", draw, again="same", part_of_inference=False),
         )
 

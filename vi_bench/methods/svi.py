@@ -46,6 +46,7 @@ from vi_bench.contract import (
     Problem,
     Report,
     Stage,
+    as_it_is,
     remembered,
     told,
 )
@@ -333,7 +334,13 @@ class SVI:
 
         return (
             Stage("start", start),
-            Stage("fit", fit, calls=windows, done=lambda s: bool(s.averages.done)),
+            Stage(
+                "fit",
+                fit,
+                calls=windows,
+                done=lambda s: bool(s.averages.done),
+                cut=as_it_is,
+            ),
             Stage("draw", draw, again="same", part_of_inference=False),
             Stage("bound", estimate, part_of_inference=False),
         )

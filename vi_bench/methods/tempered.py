@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -223,7 +224,14 @@ class Tempered:
                 "warmup", chains, round_of, spread, adapted, calls=len(lengths)
             ),
             stage_of_lanes(
-                "sample", chains, draw, spread, kept, calls=parts, again="onward"
+                "sample",
+                chains,
+                draw,
+                spread,
+                kept,
+                calls=parts,
+                again="onward",
+                cut=partial(so_far, part=part),
             ),
             Stage("collect", collect, part_of_inference=False),
         )
@@ -343,6 +351,15 @@ def extended(
         lambda all_parts, own: all_parts.at[:, done // part].set(own), run.tally, tally
     )
     return Run(run.way, run.ladder, ensembles, kept, sums, done + part)
+
+
+def so_far(run: Run, part: int) -> Run:
+    """Without the room for draws that were not made."""
+    made = int(run.done)
+    kept = jax.tree.map(lambda v: v[:, :made], run.kept)
+    return run._replace(
+        kept=kept, tally=jax.tree.map(lambda v: v[:, : made // part], run.tally)
+    )
 
 
 def check(mixture: Mixture) -> None:

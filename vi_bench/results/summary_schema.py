@@ -117,6 +117,7 @@ class StageTime(Part):
     compiled: bool = True
     cores: int = 1
     lane_s: float | None = None
+    cut: bool = False
     run_s: Spread | None
 
 
@@ -130,6 +131,11 @@ class Time(Part):
     first_s: float
     run_s: Spread | None
     stages: dict[str, StageTime]
+
+    @property
+    def cut(self) -> bool:
+        """Whether a budget of time ended the method."""
+        return any(stage.cut for stage in self.stages.values())
 
     @property
     def cores(self) -> int:

@@ -114,7 +114,9 @@ def _early_fits(place: Place, label: str, run: MethodRun) -> Iterator[Early]:
 
     def whole(stage: Stage, carry: Any) -> Any:
         keys = jax.random.split(stream(key, stage.name), stage.calls)
-        return call_until_done(stage, programs[stage.name], keys, posterior, carry)[0]
+        return call_until_done(
+            stage, programs[stage.name], keys, posterior, carry
+        ).carry
 
     carry, spent, kept = None, 0.0, list[tuple[float, Any]]()
     fit = next((i for i, stage in enumerate(stages) if stage.calls > 1), None)
@@ -131,6 +133,8 @@ def _early_fits(place: Place, label: str, run: MethodRun) -> Iterator[Early]:
         carry = jax.block_until_ready(program(keys[call], posterior, carry))
         spent += time.perf_counter() - begun
         if stage.done and stage.done(carry):
+            break
+        if place.budget is not None and spent > place.budget:
             break
         if call + 1 >= due:
             kept.append((spent, carry))

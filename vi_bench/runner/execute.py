@@ -61,6 +61,7 @@ def execute(
             spec.repeats,
             watcher,
             checkpoint,
+            spec.budget,
         )
         runs = {label: MethodRun(method) for label, method in methods.items()}
         settings = partial(computing, device, spec.precision)

@@ -20,7 +20,9 @@ from vi_bench.contract import (
     Problem,
     Report,
     Stage,
+    told,
 )
+from vi_bench.errors import Unfinished
 from vi_bench.inference.stages import call_until_done, drive, prepare
 from vi_bench.runner.evaluate import Evaluation
 from vi_bench.runner.result import MethodRun, Resumption
@@ -33,6 +35,9 @@ from vi_bench.runtime.progress import Watcher
 
 FURTHER = "further draws"
 """Name of the stage that makes further draws, for its random key and progress bars."""
+
+FEWEST = 4
+"""Draws of a chain, if its time is over: convergence is not diagnosed with fewer."""
 
 PATIENCE = 120.0
 """Seconds that further draws of one method may take."""
@@ -52,6 +57,7 @@ class Place:
         repeats: timed runs of every stage, or None for the default.
         watcher: told of the progress.
         checkpoint: file for the best q so far, or None.
+        budget: seconds that each method may take, compilation apart, or None.
     """
 
     problem: Problem
@@ -60,12 +66,16 @@ class Place:
     repeats: int | None
     watcher: Watcher
     checkpoint: Path | None = None
+    budget: float | None = None
 
 
 def infer(place: Place, label: str, run: MethodRun) -> None:
     """Prepare a method, run and time its stages, and evaluate its draws.
 
     The results are put into `run`.
+
+    Raises:
+        Unfinished: its time was over before it had anything to show.
     """
     forget_programs()  # free those of earlier runs, if very many
     key = stream(place.key, label)
@@ -80,8 +90,23 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
     def timed(stage: Stage, keys: Key, posterior: Posterior, carry: Any) -> Any:
         place.watcher.stage(label, stage.name, stages.index(stage), len(stages))
         found, run.stages[stage.name], program = run_stage(
-            stage, keys, posterior, carry, place.repeats, place.watcher.tick, keep
+            stage,
+            keys,
+            posterior,
+            carry,
+            place.repeats,
+            place.watcher.tick,
+            keep,
+            left(place, run),
         )
+        if run.stages[stage.name].cut:
+            if stage.cut is None:
+                made = run.stages[stage.name].calls
+                raise Unfinished(
+                    f"{stopped(place)}, after {made} of {stage.calls} parts of its "
+                    f"{stage.name}: raise budget"
+                )
+            found = stage.cut(found)
         if stage.again:
             resumption.carry = carry if stage.again == "same" else found
         if stage.again or resumption.stages:
@@ -89,11 +114,13 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
         return found
 
     raw: Draws = drive(stages, key, place.problem.posterior, timed)
+    if run.cut and (made := _draws_each(raw)) < FEWEST:
+        raise Unfinished(f"{stopped(place)}, with {made} draws a chain: raise budget")
     take(place, run, raw)
     settle(place, run)
     if raw.factors is not None and run.outcome.converged:
         run.response = place.target.response(raw)
-        run.outcome = _ended(run)
+        run.outcome = _ended(place, run)
 
 
 def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
@@ -103,10 +130,12 @@ def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
     finished before an interrupt are kept.
     """
     resumption = run.resumption
-    if resumption is None or not resumption.stages:
+    if resumption is None or not resumption.stages or run.cut:
         return
     most = min(batches, MOST[run.method.kind])
     begun = time.perf_counter() - resumption.spent
+    first = left(place, run)
+    patience = PATIENCE if first is None else min(first, PATIENCE)
     try:
         while len(resumption.batches) < most:
             place.watcher.stage(label, FURTHER, len(resumption.batches), most)
@@ -117,7 +146,7 @@ def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
             take(place, run, raw)
             # processes that share the rows draw alike, whatever their clocks say
             alone = jax.process_count() == 1
-            if alone and time.perf_counter() - begun > PATIENCE:
+            if alone and time.perf_counter() - begun > patience:
                 break
     finally:
         resumption.spent = time.perf_counter() - begun
@@ -136,9 +165,9 @@ def _further(place: Place, label: str, resumption: Resumption) -> Draws:
 
     def again(stage: Stage, keys: Key, posterior: Posterior, carry: Any) -> Any:
         program = programs[stage.name]
-        carry, _ = call_until_done(
+        carry = call_until_done(
             stage, program, keys, posterior, carry, place.watcher.tick
-        )
+        ).carry
         if stage is first and stage.again == "onward":
             resumption.carry = carry
         return carry
@@ -173,12 +202,46 @@ def settle(place: Place, run: MethodRun) -> None:
     draws = _joined([d for d, _ in batches], run.method, axis)
     evaluation = _evaluated([e for _, e in batches], axis)
     run.draws, run.evaluation = draws, evaluation
-    run.outcome = _ended(run)
+    run.outcome = _ended(place, run)
     run.shown = draws.report.summary() if isinstance(draws.report, Report) else {}
     run.posterior = place.target.subject.reported(draws.parameters, evaluation.made)
 
 
-def _ended(run: MethodRun) -> Outcome:
+def left(place: Place, run: MethodRun) -> float | None:
+    """Seconds of the budget that a method has not spent; None without a budget."""
+    if place.budget is None:
+        return None
+    own = (timed for timed in run.stages.values() if timed.part_of_inference)
+    return place.budget - run.setup_s - sum(timed.first_s for timed in own)
+
+
+def stopped(place: Place) -> str:
+    """Says of a method that its time was over."""
+    return f"stopped when its budget of {place.budget:g} s was spent"
+
+
+def _draws_each(raw: Draws) -> int:
+    return int(next(iter(raw.parameters.values())).shape[1])
+
+
+def _ended(place: Place, run: MethodRun) -> Outcome:
+    """How a method ended: by itself, by its time, by its draws, by linear response."""
+    found, draws = _judged(run), run.draws
+    assert draws is not None
+    if not run.cut or found.status in ("failed", "not finite"):
+        return found
+    if found.status == "iteration limit":  # what it says is of another limit
+        made = told(draws.report, "iterations")
+        after = "" if made is None else f" after {int(made)} iterations"
+        return Outcome("iteration limit", f"{stopped(place)}{after}: raise budget")
+    made = ""
+    if run.method.kind == "mcmc":
+        number, asked = _draws_each(draws), place.problem.draws
+        made = f", with {number} of {asked} draws a chain"
+    return Outcome(found.status, f"{found.sentence}; {stopped(place)}{made}")
+
+
+def _judged(run: MethodRun) -> Outcome:
     """How a method ended: by itself, by its draws, and by linear response at its q."""
     draws = run.draws
     assert draws is not None

@@ -17,7 +17,7 @@ from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.measured import measure
 from vi_bench.comparison.modes import Mode
 from vi_bench.contract import Outcome
-from vi_bench.errors import InputError, NotApplicable, one_line
+from vi_bench.errors import InputError, NotApplicable, Unfinished, one_line
 from vi_bench.runner.curves import curves as error_against_time
 from vi_bench.runner.evaluate import WORK
 from vi_bench.runner.infer import Place, infer, prolong, settle
@@ -91,6 +91,8 @@ class Inquiry:
             self.interrupted = True
         except NotApplicable as reason:
             run.outcome = Outcome("skipped", str(reason))
+        except Unfinished as reason:
+            run.outcome = Outcome("failed", str(reason))
         except InputError:
             raise
         except Exception as error:

@@ -59,6 +59,11 @@ def launch(
     spec.check_names()
     if spec.stream and (cluster is not None or spec.devices > 1):
         raise ScalingError("stream: streamed rows cannot be shared by devices or hosts")
+    if spec.budget is not None and cluster is not None:
+        raise ScalingError(
+            "budget: processes that share the rows each have a clock of their own: "
+            "limit steps, iterations or draws instead"
+        )
     if table is None:
         table = data_of(spec, split=cluster is not None)
     labels = list(spec.methods)

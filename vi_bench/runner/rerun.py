@@ -39,6 +39,8 @@ ROUNDING = 1e-6
 
 RUNS = ("the first run", "the second")
 
+CUT = "its budget ended it, so the speed of the machine decides what it had reached"
+
 EPSILON = 16 * float(np.finfo(float).eps)
 
 Word = Literal[
@@ -243,6 +245,8 @@ def repeats(
             trees = [read_draws(place) for place in places]
             if identical(*trees) and values(was) == values(now):
                 found[label] = Repeat("bitwise the same")
+            elif was.time.cut or now.time.cut:
+                found[label] = Repeat("cannot tell", CUT)
             else:
                 pairs[label] = (scalars(was), scalars(now))
                 with suppress(InputError):  # draws that are not finite

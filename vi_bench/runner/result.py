@@ -85,6 +85,11 @@ class MethodRun:
         return replace(self, stages=dict(self.stages), resumption=state)
 
     @property
+    def cut(self) -> bool:
+        """Whether a budget of time ended it."""
+        return any(timed.cut for timed in self.stages.values())
+
+    @property
     def usable(self) -> bool:
         """Whether there are finite draws to compare."""
         useless = self.outcome.status in ("not finite", "failed")

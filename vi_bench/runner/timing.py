@@ -17,7 +17,14 @@ import jax
 import numpy as np
 
 from vi_bench.contract import Posterior, Stage
-from vi_bench.inference.lanes import LaneProgram, Tick, apart, cores_for, lane_program
+from vi_bench.inference.lanes import (
+    Called,
+    LaneProgram,
+    Tick,
+    apart,
+    cores_for,
+    lane_program,
+)
 from vi_bench.inference.stages import Keep, call_until_done
 from vi_bench.mixture.blocks import everywhere
 from vi_bench.runtime.keys import Key
@@ -43,6 +50,7 @@ class StageTime:
         cores: on how many its lanes, such as chains, ran beside one another.
         lane_s: the first run less the time for which the lane that took longest waited
             for others: about what a core for every lane would take.
+        cut: whether a budget ended it before it was done; it is not run again then.
     """
 
     trace_s: float
@@ -59,6 +67,7 @@ class StageTime:
     compiled: bool = True
     cores: int = 1
     lane_s: float | None = None
+    cut: bool = False
 
     def steady(self) -> list[float]:
         """Seconds of each steady run, times the number of batches."""
@@ -99,8 +108,19 @@ def run_stage(
     repeats: int | None,
     tick: Tick,
     keep: Keep | None = None,
+    within: float | None = None,
 ) -> tuple[Any, StageTime, Any]:
     """Compile and run a stage, then run it again with the same keys, timed.
+
+    Args:
+        stage: of a method.
+        keys: one for each call.
+        posterior: of the run.
+        carry: what the stage is given.
+        repeats: timed runs after the first, or None for the default.
+        tick: told of the first run's calls.
+        keep: writes a checkpoint between these.
+        within: seconds after which the first run makes no further call.
 
     Returns:
         The stage's result, its times, and its compiled program.
@@ -113,8 +133,8 @@ def run_stage(
     timed.part_of_inference = stage.part_of_inference
 
     waited = program.waited if isinstance(program, LaneProgram) else 0.0
-    result, timed.first_s, timed.calls = _run(
-        stage, program, keys, posterior, carry, tick, keep
+    (result, timed.calls, timed.cut), timed.first_s = _run(
+        stage, program, keys, posterior, carry, tick, keep, within
     )
     tick(stage.calls, stage.calls)
     if isinstance(program, LaneProgram):
@@ -122,10 +142,10 @@ def run_stage(
     wanted = (repeats or REPEATS) if stage.part_of_inference else 1
     # processes that share the work make the same calls, whatever their clocks say
     by_clock = repeats is None and jax.process_count() == 1
-    if by_clock and timed.first_s > LONG:
+    if timed.cut or (by_clock and timed.first_s > LONG):
         timed.runs_s, wanted = [timed.first_s], 0
     for _ in range(wanted):
-        _, seconds, _ = _run(stage, program, keys, posterior, carry, None)
+        _, seconds = _run(stage, program, keys, posterior, carry, None)
         timed.runs_s.append(seconds)
         if by_clock and sum(timed.runs_s) >= PATIENCE:
             break
@@ -163,16 +183,17 @@ def _run(
     carry: Any,
     tick: Tick | None,
     keep: Keep | None = None,
-) -> tuple[Any, float, int]:
-    """Run a stage once: result, seconds and calls; garbage collection is off."""
+    within: float | None = None,
+) -> tuple[Called, float]:
+    """Run a stage once, and its seconds; garbage collection is off."""
     collecting = gc.isenabled()
     gc.disable()
     try:
         begun = time.perf_counter()
-        carry, calls = call_until_done(
-            stage, program, keys, posterior, carry, tick, keep
+        called = call_until_done(
+            stage, program, keys, posterior, carry, tick, keep, within
         )
-        return carry, time.perf_counter() - begun, calls
+        return called, time.perf_counter() - begun
     finally:
         if collecting:
             gc.enable()

@@ -5,10 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+
+SOON = 2.0
+"""Seconds for which a stage runs before it is said how long it may take."""
 
 
 class Watcher(Protocol):
@@ -87,6 +92,7 @@ class _Bars:
         self._shown = shown
         self._tasks: dict[str, TaskID] = {}
         self._method, self._name, self._index, self._of = "", "", 0, 1
+        self._since = (0.0, 0)
 
     def add(self, method: str) -> TaskID:
         """The bar of a method, made if there is none yet."""
@@ -102,11 +108,21 @@ class _Bars:
             self._shown.start_task(task)
         self._method, self._name = method, name
         self._index, self._of = index, of
+        self._since = (0.0, 0)
         self._shown.update(task, description=name, completed=index / of)
 
     def tick(self, done: int, of: int) -> None:
         part = (self._index + done / of) / self._of
-        name = f"{self._name}, timed again" if done == of else self._name
+        now, (begun, first) = time.monotonic(), self._since
+        if not first:  # the stage's compilation came before its first call
+            self._since = now, done
+        if done == of:
+            name = f"{self._name}, timed again"
+        elif first and now - begun > SOON:
+            left = (now - begun) / (done - first) * (of - done)
+            name = f"{self._name}, at most {timedelta(seconds=round(left))} left"
+        else:
+            name = self._name
         self._shown.update(self._tasks[self._method], completed=part, description=name)
 
     def end(self, method: str, word: str) -> None:
