@@ -100,21 +100,29 @@ def ours(mixture: Any, starts: np.ndarray, draws: int, settings: Any) -> Contend
 
     method = NUTS(warmup=draws, **settings)
     problem = Problem(mixture, CHAINS, draws)
-    _, warm_up, sample, collect = method.prepare(problem, jax.random.key(0))
-    warm, draw = jax.jit(warm_up.run), jax.jit(sample.run)
+    _, begin, warm_up, sample, collect = method.prepare(problem, jax.random.key(0))
+    started = jax.jit(begin.run)
+    programs = {stage.name: jax.jit(stage.run) for stage in (warm_up, sample)}
     positions = {"mu": starts}
 
     def run(seed: int) -> Run:
-        first, second = jax.random.split(jax.random.key(seed))
-        keys = jax.random.split(second, sample.calls)
-        chains, warming = clocked(warm, first, mixture, positions)
-        (done, _), sampling = clocked(
-            call_until_done, sample, draw, keys, mixture, chains
-        )
-        found = collect.run(first, mixture, done)
+        first, *keys = jax.random.split(jax.random.key(seed), 3)
+        chains, seconds = started(first, mixture, positions), []
+        for stage, key in zip((warm_up, sample), keys, strict=True):
+            called, spent = clocked(
+                call_until_done,
+                stage,
+                programs[stage.name],
+                jax.random.split(key, stage.calls),
+                mixture,
+                chains,
+            )
+            chains = called.carry
+            seconds.append(spent)
+        found = collect.run(first, mixture, chains)
         steps = int(found.sample_stats["n_steps"].sum())
         mu = np.asarray(found.parameters["mu"])
-        return Run(warming + sampling, sampling, steps, mu)
+        return Run(sum(seconds), seconds[-1], steps, mu)
 
     run(0)  # compiles
     return run

@@ -76,8 +76,8 @@ def test_lanes_apart_are_the_mapped_stage(cores, here, monkeypatch):
     program = program_of(STAGE)
     jitted = jax.jit(STAGE.run)
     monkeypatch.setattr(runtime_lanes, "cores", lambda: cores)
-    apart, calls = call_until_done(STAGE, program, keys(), here, begin())
-    whole, _ = call_until_done(STAGE, jitted, keys(), here, begin())
+    apart, calls, _ = call_until_done(STAGE, program, keys(), here, begin())
+    whole, *_ = call_until_done(STAGE, jitted, keys(), here, begin())
     assert calls == CALLS
     assert apart.steps.tolist() == [1, 2, 3, 4, 8]
     for a, b in zip(jax.tree.leaves(apart), jax.tree.leaves(whole), strict=True):
@@ -93,6 +93,15 @@ def test_a_lane_that_is_done_is_not_called_again(here):
     # calls of the five lanes: 1, 1, 2, 2, and all four
     assert max(done for done, _ in told) == 10
     assert {most for _, most in told} == {LANES * CALLS}
+
+
+def test_no_lane_is_called_again_once_the_time_is_over(here):
+    found = call_until_done(STAGE, program_of(STAGE), keys(), here, begin(), within=0.0)
+    # the first call ends two of the five
+    assert (found.calls, found.cut) == (1, True)
+    assert found.carry.steps.tolist() == [1, 2, 2, 2, 2]
+    whole = call_until_done(STAGE, program_of(STAGE), keys(), here, begin(), within=1e6)
+    assert (whole.calls, whole.cut) == (CALLS, False)
 
 
 def test_lanes_run_beside_one_another_on_two_cores(here, monkeypatch):
@@ -131,10 +140,10 @@ def test_lanes_that_are_gathered_after_each_call_are_the_mapped_stage(here):
     )
     told = []
     origin = jnp.ones(3)
-    apart, _ = call_until_done(
+    apart, *_ = call_until_done(
         stage, program_of(stage), keys(), here, origin, lambda *at: told.append(at)
     )
-    whole, _ = call_until_done(stage, jax.jit(stage.run), keys(), here, origin)
+    whole, *_ = call_until_done(stage, jax.jit(stage.run), keys(), here, origin)
     np.testing.assert_allclose(apart, whole, rtol=1e-13)
     assert told == [(call + 1, CALLS) for call in range(CALLS)]
 
@@ -185,10 +194,10 @@ def test_calls_in_one_are_the_calls_one_by_one(seconds, here, monkeypatch):
     monkeypatch.setattr(lanes, "CALL_S", seconds)
     stage = lanes.stage_of_lanes("walk", LANES, walk, calls=CALLS)
     told = []
-    apart, calls = call_until_done(
+    apart, calls, _ = call_until_done(
         stage, program_of(stage), keys(), here, begin(), lambda *at: told.append(at)
     )
-    whole, _ = call_until_done(STAGE, jax.jit(STAGE.run), keys(), here, begin())
+    whole, *_ = call_until_done(STAGE, jax.jit(STAGE.run), keys(), here, begin())
     assert calls == CALLS
     assert told[-1] == (LANES * CALLS, LANES * CALLS)
     # the first call of a lane tells how long one takes
