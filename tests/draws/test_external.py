@@ -182,6 +182,16 @@ def test_folders_that_do_not_hold_one_file_are_refused(chains, tmp_path):
     refused(lambda: read_draws(tmp_path / "a.json"), "a.info.json", "not JSON")
 
 
+def test_a_dataset_without_groups_is_the_posterior(tmp_path, random):
+    drawn = Dataset({"mu": (("chain", "draw"), random.normal(size=(2, 30)))})
+    for path in (tmp_path / "flat.nc", tmp_path / "flat.zarr"):
+        if path.suffix == ".nc":
+            drawn.to_netcdf(path, engine="h5netcdf")
+        else:
+            drawn.to_zarr(path, consolidated=False)
+        assert read_draws(path)["posterior"].to_dataset().equals(drawn)
+
+
 def test_trees_that_are_not_posteriors_are_refused(tmp_path, monkeypatch):
     refused(lambda: read_draws(written(tmp_path, "text", "a.nc")), "not an HDF5 file")
     path = tmp_path / "b.nc"

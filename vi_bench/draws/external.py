@@ -211,6 +211,8 @@ def _read_tree(path: Path, source: Any, **options: Any) -> DataTree:
             f"draws {str(path)!r}: cannot be read ({why}); expected a netCDF-4 file or "
             "Zarr folder as ArviZ writes it"
         ) from None
+    if not tree.children and any("draw" in v.dims for v in tree.data_vars.values()):
+        tree = DataTree.from_dict({"posterior": tree.to_dataset()})  # without groups
     if skipped:
         tree.attrs["not_read"] = ", ".join(skipped)
     check_posterior(tree, f"draws {str(path)!r}")

@@ -179,7 +179,9 @@ def unusable(problem: ModelProblem, whole: ModelProblem) -> str | None:
         _ = problem.structure
     except InputError as error:
         said = str(error)
-        return "a NumPyro plate cannot be empty" if EMPTY_PLATE in said else said
+        if EMPTY_PLATE in said:
+            return "a NumPyro plate cannot be empty"
+        return f"the model itself, not the fit, cannot take them: {said}"
     if whole.agrees and not problem.agrees:
         return "the model expects another number of rows, which no argument gives"
     return None
