@@ -10,6 +10,7 @@ from tests.oracles import enumerate_assignments
 from tests.small import FIELDS, METHODS, ROWS
 from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Draws, Problem, Report
+from vi_bench.inference.stages import calling, drive
 from vi_bench.methods.nuts import NUTS
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
@@ -93,12 +94,12 @@ def test_the_statistics_carry_arvizs_names():
 def test_further_draws_go_on_from_where_the_chain_is(overlapping):
     """23 draws in parts of 2; the last of each batch is where the next one starts."""
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 2, jnp.float64)
-    start, warm_up, sample, collect = NUTS(warmup=20).prepare(
+    *before, sample, collect = NUTS(warmup=20).prepare(
         Problem(mixture, 2, 23), jax.random.key(0)
     )
     assert sample.again == "onward"
-    first = jax.jit(start.run)(jax.random.key(1), mixture, None)
-    warm = jax.jit(warm_up.run)(jax.random.key(1), mixture, first)
+    mapped = {stage.name: jax.jit(stage.run) for stage in before}
+    warm = drive(before, jax.random.key(1), mixture, calling(mapped))
     program = jax.jit(sample.run)
 
     def batch(chain, seed):
