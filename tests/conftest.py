@@ -32,6 +32,7 @@ import typer.main  # noqa: E402
 import typer.testing  # noqa: E402
 
 import vi_bench as vb  # noqa: E402
+from tests.small import FIELDS, METHODS, ROWS  # noqa: E402
 from vi_bench import catalogue  # noqa: E402
 from vi_bench.runtime.environment import forget_programs  # noqa: E402
 
@@ -155,13 +156,11 @@ def stored_run() -> Path:
     place = Path(COMPILED) / "stored" / "first"
     if place.is_dir():
         return place
-    random = np.random.default_rng(20170601)
-    rows = np.concatenate([random.normal(m, 1.0, (20, 3)) for m in (-4.0, 4.0)])
-    methods = {"cavi": {"restarts": 2}, "my_gibbs": {"method": "gibbs", "warmup": 50}}
-    given = {"reference": "my_gibbs", "repeats": 1, "draws": 500}
+    methods = {"cavi": METHODS["cavi"], "my_gibbs": {"method": "gibbs", "warmup": 50}}
+    given = FIELDS | {"reference": "my_gibbs", "repeats": 1, "draws": 500}
     place.parent.mkdir(exist_ok=True)
     own = Path(tempfile.mkdtemp(dir=place.parent))
-    vb.run("gaussian", rows, methods, **given).save(own, figures=False)
+    vb.run("gaussian", ROWS, methods, **given).save(own, figures=False)
     with suppress(OSError):  # the other worker was faster
         own.rename(place)
     return place

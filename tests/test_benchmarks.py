@@ -49,6 +49,7 @@ def test_lanes_are_timed_apart_from_what_they_begin_with(method):
     assert min(found) > 0
 
 
+@pytest.mark.slow
 def test_an_accelerator_is_held_against_its_floor_and_the_cores(monkeypatch):
     """A processor takes its place."""
     monkeypatch.setattr(measure, "SECONDS", 1e-3)

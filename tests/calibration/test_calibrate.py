@@ -246,6 +246,7 @@ def test_an_interrupt_is_told_of(tmp_path, invoke, monkeypatch):
     assert "the same command goes on" in done.output
 
 
+@pytest.mark.slow
 def test_from_python():
     from vi_bench.models.gaussian import Gaussian
 

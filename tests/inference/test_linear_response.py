@@ -185,6 +185,7 @@ def test_a_saddle_is_refused():
     assert "not a strict optimum" in found.refused
 
 
+@pytest.mark.slow
 def test_components_can_be_named_in_another_order():
     x = two_groups(60)
     _, _, found = respond(Gaussian(sigma=3.0, mean=0.0), x, 2, WEIGHTS["dirichlet"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.compiled import call
+from tests.marks import slow
 from vi_bench.contract import Problem
 from vi_bench.inference import starts
 from vi_bench.inference.restarts import SAME_OPTIMUM
@@ -64,7 +65,7 @@ def test_every_kind_of_start_gives_each_row_wholly(square):
     assert len(set(seen)) > 2
 
 
-@pytest.mark.parametrize("chains", [1, 2, 4])
+@pytest.mark.parametrize("chains", [slow(1), slow(2), 4])
 def test_chains_start_at_all_near_optima_best_first(square, chains):
     for seed in range(8):
         mu = np.asarray(starts_of(jax.random.key(seed), square, chains)["mu"])

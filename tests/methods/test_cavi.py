@@ -316,6 +316,7 @@ def test_splits_and_merges_leave_a_poor_optimum():
     assert draws.report.restart_bound == pytest.approx(best.elbo[-1], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_optima_are_the_points_of_all_restarts_in_order(overlapping):
     result = vb.run(
         "gaussian", overlapping, ["cavi"], components=3, repeats=1, draws=20

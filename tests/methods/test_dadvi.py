@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import gammaln
 
 from tests.compiled import driven
+from tests.marks import slow
 from vi_bench.contract import Problem
 from vi_bench.errors import NotApplicable
 from vi_bench.methods.batch_and_match import BatchAndMatch
@@ -33,7 +34,7 @@ def counts(y):
     numpyro.sample("y", dist.Poisson(jnp.exp(log_rate)).expand([len(y)]), obs=y)
 
 
-@pytest.mark.parametrize("pairs", [2, 30])
+@pytest.mark.parametrize("pairs", [2, slow(30)])
 def test_a_normal_posterior_is_exact_however_few_draws(pairs):
     y = np.array([1.0, -2.0, 3.0])
     posterior = NumPyroPosterior.of(correlated, y)
@@ -89,6 +90,7 @@ def test_the_error_that_fixed_draws_leave_is_as_stated():
         assert abs(column.mean()) < 4 / np.sqrt(200)
 
 
+@pytest.mark.slow
 def test_few_draws_are_suspected():
     posterior = NumPyroPosterior.of(counts, Y)
     method = DADVI(pairs=3, covariance="mean-field")

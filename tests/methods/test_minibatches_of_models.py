@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.compiled import driven
+from tests.marks import slow_but
 from vi_bench import catalogue
 from vi_bench.contract import InBatches, Problem
 from vi_bench.errors import NotApplicable
@@ -22,6 +23,10 @@ from vi_bench.models.logistic_regression import LogisticRegression
 from vi_bench.posterior.cavi_posterior import CAVIPosterior
 
 MODELS = [LinearRegression(), LogisticRegression(), LDA(topics=2)]
+
+two_in_the_quick_suite = pytest.mark.parametrize(
+    "own", slow_but(MODELS[:2], MODELS), ids=lambda own: type(own).__name__
+)
 
 
 def of_example(own, rows=30):
@@ -57,7 +62,7 @@ def test_these_models_have_steps():
     assert found == {"linear-regression", "logistic-regression", "lda"}
 
 
-@pytest.mark.parametrize("own", MODELS, ids=lambda own: type(own).__name__)
+@two_in_the_quick_suite
 def test_the_optimum_stays_where_it_is_when_all_rows_are_the_batch(own):
     """A full step from a fixed point of the ascent ends there."""
     posterior = of_example(own)
@@ -72,7 +77,7 @@ def test_the_optimum_stays_where_it_is_when_all_rows_are_the_batch(own):
     close(naturals(moved(posterior, factors)), naturals(factors), 1e-6)
 
 
-@pytest.mark.parametrize("own", MODELS, ids=lambda own: type(own).__name__)
+@two_in_the_quick_suite
 def test_minibatches_are_unbiased(own):
     """The mean over all rows, each the batch, is where all rows lead."""
     posterior = of_example(own)

@@ -8,6 +8,7 @@ import pytest
 import vi_bench as vb
 from tests.compiled import call, driven
 from tests.contract.cases import CASES, WEIGHTS
+from tests.marks import slow
 from tests.records import partial_report
 from vi_bench.contract import Draws
 from vi_bench.methods import _stochastic
@@ -23,8 +24,8 @@ from vi_bench.models.gaussian import Gaussian
 WHOLE = Schedule(batch=8192, delay=0.0, forgetting=0.7)
 
 
-@pytest.mark.parametrize("weights", ["uniform", "dirichlet"])
-@pytest.mark.parametrize("name", ["gaussian", "poisson", "gaussian-full"])
+@pytest.mark.parametrize("weights", [slow("uniform"), "dirichlet"])
+@pytest.mark.parametrize("name", ["gaussian", slow("poisson"), "gaussian-full"])
 def test_a_whole_first_step_on_all_rows_is_a_sweep_of_cavi(name, weights, random):
     """rho_0 = 1, and without a whole block the minibatch is all of the data."""
     case = CASES[name]
@@ -67,7 +68,7 @@ def test_minibatches_are_unbiased(random):
     np.testing.assert_allclose(mean, whole, rtol=1e-10)
 
 
-@pytest.mark.parametrize("steps", [20, 50, 70])
+@pytest.mark.parametrize("steps", [slow(20), slow(50), 70])
 def test_as_many_steps_are_made_as_were_asked_for(steps, random):
     x = random.normal(size=(30, 1))
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), x, 2, jnp.float64)

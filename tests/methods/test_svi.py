@@ -10,6 +10,7 @@ from numpyro.infer.svi import SVIState
 from numpyro.infer.util import log_density, transform_fn
 
 import vi_bench as vb
+from tests.marks import slow
 from vi_bench.contract import Problem
 from vi_bench.methods._guides import numpyro_density, same_family_draw
 from vi_bench.methods.svi import SVI
@@ -159,7 +160,7 @@ def test_too_few_steps_are_budget_spent(problem):
     assert result.runs["svi"].outcome.status == "iteration limit"
 
 
-@pytest.mark.parametrize("steps", [50, 130])
+@pytest.mark.parametrize("steps", [slow(50), 130])
 def test_it_takes_as_many_steps_as_it_says(problem, steps):
     """Not a whole number of windows."""
     x, _ = problem

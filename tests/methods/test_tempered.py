@@ -21,7 +21,7 @@ from scipy.special import betaln, logsumexp
 import vi_bench as vb
 from tests.compiled import call, draw, driven
 from tests.contract.cases import CASES, WEIGHTS, log_evidence
-from tests.marks import slow_but
+from tests.marks import slow, slow_but
 from tests.records import partial_report
 from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Draws, Problem
@@ -151,7 +151,7 @@ def test_a_sweep_that_starts_from_theta_leaves_the_tempered_posterior_invariant(
         assert abs(z) < 5, (name, summary.mean, exact, error)
 
 
-@pytest.mark.parametrize("prior", ["dirichlet", "stick-breaking"])
+@pytest.mark.parametrize("prior", [slow("dirichlet"), "stick-breaking"])
 def test_at_one_a_sweep_is_that_of_gibbs(prior):
     mixture = mixture_of("gaussian-diagonal", 12, 3, prior)
     theta = jax.tree.map(lambda v: v[0], from_prior(mixture, 1))

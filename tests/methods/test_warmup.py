@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.marks import slow
 from vi_bench.methods._warmup import WarmUp
 from vi_bench.methods.nuts import NUTS
 
@@ -18,7 +19,7 @@ def density(at):
     return -0.5 * at["a"] @ jnp.asarray(PRECISION) @ at["a"] - 0.5 * at["b"] ** 2
 
 
-@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("dense", [False, slow(True)])
 def test_it_is_blackjaxs_window_adaptation(dense):
     """To rounding, which grows along 130 trajectories by some orders of magnitude."""
     start = {"a": jnp.array([1.0, 2.0, -1.0]), "b": jnp.array(0.3)}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import vi_bench as vb
+from tests.marks import slow_but
 from tests.small import FIELDS, METHODS
 from vi_bench.errors import ScalingError
 from vi_bench.methods import cavi
@@ -20,8 +21,8 @@ ROWS = np.random.default_rng(5).normal(size=(45, 2))
 
 STOPPED = "stopped when its budget of 30 s was spent"
 DRAWN = {
-    "nuts": {"warmup": 100},
-    "gibbs": {"warmup": 100},
+    "nuts": METHODS["nuts"],
+    "gibbs": {"warmup": 50},
     "tempered": {"warmup": 40, "temperatures": 4},
 }
 FITTED = {name: METHODS[name] for name in ("cavi", "svi")}
@@ -43,41 +44,33 @@ def over_in(monkeypatch, *stages):
     monkeypatch.setattr(infer, "left", left)
 
 
-@pytest.fixture(scope="module")
-def cut():
-    """A run whose methods all are stopped after the first call of their main stage."""
-    with pytest.MonkeyPatch.context() as patch:
-        over_in(patch, "sample")
-        drawn = run(DRAWN, budget=30.0)
-        over_in(patch, "fit")
-        patch.setattr(cavi, "TERMS", 1.0)  # calls of one iteration
-        fitted = run(FITTED | {"smc": SMC}, budget=30.0)
-    return {**drawn.runs, **fitted.runs}
-
-
-@pytest.mark.parametrize("label", DRAWN)
-def test_chains_keep_the_draws_that_all_have_made(cut, label):
-    found = cut[label]
-    assert found.cut
-    chains, draws = found.shape()
-    assert (chains, draws) == (2, 5)  # a twentieth of 100
-    assert f"{STOPPED}, with 5 of 100 draws a chain" in found.outcome.sentence
+@pytest.mark.parametrize("label", slow_but(["nuts"], DRAWN))
+def test_chains_keep_the_draws_that_all_have_made(label, monkeypatch):
     whole = run({label: DRAWN[label]}).runs[label]
+    over_in(monkeypatch, "sample")
+    found = run({label: DRAWN[label]}, budget=30.0).runs[label]
+    assert found.cut
+    assert found.shape() == (2, 5)  # a twentieth of 100
+    assert f"{STOPPED}, with 5 of 100 draws a chain" in found.outcome.sentence
     for name, values in found.posterior.items():
         np.testing.assert_array_equal(values, whole.posterior[name][:, :5])
 
 
 @pytest.mark.parametrize("label", FITTED)
-def test_fits_end_where_they_are(cut, label):
-    found = cut[label]
+def test_fits_end_where_they_are(label, monkeypatch):
+    over_in(monkeypatch, "fit")
+    monkeypatch.setattr(cavi, "TERMS", 1.0)  # calls of one iteration
+    found = run({label: FITTED[label]}, budget=30.0).runs[label]
     assert found.usable
     assert found.outcome.status == "iteration limit"
     assert found.outcome.sentence.startswith(f"{STOPPED} after ")
     assert found.outcome.sentence.endswith(" iterations: raise budget")
 
 
-def test_particles_that_are_not_done_are_no_posterior(cut):
-    found = cut["smc"].outcome
+@pytest.mark.slow
+def test_particles_that_are_not_done_are_no_posterior(monkeypatch):
+    over_in(monkeypatch, "fit")
+    found = run({"smc": SMC}, budget=30.0).runs["smc"].outcome
     assert (found.status, found.sentence) == (
         "iteration limit",
         f"{STOPPED}: raise budget",
@@ -85,7 +78,7 @@ def test_particles_that_are_not_done_are_no_posterior(cut):
 
 
 def test_a_warm_up_that_is_not_over_has_nothing_to_show():
-    found = run({"nuts": {"warmup": 100}}, budget=1e-9).runs["nuts"]
+    found = run({"nuts": DRAWN["nuts"]}, budget=1e-9).runs["nuts"]
     assert found.outcome.status == "failed"
     expected = "stopped when its budget of 1e-09 s was spent, after 1 of 20 parts of"
     assert found.outcome.sentence == f"{expected} its warmup: raise budget"
@@ -102,13 +95,13 @@ def test_a_budget_that_is_not_spent_changes_nothing():
 
 def test_what_the_clock_has_cut_is_not_held_against_a_repetition(tmp_path):
     was, now = tmp_path / "was", tmp_path / "now"
-    run({"gibbs": DRAWN["gibbs"]}, out=now)
+    run({"nuts": DRAWN["nuts"]}, out=now)
     with pytest.MonkeyPatch.context() as patch:
         over_in(patch, "sample")
-        run({"gibbs": DRAWN["gibbs"]}, budget=30.0, out=was)
+        run({"nuts": DRAWN["nuts"]}, budget=30.0, out=was)
     first, second = read_record(was), read_record(now)
-    assert first.methods["gibbs"].time.cut
-    found = repeats(was, first, now, second)["gibbs"]
+    assert first.methods["nuts"].time.cut
+    found = repeats(was, first, now, second)["nuts"]
     assert found.word == "cannot tell"
     assert "the speed of the machine decides" in found.sentence
 

@@ -17,7 +17,7 @@ GIVEN = METHODS | {
     "svi": {"steps": 1000, "bound_draws": 50, "init_scale": 1.0, "learning_rate": 0.02},
     "laplace": {},
 }
-SET = FIELDS | {"name": "curves", "chains": 4, "repeats": 1, "curves": True}
+SET = FIELDS | {"name": "curves", "repeats": 1, "curves": True}
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +81,7 @@ def test_passes_are_counted(run):
     draws = result.runs["nuts"].draws
     own = int(np.sum(draws.sample_stats["n_steps"]))
     tuning = int(np.sum(draws.report.tuning_steps))
-    assert (
-        tuning > 4 * 100
-    )  # warm-up transitions of four chains, at least one step each
+    assert tuning > 2 * 100  # steps of two warm-ups, at least one a transition
     assert known["nuts"].points[-1].passes == own + tuning
     assert known["laplace"].points[0].passes is None
     for curve in known.values():

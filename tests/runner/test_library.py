@@ -108,6 +108,7 @@ def test_a_file_of_data_may_be_that_of_a_model():
         read("mine.npz", {})
 
 
+@pytest.mark.slow
 def test_what_is_of_mixtures_says_so():
     with pytest.raises(InputError, match="'exact': is written for mixtures"):
         vb.run("normal", {"x": np.ones(4)}, ["exact"])
@@ -116,6 +117,7 @@ def test_what_is_of_mixtures_says_so():
         result.log_density("laplace", np.zeros((1, 1)))
 
 
+@pytest.mark.slow
 def test_a_calibration_has_an_example_of_the_model(tmp_path):
     out = tmp_path / "new" / "c"
     bad = {"x": np.ones((3, 1)), "y": np.ones(2)}

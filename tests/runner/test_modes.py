@@ -5,6 +5,7 @@ import pytest
 
 import vi_bench as vb
 from benchmarks.designs import DESIGNS
+from tests.small import METHODS, ROWS
 from vi_bench.comparison.coverage import Coverage
 from vi_bench.methods.exact import Exact
 from vi_bench.models.gaussian import Gaussian
@@ -157,14 +158,9 @@ def test_the_first_batch_is_what_a_fixed_number_gives(precise, rows):
         np.testing.assert_array_equal(first, again.runs[label].draws.parameters["mu"])
 
 
-def test_without_a_reference_nothing_is_searched(rows):
-    result = vb.run(
-        Gaussian(sigma=5.0, mean=0.0),
-        rows,
-        {"cavi": QUICK["cavi"]},
-        components=2,
-        repeats=1,
-    )
+def test_without_a_reference_nothing_is_searched():
+    given = {"cavi": METHODS["cavi"]}
+    result = vb.run("gaussian", ROWS, given, components=2, repeats=1)
     assert result.comparison is None
     assert result.runs["cavi"].shape() == (4, 1000)
     assert Coverage().beside() == ""

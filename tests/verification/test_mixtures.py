@@ -89,6 +89,7 @@ def test_registered_methods_pass(name):
     assert len(report.cases) + report.left_out == len(mixture_battery())
 
 
+@pytest.mark.slow
 def test_draws_in_many_dimensions_are_not_weighed_to_a_normal_density():
     """A few of them would have all the weight, and right code would be accused."""
     many = max(mixture_battery(0, ["gaussian-diagonal"]), key=lambda p: p.data.size)
@@ -279,6 +280,7 @@ def test_programs_of_earlier_problems_are_forgotten(monkeypatch):
     assert len(counted) == len(PROBLEMS["poisson"])
 
 
+@pytest.mark.slow
 def test_single_precision_is_no_fault():
     right = zoo.PoissonCAVI()
 

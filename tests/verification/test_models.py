@@ -134,6 +134,7 @@ MODEL = ShortNormal
 """
 
 
+@pytest.mark.slow
 def test_the_code_of_a_failure_of_a_plug_in_imports_its_file(tmp_path, monkeypatch):
     (tmp_path / "short_normal.py").write_text(SHORT)
     monkeypatch.syspath_prepend(tmp_path)
@@ -265,6 +266,7 @@ def test_a_mirrored_half_line_is_judged_there():
         assert at(outside) == -np.inf
 
 
+@pytest.mark.slow
 def test_a_bound_of_halves_of_the_line_is_not_excused():
     problem = ModelProblem("2 rows", probit.model, few(probit.data(), 2), 1, rows=2)
     report = checked(probit.LatentConstant(), problems=[problem])
