@@ -11,6 +11,7 @@ from tests.small import FIELDS, METHODS, ROWS
 from vi_bench.comparison.measures import summarise
 from vi_bench.contract import Draws, Problem, Report
 from vi_bench.inference.stages import calling, drive
+from vi_bench.methods._chains import in_parts, longest_part
 from vi_bench.methods.nuts import NUTS
 from vi_bench.mixture.mixture import bind
 from vi_bench.models.gaussian import Gaussian
@@ -163,3 +164,14 @@ def test_on_the_notebooks_data_chains_mix_well():
         assert summary.ess_bulk > 1500, name
     assert not found.relabellings["nuts"].identifiable
     assert result.runs["nuts"].outcome.status == "sampled"
+
+
+def test_a_call_of_long_trajectories_over_many_rows_is_short(overlapping):
+    mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 2, jnp.float64)
+    assert mixture.terms == 60 * 2 * 3  # statistics: two features, the sum of squares
+    assert longest_part(mixture, 1024) > 10_000
+    assert in_parts(1000, longest_part(mixture, 1024)) == in_parts(1000) == (1000, 50)
+    assert in_parts(1000, 7).calls == 143
+    assert in_parts(1000, 0) == (1000, 1)
+    assert in_parts(7) == (7, 1)
+    assert in_parts(1000).steps(500) == 25

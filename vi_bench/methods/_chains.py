@@ -4,40 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from vi_bench.contract import Stage
+from vi_bench.contract import Posterior, Stage
 from vi_bench.inference.lanes import Lane, stage_of_lanes
+from vi_bench.mixture.mixture import Mixture
 from vi_bench.runtime.keys import Key
 
 PARTS = 20
-"""Number of calls of the sampling stage, so that progress can be shown."""
+"""Calls of the sampling stage at least, so that progress can be shown."""
+
+TERMS = 5e9
+"""Terms of rows, components and statistics that one call may go over: some seconds, for
+which a budget, or an interrupt, has to wait."""
 
 
-def draws_of_a_part(draws: int) -> int:
-    """Number of draws that one call of the sampling stage makes."""
-    return -(-draws // min(PARTS, draws))
+class Parts(NamedTuple):
+    """How warm-up and sampling are cut into calls of one program.
 
-
-def steps_of_a_part(steps: int, draws: int) -> int:
-    """Number of steps that one call of a warm-up makes.
-
-    So it has no more calls than sampling; as many, and one program serves both.
+    Attributes:
+        draws: of a chain.
+        each: how many of them one call makes.
     """
-    return -(-steps // _calls(draws))
+
+    draws: int
+    each: int
+
+    @property
+    def calls(self) -> int:
+        """Number of calls of the sampling stage."""
+        return -(-self.draws // self.each)
+
+    def steps(self, warmup: int) -> int:
+        """Steps of a warm-up in one call: it has no more calls than sampling."""
+        return -(-warmup // self.calls)
 
 
-def sampling(chains: int, draws: int, lane: Lane, *kept: str) -> Stage:
+def in_parts(draws: int, most: int | None = None) -> Parts:
+    """Parts of as many draws, of `most` at most."""
+    each = -(-draws // min(PARTS, draws))
+    return Parts(draws, each if most is None else max(1, min(each, most)))
+
+
+def longest_part(posterior: Posterior, passes: int) -> int | None:
+    """Draws that one call may make; None where their cost is not known.
+
+    Args:
+        posterior: of a mixture, whose passes cost what its terms are.
+        passes: over the rows that a draw takes at most.
+    """
+    if not isinstance(posterior, Mixture):
+        return None
+    return int(TERMS / max(posterior.terms * passes, 1))
+
+
+def sampling(chains: int, parts: Parts, lane: Lane, *kept: str) -> Stage:
     """The sampling stage, in parts.
 
     Args:
         chains: number of chains.
-        draws: of each.
+        parts: how it is cut.
         lane: a part of the draws of one.
         kept: fields of a chain that hold something of every draw.
     """
@@ -45,7 +76,7 @@ def sampling(chains: int, draws: int, lane: Lane, *kept: str) -> Stage:
         "sample",
         chains,
         lane,
-        calls=_calls(draws),
+        calls=parts.calls,
         again="onward",
         cut=partial(first_draws, fields=kept),
     )
@@ -63,20 +94,20 @@ def first_draws(chains: Any, fields: Sequence[str]) -> Any:
 
 
 def warmup_and_sampling(
-    chains: int, draws: int, steps: int, lane: Lane, *kept: str
+    chains: int, parts: Parts, steps: int, lane: Lane, *kept: str
 ) -> tuple[Stage, Stage]:
     """Both stages, in parts: calls of one program.
 
     Args:
         chains: number of chains.
-        draws: of each.
+        parts: how sampling is cut.
         steps: of a warm-up.
-        lane: `steps_of_a_part` further steps of it; once that is over, further draws.
+        lane: `parts.steps` further steps of it; once that is over, further draws.
         kept: fields of a chain that hold something of every draw.
     """
-    calls = -(-steps // steps_of_a_part(steps, draws))
+    calls = -(-steps // parts.steps(steps))
     warmup = stage_of_lanes("warmup", chains, lane, calls=calls)
-    return warmup, sampling(chains, draws, lane, *kept)
+    return warmup, sampling(chains, parts, lane, *kept)
 
 
 def warmup_key(key: Key, done: Array, known: Array) -> Array:
@@ -88,10 +119,6 @@ def warmup_key(key: Key, done: Array, known: Array) -> Array:
         known: what this gave in the call before.
     """
     return jnp.where(done == 0, jax.random.key_data(key), known)
-
-
-def _calls(draws: int) -> int:
-    return -(-draws // draws_of_a_part(draws))
 
 
 def with_room(chain: Any, draws: int) -> Any:

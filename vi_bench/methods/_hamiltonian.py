@@ -15,9 +15,9 @@ from vi_bench.contract import Draws, Outcome, Posterior, Report, Stage, told
 from vi_bench.inference import starts
 from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.methods._chains import (
-    draws_of_a_part,
+    Parts,
+    in_parts,
     sampling,
-    steps_of_a_part,
     warmup_and_sampling,
     warmup_key,
     with_room,
@@ -85,18 +85,18 @@ def stages_of(
         warmed_up: (key, posterior, start) -> a chain that is tuned and has no draws.
         kernel_of: the transition on a posterior.
     """
-    part = draws_of_a_part(draws)
+    parts = in_parts(draws)
 
     def sample(key: Key, posterior: Posterior, chain: Chain) -> Chain:
-        return extend(kernel_of(posterior), key, chain, part, draws)
+        return extend(kernel_of(posterior), key, chain, parts.each, draws)
 
     warmup = stage_of_lanes("warmup", chains, warmed_up)
-    return _stages(chains, warmup, sampling(chains, draws, sample, *KEPT))
+    return _stages(chains, warmup, sampling(chains, parts, sample, *KEPT))
 
 
 def stages_in_parts(
     chains: int,
-    draws: int,
+    parts: Parts,
     begin: Callable[[Posterior, Parameters], Chain],
     warm_up: WarmUp,
     kernel_of: Callable[[Posterior], Kernel],
@@ -107,13 +107,12 @@ def stages_in_parts(
 
     Args:
         chains: number of chains.
-        draws: of each.
+        parts: how sampling is cut.
         begin: (posterior, start) -> a chain before its warm-up.
         warm_up: tunes a chain, a transition at a time.
         kernel_of: the transition on a posterior.
     """
-    part, steps = draws_of_a_part(draws), warm_up.steps
-    together = steps_of_a_part(steps, draws)
+    steps, together = warm_up.steps, parts.steps(warm_up.steps)
 
     def begun(_: Key, posterior: Posterior, theta: Parameters) -> Chain:
         found: Chain = over_lanes(lambda own: begin(posterior, own), theta)
@@ -125,9 +124,9 @@ def stages_in_parts(
         first = warmup_key(key, tuning.done, tuning.key)
         chain = chain._replace(tuning=tuning._replace(key=first))
         most = jnp.minimum(together, steps - tuning.done)
-        return extend(kernel, key, chain, part, draws, warm_up, most)
+        return extend(kernel, key, chain, parts.each, parts.draws, warm_up, most)
 
-    both = warmup_and_sampling(chains, draws, steps, onward, *KEPT)
+    both = warmup_and_sampling(chains, parts, steps, onward, *KEPT)
     return _stages(chains, Stage("begin", begun), *both)
 
 

@@ -37,8 +37,7 @@ from vi_bench.methods._assignments import (
     new_order,
 )
 from vi_bench.methods._chains import (
-    draws_of_a_part,
-    steps_of_a_part,
+    in_parts,
     warmup_and_sampling,
     warmup_key,
     with_room,
@@ -148,7 +147,7 @@ class Gibbs:
         return (
             starts.chains_start(chains),
             Stage("begin", begin),
-            *warmup_and_sampling(chains, draws, self.steps, onward, "kept"),
+            *warmup_and_sampling(chains, in_parts(draws), self.steps, onward, "kept"),
             Stage(last, collect, part_of_inference=False),
         )
 
@@ -164,11 +163,11 @@ class Gibbs:
 
     def _onward(self, key: Key, mixture: Mixture, chain: Chain, draws: int) -> Chain:
         """Further sweeps of the warm-up; once that is over, draws."""
-        part, begun = draws_of_a_part(draws), chain.warmed
+        parts, begun = in_parts(draws), chain.warmed
         warming = begun < self.steps
         first = warmup_key(key, begun, chain.key)
         course = jax.random.split(jax.random.wrap_key_data(first), self.steps)
-        keys = jax.random.split(key, part)
+        keys = jax.random.split(key, parts.each)
 
         def advance(i: Array, chain: Chain) -> Chain:
             own = jax.random.split(keys[i], self.thin)
@@ -186,9 +185,8 @@ class Gibbs:
             warm, drawn = jnp.where(warming, 1, 0), jnp.where(warming, 0, 1)
             return Chain(theta, kept, chain.done + drawn, chain.warmed + warm, first)
 
-        together = steps_of_a_part(self.steps, draws)
-        further = jnp.minimum(together, self.steps - begun)
-        left = jnp.minimum(part, draws - chain.done)
+        further = jnp.minimum(parts.steps(self.steps), self.steps - begun)
+        left = jnp.minimum(parts.each, draws - chain.done)
         more: Chain = lax.fori_loop(
             0, jnp.where(warming, further, left), advance, chain
         )

@@ -27,6 +27,7 @@ from vi_bench.contract import (
     Stage,
     remembered,
 )
+from vi_bench.methods._chains import Parts, in_parts, longest_part
 from vi_bench.methods._hamiltonian import (
     Chain,
     Kernel,
@@ -68,10 +69,11 @@ class NUTS:
 
     def prepare(self, problem: Problem, key: Key) -> tuple[Stage, ...]:
         """The stages start, begin, warmup and sample (in parts), and collect."""
-        return self._stages(problem.chains, problem.draws)
+        most = longest_part(problem.posterior, 2**self.max_tree_depth)
+        return self._stages(problem.chains, in_parts(problem.draws, most))
 
     @remembered
-    def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
+    def _stages(self, chains: int, parts: Parts) -> tuple[Stage, ...]:
         warm_up = WarmUp(self.warmup, self.target_acceptance, self.dense_mass)
 
         def begin(posterior: Posterior, theta: Parameters) -> Chain:
@@ -79,10 +81,10 @@ class NUTS:
             state = blackjax.nuts.init(position, posterior.density)
             tuning, step_size, metric = warm_up.begin(position)
             return empty_chain(
-                state, step_size, metric, draws, "tree_depth", tuning=tuning
+                state, step_size, metric, parts.draws, "tree_depth", tuning=tuning
             )
 
-        return stages_in_parts(chains, draws, begin, warm_up, self._kernel)
+        return stages_in_parts(chains, parts, begin, warm_up, self._kernel)
 
     def passes(self, draws: Draws) -> float:
         """Leapfrog steps of all chains, those of the warm-up too."""

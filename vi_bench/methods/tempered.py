@@ -54,7 +54,7 @@ from vi_bench.contract import (
 from vi_bench.errors import NotApplicable
 from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.methods._bridges import Tally, evidence, no_tally
-from vi_bench.methods._chains import draws_of_a_part
+from vi_bench.methods._chains import in_parts
 from vi_bench.methods._ladder import POWER, Ensemble, counted, equalised
 from vi_bench.methods._tempering import Way, log_start, sweep
 from vi_bench.methods.gibbs import check_resample
@@ -175,21 +175,18 @@ class Tempered:
         """
         mixture = problem.mixture
         check(mixture)
-        row = jax.ShapeDtypeStruct((mixture.features, 1), mixture.log_base.dtype)
-        terms = jax.eval_shape(mixture.family.statistics, row).shape[0]
         sweeps = self.warmup + self.thin * problem.draws
         replicas = self.temperatures * problem.chains
-        work = sweeps * replicas * mixture.rows * mixture.components * terms
-        return float(work / SPEED)
+        return float(sweeps * replicas * mixture.terms / SPEED)
 
     @remembered
     def _stages(self, chains: int, draws: int) -> tuple[Stage, ...]:
-        part = draws_of_a_part(draws)
-        parts = -(-draws // part)
+        parts = in_parts(draws)
+        part = parts.each
         lengths = rounds(self.warmup)
 
         def start(key: Key, mixture: Mixture, _: Any) -> Run:
-            return self._begin(key, mixture, (chains, draws, parts))
+            return self._begin(key, mixture, (chains, draws, parts.calls))
 
         def spread(_: Mixture, run: Run) -> Own:
             def each(leaf: Array) -> Array:
@@ -229,7 +226,7 @@ class Tempered:
                 draw,
                 spread,
                 kept,
-                calls=parts,
+                calls=parts.calls,
                 again="onward",
                 cut=partial(so_far, part=part),
             ),

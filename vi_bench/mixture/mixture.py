@@ -88,6 +88,12 @@ class Mixture:
         return self.blocks.rows
 
     @property
+    def terms(self) -> int:
+        """Rows times components times statistics: what a pass over the rows costs."""
+        statistics = statistics_of(self.family, self.features, self.dtype)
+        return self.rows * self.components * statistics
+
+    @property
     def features(self) -> int:
         """The number of features, d."""
         return int(self.blocks.tail.shape[0])
@@ -387,10 +393,15 @@ def bind(
     return replace(mixture, family=small[0], weights=small[1], log_base=small[2])
 
 
+def statistics_of(family: Family, features: int, dtype: Any) -> int:
+    """The number of statistics of a row, P, of so many features."""
+    row = jax.ShapeDtypeStruct((features, 1), dtype)
+    return int(jax.eval_shape(family.statistics, row).shape[0])
+
+
 def block_size(family: Family, components: int, features: int, dtype: Any) -> int:
     """The number of rows of a block, for a family on so many features."""
-    row = jax.ShapeDtypeStruct((features, 1), dtype)
-    terms = jax.eval_shape(family.statistics, row).shape[0]
+    terms = statistics_of(family, features, dtype)
     return block_rows(components, terms, dtype)
 
 
