@@ -63,8 +63,15 @@ def same(one, two):
 
 
 @pytest.fixture(scope="module")
-def whole():
-    return run(threads=1)
+def kept(tmp_path_factory):
+    """A calibration, and its folder."""
+    folder = tmp_path_factory.mktemp("calibrations") / "whole"
+    return run(folder, threads=1), folder
+
+
+@pytest.fixture(scope="module")
+def whole(kept):
+    return kept[0]
 
 
 @pytest.mark.slow
@@ -80,12 +87,12 @@ def test_it_does_not_depend_on_threads_or_interruptions(tmp_path, whole):
     assert before == after
 
 
-def test_a_finished_one_is_read_not_computed(tmp_path, monkeypatch, whole):
-    run(tmp_path)
+def test_a_finished_one_is_read_not_computed(kept, monkeypatch):
+    whole, folder = kept
     monkeypatch.setattr(
         "vi_bench.calibration.study._Runner._program", lambda *_: pytest.fail("ran")
     )
-    same(run(tmp_path), whole)
+    same(run(folder), whole)
 
 
 def test_a_method_beside_it_changes_nothing(whole):

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.parametrize(
     "names",
-    [["cavi@gaussian-full"], pytest.param([], marks=pytest.mark.slow)],
+    [["cavi@gaussian"], pytest.param([], marks=pytest.mark.slow)],
     ids=["one", "all"],
 )
 def test_methods_trace_under_strict_promotion_of_types_and_ranks(names):

@@ -93,7 +93,7 @@ def spread(*stages: list[float]) -> dict[str, float]:
     }
 
 
-REPEATS, PATIENCE, LONG = 3, 0.5, 20.0
+REPEATS, PATIENCE, LONG = 3, 0.5, 5.0
 """Unless a number of repeats is asked for, a stage is repeated REPEATS times, or until
 the repeats have taken PATIENCE seconds; one whose first run, of the compiled program,
 took over LONG seconds is not run again. Stages that are no part of the inference are
