@@ -104,6 +104,19 @@ def test_no_lane_is_called_again_once_the_time_is_over(here):
     assert (whole.calls, whole.cut) == (CALLS, False)
 
 
+def test_lanes_that_come_first_leave_time_to_the_others(here, monkeypatch):
+    """Five lanes on two cores come in three turns, each with a third of the time."""
+    asked = []
+    monkeypatch.setattr(lanes, "cores_for", lambda stage: 2)
+    monkeypatch.setattr(lanes, "over", lambda limit, _: asked.append(limit))
+    stage = lanes.stage_of_lanes("walk", LANES, walk, calls=2)
+    found = call_until_done(
+        stage, program_of(stage), keys()[:2], here, begin(), within=3.0
+    )
+    assert (found.calls, found.cut) == (2, False)
+    assert sorted(asked) == [1.0, 1.0, 2.0, 2.0, 3.0]
+
+
 def test_lanes_run_beside_one_another_on_two_cores(here, monkeypatch):
     monkeypatch.setattr(runtime_lanes, "cores", lambda: 2)
     meet = threading.Barrier(2, timeout=60)  # passed by two lanes together alone

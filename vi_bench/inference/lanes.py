@@ -181,7 +181,8 @@ class LaneProgram:
             posterior: shared by all lanes.
             carry: what the lanes begin with, with a leading axis.
             tick: told of the calls of all lanes together.
-            within: seconds after which no lane is called again.
+            within: seconds after which no lane is called again. Where there are more
+                lanes than cores, those that come first have their share of it only.
         """
         lanes, calls = self.stage.lanes, len(keys)
         # NumPy's views, as each operation on JAX's arrays would be a program
@@ -192,6 +193,11 @@ class LaneProgram:
         program = lowered.compile()
         stop, late, lock = Event(), Event(), Lock()
         made, seconds = [0] * lanes, [0.0] * lanes
+        at_once = cores_for(self.stage)
+        turns = -(-lanes // at_once)
+
+        def limit(lane: int) -> float | None:
+            return within and within * (lane // at_once + 1) / turns
 
         def run(lane: int) -> Any:
             own, begun, together = begins[lane], time.perf_counter(), 1
@@ -199,7 +205,7 @@ class LaneProgram:
                 while (first := made[lane]) < calls and not stop.is_set():
                     if (idle := self.stage.idle) and idle(own):
                         break
-                    if first and over(within, since):
+                    if first and over(limit(lane), since):
                         late.set()
                         break
                     last, start = min(first + together, calls), time.perf_counter()
