@@ -149,9 +149,9 @@ def _steps(initial: Array, transition: Array, emission: Array) -> _Steps:
     length = -(-steps // lanes)
     cut = jnp.pad(emission, ((0, lanes * length - steps), (0, 0)))
     cut = cut.reshape(lanes, length, states).transpose(1, 2, 0)
-    largest = jnp.max(cut, axis=1)
+    largest = _largest(cut, 1)
     time = jnp.arange(lanes * length).reshape(lanes, length).T
-    top, peak = jnp.max(initial), jnp.max(transition)
+    top, peak = _largest(initial, 0), _largest(transition, (0, 1))
     return _Steps(
         jnp.exp(transition - peak),
         jnp.exp(initial - top),
@@ -171,8 +171,17 @@ def _times(vector: Array, matrix: Array) -> Array:
 
 def _scaled(vector: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     """A vector over its largest element, and that."""
-    size = jnp.max(vector, axis=axes, keepdims=True)
+    size = _largest(vector, axes, keepdims=True)
     return vector / size, size
+
+
+def _largest(values: Array, axes: int | tuple[int, ...], keepdims: bool = False) -> Any:
+    """The largest value, as a constant: what values are scaled by changes no result.
+
+    The derivative of a maximum would be NaN in programs where XLA computes the values
+    twice, rounded differently, as then none of them equals the largest.
+    """
+    return lax.stop_gradient(jnp.max(values, axis=axes, keepdims=keepdims))
 
 
 def _ends(steps: _Steps) -> tuple[Array, Array]:
