@@ -95,7 +95,9 @@ RUN = {
     ),
     "run faithful --method resampling.py --methods cavi,resampling "
     "--reference resampling": Run(r"resampling .* reference"),
-    "run faithful --curves": Run(r"to +ESS", also="--repeats 1 --details"),
+    "run faithful --curves": Run(
+        r"largest error against time, from nuts", also="--repeats 1 --details"
+    ),
     "run faithful --json": Run(r'"verdicts": ', also="--methods cavi --repeats 1"),
     "run counts --models folder --data counts.npz": Run(
         r"cavi +(differs|agrees)", also="--repeats 1"
