@@ -22,6 +22,7 @@ from vi_bench.inference.search import (
     settled,
 )
 from vi_bench.inference.squarem import begin
+from vi_bench.inference.stages import calling, compiled, drive
 from vi_bench.methods.cavi import CAVI, CAVIReport
 from vi_bench.mixture.mixture import View, bind
 from vi_bench.models.gaussian import Gaussian
@@ -343,3 +344,19 @@ def test_leaps_end_in_the_optimum_of_plain_sweeps(sigma):
     assert quick.outcome.converged
     np.testing.assert_allclose(quick.elbo[-1], plain.elbo[-1], rtol=0, atol=1e-8)
     assert len(quick.elbo) < len(plain.elbo)
+
+
+def test_restarts_apart_end_where_those_of_one_program_end(overlapping):
+    """As on many rows, where each has a core."""
+    mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 3, jnp.float64)
+    method = CAVI(restarts=3, max_iterations=60)
+    together, apart = (
+        drive(stages, jax.random.key(2), mixture, calling(compiled(stages)))
+        for stages in (method.stages((1, 4), apart=apart) for apart in (False, True))
+    )
+    np.testing.assert_allclose(
+        together.report.restart_bound, apart.report.restart_bound, rtol=1e-12
+    )
+    np.testing.assert_array_equal(
+        together.report.restart_iterations, apart.report.restart_iterations
+    )

@@ -188,7 +188,10 @@ class LaneProgram:
         # NumPy's views, as each operation on JAX's arrays would be a program
         own_keys = np.asarray(_key_data(keys, lanes))
         host = jax.tree.map(_on_host, carry)
-        begins = [jax.tree.map(lambda v: v[i], host) for i in range(lanes)]  # noqa: B023
+        begins = [
+            jax.device_put(jax.tree.map(lambda v: v[i], host))  # noqa: B023
+            for i in range(lanes)
+        ]
         lowered = self.jitted.lower(own_keys[0], 0, 1, posterior, begins[0])
         program = lowered.compile()
         stop, late, lock = Event(), Event(), Lock()
