@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.marks import slow
+from vi_bench.methods._chains import in_parts
 from vi_bench.methods._warmup import WarmUp
 from vi_bench.methods.nuts import NUTS
 
@@ -55,7 +56,7 @@ def test_it_is_blackjaxs_window_adaptation(dense):
 
 
 def test_warm_up_and_sampling_are_calls_of_one_program():
-    stages = {s.name: s for s in NUTS(warmup=500)._stages(4, 1000)}
+    stages = {s.name: s for s in NUTS(warmup=500)._stages(4, in_parts(1000))}
     assert stages["warmup"].lane is stages["sample"].lane
     assert stages["warmup"].calls == stages["sample"].calls == 20
 
@@ -65,6 +66,8 @@ def test_warm_up_and_sampling_are_calls_of_one_program():
 )
 def test_all_transitions_of_a_warm_up_are_in_its_calls(steps, draws):
     """No call of it has none left, which would sample; none is left for another."""
-    warmup = next(s for s in NUTS(warmup=steps)._stages(2, draws) if s.name == "warmup")
+    warmup = next(
+        s for s in NUTS(warmup=steps)._stages(2, in_parts(draws)) if s.name == "warmup"
+    )
     together = -(-steps // -(-draws // -(-draws // min(20, draws))))
     assert (warmup.calls - 1) * together < steps <= warmup.calls * together

@@ -15,7 +15,7 @@ from vi_bench.inference.linear_response import refusal
 from vi_bench.models.normal import NormalModel
 from vi_bench.posterior.bound import bind_model
 from vi_bench.reports.latex import entries
-from vi_bench.runner.infer import _ended
+from vi_bench.runner.infer import _judged
 from vi_bench.runner.result import MethodRun
 from vi_bench.spec import make, read
 
@@ -132,11 +132,11 @@ def test_a_gain_by_a_newton_step_stays_suspect_whatever_is_drawn_further():
     method = SimpleNamespace(outcome=lambda _: Outcome("converged"))
     run = MethodRun(method)
     run.draws = Draws({"x": np.zeros((2, 3))}, {}, None, {}, {})
-    assert _ended(run).converged
+    assert _judged(run).converged
     run.response = refusal("not at an optimum", 0.2).reordered([1, 0])
-    assert _ended(run) == Outcome("suspect", "not at an optimum")
+    assert _judged(run) == Outcome("suspect", "not at an optimum")
     run.draws.parameters["x"][0] = np.nan
-    assert _ended(run).status == "not finite"
+    assert _judged(run).status == "not finite"
 
 
 @pytest.mark.parametrize(
