@@ -9,6 +9,8 @@ import pytest
 from markupsafe import escape
 from typer.testing import CliRunner
 
+import vi_bench as vb
+from tests.small import FIELDS, METHODS
 from vi_bench.cli.app import app
 from vi_bench.reports.html import run_page
 from vi_bench.reports.tables import Number, rounded, tables
@@ -175,8 +177,25 @@ def test_a_chosen_quantity_is_drawn(opened, run):
     assert axis.text_content() == first
     figure.locator("select").select_option(last)
     assert axis.text_content() == last
-    pairs = page.locator("figure[data-name=components] option").all_inner_texts()
+
+
+@pytest.mark.browser
+def test_of_three_features_a_pair_is_chosen(browser, tmp_path):
+    rows = np.random.default_rng(3).normal(size=(45, 3))
+    given = FIELDS | {"draws": 100, "repeats": 1, "reference": None}
+    vb.run("gaussian", rows, {"cavi": METHODS["cavi"]}, out=tmp_path / "run", **given)
+    path = tmp_path / "page.html"
+    path.write_text(run_page(open_run(tmp_path / "run")), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    figure = page.locator("figure[data-name=components]")
+    figure.scroll_into_view_if_needed()
+    figure.locator(".xtitle").wait_for()
+    pairs = figure.locator("option").all_inner_texts()
     assert pairs == ["x0, x1", "x0, x2", "x1, x2"]
+    figure.locator("select").select_option("x1, x2")
+    assert figure.locator(".xtitle").text_content() == "x1"
+    page.close()
 
 
 @pytest.mark.browser
