@@ -33,21 +33,17 @@ def run(methods, **given):
     return vb.run("gaussian", ROWS, methods, **FIELDS | {"reference": None} | given)
 
 
-def over_in(monkeypatch, *stages):
-    """From now on the time of a method is over once one of these stages has begun."""
-
-    def left(place, run):
-        names = [*run.stages]
-        before = {"sample": "warmup"}
-        return 0.0 if any(before.get(s, "start") in names for s in stages) else None
-
-    monkeypatch.setattr(infer, "left", left)
+def over_after(monkeypatch, stage):
+    """From now on the time of a method is over once it has run this stage."""
+    monkeypatch.setattr(
+        infer, "left", lambda _, run: 0.0 if stage in run.stages else None
+    )
 
 
 @pytest.mark.parametrize("label", slow_but(["nuts"], DRAWN))
 def test_chains_keep_the_draws_that_all_have_made(label, monkeypatch):
     whole = run({label: DRAWN[label]}).runs[label]
-    over_in(monkeypatch, "sample")
+    over_after(monkeypatch, "warmup")
     found = run({label: DRAWN[label]}, budget=30.0).runs[label]
     assert found.cut
     assert found.shape() == (2, 5)  # a twentieth of 100
@@ -58,7 +54,7 @@ def test_chains_keep_the_draws_that_all_have_made(label, monkeypatch):
 
 @pytest.mark.parametrize("label", FITTED)
 def test_fits_end_where_they_are(label, monkeypatch):
-    over_in(monkeypatch, "fit")
+    over_after(monkeypatch, "start")
     monkeypatch.setattr(cavi, "TERMS", 1.0)  # calls of one iteration
     found = run({label: FITTED[label]}, budget=30.0).runs[label]
     assert found.usable
@@ -69,7 +65,7 @@ def test_fits_end_where_they_are(label, monkeypatch):
 
 @pytest.mark.slow
 def test_particles_that_are_not_done_are_no_posterior(monkeypatch):
-    over_in(monkeypatch, "fit")
+    over_after(monkeypatch, "start")
     found = run({"smc": SMC}, budget=30.0).runs["smc"].outcome
     assert (found.status, found.sentence) == (
         "iteration limit",
@@ -97,7 +93,7 @@ def test_what_the_clock_has_cut_is_not_held_against_a_repetition(tmp_path):
     was, now = tmp_path / "was", tmp_path / "now"
     run({"nuts": DRAWN["nuts"]}, out=now)
     with pytest.MonkeyPatch.context() as patch:
-        over_in(patch, "sample")
+        over_after(patch, "warmup")
         run({"nuts": DRAWN["nuts"]}, budget=30.0, out=was)
     first, second = read_record(was), read_record(now)
     assert first.methods["nuts"].time.cut
@@ -112,7 +108,7 @@ def test_processes_that_share_rows_have_no_common_clock():
         launch(Spec(budget=3.0), cluster=cluster)
 
 
-def test_a_bar_says_how_long_a_stage_may_still_take(monkeypatch, capsys):
+def test_a_bar_says_how_long_a_stage_may_still_take(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     with progress.bars(["nuts"]) as watcher:

@@ -185,7 +185,8 @@ class LaneProgram:
                 lanes than cores, those that come first have their share of it only.
         """
         lanes, calls = self.stage.lanes, len(keys)
-        # NumPy's views, as each operation on JAX's arrays would be a program
+        # NumPy's views, as each operation on JAX's arrays would be a program; what a
+        # lane begins with is of the kind that its program makes
         own_keys = np.asarray(_key_data(keys, lanes))
         host = jax.tree.map(_on_host, carry)
         begins = [

@@ -68,10 +68,10 @@ def call_until_done(
     """All calls of a stage's program, the first one and those that begin in time."""
     if isinstance(program, LaneProgram) and program.free(posterior):
         return program.all_calls(keys, posterior, carry, tick, within)
-    begun, cut = time.perf_counter(), False
+    begun = time.perf_counter()
     for call in range(stage.calls):
-        if call and (cut := over(within, begun)):
-            return Called(carry, call, cut)
+        if call and over(within, begun):
+            return Called(carry, call, cut=True)
         carry = jax.block_until_ready(program(keys[call], posterior, carry))
         if tick:
             tick(call + 1, stage.calls)
@@ -79,7 +79,7 @@ def call_until_done(
             keep(stage.keep(carry))
         if stage.done and stage.done(carry):
             break
-    return Called(carry, call + 1, cut)
+    return Called(carry, call + 1, cut=False)
 
 
 def compiled(stages: Sequence[Stage]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from vi_bench.methods._assignments import (
     new_order,
 )
 from vi_bench.methods._chains import (
+    Parts,
     in_parts,
     warmup_and_sampling,
     warmup_key,
@@ -131,12 +132,14 @@ class Gibbs:
 
     @remembered
     def _stages(self, chains: int, draws: int, last: str) -> tuple[Stage, ...]:
+        parts = in_parts(draws)
+
         def begin(_: Key, mixture: Mixture, theta: Parameters) -> Chain:
             found: Chain = jax.vmap(lambda own: empty_chain(own, draws))(theta)
             return found
 
         def onward(key: Key, mixture: Mixture, chain: Chain) -> Chain:
-            return self._onward(key, mixture, with_room(chain, draws), draws)
+            return self._onward(key, mixture, with_room(chain, draws), parts)
 
         def collect(key: Key, mixture: Mixture, whole: Chain) -> Draws:
             report = GibbsReport()
@@ -147,7 +150,7 @@ class Gibbs:
         return (
             starts.chains_start(chains),
             Stage("begin", begin),
-            *warmup_and_sampling(chains, in_parts(draws), self.steps, onward, "kept"),
+            *warmup_and_sampling(chains, parts, self.steps, onward, "kept"),
             Stage(last, collect, part_of_inference=False),
         )
 
@@ -161,9 +164,9 @@ class Gibbs:
         """Sweeps of the warm-up: one even where none is asked for."""
         return 1 + self.warmup
 
-    def _onward(self, key: Key, mixture: Mixture, chain: Chain, draws: int) -> Chain:
+    def _onward(self, key: Key, mixture: Mixture, chain: Chain, parts: Parts) -> Chain:
         """Further sweeps of the warm-up; once that is over, draws."""
-        parts, begun = in_parts(draws), chain.warmed
+        begun = chain.warmed
         warming = begun < self.steps
         first = warmup_key(key, begun, chain.key)
         course = jax.random.split(jax.random.wrap_key_data(first), self.steps)
@@ -186,7 +189,7 @@ class Gibbs:
             return Chain(theta, kept, chain.done + drawn, chain.warmed + warm, first)
 
         further = jnp.minimum(parts.steps(self.steps), self.steps - begun)
-        left = jnp.minimum(parts.each, draws - chain.done)
+        left = jnp.minimum(parts.each, parts.draws - chain.done)
         more: Chain = lax.fori_loop(
             0, jnp.where(warming, further, left), advance, chain
         )

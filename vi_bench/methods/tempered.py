@@ -54,7 +54,7 @@ from vi_bench.contract import (
 from vi_bench.errors import NotApplicable
 from vi_bench.inference.lanes import stage_of_lanes
 from vi_bench.methods._bridges import Tally, evidence, no_tally
-from vi_bench.methods._chains import in_parts
+from vi_bench.methods._chains import first_draws, in_parts
 from vi_bench.methods._ladder import POWER, Ensemble, counted, equalised
 from vi_bench.methods._tempering import Way, log_start, sweep
 from vi_bench.methods.gibbs import check_resample
@@ -352,11 +352,9 @@ def extended(
 
 def so_far(run: Run, part: int) -> Run:
     """Without the room for draws that were not made."""
-    made = int(run.done)
-    kept = jax.tree.map(lambda v: v[:, :made], run.kept)
-    return run._replace(
-        kept=kept, tally=jax.tree.map(lambda v: v[:, : made // part], run.tally)
-    )
+    parts = int(run.done) // part
+    shorter: Run = first_draws(run, ["kept"])
+    return shorter._replace(tally=jax.tree.map(lambda v: v[:, :parts], run.tally))
 
 
 def check(mixture: Mixture) -> None:

@@ -134,8 +134,10 @@ def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
         return
     most = min(batches, MOST[run.method.kind])
     begun = time.perf_counter() - resumption.spent
-    first = left(place, run)
-    patience = PATIENCE if first is None else min(first, PATIENCE)
+    of_budget = left(place, run)
+    if of_budget is not None and of_budget <= resumption.spent:
+        return
+    patience = PATIENCE if of_budget is None else min(of_budget, PATIENCE)
     try:
         while len(resumption.batches) < most:
             place.watcher.stage(label, FURTHER, len(resumption.batches), most)
@@ -234,11 +236,11 @@ def _ended(place: Place, run: MethodRun) -> Outcome:
         made = told(draws.report, "iterations")
         after = "" if made is None else f" after {int(made)} iterations"
         return Outcome("iteration limit", f"{stopped(place)}{after}: raise budget")
-    made = ""
+    said = f"{found.sentence}; {stopped(place)}"
     if run.method.kind == "mcmc":
         number, asked = _draws_each(draws), place.problem.draws
-        made = f", with {number} of {asked} draws a chain"
-    return Outcome(found.status, f"{found.sentence}; {stopped(place)}{made}")
+        said += f", with {number} of {asked} draws a chain"
+    return Outcome(found.status, said)
 
 
 def _judged(run: MethodRun) -> Outcome:
