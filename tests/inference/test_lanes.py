@@ -230,7 +230,7 @@ def test_what_is_compiled_beforehand_is_what_is_called(here):
     program = program_of(stage)
     jax.monitoring.register_event_duration_secs_listener(heard)
     try:
-        for lowered in program.lowered(keys()[0], here, begin()):
+        for lowered in program.lowered(keys()[0], here, begin())[0]:
             lowered.compile()
         before = [name for name in made if name == "jit(calls)"]
         call_until_done(stage, program, keys(), here, begin())

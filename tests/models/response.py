@@ -13,11 +13,10 @@ from vi_bench.posterior.cavi_posterior import CAVIPosterior
 
 def scalars(values):
     """Every scalar of some arrays by name, as a quantity name[i]."""
-    return {
-        Quantity(f"{name}[{i}]"): each
+    return [
+        ([Quantity(f"{name}[{i}]") for i in range(value.size)], value)
         for name, value in values.items()
-        for i, each in enumerate(value.ravel())
-    }
+    ]
 
 
 def chosen(names):

@@ -131,27 +131,30 @@ class LaneProgram:
         self.seconds: list[float] = []
         self.waited = 0.0
 
-    def lowered(self, key: Key, posterior: Posterior, carry: Any) -> list[Any]:
+    def lowered(
+        self, key: Key, posterior: Posterior, carry: Any
+    ) -> tuple[list[Any], Any]:
         """The lane's program, that which gathers and that which spreads, if any.
 
-        They are not compiled yet.
+        They are not compiled yet. With them comes what the stage makes, as shapes.
         """
         begins, before, after = carry, [], []
         if self.spread:
             before = [self.spread.lower(posterior, carry)]
-            begins = jax.eval_shape(self.spread, posterior, carry)
+            begins = before[0].out_info
         own = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), begins)
         one = jax.random.key_data(key)
         number = self.stage.calls if self.free(posterior) else 1
         keys = jax.ShapeDtypeStruct((number, *one.shape), one.dtype)
         lane = self.jitted.lower(keys, 0, 1, posterior, own)
+        ends = jax.tree.map(
+            lambda v: jax.ShapeDtypeStruct((self.stage.lanes, *v.shape), v.dtype),
+            lane.out_info,
+        )
         if self.gather:
-            ends = jax.tree.map(
-                lambda v: jax.ShapeDtypeStruct((self.stage.lanes, *v.shape), v.dtype),
-                lane.out_info,
-            )
             after = [self.gather.lower(key, posterior, carry, ends)]
-        return [lane, *after, *before]
+            ends = after[0].out_info
+        return [lane, *after, *before], ends
 
     def free(self, posterior: Posterior) -> bool:
         """Whether each lane goes through all calls by itself."""

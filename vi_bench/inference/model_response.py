@@ -8,7 +8,7 @@ exp(eps g) moves these by G (-H)^-1 G^T (Giordano, Broderick and Jordan 2018, th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -47,8 +47,8 @@ GAIN = 1e-3
 STEPS, LATE = 300, 100
 """Steps of the power iteration for CAVI's rate, and those at its end that count."""
 
-Quantities = Callable[[dict[str, Array]], dict[Quantity, Array]]
-"""Values of the variables, with two leading axes of 1 -> the compared quantities."""
+Quantities = Callable[[dict[str, Array]], Iterable[tuple[Sequence[Quantity], Array]]]
+"""Values of the variables -> the compared quantities, those of a kind in one array."""
 
 
 class Curvature(NamedTuple):
@@ -161,27 +161,38 @@ def _curvature(
 
         def named(x: Array) -> Float[Array, " Q"]:
             theta = base.centres_of(at(x))
-            found = quantities(theta | posterior.deterministic(theta))
-            labels[:] = list(found)
-            return jnp.stack([jnp.ravel(v)[0] for v in found.values()])
+            found = list(quantities(theta | posterior.deterministic(theta)))
+            labels[:] = [label for own, _ in found for label in own]
+            return jnp.concatenate([jnp.ravel(value) for _, value in found])
 
         def step(x: Array) -> Float[Array, " P"]:
             return (base.natural_of(own.sweep(statistics, at(x))) - eta) / scale
 
         zero = jnp.zeros_like(eta)
         moved, along = jax.linearize(step, zero)
+        values, gradient = _with_derivative(named, zero)
+        first, hessian = _with_derivative(slope, zero)
         return Curvature(
-            named(zero),
-            jax.jacfwd(named)(zero),
-            jax.jacfwd(slope)(zero),
+            values,
+            gradient,
+            hessian,
             jax.hessian(divergence)(zero),
             _radius(along, jax.random.normal(jax.random.key(0), eta.shape)),
             jnp.max(jnp.abs(moved)),
-            slope(zero),
+            first,
         )
 
     found: Curvature = compute(posterior, q)
     return found
+
+
+def _with_derivative(
+    f: Callable[[Array], Array], x: Float[Array, " P"]
+) -> tuple[Float[Array, " n"], Float[Array, "n P"]]:
+    """f(x) and its Jacobian, by one evaluation of f."""
+    ahead = jax.jacfwd(lambda x: (value := f(x), value), has_aux=True)
+    gradient, value = ahead(x)
+    return value, gradient
 
 
 def _radius(along: Callable[[Array], Array], start: Array) -> Float[Array, ""]:

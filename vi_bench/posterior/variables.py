@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from vi_bench.comparison.quantities import WEIGHT, Quantity, flatten
+from vi_bench.comparison.quantities import (
+    WEIGHT,
+    Quantity,
+    averages,
+    by_component,
+    flatten,
+)
 from vi_bench.data.table import spaced
 from vi_bench.errors import ModelError, unknown
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Values
@@ -208,6 +215,51 @@ def scalars(
         if name == weights:
             columns[WEIGHT] = columns.pop(Quantity(name))
     return columns, shared
+
+
+def batches(
+    variables: Mapping[str, Variable],
+    chosen: Sequence[str],
+    weights: str | None,
+    values: Named,
+) -> list[tuple[list[Quantity], Any]]:
+    """The compared quantities of arrays of JAX, those of a kind as one array.
+
+    They are `scalars`, each component's by itself, and their `averages`: a few
+    operations a variable, where one by one there are some for every scalar, which take
+    XLA seconds to compile.
+
+    Args:
+        variables: name -> how a variable is reported.
+        chosen: names of the variables that are compared.
+        weights: name of the components' weights, if they have any.
+        values: name -> draws (chain, draw, ...), components first.
+
+    Returns:
+        Quantities, and their values (quantity, chain, draw), of each kind.
+    """
+    found: list[tuple[list[Quantity], Any]] = []
+    for name in chosen:
+        shapes = {name: np.empty(values[name].shape)}
+        columns, shared = scalars(variables, [name], weights, shapes)
+        lead = 2 if variables[name].moved is None else 3
+        flat = values[name].reshape(*values[name].shape[:lead], -1)
+        kept = np.asarray(variables[name].kept, int)
+        along = jnp.moveaxis(flat[..., kept], -1, 0)
+        if shared:
+            found.append((list(shared), along))
+        if columns:
+            labels = list(columns)
+            own = {labels[0]: along}
+            share = {WEIGHT: values[weights]} if weights else {}
+            for first, value in (by_component(own) | averages(share | own)).items():
+                if first.name == labels[0].name:
+                    kind = {
+                        "component": first.component,
+                        "statistic": first.statistic,
+                    }
+                    found.append(([label.of(**kind) for label in labels], value))
+    return found
 
 
 def dims_of(name: str, value: np.ndarray) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from vi_bench.contract import (
 from vi_bench.errors import Unfinished
 from vi_bench.inference.stages import call_until_done, drive, prepare
 from vi_bench.runner.evaluate import Evaluation
+from vi_bench.runner.programs import compile_stages
 from vi_bench.runner.result import MethodRun, Resumption
 from vi_bench.runner.target import Target
 from vi_bench.runner.timing import run_stage
@@ -86,6 +87,8 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
     stages = prepare(run.method, place.problem, key)
     run.setup_s = time.perf_counter() - begun
     run.resumption = resumption = Resumption()
+    place.watcher.stage(label, "compilation", 0, len(stages))
+    ready = compile_stages(stages, key, place.problem.posterior)
 
     def timed(stage: Stage, keys: Key, posterior: Posterior, carry: Any) -> Any:
         place.watcher.stage(label, stage.name, stages.index(stage), len(stages))
@@ -98,6 +101,7 @@ def infer(place: Place, label: str, run: MethodRun) -> None:
             place.watcher.tick,
             keep,
             left(place, run),
+            ready.get(stage.name),
         )
         if run.stages[stage.name].cut:
             if stage.cut is None:

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from vi_bench.comparison.coverage import Coverage
 from vi_bench.comparison.modes import Mode
-from vi_bench.comparison.quantities import Quantity, averages, by_component
+from vi_bench.comparison.quantities import Quantity
 from vi_bench.contract import Draws
 from vi_bench.data.arrays import Arrays
 from vi_bench.data.table import spaced
@@ -26,6 +26,7 @@ from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Values
 from vi_bench.posterior.variables import (
     MOST,
     Variable,
+    batches,
     chosen_of,
     components_first,
     dims_of,
@@ -141,13 +142,14 @@ class ModelTarget:
         if draws.factors is None or not isinstance(self.posterior, CAVIPosterior):
             return None
 
-        def quantities(theta: Mapping[str, Array]) -> dict[Quantity, Array]:
+        def quantities(
+            theta: Mapping[str, Array],
+        ) -> list[tuple[list[Quantity], Array]]:
             lifted = {name: value[None, None] for name, value in theta.items()}
             first = components_first(self.subject.variables, lifted)
-            columns, shared = scalars(
+            return batches(
                 self.subject.variables, self.subject.chosen, self.subject.weights, first
             )
-            return by_component(columns) | shared | averages(columns)
 
         return model_response(self.posterior, draws.factors, quantities)
 

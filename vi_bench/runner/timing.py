@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,12 +19,10 @@ from vi_bench.inference.lanes import (
     Called,
     LaneProgram,
     Tick,
-    apart,
     cores_for,
-    lane_program,
 )
 from vi_bench.inference.stages import Keep, call_until_done
-from vi_bench.mixture.blocks import everywhere
+from vi_bench.runner.programs import Program, compile_stage, fits
 from vi_bench.runtime.keys import Key
 
 
@@ -36,7 +32,8 @@ class StageTime:
 
     Attributes:
         trace_s: from Python to StableHLO.
-        compile_s: from StableHLO to machine code, or loading that from the cache.
+        compile_s: from StableHLO to machine code, or loading that from the cache; the
+            stage's share of it, as those of a method are compiled beside one another.
         compile_cached: whether the persistent cache or this process had the program.
         first_s: the first run.
         runs_s: every steady run.
@@ -109,6 +106,7 @@ def run_stage(
     tick: Tick,
     keep: Keep | None = None,
     within: float | None = None,
+    ready: Program | None = None,
 ) -> tuple[Any, StageTime, Any]:
     """Compile and run a stage, then run it again with the same keys, timed.
 
@@ -121,15 +119,23 @@ def run_stage(
         tick: told of the first run's calls.
         keep: writes a checkpoint between these.
         within: seconds after which the first run makes no further call.
+        ready: its program, if that is compiled; it is not used if it does not fit.
 
     Returns:
         The stage's result, its times, and its compiled program.
     """
     keys = jax.block_until_ready(keys)
+    program: Any = stage.run
+    timed = StageTime(0.0, 0.0, False, compiled=stage.compiled)
     if stage.compiled:
-        program, timed = _compiled(stage, keys[0], posterior, carry)
-    else:
-        program, timed = stage.run, StageTime(0.0, 0.0, False, compiled=False)
+        if ready is None or not fits(ready, carry):
+            ready = compile_stage(stage, keys[0], posterior, carry)
+        program = ready.call
+        timed.trace_s, timed.compile_s = ready.trace_s, ready.compile_s
+        timed.compile_cached = ready.cached
+        lanes = isinstance(program, LaneProgram)
+        timed.cores = cores_for(stage) if lanes else 1
+        _describe(ready.compiled, timed, stage.lanes if lanes else 1)
     timed.part_of_inference = stage.part_of_inference
 
     waited = program.waited if isinstance(program, LaneProgram) else 0.0
@@ -150,29 +156,6 @@ def run_stage(
         if by_clock and sum(timed.runs_s) >= PATIENCE:
             break
     return result, timed, program
-
-
-def _compiled(
-    stage: Stage, key: Key, posterior: Posterior, carry: Any
-) -> tuple[Any, StageTime]:
-    """A stage's compiled program, and the times of tracing and compiling it."""
-    mesh = posterior.mesh
-    lanes = lane_program(stage) if apart(stage, posterior) else None
-    begun = time.perf_counter()
-    if lanes:
-        lowered = lanes.lowered(key, posterior, carry)
-    else:
-        # results are replicated on all devices, so that the next call takes them as is
-        jitted = jax.jit(stage.run, out_shardings=mesh and everywhere(mesh))
-        lowered = [jitted.lower(key, posterior, carry)]
-    traced = time.perf_counter()
-    with _compilations() as made:
-        program, *_ = [one.compile() for one in lowered]
-    compiled = time.perf_counter()
-    timed = StageTime(traced - begun, compiled - traced, not any(made))
-    timed.cores = cores_for(stage) if lanes else 1
-    _describe(program, timed, stage.lanes if lanes else 1)
-    return lanes or program, timed
 
 
 def _run(
@@ -208,30 +191,3 @@ def _describe(program: Any, timed: StageTime, lanes: int) -> None:
     if memory is not None:
         timed.temporary_bytes = timed.cores * int(memory.temp_size_in_bytes)
         timed.output_bytes = lanes * int(memory.output_size_in_bytes)
-
-
-@contextmanager
-def _compilations() -> Iterator[list[bool]]:
-    """Record the compilations inside this context: True if new, False if from a cache.
-
-    Programs that this process has already compiled are not in the list.
-    """
-    hits: list[str] = []
-    made: list[bool] = []
-
-    def on_event(event: str, **_: Any) -> None:
-        if event == "/jax/compilation_cache/cache_hits":
-            hits.append(event)
-
-    def on_duration(event: str, duration_secs: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            made.append(not hits)
-            hits.clear()
-
-    jax.monitoring.register_event_listener(on_event)
-    jax.monitoring.register_event_duration_secs_listener(on_duration)
-    try:
-        yield made
-    finally:
-        jax.monitoring.unregister_event_listener(on_event)
-        jax.monitoring.unregister_event_duration_listener(on_duration)

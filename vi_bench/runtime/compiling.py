@@ -1,0 +1,84 @@
+"""Compile programs beside one another: XLA compiles each on one core."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any, NamedTuple
+
+import jax
+
+from vi_bench.runtime.environment import settings_here
+from vi_bench.runtime.provenance import cores
+
+
+class Compiled(NamedTuple):
+    """A program that was compiled.
+
+    Attributes:
+        program: of JAX, to be called.
+        seconds: that it took, from StableHLO to machine code.
+        cached: whether the persistent cache or this process had it.
+    """
+
+    program: Any
+    seconds: float
+    cached: bool
+
+
+Submit = Callable[..., Future[Compiled]]
+"""Hands over a lowered program, and one that is to end first: (lowered, after=None)."""
+
+
+@contextmanager
+def compiling() -> Iterator[Submit]:
+    """A context that compiles what is handed to it on every core, and ends with it.
+
+    A program that is in this process already is found there, but not while it is still
+    being compiled: one that may be the same as another is to come `after` it.
+    """
+    settings = settings_here()
+    with _compilations() as made, ThreadPoolExecutor(cores() or 1) as pool:
+
+        def compiled(lowered: Any, after: Future[Compiled] | None) -> Compiled:
+            if after is not None:
+                after.exception()
+            own = made[get_ident()]
+            own.clear()
+            with settings():
+                begun = time.perf_counter()
+                program = lowered.compile()
+                return Compiled(program, time.perf_counter() - begun, not any(own))
+
+        yield lambda lowered, after=None: pool.submit(compiled, lowered, after)
+
+
+@contextmanager
+def _compilations() -> Iterator[dict[int, list[bool]]]:
+    """Thread -> of each of its compilations inside this context, whether it is new.
+
+    False stands for one from the persistent cache. Programs that this process has
+    already compiled are not in the lists.
+    """
+    hits: dict[int, list[str]] = defaultdict(list)
+    made: dict[int, list[bool]] = defaultdict(list)
+
+    def on_event(event: str, **_: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            hits[get_ident()].append(event)
+
+    def on_duration(event: str, duration_secs: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            made[get_ident()].append(not hits.pop(get_ident(), None))
+
+    jax.monitoring.register_event_listener(on_event)
+    jax.monitoring.register_event_duration_secs_listener(on_duration)
+    try:
+        yield made
+    finally:
+        jax.monitoring.unregister_event_listener(on_event)
+        jax.monitoring.unregister_event_duration_listener(on_duration)
