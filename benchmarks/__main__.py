@@ -5,8 +5,8 @@
 `speed` compares the pass with the machine, scikit-learn and BayesPy; `samplers` NUTS
 with NumPyro's and nutpie; `optimum` measures the time to an optimum; `cell` the
 overhead of a run; `stream` rows that stay in their file; `sweeps` the overhead of a
-sweep; `cores` chains and restarts on all cores. Each is a module of its own, and so is
-`accelerator`.
+sweep; `cores` chains and restarts on all cores; `runs` whole commands. Each is a module
+of its own, and so is `accelerator`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import cell, cores, optimum, samplers, speed, stream, sweeps
+from benchmarks import cell, cores, optimum, runs, samplers, speed, stream, sweeps
 
 PARTS = {
     "speed": speed,
@@ -22,6 +22,7 @@ PARTS = {
     "optimum": optimum,
     "cores": cores,
     "cell": cell,
+    "runs": runs,
     "stream": stream,
     "sweeps": sweeps,
 }

@@ -225,6 +225,48 @@ held as given, as a checked table of float64, and in blocks:
 """
 
 
+RUNS = {
+    "first-run": ("`run faithful`, nothing compiled", ("s", "trace_s", "compile_s")),
+    "compile": (
+        "`run notebook --methods cavi,svi,nuts`, nothing compiled",
+        ("s", "trace_s", "compile_s"),
+    ),
+    "compile-semiconjugate": (
+        "`gaussian-semiconjugate` on `galaxies` by cavi, gibbs, smc, nested, nothing "
+        "compiled",
+        ("s", "trace_s", "compile_s"),
+    ),
+    "compare": ("`compare` of two files of 4 x 10,000 draws of 50 quantities", ("s",)),
+    "many-rows": (
+        "CAVI of `gaussian-diagonal`, 1,000,000 x 4 rows of a .parquet file, K = 4, 4 "
+        "restarts; the longest of these; their ratio",
+        ("s", "one_s", "in_fits"),
+    ),
+    "budget": (
+        "breast cancer (569 x 30), `gaussian-full`, K = 2, by cavi, svi and nuts with "
+        "`--budget 60`; NUTS alone",
+        ("s", "nuts_s"),
+    ),
+}
+"""Name of a case of `runs` -> what it is, and what is shown of it."""
+
+
+def of_runs(found: Found) -> str:
+    """The section on whole commands."""
+    rows = []
+    for case in found["cases"]:
+        what, names = RUNS[case["name"]]
+        rows.append([what, *(said(case["measured"][name]) for name in names)])
+        rows[-1] += [""] * (4 - len(rows[-1]))
+    return f"""## Whole commands
+
+Seconds from Python's start to its end, files and figures included. Of those that
+compile, the second and third number are what tracing and compiling take of them.
+
+{table(("", "s", "tracing", "compiling"), rows)}
+"""
+
+
 def of_stream(found: Found) -> str:
     """The section on rows in a file."""
     runs = found["runs"]
@@ -262,6 +304,7 @@ PARTS = {
     "optimum": of_optimum,
     "cores": of_cores,
     "cell": of_cell,
+    "runs": of_runs,
     "stream": of_stream,
     "sweeps": of_sweeps,
 }

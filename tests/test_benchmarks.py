@@ -16,6 +16,7 @@ from benchmarks import (
     page,
     peers,
     reference_files,
+    runs,
     samplers,
     settings,
     speed,
@@ -47,6 +48,17 @@ def test_lanes_are_timed_apart_from_what_they_begin_with(method):
     found = cores.child(cores.SMALL | few, rounds=2)
     assert len(found) == 2
     assert min(found) > 0
+
+
+@pytest.mark.slow
+def test_whole_commands_are_timed(tmp_path):
+    small = [case | {"rows": 500, "draws": 50} for case in runs.CASES]
+    cases = {case["name"]: case for case in small}
+    one = runs.many_rows(tmp_path, cases["many-rows"])
+    assert 0 < one["one_s"] < one["s"]
+    assert runs.compare(tmp_path, cases["compare"])["s"] > 0
+    first = runs.first(tmp_path, {"words": "faithful --methods cavi"})
+    assert 0 < first["trace_s"] + first["compile_s"] < first["s"]
 
 
 @pytest.mark.slow
