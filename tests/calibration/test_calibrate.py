@@ -63,15 +63,9 @@ def same(one, two):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """A calibration, and its folder."""
-    folder = tmp_path_factory.mktemp("calibrations") / "whole"
-    return run(folder, threads=1), folder
-
-
-@pytest.fixture(scope="module")
-def whole(kept):
-    return kept[0]
+def whole():
+    """A calibration that several slow tests look at."""
+    return run(threads=1)
 
 
 @pytest.mark.slow
@@ -87,14 +81,16 @@ def test_it_does_not_depend_on_threads_or_interruptions(tmp_path, whole):
     assert before == after
 
 
-def test_a_finished_one_is_read_not_computed(kept, monkeypatch):
-    whole, folder = kept
+def test_a_finished_one_is_read_not_computed(tmp_path, monkeypatch):
+    methods = {"exact": {}}
+    whole = run(tmp_path / "whole", threads=1, methods=methods)
     monkeypatch.setattr(
         "vi_bench.calibration.study._Runner._program", lambda *_: pytest.fail("ran")
     )
-    same(run(folder), whole)
+    same(run(tmp_path / "whole", methods=methods), whole)
 
 
+@pytest.mark.slow
 def test_a_method_beside_it_changes_nothing(whole):
     alone = run(methods={"exact": {}})
     for name, u in alone.pits["exact"].items():
@@ -148,6 +144,7 @@ def test_what_cannot_be_traced_is_run_step_by_step():
         np.testing.assert_allclose(slow[name], value, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_linear_response_is_closer_to_calibrated(whole):
     """The same draws, stretched: each truth lies further inside."""
     plain, stretched = whole.pits["cavi"], whole.pits["cavi+lr"]

@@ -87,7 +87,8 @@ def test_rows_from_the_prior_are_rows_of_the_family(name):
     family.check(Table("simulated", x, feature_names(FEATURES)))
 
 
-@pytest.mark.parametrize("weights", [slow("uniform"), "dirichlet"])
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["uniform", "dirichlet"])
 def test_the_quantities_do_not_know_the_labels(weights):
     empty, coordinates = template("gaussian-diagonal", weights)
     truth = simulated(empty, 15, jax.random.key(2))
@@ -126,6 +127,7 @@ def test_normal_means_are_those_of_the_draws(name):
         assert found.std() == pytest.approx(float(sd), rel=0.1)
 
 
+@pytest.mark.slow
 def test_weights_that_are_drawn_leave_no_mean_normal():
     mixture, coordinates, _, q, _ = some_q("gaussian", "dirichlet")
     assert normal_means(mixture, q, coordinates) == {}

@@ -9,6 +9,7 @@ import pytest
 from arviz_stats.ecdf_utils import ecdf_pit
 from scipy.stats import binom, norm
 
+from tests.marks import slow
 from vi_bench.calibration.band import (
     POWER,
     _critical,
@@ -88,7 +89,7 @@ def test_what_stays_inside_is_the_rest(level):
     assert leaving(n, low, high, cells) + mass.sum() == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize("at", [0.0, 1.0])
+@pytest.mark.parametrize("at", [slow(0.0), 1.0])
 def test_no_number_of_quantities_hides_a_truth_that_lies_outside(random, at):
     pits = {str(i): random.random(500) for i in range(300)} | {"lost": np.full(500, at)}
     assert band_p(pits["lost"]) < 1e-50
@@ -127,6 +128,7 @@ def test_its_false_alarm_rate(random):
     assert abs(np.mean(p <= 0.05) - 0.05) < 4.5 * np.sqrt(0.05 * 0.95 / 2000)
 
 
+@pytest.mark.slow
 def test_the_dispersion_that_is_found_is_found_as_often(random):
     """2000 samples; it is rounded up by 1 %, so that the rate is POWER or more."""
     dispersion = finds(200, 0.01)

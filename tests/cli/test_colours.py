@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tests.marks import slow
-
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
 
 BARS = (
@@ -106,12 +104,13 @@ def test_installing_completion_has_no_colour(tmp_path):
     assert "\x1b" not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "environment", "coloured"),
     [
         ((), {}, True),
-        slow((), {"NO_COLOR": "1"}, False),
-        slow(("--json",), {}, False),
+        ((), {"NO_COLOR": "1"}, False),
+        (("--json",), {}, False),
     ],
 )
 def test_a_real_comparison(place, options, environment, coloured):

@@ -135,6 +135,7 @@ def test_a_verification_tells_every_check_and_the_smallest_failure(tmp_path):
     assert told["z_threshold"] is None
 
 
+@pytest.mark.slow
 def test_a_calibration_is_the_summary_that_is_stored(tmp_path):
     sizes = ("--sims", 20, "--rows", 4, "--geweke", 0, "--seed", 1)
     options = ("--methods", "exact", "--out", tmp_path / "c", "--quiet")

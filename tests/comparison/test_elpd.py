@@ -91,6 +91,7 @@ def test_held_out_rows_have_the_predictive_density(random):
     assert found.total.se == pytest.approx(np.sqrt(30) * truth.std(ddof=1), rel=0.05)
 
 
+@pytest.mark.slow
 def test_monte_carlo_errors_are_the_spread_over_repetitions(random):
     """The sd of 150 values is known to 5.8 %: 4.5 of that, and the errors' own."""
     x = case(random)[0][:8]

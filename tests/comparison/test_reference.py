@@ -1,6 +1,7 @@
 """A reference that another sampler vouches for, by hand-made samples."""
 
 import numpy as np
+import pytest
 
 from tests.comparison.test_comparison import sample
 from tests.comparison.test_modes import ELSEWHERE, stuck
@@ -33,6 +34,7 @@ def test_a_check_stands_in_for_an_unreliable_reference(random):
     assert "nuts failed the reference diagnostics" in found.note
 
 
+@pytest.mark.slow
 def test_both_unreliable_is_unreliable(random):
     samples = {"cavi": sample(random)}
     samples |= {k: stuck(random, [2], ELSEWHERE) for k in ("nuts", "gibbs")}
@@ -41,6 +43,7 @@ def test_both_unreliable_is_unreliable(random):
     assert found.verdicts["cavi"].word == "reference unreliable"
 
 
+@pytest.mark.slow
 def test_a_check_that_is_unfit_checks_nothing(random):
     """Its own chains do not mix; the reference's verdict stands, with a note."""
     samples = {k: sample(random) for k in ("cavi", "nuts")}

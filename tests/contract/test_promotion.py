@@ -6,9 +6,10 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
-    [["cavi@gaussian"], pytest.param([], marks=pytest.mark.slow)],
+    [["cavi@gaussian"], []],
     ids=["one", "all"],
 )
 def test_methods_trace_under_strict_promotion_of_types_and_ranks(names):

@@ -548,6 +548,7 @@ def test_a_constant_that_all_have_is_said(random):
     assert note == "not compared: c is the same in every draw"
 
 
+@pytest.mark.slow
 def test_walkers_of_an_ensemble_and_axes_that_were_exchanged(reference):
     word, _ = judged(base(11, chains=200, n=100), reference)
     assert word.word == "agrees"

@@ -504,6 +504,7 @@ def test_hundreds_of_rows_against_quadrature(n):
     np.testing.assert_allclose(found.variance[0], variance, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_poisson_rates_and_weights_against_quadrature():
     """Gauss-Legendre in the roots of both rates, and in the weight; 300 rows."""
     random = np.random.default_rng(9)

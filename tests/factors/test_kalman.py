@@ -169,6 +169,7 @@ def test_one_dimension_keeps_all_digits(process, noise, random):
     np.testing.assert_allclose(found.lagged[:, 0, 0], lagged, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_derivatives_are_the_expectations(random):
     """Fisher's identity in log Q and log r, and second derivatives by differences."""
     space, y = parts(random, 12, 1, 0.5, 0.7)

@@ -109,6 +109,7 @@ def test_with_one_component_all_chains_start_at_its_posterior(overlapping):
     np.testing.assert_allclose(mu[:, 0], np.tile(expected + shift, (3, 1)), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_many_rows_are_searched_on_a_sample_and_climbed_on_all(square, monkeypatch):
     """The optima are those of all rows, though starts see half of them."""
     monkeypatch.setattr(starts, "ROWS", 4)

@@ -195,6 +195,7 @@ def test_the_same_seed_gives_the_same_numbers(overlapping):
             np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.slow
 def test_the_last_elbo_belongs_to_the_q_returned(overlapping):
     fit = vb.cavi(overlapping, 3, 2.0, max_iterations=3)
     assert fit.outcome.status == "iteration limit"
@@ -212,6 +213,7 @@ def test_restarts_in_a_worse_optimum_are_shown():
     assert sum(count for _, count, _ in found) == 30
 
 
+@pytest.mark.slow
 def test_empty_components_are_legal(random):
     x = random.normal(size=(5, 1)) * 1e-3
     fit = vb.cavi(np.r_[x, x + 50, x + 100], 8, 30.0)
@@ -346,6 +348,7 @@ def test_leaps_end_in_the_optimum_of_plain_sweeps(sigma):
     assert len(quick.elbo) < len(plain.elbo)
 
 
+@pytest.mark.slow
 def test_restarts_apart_end_where_those_of_one_program_end(overlapping):
     """As on many rows, where each has a core."""
     mixture = bind(Gaussian(sigma=1.0, mean=0.0), overlapping, 3, jnp.float64)

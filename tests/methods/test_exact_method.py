@@ -45,6 +45,7 @@ def test_draws_and_evidence_of_few_rows():
         assert np.all(np.abs(z) < 5)
 
 
+@pytest.mark.slow
 def test_two_components_of_counts_reach_hundreds_of_rows():
     random = np.random.default_rng(5)
     x = random.poisson(np.where(random.uniform(size=(200, 1)) < 0.4, 2.0, 7.0))

@@ -12,6 +12,7 @@ from scipy.special import betaln, logsumexp
 import vi_bench as vb
 from tests.compiled import call, draw
 from tests.contract.cases import CASES, HALF, WEIGHTS, given_variance, variance_grid
+from tests.marks import slow
 from tests.methods.test_nuts import drawn_moments, exact_moments
 from tests.oracles import log_evidence
 from vi_bench.comparison.measures import summarise
@@ -125,7 +126,7 @@ def conditional(mixture, theta, expected):
     return mixture.family.log_q(theta, q) + weights.log_density(theta, sticks)
 
 
-@pytest.mark.parametrize("prior", ["uniform", "dirichlet"])
+@pytest.mark.parametrize("prior", [slow("uniform"), "dirichlet"])
 def test_the_full_conditional_is_averaged_over_orders_of_the_rows(prior):
     mixture = mixture_of("poisson", 20, 3, prior)
     theta = draw(jax.random.key(1), mixture)
@@ -256,6 +257,7 @@ def test_thinning_keeps_every_nth_sweep():
     assert len(np.unique(chain.kept["mu"][0, :, 0, 0])) == 23
 
 
+@pytest.mark.slow
 def test_further_draws_go_on_from_where_the_chain_is():
     """23 draws in parts of 2; the last of each batch is where the next one starts."""
     mixture = mixture_of("gaussian", 12, 2)

@@ -237,6 +237,7 @@ def test_sampling_and_gradients_far_out_are_finite_and_in_place(rows):
         assert np.all(np.abs(mu - 1e8) < 12 * 3)
 
 
+@pytest.mark.slow
 def test_one_row_and_one_component_are_exact_through_the_front_door():
     x = np.array([[1e8, -3.0]])
     result = vb.run(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.marks import slow_but
+from tests.marks import slow, slow_but
 from vi_bench import catalogue
 from vi_bench.contract import CAVIModel, Local, Problem
 from vi_bench.factors import base
@@ -71,8 +71,9 @@ def test_it_is_what_a_model_has_to_be(name, own):
     assert hash(own) == hash(catalogue.model(name)())
 
 
-def test_the_bound_never_falls(own):
-    for seed in range(50):
+@pytest.mark.parametrize("seeds", [5, slow(50)])
+def test_the_bound_never_falls(own, seeds):
+    for seed in range(seeds):
         bounds, _ = sweeps(own, data_of(own, seed), jax.random.key(seed), 30)
         bounds = np.asarray(bounds)
         assert np.all(np.isfinite(bounds))

@@ -62,3 +62,11 @@ def test_only_long_tables_are_cut():
     cut = ReportTable("t", "title", ("quantity", "b"), rows, long=True)
     assert drawn(cut).row_count == ROWS
     assert f"the first {ROWS} of {ROWS + 5}" in str(drawn(cut).title)
+
+
+def test_a_setting_of_many_numbers_is_told_by_its_size():
+    settings = {"name": "gaussian-full", "mean": [0.0] * 3, "scale": [[1.0] * 9] * 9}
+    assert sentences.described(settings) == (
+        "gaussian-full, mean = [0.0, 0.0, 0.0], scale = 9 x 9 numbers (in summary.json)"
+    )
+    assert sentences.described({"name": "poisson"}) == "poisson"

@@ -24,7 +24,7 @@ def test_every_stage_is_given_what_its_program_was_compiled_for(label, monkeypat
 
 def test_a_program_is_known_to_be_new_or_that_of_before():
     program = jax.jit(lambda x: jnp.cumsum(x) * 3.25)
-    with jax.enable_compilation_cache(False), compiling() as submit:
+    with compiling() as submit:
         first = submit(program.lower(jnp.ones(7)))
         again = submit(program.lower(jnp.ones(7)), after=first)
         other = submit(program.lower(jnp.ones(8)))

@@ -601,6 +601,7 @@ def by_conjugacy(y, b=None, prior=0.25):
     return {"q": q}
 
 
+@pytest.mark.slow
 def test_a_latent_site_that_the_model_can_be_told_is_told():
     data = {"y": np.random.default_rng(3).normal(1, 1, 5)}
     problems, _ = model_battery(effects, data)

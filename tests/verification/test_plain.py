@@ -71,6 +71,7 @@ def test_a_coarser_q_is_no_fault_and_its_loss_is_told(kind):
     assert "nats below" in report.verdict
 
 
+@pytest.mark.slow
 def test_the_form_of_a_coarser_q_is_named():
     assert "one variance" in vb.verify(EqualVariances()).verdict
     assert "without doubt" in vb.verify(HardAssignments()).verdict

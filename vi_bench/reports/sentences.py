@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from math import nan
 from typing import Any
 
+import numpy as np
+
 from vi_bench.comparison import modes
 from vi_bench.comparison.coverage import NEAR
 from vi_bench.results.summary_schema import Compared, Method, Record, RestartOptimum
@@ -18,6 +20,9 @@ from vi_bench.spec import AUTO
 
 SHOWN = 4
 """Largest number of optima that are listed one by one."""
+
+IN_LINE = 12
+"""Most numbers of one setting that a line shows."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +284,19 @@ def trust(run: Record) -> Iterator[Sentence]:
 
 
 def described(settings: Mapping[str, Any]) -> str:
-    """A name and its settings, every value shown."""
-    values = ", ".join(f"{k} = {v}" for k, v in settings.items() if k != "name")
+    """A name and its settings; of many numbers, how many and where they are."""
+    values = ", ".join(
+        f"{k} = {_in_line(v)}" for k, v in settings.items() if k != "name"
+    )
     name = str(settings["name"])
     return f"{name}, {values}" if values else name
+
+
+def _in_line(value: Any) -> Any:
+    """A setting as it is shown in a line."""
+    if not isinstance(value, list | tuple):
+        return value
+    shape = np.shape(value)
+    if np.prod(shape) <= IN_LINE:
+        return value
+    return f"{' x '.join(map(str, shape))} numbers (in summary.json)"
