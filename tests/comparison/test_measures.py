@@ -3,7 +3,13 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from tests.marks import slow
-from vi_bench.comparison.measures import distance, split_half, summarise, wasserstein
+from vi_bench.comparison.measures import (
+    distance,
+    error_of_mean,
+    split_half,
+    summarise,
+    wasserstein,
+)
 
 
 def autoregressive(random, phi, shape=(4, 1000)):
@@ -75,6 +81,20 @@ def test_the_split_half_floor_is_the_noise_of_equal_samples(random):
         noise.append(wasserstein(a, b).value)
     assert np.mean(floors) == pytest.approx(np.mean(noise), rel=0.15)
     assert split_half(random.normal(size=(1, 1000))) > 0
+
+
+def test_w1_of_draws_with_ties(random):
+    """H, of which the error is made, is the integral of sign(F - G) up to a value."""
+    a = random.integers(6, size=(2, 300)).astype(float)
+    b = random.integers(8, size=(3, 200)).astype(float)
+    found = wasserstein(a, b)
+    assert found.value == pytest.approx(wasserstein_distance(a.flat, b.flat), rel=1e-12)
+    below = [(v.ravel() <= np.arange(8)[:, None]).mean(axis=1) for v in (a, b)]
+    influence = np.r_[0, np.cumsum(np.sign(below[0] - below[1]))[:-1]]
+    errors = [error_of_mean(influence[v.astype(int)]) for v in (a, b)]
+    assert found.se == pytest.approx(np.hypot(*errors), rel=1e-12)
+    same = wasserstein(a, a[:, ::-1])
+    assert (same.value, same.se) == (0, 0)
 
 
 def test_a_quantile_among_copies_of_one_draw_has_an_error(random):
