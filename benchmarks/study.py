@@ -1,12 +1,13 @@
 """The published study: where mean field fails, and what each method costs.
 
-    uv run python -m benchmarks.study [--work results/study] [--page]
+    uv run python -m benchmarks.study [--work results/study] [--only NAME] [--page]
 
 runs the sweeps of `results/published/study/*.toml` and two built-in experiments, and
 writes their tables and figures beside the specs, the experiments' summaries, the table
 that README shows, and docs/study.md, whose numbers are read from these tables. Cells
-that are finished in the work folder are not run again. `--page` only writes the text
-anew.
+that are finished in the work folder are not run again. `--only` runs some of the sweeps
+and experiments, and keeps what is published of the others; `--page` only writes the
+text anew.
 """
 
 from __future__ import annotations
@@ -84,14 +85,18 @@ def command(*words: str | Path, keep: Path | None = None) -> int:
     return done.returncode
 
 
-def measure(work: Path, out: Path) -> None:
+def measure(work: Path, out: Path, only: Sequence[str]) -> None:
     """Run what is not in the work folder yet, and publish tables and figures."""
     drawn()
     for name, options in SWEEPS.items():
+        if name not in only:
+            continue
         # a cell that failed is part of what is published
         command("sweep", out / f"{name}.toml", "--out", work / name, *options)
         publish(work / name, out / name)
     for name in EXPERIMENTS:
+        if name not in only:
+            continue
         if not (work / name / "summary.json").is_file():
             code = command("run", name, "--quiet", "--out", work / name, "--overwrite")
             if code:
@@ -99,6 +104,8 @@ def measure(work: Path, out: Path) -> None:
         publish(work / name, out / name)
         shutil.copy(work / name / "summary.json", out / name)
     for verb, words in PRINTED.items():
+        if verb not in only:
+            continue
         place = ["--out", work / f"printed-{verb}", "--quiet"]
         place += ["--overwrite"] if verb == "run" else []
         command(*words, *place, keep=out / f"{verb}.txt")
@@ -136,9 +143,14 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--work", type=Path, default=ROOT / "results" / "study")
     parser.add_argument("--page", action="store_true", help="only the page")
+    every = [*SWEEPS, *EXPERIMENTS, *PRINTED]
+    parser.add_argument("--only", help=f"of {', '.join(every)}")
     options = parser.parse_args(given)
+    only = options.only.split(",") if options.only else every
+    if unknown := set(only) - set(every):
+        parser.error(f"--only: {', '.join(sorted(unknown))} is none of those")
     if not options.page:
-        measure(options.work, PUBLISHED)
+        measure(options.work, PUBLISHED, only)
     written(PUBLISHED)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from vi_bench.runtime.environment import settings_here
+from vi_bench.runtime.environment import backend, settings_here
 from vi_bench.runtime.provenance import cores
 
 
@@ -39,10 +39,12 @@ def compiling() -> Iterator[Submit]:
     """A context that compiles what is handed to it on every core, and ends with it.
 
     A program that is in this process already is found there, but not while it is still
-    being compiled: one that may be the same as another is to come `after` it.
+    being compiled: one that may be the same as another is to come `after` it. For an
+    accelerator they are compiled in turn, as XLA times kernels on it to choose some.
     """
     settings = settings_here()
-    with _compilations() as made, ThreadPoolExecutor(cores() or 1) as pool:
+    threads = (cores() or 1) if backend() == "cpu" else 1
+    with _compilations() as made, ThreadPoolExecutor(threads) as pool:
 
         def compiled(lowered: Any, after: Future[Compiled] | None) -> Compiled:
             if after is not None:
