@@ -16,6 +16,7 @@ from vi_bench.comparison.joint import (
 )
 from vi_bench.comparison.quantities import Quantity
 from vi_bench.comparison.sample import Sample
+from vi_bench.comparison.side_by_side import each
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,23 @@ def examine(
             theirs = samples[label].similarity
             if theirs is not None:
                 similar[label] = similarity_distance(theirs, own.similarity)
+    joint: dict[str, Joint] = {}
+    if yardstick:
+        size = max((stacked[label].size for label in others), default=0)
+        found = each(lambda label: yardstick.compare(stacked[label]), others, size)
+        joint = dict(zip(others, found, strict=True))
+    known = {
+        label: s.log_likelihood
+        for label, s in samples.items()
+        if s.log_likelihood is not None
+    }
+    size = max((values.size for values in known.values()), default=0)
+    loo = dict(zip(known, each(psis_loo, known.values(), size), strict=True))
     return Examination(
-        {k: yardstick.compare(stacked[k]) for k in others} if yardstick else {},
+        joint,
         names,
         similar,
-        {
-            label: psis_loo(s.log_likelihood)
-            for label, s in samples.items()
-            if s.log_likelihood is not None
-        },
+        loo,
         {
             label: held_out(s.held_out)
             for label, s in samples.items()

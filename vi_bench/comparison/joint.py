@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
+from threading import Lock
 
 import numpy as np
 from arviz_stats.base import array_stats
@@ -174,7 +175,7 @@ def compare_jointly(
 class Yardstick:
     """A reference with which samples are compared, standardised by its mean and sd.
 
-    Its noise floors are computed once for each number of draws.
+    Its noise floors are computed once for each number of draws, whatever threads ask.
     """
 
     def __init__(
@@ -195,6 +196,7 @@ class Yardstick:
         self._draws = thin((b - self._centre) / self._unit)
         self._most, self._seed = most, seed
         self._known: dict[int, _Itself] = {}
+        self._lock = Lock()
 
     def compare(self, a: np.ndarray) -> Joint:
         """Compare a sample with the reference.
@@ -212,8 +214,9 @@ class Yardstick:
         if n < FEW:
             unknown = Discrepancy(np.nan, np.nan)
             return Joint(*(unknown,) * 5, used=n, matched=0, dropped=dropped)
-        if n not in self._known:
-            self._known[n] = _itself(self._draws, n, self._seed, self._shift)
+        with self._lock:
+            if n not in self._known:
+                self._known[n] = _itself(self._draws, n, self._seed, self._shift)
         known, x = self._known[n], spread(mine, n)
         y, matched = known.draws, known.matched
         value = {name: measure(x, y) for name, measure in known.measures.items()}
