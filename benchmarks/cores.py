@@ -43,9 +43,9 @@ SMALL: Case = {
 CASES: list[Case] = [
     {"method": "nuts", **SMALL},
     {"method": "gibbs", **SMALL},
-    {"method": "smc", **SMALL},
-    {"method": "nested", **SMALL, "draws": 250},
-    {"method": "tempered", **SMALL, "draws": 250},
+    {"method": "smc", **SMALL, "draws": 100},
+    {"method": "nested", **SMALL, "draws": 100},
+    {"method": "tempered", **SMALL, "draws": 100},
     {"method": "nuts", **SMALL, "N": 20_000, "K": 16, "d": 8, "draws": 100},
     {"method": "cavi", **SMALL, "N": 1_000_000},
 ]
