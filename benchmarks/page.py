@@ -261,9 +261,10 @@ def of_runs(found: Found) -> str:
     return f"""## Whole commands
 
 Seconds from Python's start to its end, files and figures included. Of those that
-compile, the second and third number are what tracing and compiling take of them.
+compile, the second and third number are what tracing takes of them, and the wait for
+compiling after that; of others they are as said.
 
-{table(("", "s", "tracing", "compiling"), rows)}
+{table(("", "s", "second", "third"), rows)}
 """
 
 

@@ -5,9 +5,9 @@
 runs the sweeps of `results/published/study/*.toml` and two built-in experiments, and
 writes their tables and figures beside the specs, the experiments' summaries, the table
 that README shows, and docs/study.md, whose numbers are read from these tables. Cells
-that are finished in the work folder are not run again. `--only` runs some of the sweeps
-and experiments, and keeps what is published of the others; `--page` only writes the
-text anew.
+that are finished in the work folder are not run again. `--only` runs some of the
+sweeps, experiments and printed tables, and keeps what is published of the others;
+`--page` only writes the text anew.
 """
 
 from __future__ import annotations
@@ -144,13 +144,10 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "results" / "study")
     parser.add_argument("--page", action="store_true", help="only the page")
     every = [*SWEEPS, *EXPERIMENTS, *PRINTED]
-    parser.add_argument("--only", help=f"of {', '.join(every)}")
+    parser.add_argument("--only", nargs="+", choices=every, default=every)
     options = parser.parse_args(given)
-    only = options.only.split(",") if options.only else every
-    if unknown := set(only) - set(every):
-        parser.error(f"--only: {', '.join(sorted(unknown))} is none of those")
     if not options.page:
-        measure(options.work, PUBLISHED, only)
+        measure(options.work, PUBLISHED, options.only)
     written(PUBLISHED)
 
 

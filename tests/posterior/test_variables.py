@@ -19,15 +19,17 @@ SHAPES = {"mu": (3, 3), "pi": (3,), "tau": (), "beta": (5,), "fixed": (2,)}
 
 
 @pytest.mark.parametrize("weights", [None, "pi"])
-def test_quantities_as_arrays_are_those_one_by_one(weights):
+@pytest.mark.parametrize("chosen", [tuple(VARIABLES), ("beta", "mu")])
+def test_quantities_as_arrays_are_those_one_by_one(chosen, weights):
+    """Weights that are not compared weigh nothing."""
     rng = np.random.default_rng(2)
     values = {
         name: jnp.asarray(rng.gamma(2.0, size=(1, 1, *shape)))
         for name, shape in SHAPES.items()
     }
-    columns, shared = scalars(VARIABLES, tuple(VARIABLES), weights, values)
+    columns, shared = scalars(VARIABLES, chosen, weights, values)
     expected = by_component(columns) | shared | averages(columns)
-    found = batches(VARIABLES, tuple(VARIABLES), weights, values)
+    found = batches(VARIABLES, chosen, weights, values)
     by_label = {
         label: value
         for labels, array in found

@@ -64,9 +64,11 @@ def test_only_long_tables_are_cut():
     assert f"the first {ROWS} of {ROWS + 5}" in str(drawn(cut).title)
 
 
-def test_a_setting_of_many_numbers_is_told_by_its_size():
+def test_of_a_setting_of_many_values_their_number_is_told():
     settings = {"name": "gaussian-full", "mean": [0.0] * 3, "scale": [[1.0] * 9] * 9}
     assert sentences.described(settings) == (
-        "gaussian-full, mean = [0.0, 0.0, 0.0], scale = 9 x 9 numbers (in summary.json)"
+        "gaussian-full, mean = [0.0, 0.0, 0.0], scale = 81 values (in summary.json)"
     )
     assert sentences.described({"name": "poisson"}) == "poisson"
+    ragged = {"name": "mine", "groups": [[0, 1], [2]]}
+    assert sentences.described(ragged) == "mine, groups = [[0, 1], [2]]"

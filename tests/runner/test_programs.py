@@ -19,17 +19,20 @@ def test_every_stage_is_given_what_its_program_was_compiled_for(label, monkeypat
     monkeypatch.setattr(timing, "compile_stage", late)
     own = {label: METHODS.get(label, {})}
     found = vb.run("gaussian", ROWS, own, **FIELDS | {"reference": None}).runs[label]
-    assert "AssertionError" not in found.outcome.sentence
+    assert found.outcome.status != "failed", found.outcome.sentence
+    assert found.stages
 
 
 def test_a_program_is_known_to_be_new_or_that_of_before():
     program = jax.jit(lambda x: jnp.cumsum(x) * 3.25)
     with compiling() as submit:
         first = submit(program.lower(jnp.ones(7)))
-        again = submit(program.lower(jnp.ones(7)), after=first)
+        again = submit(program.lower(jnp.ones(7)))
         other = submit(program.lower(jnp.ones(8)))
     made = [one.result() for one in (first, again, other)]
-    assert [one.cached for one in made] == [False, True, False]
+    assert sorted(one.cached for one in made[:2]) == [False, True]
+    assert not made[2].cached
+    assert min(one.seconds for one in made[:2]) == 0
     assert made[1].program(jnp.ones(7))[-1] == 22.75
 
 
@@ -40,7 +43,7 @@ def test_what_one_program_raises_is_no_error_of_the_next():
 
     with compiling() as submit:
         wrong = submit(Wrong())
-        right = submit(jax.jit(jnp.negative).lower(1.0), after=wrong)
+        right = submit(jax.jit(jnp.negative).lower(1.0))
     with pytest.raises(ValueError, match="cannot be"):
         wrong.result()
     assert right.result().program(1.0) == -1.0

@@ -251,7 +251,7 @@ def batches(
         if columns:
             labels = list(columns)
             own = {labels[0]: along}
-            share = {WEIGHT: values[weights]} if weights else {}
+            share = {WEIGHT: values[weights]} if weights and weights in chosen else {}
             for first, value in (by_component(own) | averages(share | own)).items():
                 if first.name == labels[0].name:
                     kind = {

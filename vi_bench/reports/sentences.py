@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from math import nan
 from typing import Any
 
-import numpy as np
-
 from vi_bench.comparison import modes
 from vi_bench.comparison.coverage import NEAR
 from vi_bench.results.summary_schema import Compared, Method, Record, RestartOptimum
@@ -22,7 +20,7 @@ SHOWN = 4
 """Largest number of optima that are listed one by one."""
 
 IN_LINE = 12
-"""Most numbers of one setting that a line shows."""
+"""Most values of one setting that a line shows."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +282,7 @@ def trust(run: Record) -> Iterator[Sentence]:
 
 
 def described(settings: Mapping[str, Any]) -> str:
-    """A name and its settings; of many numbers, how many and where they are."""
+    """A name and its settings; of many values, how many and where they are."""
     values = ", ".join(
         f"{k} = {_in_line(v)}" for k, v in settings.items() if k != "name"
     )
@@ -296,7 +294,14 @@ def _in_line(value: Any) -> Any:
     """A setting as it is shown in a line."""
     if not isinstance(value, list | tuple):
         return value
-    shape = np.shape(value)
-    if np.prod(shape) <= IN_LINE:
+    leaves = _leaves(value)
+    if leaves <= IN_LINE:
         return value
-    return f"{' x '.join(map(str, shape))} numbers (in summary.json)"
+    return f"{leaves} values (in summary.json)"
+
+
+def _leaves(value: Any) -> int:
+    """How many values lists, which may be of unequal lengths, hold."""
+    if isinstance(value, list | tuple):
+        return sum(map(_leaves, value))
+    return 1

@@ -7,7 +7,7 @@ method are compiled beside one another.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -29,9 +29,9 @@ class Program:
         call: (key, posterior, carry) -> carry.
         compiled: the executable of the stage, or of one of its lanes.
         takes: shapes and kinds of the carry that it was compiled for.
-        trace_s: seconds from Python to StableHLO.
-        compile_s: seconds from there to machine code, or to load that from the cache;
-            its share of them where stages are compiled beside one another.
+        trace_s: seconds from Python to StableHLO, while other stages are compiled.
+        compile_s: its share of the seconds for which its method waited, after tracing,
+            for machine code to be made or loaded from the cache.
         cached: whether the persistent cache or this process had it.
     """
 
@@ -68,9 +68,10 @@ class _Begun(NamedTuple):
 
 def compile_stage(stage: Stage, key: Key, posterior: Posterior, carry: Any) -> Program:
     """The program of one stage that is given a carry."""
+    since = time.perf_counter()
     with compiling() as submit:
         begun = _begin(stage, key, posterior, carry, submit)
-    return begun.ready()
+    return _waited_for({stage.name: begun}, since)[stage.name]
 
 
 def compile_stages(
@@ -78,26 +79,25 @@ def compile_stages(
 ) -> dict[str, Program]:
     """The programs of the first stages of a method, by name, until one is no program.
 
-    There are none where rows are on several devices or processes: how what a stage
-    makes is laid out there is known only when it has run.
+    There are none where rows are on several devices or processes: programs there take
+    carries as they are laid out, of which shapes say nothing.
     """
     since = time.perf_counter()
     begun: dict[str, _Begun] = {}
     if posterior.mesh is not None or jax.process_count() > 1:
         return {}
     carry: Any = None
-    lanes: dict[Any, Future[Compiled]] = {}
     with compiling() as submit:
         for stage in stages:
             if not stage.compiled:
                 break
-            after = lanes.get(stage.lane)
-            begun[stage.name] = one = _begin(
-                stage, key, posterior, carry, submit, after
-            )
-            if stage.lane is not None:
-                lanes[stage.lane] = one.programs[0]
+            begun[stage.name] = one = _begin(stage, key, posterior, carry, submit)
             carry = one.makes
+    return _waited_for(begun, since)
+
+
+def _waited_for(begun: Mapping[str, _Begun], since: float) -> dict[str, Program]:
+    """The programs, ready, with their shares of the wait from `since` on."""
     ready = {name: one.ready() for name, one in begun.items()}
     # programs that are made at the same time take longer, each, than the wait for all
     waited = time.perf_counter() - since - sum(p.trace_s for p in ready.values())
@@ -110,7 +110,9 @@ def compile_stages(
 
 def fits(program: Program, carry: Any) -> bool:
     """Whether a program was compiled for a carry such as this one."""
-    return bool(program.takes == _kinds(carry))
+    known: Any = jax.tree.flatten(program.takes)
+    found: Any = jax.tree.flatten(_kinds(carry))
+    return bool(known == found)
 
 
 def _begin(
@@ -119,7 +121,6 @@ def _begin(
     posterior: Posterior,
     carry: Any,
     submit: Submit,
-    after: Future[Compiled] | None = None,
 ) -> _Begun:
     """Trace a stage and hand over its programs."""
     lanes = lane_program(stage) if apart(stage, posterior) else None
@@ -133,7 +134,7 @@ def _begin(
         lowered = [jitted.lower(key, posterior, carry)]
         makes = lowered[0].out_info
     traced = time.perf_counter() - begun
-    programs = [submit(one, after) for one in lowered]
+    programs = [submit(one) for one in lowered]
     return _Begun(lanes, programs, _kinds(carry), _kinds(makes), traced)
 
 

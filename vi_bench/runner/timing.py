@@ -31,9 +31,9 @@ class StageTime:
     """Seconds, flops and bytes of one stage.
 
     Attributes:
-        trace_s: from Python to StableHLO.
-        compile_s: from StableHLO to machine code, or loading that from the cache; the
-            stage's share of it, as those of a method are compiled beside one another.
+        trace_s: from Python to StableHLO, while other stages are compiled.
+        compile_s: the stage's share of the seconds for which the method waited, after
+            tracing, for machine code to be made or loaded from the cache.
         compile_cached: whether the persistent cache or this process had the program.
         first_s: the first run.
         runs_s: every steady run.

@@ -1,4 +1,4 @@
-"""Compile programs beside one another: XLA compiles each on one core."""
+"""Compile programs beside one another: much of XLA's work on each is on one core."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Compiled(NamedTuple):
 
     Attributes:
         program: of JAX, to be called.
-        seconds: that it took, from StableHLO to machine code.
+        seconds: that it took, from StableHLO to machine code; 0 if this process had it.
         cached: whether the persistent cache or this process had it.
     """
 
@@ -30,33 +30,36 @@ class Compiled(NamedTuple):
     cached: bool
 
 
-Submit = Callable[..., Future[Compiled]]
-"""Hands over a lowered program, and one that is to end first: (lowered, after=None)."""
+Submit = Callable[[Any], Future[Compiled]]
+"""Hands over a lowered program."""
 
 
 @contextmanager
 def compiling() -> Iterator[Submit]:
     """A context that compiles what is handed to it on every core, and ends with it.
 
-    A program that is in this process already is found there, but not while it is still
-    being compiled: one that may be the same as another is to come `after` it. For an
-    accelerator they are compiled in turn, as XLA times kernels on it to choose some.
+    A program that is handed over twice is compiled once. For an accelerator they are
+    compiled in turn, as XLA times kernels on it to choose some. What is not begun when
+    the context is left by an exception is not compiled.
     """
     settings = settings_here()
     threads = (cores() or 1) if backend() == "cpu" else 1
     with _compilations() as made, ThreadPoolExecutor(threads) as pool:
 
-        def compiled(lowered: Any, after: Future[Compiled] | None) -> Compiled:
-            if after is not None:
-                after.exception()
+        def compiled(lowered: Any) -> Compiled:
             own = made[get_ident()]
             own.clear()
             with settings():
                 begun = time.perf_counter()
                 program = lowered.compile()
-                return Compiled(program, time.perf_counter() - begun, not any(own))
+                seconds = time.perf_counter() - begun
+            return Compiled(program, seconds if own else 0.0, not any(own))
 
-        yield lambda lowered, after=None: pool.submit(compiled, lowered, after)
+        try:
+            yield lambda lowered: pool.submit(compiled, lowered)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @contextmanager
