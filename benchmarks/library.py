@@ -92,7 +92,7 @@ def page(found: dict[str, dict[str, Any]]) -> str:
         )
     lines += [
         "",
-        "The last column is the whole run with its files, compilation included.",
+        "The last column is the whole run with its files; nothing was compiled before.",
         "",
         "Of SVI the guide is NumPyro's `AutoNormal`: independent normals on the",
         "unconstrained space, from a random start. Where its sds are several times",
