@@ -150,11 +150,12 @@ def stochastic(case: Case, rounds: int) -> dict[str, Any]:
 
     @jax.jit
     def place(mixture: Any, key: Any) -> Any:
-        return _stochastic.begin(key, mixture)
+        return _stochastic.steps_of(mixture).begin(key)
 
     @jax.jit
     def steps(mixture: Any, key: Any, q: Any, first: Any) -> Any:
-        return _stochastic.run(key, mixture, q, first, 10, WARM_UP)
+        own = _stochastic.steps_of(mixture)
+        return _stochastic.run(key, own, q, first, 10, WARM_UP)
 
     def clocked(trace: list[tuple[float, float]], call: Any, *given: Any) -> Any:
         begun = time.process_time()

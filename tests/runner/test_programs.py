@@ -18,7 +18,8 @@ def test_every_stage_is_given_what_its_program_was_compiled_for(label, monkeypat
 
     monkeypatch.setattr(timing, "compile_stage", late)
     own = {label: METHODS.get(label, {})}
-    found = vb.run("gaussian", ROWS, own, **FIELDS | {"reference": None}).runs[label]
+    rows = ROWS[::4] if label == "exact" else ROWS
+    found = vb.run("gaussian", rows, own, **FIELDS | {"reference": None}).runs[label]
     assert found.outcome.status != "failed", found.outcome.sentence
     assert found.stages
 
