@@ -70,11 +70,10 @@ def command(folder: Path, words: Sequence[str], cache: Path) -> float:
     return time.perf_counter() - begun
 
 
-def stages(folder: Path, label: str) -> dict[str, Any]:
-    """Times of a method's stages in a finished run."""
-    record = json.loads((folder / "summary.json").read_text())
-    found: dict[str, Any] = record["methods"][label]["time"]["stages"]
-    return found
+def stages(folder: Path) -> dict[str, dict[str, Any]]:
+    """Times of every stage of each method, in the run in the subfolder "out"."""
+    record = json.loads((folder / "out" / "summary.json").read_text())
+    return {k: own["time"]["stages"] for k, own in record["methods"].items()}
 
 
 def run(folder: Path, words: str, cache: Path) -> float:
@@ -87,12 +86,7 @@ def first(folder: Path, case: Case) -> dict[str, float]:
     """A run with nothing compiled, and what tracing and compiling takes of it."""
     with tempfile.TemporaryDirectory() as cache:
         seconds = run(folder, case["words"], Path(cache))
-    record = json.loads((folder / "out" / "summary.json").read_text())
-    times = [
-        stage
-        for method in record["methods"].values()
-        for stage in method["time"]["stages"].values()
-    ]
+    times = [t for own in stages(folder).values() for t in own.values()]
     return {
         "s": seconds,
         "trace_s": sum(t["trace_s"] for t in times),
@@ -127,7 +121,7 @@ def many_rows(folder: Path, case: Case) -> dict[str, float]:
         x.to_parquet(path)
         (folder / case["words"]).write_text(MANY)
     seconds = run(folder, case["words"], folder / "cache")
-    fit = stages(folder / "out", "cavi")["fit"]
+    fit = stages(folder)["cavi"]["fit"]
     one = fit["lane_s"] or fit["first_s"]
     return {"s": seconds, "one_s": one, "in_fits": seconds / one}
 
@@ -139,7 +133,7 @@ def budget(folder: Path, case: Case) -> dict[str, float]:
     path = folder / "cells.csv"
     np.savetxt(path, load_breast_cancer().data, delimiter=",")
     seconds = run(folder, case["words"], folder / "cache")
-    own = stages(folder / "out", "nuts").values()
+    own = stages(folder)["nuts"].values()
     return {"s": seconds, "nuts_s": sum(stage["first_s"] for stage in own)}
 
 

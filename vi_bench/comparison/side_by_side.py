@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+
+from vi_bench.runtime.provenance import cores
 
 Tick = Callable[[int, int], None]
 """Told of the progress: (quantities that are done, all of them)."""
 
 SMALL = 20_000
-"""Draws of a quantity below which threads cost more than they bring."""
+"""Numbers of an item below which threads cost more than they bring."""
 
 
 def each[T, R](
     function: Callable[[T], R],
     items: Iterable[T],
-    draws: int,
+    size: int,
     tick: Tick | None = None,
 ) -> list[R]:
     """The function of every item, in order.
@@ -24,11 +25,11 @@ def each[T, R](
     Args:
         function: what is computed; called by several threads at once.
         items: what it is computed of.
-        draws: number of draws of one item.
+        size: how many numbers one item holds, such as the draws of a quantity.
         tick: told of the items that are done.
     """
     given, found = list(items), []
-    threads = 1 if draws < SMALL else len(os.sched_getaffinity(0))
+    threads = 1 if size < SMALL else cores() or 1
     with ThreadPoolExecutor(threads) as pool:
         results = pool.map(function, given) if threads > 1 else map(function, given)
         for result in results:

@@ -53,6 +53,11 @@ class Variable:
     varying: int
     moved: int | None
 
+    @property
+    def lead(self) -> int:
+        """Axes of its draws before its other dimensions: chain, draw, component."""
+        return 2 if self.moved is None else 3
+
 
 def variables_of(
     posterior: NumPyroPosterior, component_dim: Sequence[str] | None
@@ -205,9 +210,8 @@ def scalars(
     shared: dict[Quantity, Any] = {}
     for name in chosen:
         variable, value = variables[name], values[name]
-        lead = 2 if variable.moved is None else 3
-        rest = variable.dims if variable.moved is None else variable.dims[1:]
-        numbers = dict(zip(rest, map(range, value.shape[lead:]), strict=True))
+        rest = variable.dims[variable.lead - 2 :]
+        numbers = dict(zip(rest, map(range, value.shape[variable.lead :]), strict=True))
         parts = flatten({name: (value, variable.dims)}, numbers)
         for group, part in zip((columns, shared), parts, strict=True):
             every = list(part.items())
@@ -239,26 +243,25 @@ def batches(
         Quantities, and their values (quantity, chain, draw), of each kind.
     """
     found: list[tuple[list[Quantity], Any]] = []
+    share = {WEIGHT: values[weights]} if weights and weights in chosen else {}
     for name in chosen:
-        shapes = {name: np.empty(values[name].shape)}
+        variable, value = variables[name], values[name]
+        shapes = {name: np.empty(value.shape)}
         columns, shared = scalars(variables, [name], weights, shapes)
-        lead = 2 if variables[name].moved is None else 3
-        flat = values[name].reshape(*values[name].shape[:lead], -1)
-        kept = np.asarray(variables[name].kept, int)
-        along = jnp.moveaxis(flat[..., kept], -1, 0)
+        flat = value.reshape(*value.shape[: variable.lead], -1)
+        along = jnp.moveaxis(flat[..., np.asarray(variable.kept, int)], -1, 0)
         if shared:
             found.append((list(shared), along))
         if columns:
             labels = list(columns)
             own = {labels[0]: along}
-            share = {WEIGHT: values[weights]} if weights and weights in chosen else {}
-            for first, value in (by_component(own) | averages(share | own)).items():
+            for first, each in (by_component(own) | averages(share | own)).items():
                 if first.name == labels[0].name:
                     kind = {
                         "component": first.component,
                         "statistic": first.statistic,
                     }
-                    found.append(([label.of(**kind) for label in labels], value))
+                    found.append(([label.of(**kind) for label in labels], each))
     return found
 
 

@@ -7,7 +7,7 @@ method are compiled beside one another.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -54,11 +54,11 @@ class _Begun(NamedTuple):
 
     def ready(self) -> Program:
         """The program, once it is compiled."""
-        first, *further = [one.result() for one in self.programs]
-        made = [first, *further]
+        made = [one.result() for one in self.programs]
+        first = made[0].program
         return Program(
-            self.call or first.program,
-            first.program,
+            self.call or first,
+            first,
             self.takes,
             self.trace_s,
             sum(one.seconds for one in made),
@@ -66,38 +66,30 @@ class _Begun(NamedTuple):
         )
 
 
-def compile_stage(stage: Stage, key: Key, posterior: Posterior, carry: Any) -> Program:
-    """The program of one stage that is given a carry."""
-    since = time.perf_counter()
-    with compiling() as submit:
-        begun = _begin(stage, key, posterior, carry, submit)
-    return _waited_for({stage.name: begun}, since)[stage.name]
-
-
 def compile_stages(
-    stages: Sequence[Stage], key: Key, posterior: Posterior
+    stages: Sequence[Stage], key: Key, posterior: Posterior, carry: Any = None
 ) -> dict[str, Program]:
-    """The programs of the first stages of a method, by name, until one is no program.
+    """The programs of stages, by name, from the first one on until one is no program.
 
-    There are none where rows are on several devices or processes: programs there take
-    carries as they are laid out, of which shapes say nothing.
+    Where rows are on several devices or processes it is that of the first alone:
+    programs there take carries as they are laid out, of which shapes say nothing.
+
+    Args:
+        stages: of a method, all of them or from one on.
+        key: of the kind that stages are given.
+        posterior: of the run.
+        carry: what the first one is given.
     """
     since = time.perf_counter()
     begun: dict[str, _Begun] = {}
     if posterior.mesh is not None or jax.process_count() > 1:
-        return {}
-    carry: Any = None
+        stages = stages[:1]
     with compiling() as submit:
         for stage in stages:
             if not stage.compiled:
                 break
             begun[stage.name] = one = _begin(stage, key, posterior, carry, submit)
             carry = one.makes
-    return _waited_for(begun, since)
-
-
-def _waited_for(begun: Mapping[str, _Begun], since: float) -> dict[str, Program]:
-    """The programs, ready, with their shares of the wait from `since` on."""
     ready = {name: one.ready() for name, one in begun.items()}
     # programs that are made at the same time take longer, each, than the wait for all
     waited = time.perf_counter() - since - sum(p.trace_s for p in ready.values())

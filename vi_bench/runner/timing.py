@@ -22,7 +22,7 @@ from vi_bench.inference.lanes import (
     cores_for,
 )
 from vi_bench.inference.stages import Keep, call_until_done
-from vi_bench.runner.programs import Program, compile_stage, fits
+from vi_bench.runner.programs import Program, compile_stages, fits
 from vi_bench.runtime.keys import Key
 
 
@@ -129,7 +129,7 @@ def run_stage(
     timed = StageTime(0.0, 0.0, False, compiled=stage.compiled)
     if stage.compiled:
         if ready is None or not fits(ready, carry):
-            ready = compile_stage(stage, keys[0], posterior, carry)
+            ready = compile_stages([stage], keys[0], posterior, carry)[stage.name]
         program = ready.call
         timed.trace_s, timed.compile_s = ready.trace_s, ready.compile_s
         timed.compile_cached = ready.cached

@@ -114,7 +114,7 @@ class _Bars:
     def tick(self, done: int, of: int) -> None:
         part = (self._index + done / of) / self._of
         now, (begun, first) = time.monotonic(), self._since
-        if not first:  # a program that is compiled late is compiled before this
+        if not first:  # the first call may have compiled its program: not counted
             self._since = now, done
         if done == of:
             name = f"{self._name}, timed again"
