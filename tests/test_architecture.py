@@ -44,7 +44,7 @@ TOP = {
 FOLDERS = {
     "runtime": {"errors"},
     "data": {"errors"},
-    "comparison": set(),
+    "comparison": {"runtime"},
     "draws": {"catalogue", "comparison", "errors"},
     "posterior": {
         "catalogue",
