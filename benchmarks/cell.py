@@ -47,7 +47,7 @@ def of_methods(result: Any) -> float:
 def overhead(case: Case, rounds: int) -> dict[str, Any]:
     """Seconds beside the methods, of a first run and of the warm ones after it."""
     import vi_bench as vb
-    from vi_bench.runner.result import Result
+    from vi_bench.runner.views import Result
 
     drawn, draw = [0.0], Result.figures
 

@@ -33,13 +33,13 @@ def made(folder: Path, case: Case, count: int) -> tuple[list[float], list[float]
     Returns:
         Seconds of every run, and of its cell beside the run.
     """
-    import vi_bench.api as api
+    import vi_bench.runner.launch as runner
     from vi_bench.sweeps.grid import sweep_of
     from vi_bench.sweeps.store import Store
     from vi_bench.sweeps.sweep import described, job_of, plan
     from vi_bench.sweeps.work import answer, cell
 
-    launch, runs = api.launch, list[float]()
+    launch, runs = runner.launch, list[float]()
 
     def clocked(*given: Any, **named: Any) -> Any:
         begun = time.perf_counter()
@@ -57,14 +57,14 @@ def made(folder: Path, case: Case, count: int) -> tuple[list[float], list[float]
     cells = plan(sweep, answer)
     store = Store(folder)
     store.plan(described(sweep, cells))
-    api.launch = clocked
+    runner.launch = clocked
     beside = []
     for one in cells:
         begun = time.perf_counter()
         found = cell(job_of(store, one, shared=False))
         assert found == {"status": "done"}, found
         beside.append(time.perf_counter() - begun - runs[-1])
-    api.launch = launch
+    runner.launch = launch
     return runs, beside
 
 

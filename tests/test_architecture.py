@@ -7,6 +7,7 @@ import tomllib
 import types
 import zipfile
 from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -377,3 +378,32 @@ def test_numpyro_is_loaded_whole_before_a_part_of_it():
         ]
         assert not parts, path
         assert not known or known[0].module == "numpyro", path
+
+
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+def of_ours(path):
+    """What a benchmark uses of the package: (module, name), imports and attributes."""
+    tree, modules = ast.parse(path.read_text()), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module.partition(".")[0] in ("vi_bench", "benchmarks"):
+                for alias in node.names:
+                    yield node.module, alias.name
+                    modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Import):
+            modules |= {a.asname: a.name for a in node.names if a.asname}
+    modules = {name: m for name, m in modules.items() if m in {*FILES, "vi_bench"}}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(ast.Name(name), attribute) if name in modules:
+                yield modules[name], attribute
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_what_a_benchmark_uses_of_the_package_is_there(path):
+    """Few of them run with the tests, and their work is not checked by types."""
+    for module, name in of_ours(path):
+        there = (ROOT / f"{module.replace('.', '/')}/{name}.py").is_file()
+        assert there or hasattr(import_module(module), name), f"{module}.{name}"

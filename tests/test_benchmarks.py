@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import (
     accelerator,
+    cell,
     cores,
     library,
     measure,
@@ -20,6 +21,8 @@ from benchmarks import (
     samplers,
     settings,
     speed,
+    stream,
+    sweeps,
     zoo,
     zoo_models,
 )
@@ -59,6 +62,13 @@ def test_whole_commands_are_timed(tmp_path):
     assert runs.compare(tmp_path, cases["compare"])["s"] > 0
     first = runs.first(tmp_path, {"words": "faithful --methods cavi"})
     assert 0 < first["trace_s"] + first["compile_s"] < first["s"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [cell, stream, sweeps], ids=lambda m: m.__name__)
+def test_a_benchmark_in_processes_of_its_own_runs_and_writes_nothing(module, tmp_path):
+    module.main(["--quick", "--rounds", "1", "--out", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
