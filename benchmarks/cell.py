@@ -34,10 +34,10 @@ CASES: list[Case] = [
 
 
 def of_methods(result: Any) -> float:
-    """Seconds of all methods' stages: set-up, tracing, compilation and runs."""
+    """Seconds of all methods: set-up, tracing, compilation, runs, further draws."""
     total = 0.0
     for run in result.runs.values():
-        total += run.setup_s or 0.0
+        total += run.setup_s + run.further_s
         for stage in run.stages.values():
             total += stage.trace_s + stage.compile_s + stage.first_s
             total += sum(stage.runs_s)

@@ -137,6 +137,7 @@ def test_all_that_is_known_of_draws_grows_with_them(precise):
         assert drawn
         assert {s.batches for s in drawn} == {shape[1] // 1000}
         assert run.resumption is None
+        assert run.further_s > 0
     assert result.summary["methods"]["nuts"]["draws"] == list(
         result.runs["nuts"].shape()
     )

@@ -307,7 +307,7 @@ def bound(run: StoredRun) -> Figure | None:
 
 
 def timing(run: StoredRun) -> Figure | None:
-    """Seconds of each method for set-up, tracing, compilation and a steady run."""
+    """Seconds of each method: set-up, trace, compilation, steady run, more draws."""
     labels, spent = parts(run.record)
     if not labels:
         return None

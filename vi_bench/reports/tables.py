@@ -229,6 +229,7 @@ def parts(run: Record) -> tuple[list[str], dict[str, list[float | None]]]:
         "trace": [t.trace_s for t in times],
         "compile": [t.compile_s for t in times],
         "run": [m.seconds for m in begun.values()],
+        "further draws": [t.further_s for t in times],
     }
 
 
@@ -482,6 +483,7 @@ def costs(run: Record) -> ReportTable:
                 Number(spread.min if spread else None),
                 Number(spread.max if spread else None),
                 Number(spread.repeats if spread else None),
+                Number(time.further_s),
                 Number(time.cores),
                 Number(time.core_each_s),
                 *extra,
@@ -502,6 +504,7 @@ def costs(run: Record) -> ReportTable:
             "min",
             "max",
             "repeats",
+            "further",
             "cores",
             "core each",
             *(["to margin"] if run.curves else []),
@@ -512,6 +515,7 @@ def costs(run: Record) -> ReportTable:
         {
             "compile": "*: compiled before",
             "run": "median of the repeats, compiled and warm",
+            "further": "more draws, until Monte-Carlo errors were small enough",
             "cores": "on which chains, runs or paths ran beside one another",
             "core each": "the first run, had each of these its own core: that of the "
             "one that took longest",

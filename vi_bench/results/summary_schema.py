@@ -130,6 +130,7 @@ class Time(Part):
     compile_cached: bool
     first_s: float
     run_s: Spread | None
+    further_s: float = 0.0
     stages: dict[str, StageTime]
 
     @property

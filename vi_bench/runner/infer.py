@@ -145,7 +145,9 @@ def prolong(place: Place, label: str, run: MethodRun, batches: int) -> None:
     try:
         while len(resumption.batches) < most:
             place.watcher.stage(label, FURTHER, len(resumption.batches), most)
+            started = time.perf_counter()
             raw = _further(place, label, resumption)
+            run.further_s += time.perf_counter() - started
             ended = run.method.outcome(jax.tree.map(np.asarray, raw))
             if ended.status in ("failed", "not finite"):
                 break  # the batches before it stay as they are

@@ -48,6 +48,7 @@ class MethodRun:
         outcome: how it ended.
         setup_s: seconds of work on the host before the first stage.
         stages: stage -> its times.
+        further_s: seconds in which it made further draws, for smaller errors.
         draws: the draws as host arrays, uncentred; None unless it finished.
         shown: what its report adds to its part of summary.json.
         posterior: the draws as they are reported: parameters, quantities derived from
@@ -64,6 +65,7 @@ class MethodRun:
     outcome: Outcome = NOT_STARTED
     setup_s: float = 0.0
     stages: dict[str, StageTime] = field(default_factory=dict)
+    further_s: float = 0.0
     draws: Draws | None = None
     shown: dict[str, Any] = field(default_factory=dict)
     posterior: dict[str, np.ndarray] = field(default_factory=dict)
@@ -148,6 +150,7 @@ class MethodRun:
             "compile_cached": bool(own) and all(s.compile_cached for s in own),
             "first_s": sum(s.first_s for s in own),
             "run_s": self.steady(),
+            "further_s": self.further_s,
             "stages": {name: s.record() for name, s in self.stages.items()},
         }
 
