@@ -160,8 +160,9 @@ def kept(run: Any, thin: int) -> DataTree:
     """The draws that a reference keeps, and the data."""
     whole = run.posterior["nuts"]
     # of a model of the library those that are compared; a mixture's are few
-    names = getattr(run.subject, "chosen", None) or whole["posterior"].data_vars
-    names = [str(name) for name in names]
+    of_model = getattr(run.subject, "variables", None)
+    every = of_model.chosen if of_model else whole["posterior"].data_vars
+    names = [str(name) for name in every]
     some = whole["posterior"].to_dataset()[names].isel(draw=slice(thin - 1, None, thin))
     some = some.assign_coords(draw=np.arange(DRAWS)).astype(np.float32)
     groups = {"posterior": some}

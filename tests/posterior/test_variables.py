@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vi_bench.comparison.quantities import averages, by_component
-from vi_bench.posterior.variables import Variable, batches, scalars
+from vi_bench.posterior.variables import Variable, Variables
 
 COMPONENTS = 3
 VARIABLES = {
@@ -27,9 +27,10 @@ def test_quantities_as_arrays_are_those_one_by_one(chosen, weights):
         name: jnp.asarray(rng.gamma(2.0, size=(1, 1, *shape)))
         for name, shape in SHAPES.items()
     }
-    columns, shared = scalars(VARIABLES, chosen, weights, values)
+    variables = Variables(VARIABLES, chosen, weights)
+    columns, shared = variables.scalars(values)
     expected = by_component(columns) | shared | averages(columns)
-    found = batches(VARIABLES, chosen, weights, values)
+    found = variables.batches(values)
     by_label = {
         label: value
         for labels, array in found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +17,7 @@ from vi_bench.mixture.compared_quantities import Coordinates, quantities
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import Parameters
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
-from vi_bench.posterior.variables import Variable, components_first, scalars
+from vi_bench.posterior.variables import Variables
 from vi_bench.runtime.keys import Key
 
 BATCH = 100
@@ -105,15 +104,11 @@ class ModelSimulator:
 
     Attributes:
         template: the posterior given any data of the right shapes.
-        variables: name -> how a variable is reported.
-        chosen: names of those that are ranked.
-        weights: name of the components' weights, if there are any.
+        variables: how they are reported, and which are ranked.
     """
 
     template: NumPyroPosterior
-    variables: Mapping[str, Variable]
-    chosen: tuple[str, ...]
-    weights: str | None
+    variables: Variables
 
     def joint(self, key: Key) -> Truth:
         """One draw from the joint distribution."""
@@ -155,10 +150,8 @@ def _quantities(
 
     joint, likelihood, made = jax.lax.map(densities, theta, batch_size=BATCH)
     lifted = {name: jnp.asarray(v)[None] for name, v in (theta | made).items()}
-    known = components_first(simulator.variables, lifted)
-    columns, shared = scalars(
-        simulator.variables, simulator.chosen, simulator.weights, known
-    )
+    known = simulator.variables.components_first(lifted)
+    columns, shared = simulator.variables.scalars(known)
     named = invariants(columns, shared, joint[None])
     named[LOG_LIKELIHOOD] = likelihood[None]
     return {quantity: v[0] for quantity, v in named.items()}

@@ -33,7 +33,7 @@ from vi_bench.mixture.mixture import bind
 from vi_bench.posterior.arguments import named_data
 from vi_bench.posterior.bound import bind_model
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior
-from vi_bench.posterior.variables import chosen_of, variables_of, weights_of
+from vi_bench.posterior.variables import Variables
 from vi_bench.runtime.environment import computing, describe, find_device
 from vi_bench.runtime.progress import Watcher
 from vi_bench.runtime.provenance import cores
@@ -147,11 +147,7 @@ def _simulator(settings: Settings, data: Arrays | None) -> Simulator:
             "expected one that parameters can be drawn from"
         )
     posterior.check_observations()
-    variables = variables_of(posterior, None)
-    chosen = chosen_of(variables, posterior.compared)
-    return ModelSimulator(
-        posterior, variables, chosen, weights_of(posterior, variables)
-    )
+    return ModelSimulator(posterior, Variables.of(posterior, None, posterior.compared))
 
 
 def _truths(settings: Settings, simulator: Simulator) -> Truth:

@@ -59,7 +59,123 @@ class Variable:
         return 2 if self.moved is None else 3
 
 
-def variables_of(
+@dataclass(frozen=True, eq=False)
+class Variables:
+    """The variables of a model, and which of their scalars are compared.
+
+    Attributes:
+        each: name -> how a variable is reported.
+        chosen: names of those that are compared.
+        weights: name of the components' weights, if they have any.
+    """
+
+    each: Mapping[str, Variable]
+    chosen: tuple[str, ...]
+    weights: str | None
+
+    @classmethod
+    def of(
+        cls,
+        posterior: NumPyroPosterior,
+        component_dim: Sequence[str] | None = None,
+        wanted: Sequence[str] | None = None,
+    ) -> Variables:
+        """How variables are reported, from their values at a few points.
+
+        Args:
+            posterior: the posterior.
+            component_dim: dimensions of exchangeable components, or "none"; by default
+                "component", if there is one.
+            wanted: names of the variables to compare; by default all.
+
+        Raises:
+            InputError: a variable has two dimensions of components, there is no such
+                dimension or variable, or none that varies.
+        """
+        each = _reported(posterior, component_dim)
+        return cls(each, _chosen(each, wanted), _weights_among(posterior, each))
+
+    def components_first(self, values: Named) -> Named:
+        """The values (chain, draw, ...) of variables, the axis of components first."""
+        return {name: self._first(name, value) for name, value in values.items()}
+
+    def _first(self, name: str, value: Any) -> Any:
+        axis = self.each[name].moved
+        if axis is None:
+            return value
+        order = [i for i in range(value.ndim) if i != axis + 2]
+        return value.transpose([*order[:2], axis + 2, *order[2:]])
+
+    def scalars(self, values: Named) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
+        """Every scalar that varies, of the variables that are compared.
+
+        Args:
+            values: name -> draws (chain, draw, ...), components first.
+
+        Returns:
+            Columns (chain, draw, K) of what each component has, and scalars
+            (chain, draw).
+        """
+        columns: dict[Quantity, Any] = {}
+        shared: dict[Quantity, Any] = {}
+        for name in self.chosen:
+            own, others = self._of_one(name, values[name])
+            columns |= own
+            shared |= others
+        return columns, shared
+
+    def _of_one(
+        self, name: str, value: Any
+    ) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
+        """`scalars` of one variable."""
+        variable = self.each[name]
+        rest = variable.dims[variable.lead - 2 :]
+        numbers = dict(zip(rest, map(range, value.shape[variable.lead :]), strict=True))
+        every = (
+            list(p.items()) for p in flatten({name: (value, variable.dims)}, numbers)
+        )
+        columns, shared = (dict(p[i] for i in variable.kept if p) for p in every)
+        if name == self.weights:
+            columns[WEIGHT] = columns.pop(Quantity(name))
+        return columns, shared
+
+    def batches(self, values: Named) -> list[tuple[list[Quantity], Any]]:
+        """The compared quantities of arrays of JAX, those of a kind as one array.
+
+        They are `scalars`, each component's by itself, and their `averages`: a few
+        operations a variable, where one by one there are some for every scalar, which
+        take XLA seconds to compile.
+
+        Args:
+            values: name -> draws (chain, draw, ...), components first.
+
+        Returns:
+            Quantities, and their values (quantity, chain, draw), of each kind.
+        """
+        found: list[tuple[list[Quantity], Any]] = []
+        weights = self.weights if self.weights in self.chosen else None
+        share = {WEIGHT: values[weights]} if weights else {}
+        for name in self.chosen:
+            variable, value = self.each[name], values[name]
+            columns, shared = self._of_one(name, np.empty(value.shape))
+            flat = value.reshape(*value.shape[: variable.lead], -1)
+            along = jnp.moveaxis(flat[..., np.asarray(variable.kept, int)], -1, 0)
+            if shared:
+                found.append((list(shared), along))
+            if columns:
+                labels = list(columns)
+                own = {labels[0]: along}
+                for first, each in (by_component(own) | averages(share | own)).items():
+                    if first.name == labels[0].name:
+                        kind = {
+                            "component": first.component,
+                            "statistic": first.statistic,
+                        }
+                        found.append(([label.of(**kind) for label in labels], each))
+        return found
+
+
+def _reported(
     posterior: NumPyroPosterior, component_dim: Sequence[str] | None
 ) -> dict[str, Variable]:
     """How each variable is reported, from its values at a few points.
@@ -145,7 +261,7 @@ def _weights(posterior: NumPyroPosterior, components: set[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def weights_of(
+def _weights_among(
     posterior: NumPyroPosterior, variables: Mapping[str, Variable]
 ) -> str | None:
     """The weights of the components, if they have any."""
@@ -158,7 +274,7 @@ def _sums_to_1(site: Site) -> bool:
     return len(site.shape) == 1 and site.free == (site.shape[0] - 1,)
 
 
-def chosen_of(
+def _chosen(
     variables: Mapping[str, Variable], given: Sequence[str] | None
 ) -> tuple[str, ...]:
     """The variables that are compared.
@@ -174,95 +290,6 @@ def chosen_of(
     if not varying:
         raise ModelError(f"variables {wanted}: none of them depends on the parameters")
     return varying
-
-
-def components_first(variables: Mapping[str, Variable], values: Named) -> Named:
-    """The values (chain, draw, ...) of variables, the axis of components first."""
-    return {
-        name: value if (axis := variables[name].moved) is None else _first(value, axis)
-        for name, value in values.items()
-    }
-
-
-def _first(value: Any, axis: int) -> Any:
-    order = [i for i in range(value.ndim) if i != axis + 2]
-    return value.transpose([*order[:2], axis + 2, *order[2:]])
-
-
-def scalars(
-    variables: Mapping[str, Variable],
-    chosen: Sequence[str],
-    weights: str | None,
-    values: Named,
-) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
-    """Every scalar that varies, of the variables that are compared.
-
-    Args:
-        variables: name -> how a variable is reported.
-        chosen: names of the variables that are compared.
-        weights: name of the components' weights, if they have any.
-        values: name -> draws (chain, draw, ...), components first.
-
-    Returns:
-        Columns (chain, draw, K) of what each component has, and scalars (chain, draw).
-    """
-    columns: dict[Quantity, Any] = {}
-    shared: dict[Quantity, Any] = {}
-    for name in chosen:
-        variable, value = variables[name], values[name]
-        rest = variable.dims[variable.lead - 2 :]
-        numbers = dict(zip(rest, map(range, value.shape[variable.lead :]), strict=True))
-        parts = flatten({name: (value, variable.dims)}, numbers)
-        for group, part in zip((columns, shared), parts, strict=True):
-            every = list(part.items())
-            group |= dict(every[i] for i in variable.kept if every)
-        if name == weights:
-            columns[WEIGHT] = columns.pop(Quantity(name))
-    return columns, shared
-
-
-def batches(
-    variables: Mapping[str, Variable],
-    chosen: Sequence[str],
-    weights: str | None,
-    values: Named,
-) -> list[tuple[list[Quantity], Any]]:
-    """The compared quantities of arrays of JAX, those of a kind as one array.
-
-    They are `scalars`, each component's by itself, and their `averages`: a few
-    operations a variable, where one by one there are some for every scalar, which take
-    XLA seconds to compile.
-
-    Args:
-        variables: name -> how a variable is reported.
-        chosen: names of the variables that are compared.
-        weights: name of the components' weights, if they have any.
-        values: name -> draws (chain, draw, ...), components first.
-
-    Returns:
-        Quantities, and their values (quantity, chain, draw), of each kind.
-    """
-    found: list[tuple[list[Quantity], Any]] = []
-    share = {WEIGHT: values[weights]} if weights and weights in chosen else {}
-    for name in chosen:
-        variable, value = variables[name], values[name]
-        shapes = {name: np.empty(value.shape)}
-        columns, shared = scalars(variables, [name], weights, shapes)
-        flat = value.reshape(*value.shape[: variable.lead], -1)
-        along = jnp.moveaxis(flat[..., np.asarray(variable.kept, int)], -1, 0)
-        if shared:
-            found.append((list(shared), along))
-        if columns:
-            labels = list(columns)
-            own = {labels[0]: along}
-            for first, each in (by_component(own) | averages(share | own)).items():
-                if first.name == labels[0].name:
-                    kind = {
-                        "component": first.component,
-                        "statistic": first.statistic,
-                    }
-                    found.append(([label.of(**kind) for label in labels], each))
-    return found
 
 
 def dims_of(name: str, value: np.ndarray) -> tuple[str, ...]:

@@ -25,14 +25,8 @@ from vi_bench.posterior.cavi_posterior import CAVIPosterior
 from vi_bench.posterior.numpyro_posterior import NumPyroPosterior, Values
 from vi_bench.posterior.variables import (
     MOST,
-    Variable,
-    batches,
-    chosen_of,
-    components_first,
+    Variables,
     dims_of,
-    scalars,
-    variables_of,
-    weights_of,
 )
 from vi_bench.runner.evaluate import ROWS, TOGETHER, WORK, Evaluation
 from vi_bench.runner.result import Agreement, MethodRun
@@ -55,32 +49,28 @@ class ModelSubject:
         settings: arguments that are no data.
         data: its data.
         sites: name of a latent variable -> its shape.
-        variables: name -> how a variable is reported.
-        chosen: names of those that are compared.
-        weights: name of the components' weights, if it has them.
+        variables: how they are reported, and which are compared.
     """
 
     name: str
     settings: dict[str, Any]
     data: Arrays
     sites: dict[str, tuple[int, ...]]
-    variables: dict[str, Variable]
-    chosen: tuple[str, ...]
-    weights: str | None = None
+    variables: Variables
 
     def reported(self, parameters: Named, made: Named) -> dict[str, np.ndarray]:
         """Latent variables and what the model makes of them, components first."""
         host = {name: np.asarray(v) for name, v in {**parameters, **made}.items()}
-        return dict(components_first(self.variables, host))
+        return dict(self.variables.components_first(host))
 
     def compared(self, reported: Named) -> Compared:
         """Every scalar that varies, of the variables that are compared."""
         host = {name: np.asarray(v, float) for name, v in reported.items()}
-        return scalars(self.variables, self.chosen, self.weights, host)
+        return self.variables.scalars(host)
 
     def stored(self, posterior: Named) -> Stored:
         """The layout of the draws, and the data."""
-        dims = {name: v.dims for name, v in self.variables.items()}
+        dims = {name: v.dims for name, v in self.variables.each.items()}
         return Stored(
             dims, {}, {n: (dims_of(n, v), v) for n, v in self.data.observed.items()}
         )
@@ -146,10 +136,8 @@ class ModelTarget:
             theta: Mapping[str, Array],
         ) -> list[tuple[list[Quantity], Array]]:
             lifted = {name: value[None, None] for name, value in theta.items()}
-            first = components_first(self.subject.variables, lifted)
-            return batches(
-                self.subject.variables, self.subject.chosen, self.subject.weights, first
-            )
+            variables = self.subject.variables
+            return variables.batches(variables.components_first(lifted))
 
         return model_response(self.posterior, draws.factors, quantities)
 
@@ -198,15 +186,14 @@ def model_target(spec: Spec, data: Arrays) -> ModelTarget:
     assert spec.numpyro is not None
     settings = {k: v for k, v in spec.model.items() if k != "name"}
     posterior, note = bind_model(spec.numpyro, settings, data)
-    variables = variables_of(posterior, spec.component_dim)
     wanted = posterior.compared if spec.variables is None else spec.variables
-    chosen = chosen_of(variables, wanted)
+    variables = Variables.of(posterior, spec.component_dim, wanted)
     notes = [NOWHERE]
     notes += [
-        f"of the {variables[name].varying} scalars of {name}, {MOST} evenly spaced "
-        "ones are compared"
-        for name in chosen
-        if variables[name].varying > MOST
+        f"of the {variables.each[name].varying} scalars of {name}, {MOST} evenly "
+        "spaced ones are compared"
+        for name in variables.chosen
+        if variables.each[name].varying > MOST
     ]
     subject = ModelSubject(
         spec.numpyro,
@@ -214,7 +201,5 @@ def model_target(spec: Spec, data: Arrays) -> ModelTarget:
         replace(data, note="; ".join(filter(None, [data.note, note]))),
         {site.name: site.shape for site in posterior.latent},
         variables,
-        chosen,
-        weights_of(posterior, variables),
     )
     return ModelTarget(subject, posterior, tuple(notes))
