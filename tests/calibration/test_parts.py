@@ -18,8 +18,7 @@ from vi_bench.calibration.simulators import MixtureSimulator
 from vi_bench.calibration.variational import marginals, normal_means, pairs
 from vi_bench.data.table import Table, feature_names
 from vi_bench.errors import InputError
-from vi_bench.inference.linear_response import linear_response, sds
-from vi_bench.inference.linear_response import quantities as responding
+from vi_bench.inference.linear_response import labels_of, linear_response, sds
 from vi_bench.methods.cavi import CAVI
 from vi_bench.mixture.compared_quantities import quantities
 from vi_bench.mixture.mixture import bind
@@ -161,7 +160,7 @@ def test_linear_response_in_a_trace_is_that_on_the_host():
     assert not host.refused
     found = jax.jit(lambda q: sds(mixture, q, coordinates))(q)
     assert bool(found.strict)
-    assert tuple(responding(mixture, q, coordinates)) == host.labels
+    assert labels_of(mixture, q, coordinates) == host.labels
     np.testing.assert_allclose(found.corrected, list(host.sd.values()), rtol=1e-6)
     np.testing.assert_allclose(
         found.mean_field, list(host.mean_field_sd.values()), rtol=1e-6

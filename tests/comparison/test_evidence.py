@@ -3,6 +3,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from vi_bench.comparison.comparison import compare, terms_of
 from vi_bench.comparison.evidence import (
     Claim,
     Terms,
@@ -11,6 +12,8 @@ from vi_bench.comparison.evidence import (
     ladder,
 )
 from vi_bench.comparison.measures import Estimate
+from vi_bench.comparison.quantities import Quantity
+from vi_bench.comparison.sample import Sample
 
 LOG_P = -7.25
 """log p(X) of the analytic case below."""
@@ -164,3 +167,21 @@ def test_an_evidence_that_is_withheld_measures_nothing(random):
     assert found.trusted is None
     assert not found.gaps
     assert found.no_gaps == "gibbs: R-hat 1.40"
+
+
+def test_log_joints_of_some_draws_give_bounds_of_these(random):
+    terms, some = two_modes(random), np.arange(0, 1000, 5)
+    mu = {"mu": random.normal(size=(4, 1000, 2))}
+    densities = {"log_q": terms.log_q, "log_q_symmetric": terms.log_q_symmetric}
+    few = Sample(mu, log_joint=terms.log_joint[:, some], evaluated=some, **densities)
+    own = {name: values[:, some] for name, values in densities.items()}
+    expected = bounds_of(Terms(terms.log_joint[:, some], **own))
+    assert bounds_of(terms_of({"q": few})["q"]) == expected
+    assert expected != bounds_of(terms)
+    whole = Sample(mu, log_joint=terms.log_joint)
+    assert few.log_joint_of_all is None
+    assert whole.log_joint_of_all is terms.log_joint
+    found = compare({"q": few, "other": whole}, "other")
+    assert found.importance["q"].log_evidence.se > 0
+    assert Quantity("log joint") not in found.distances["q"]
+    assert Quantity("mu", statistic="mean") in found.distances["q"]

@@ -187,3 +187,33 @@ def test_log_joints_beyond_the_budget_are_left_out(path, monkeypatch):
     assert "log joints of cavi, other were not computed" in found.comparison.note
     assert "log joint" not in found.comparison.judged
     assert found.comparison.verdicts["other"].word in ("agrees", "inconclusive")
+
+
+@pytest.mark.slow
+def test_log_joints_of_some_draws_stand_in_for_those_of_all(path, monkeypatch):
+    from vi_bench.runner import evaluate
+
+    def run():
+        methods = {"cavi": {"restarts": 1}, "nuts": {"warmup": 100}}
+        fields = {"components": 2, "draws": 250, "chains": 2, "repeats": 1}
+        return vb.run("gaussian", path, methods, **fields)
+
+    every = run()
+    monkeypatch.setattr(evaluate, "ENOUGH", 1.0)
+    monkeypatch.setattr(evaluate, "FEWEST", 100)
+    some = run()
+    cavi, nuts = some.runs["cavi"], some.runs["nuts"]
+    whole = every.runs["cavi"].log_joint
+    assert cavi.log_joint.shape == (cavi.shape()[0], 100 // cavi.shape()[0])
+    np.testing.assert_array_equal(cavi.log_joint, whole[:, cavi.evaluated])
+    assert nuts.log_joint.shape == nuts.shape()
+    terms = (whole - every.runs["cavi"].draws.log_q)[:, cavi.evaluated]
+    assert cavi.marginal_bound()[0] == pytest.approx(terms.mean())
+    assert "bounds and k-hat of cavi are from 100 of" in some.comparison.note
+    assert "cavi" in some.comparison.importance
+    assert "log_joint" not in some.posterior["cavi"]["sample_stats"]
+    assert "log_joint" in some.posterior["nuts"]["sample_stats"]
+    for label, distances in every.comparison.distances.items():
+        for name in set(distances) - {"log joint"}:
+            own = some.comparison.distances[label][name]
+            assert own.w1.value == distances[name].w1.value

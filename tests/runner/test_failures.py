@@ -8,6 +8,7 @@ import pytest
 import vi_bench as vb
 from tests.small import FIELDS, METHODS, ROWS
 from vi_bench.reports import figures
+from vi_bench.results.stored import open_run
 
 GOOD = {name: METHODS[name] for name in ("cavi", "nuts")}
 BAD = {
@@ -62,6 +63,15 @@ def test_the_others_are_as_without_it(runs, label):
             np.testing.assert_array_equal(with_[group][name], values)
     one, two = (r.summary["methods"][label]["bound"] for r in runs[:2])
     assert one == two
+
+
+def test_of_many_rows_a_figure_shows_some_and_says_so(runs, monkeypatch):
+    monkeypatch.setattr(figures, "DRAWN", 20)
+    run = open_run(runs[2])
+    (axes,) = figures.components(run).axes
+    points = axes.lines[0]
+    assert points.get_label() == "15 of 45 rows"
+    assert len(points.get_xdata()) == 15
 
 
 def test_a_figure_that_cannot_be_drawn_is_a_warning(runs, tmp_path, monkeypatch):

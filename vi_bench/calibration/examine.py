@@ -15,8 +15,7 @@ from vi_bench.calibration.simulators import MixtureSimulator, Simulator, Truth
 from vi_bench.calibration.variational import normal_means, pairs
 from vi_bench.comparison.quantities import Quantity
 from vi_bench.contract import Draws, Method, told
-from vi_bench.inference.linear_response import quantities as responding
-from vi_bench.inference.linear_response import sds
+from vi_bench.inference.linear_response import labels_of, sds
 from vi_bench.inference.squarem import CONVERGED
 from vi_bench.mixture.compared_quantities import Coordinates
 from vi_bench.mixture.mixture import Factors, Mixture
@@ -153,7 +152,7 @@ class Examiner:
         linear response "lr below" is -1 and "lr ratio" is NaN.
         """
         q = raw.factors
-        named = list(responding(mixture, q, self._coordinates))
+        named = labels_of(mixture, q, self._coordinates)
         found = sds(mixture, q, self._coordinates)
         place = [named.index(label) if label in named else -1 for label in labels]
         ratio = (found.corrected / found.mean_field)[jnp.asarray(place)]

@@ -155,9 +155,16 @@ def compare(
     )
     others = [label for label in samples if label != reference]
     importance = {
-        label: weigh(s.log_joint, s.log_q, known.scalars[label], s.log_q_symmetric)
-        for label, s in samples.items()
-        if s.log_joint is not None and s.log_q is not None
+        label: weigh(
+            terms.log_joint,
+            terms.log_q,
+            {
+                k: samples[label].where_evaluated(v)
+                for k, v in known.scalars[label].items()
+            },
+            terms.log_q_symmetric,
+        )
+        for label, terms in terms_of(samples).items()
     }
     distances = {label: known.distances(label) for label in others}
     compared = Comparison(
@@ -178,6 +185,17 @@ def compare(
         margin,
     )
     return _looked_at_jointly(compared)
+
+
+def terms_of(samples: Mapping[str, Sample]) -> dict[str, Terms]:
+    """Log densities of the draws of a q, where both are known."""
+    found = {}
+    for label, s in samples.items():
+        if s.log_joint is not None and s.log_q is not None:
+            at, symmetric = s.where_evaluated, s.log_q_symmetric
+            even = None if symmetric is None else at(symmetric)
+            found[label] = Terms(s.log_joint, at(s.log_q), even, s.bound, s.best_bound)
+    return found
 
 
 def _own(shared: Mapping[Quantity, np.ndarray]) -> dict[Quantity, np.ndarray]:
@@ -285,11 +303,7 @@ def _evidence(
     modes: Mapping[str, Sequence[Mode]],
     coverage: Coverage,
 ) -> Ladder | None:
-    terms = {
-        label: Terms(s.log_joint, s.log_q, s.log_q_symmetric, s.bound, s.best_bound)
-        for label, s in samples.items()
-        if s.log_joint is not None and s.log_q is not None
-    }
+    terms = terms_of(samples)
     claims = {
         label: Claim(
             s.evidence,

@@ -101,13 +101,15 @@ def measure(
     pivot = None
     if trusted.columns:
         pivot = find_pivot(
-            points(trusted.columns), trusted.log_joint, trusted.columns.get(WEIGHT)
+            points(trusted.columns),
+            trusted.log_joint_of_all,
+            trusted.columns.get(WEIGHT),
         )
     relabellings, relabelled, invariant, scalars = {}, {}, {}, {}
     for label, sample in samples.items():
         how = _relabelled(sample, pivot)
         moved = {name: how.apply(v) for name, v in sample.columns.items()}
-        found = invariants(sample.columns, sample.shared, sample.log_joint)
+        found = invariants(sample.columns, sample.shared, sample.log_joint_of_all)
         scalars[label] = found | by_component(moved)
         relabellings[label], relabelled[label], invariant[label] = how, moved, found
     identifiable = relabellings[reference].identifiable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,6 +179,30 @@ def averages(columns: Mapping[Quantity, Any]) -> dict[Quantity, Any]:
                 xp.maximum(square, least)
             )
     return found
+
+
+def of_columns(
+    labels: Sequence[Quantity], columns: Any, weights: Any = None
+) -> Iterator[tuple[list[Quantity], Any]]:
+    """`by_component` and `averages` of one parameter, those of a kind in one array.
+
+    A few operations of JAX, where one by one there are some for every scalar, which
+    take XLA seconds to compile.
+
+    Args:
+        labels: of the columns.
+        columns: their values (column, chain, draw, K).
+        weights: of the components (chain, draw, K), where they are drawn.
+
+    Yields:
+        Quantities and their values (column, chain, draw), of each kind.
+    """
+    own = {labels[0]: columns}
+    share = {} if weights is None else {WEIGHT: weights}
+    for first, values in (by_component(own) | averages(share | own)).items():
+        if first.name == labels[0].name:
+            kind = {"component": first.component, "statistic": first.statistic}
+            yield [label.of(**kind) for label in labels], values
 
 
 def rare(quantity: Quantity, values: np.ndarray) -> bool:

@@ -18,7 +18,7 @@ class Sample:
         columns: quantity -> draws (chain, draw, K) of a scalar of each exchangeable
             component; empty where the model has none.
         shared: quantity -> draws (chain, draw) of a scalar the components share.
-        log_joint: log p(X, theta) of each draw (chain, draw), or None.
+        log_joint: log p(X, theta) of `evaluated` draws (chain, n), or None.
         divergent: share of transitions that diverged, between 0 and 1.
         log_q: log q(theta) of each draw (chain, draw), or None if not drawn from a q.
         log_q_symmetric: log of q averaged over label permutations, or None.
@@ -32,6 +32,8 @@ class Sample:
         e_bfmi: the smallest E-BFMI over chains of a Hamiltonian sampler, or None.
         weighs: whether the method estimates the relative mass of modes, as enumeration
             and populations started from the prior do; a chain in one mode does not.
+        evaluated: indices of the draws of each chain whose log joints are known (n,);
+            None: of all.
     """
 
     columns: dict[Quantity, np.ndarray]
@@ -48,6 +50,18 @@ class Sample:
     similarity: np.ndarray | None = None
     e_bfmi: float | None = None
     weighs: bool = False
+    evaluated: np.ndarray | None = None
+
+    @property
+    def log_joint_of_all(self) -> np.ndarray | None:
+        """Log joints (chain, draw), if those of all draws are known."""
+        joint = self.log_joint
+        whole = joint is not None and joint.shape[1] == self.shape[1]
+        return joint if whole else None
+
+    def where_evaluated(self, values: np.ndarray) -> np.ndarray:
+        """The values (chain, n, ...) of the draws whose log joints are known."""
+        return values if self.evaluated is None else values[:, self.evaluated]
 
     @property
     def components(self) -> int:
@@ -61,7 +75,7 @@ class Sample:
         return chains, draws
 
     def part(self, chains: slice = slice(None), draws: int | None = None) -> Sample:
-        """The first draws of some chains, with their log joint alone."""
+        """The first draws of some chains, with their log joint, if all have one."""
 
         def cut(values: np.ndarray) -> np.ndarray:
             return values[chains, :draws]
@@ -69,7 +83,7 @@ class Sample:
         return Sample(
             {name: cut(v) for name, v in self.columns.items()},
             {name: cut(v) for name, v in self.shared.items()},
-            None if self.log_joint is None else cut(self.log_joint),
+            None if (joint := self.log_joint_of_all) is None else cut(joint),
         )
 
     def __post_init__(self) -> None:

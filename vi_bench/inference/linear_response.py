@@ -21,8 +21,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from vi_bench.comparison.quantities import WEIGHT, Quantity, averages, by_component
-from vi_bench.mixture.compared_quantities import columns_of
+from vi_bench.comparison.quantities import WEIGHT, Quantity
+from vi_bench.mixture.compared_quantities import kinds_of
 from vi_bench.mixture.mixture import Factors, Mixture
 from vi_bench.mixture.mixture_pass import mixture_pass
 from vi_bench.mixture.types import ExponentialFactors
@@ -130,7 +130,7 @@ def linear_response(
         return refusal(f"{eta.size} natural parameters, the most are {LARGEST}")
     if eta.dtype != jnp.float64:
         return refusal("it needs 64 bits")
-    labels = tuple(quantities(mixture, q, coordinates))
+    labels = labels_of(mixture, q, coordinates)
     named = tuple((dim, tuple(known)) for dim, known in coordinates.items())
     found = jax.tree.map(np.asarray, _linearised(mixture, q, named))
     if not found.gap <= FIXED:
@@ -181,11 +181,11 @@ def linearise(
     def maps(eta: Array) -> tuple[Array, Array, Array]:
         components, sticks = unravel(eta)
         q = Factors(family.from_natural_parameters(components), sticks)
-        named = quantities(mixture, q, coordinates)
+        values = [v for _, v in quantities(mixture, q, coordinates)]
         return (
             ravel_pytree(_step(mixture, q))[0],
             ravel_pytree(_expected(family, q))[0],
-            jnp.stack(list(named.values())),
+            jnp.concatenate(values),
         )
 
     def along(direction: Array) -> Any:
@@ -275,13 +275,27 @@ def quantities(
     mixture: Mixture,
     q: Factors,
     coordinates: Mapping[str, Sequence[object]],
-) -> dict[Quantity, Array]:
-    """The compared quantities at the central theta under q."""
-    theta = mixture.centre(q)
-    lifted = {name: value[None] for name, value in theta.items()}
-    columns, shared = columns_of(mixture, mixture.uncentred(lifted), coordinates)
-    named = by_component(columns) | shared | averages(columns)
-    return {name: value[0] for name, value in named.items()}
+) -> list[tuple[list[Quantity], Array]]:
+    """The compared quantities at the central theta under q, a kind an array (n,)."""
+    lifted = {name: value[None] for name, value in mixture.centre(q).items()}
+    found = kinds_of(mixture, mixture.uncentred(lifted), coordinates)
+    return [(labels, values[:, 0]) for labels, values in found]
+
+
+def labels_of(
+    mixture: Mixture,
+    q: Factors,
+    coordinates: Mapping[str, Sequence[object]],
+) -> tuple[Quantity, ...]:
+    """Names of `quantities`, in their order; nothing is computed."""
+    found: list[Quantity] = []
+
+    def look(mixture: Mixture, q: Factors) -> None:
+        for labels, _ in quantities(mixture, q, coordinates):
+            found.extend(labels)
+
+    jax.eval_shape(look, mixture, q)
+    return tuple(found)
 
 
 def _respond(labels: tuple[Quantity, ...], linear: Linearisation) -> LinearResponse:

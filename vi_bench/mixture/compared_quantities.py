@@ -20,6 +20,7 @@ from vi_bench.comparison.quantities import (
     Quantity,
     flatten,
     invariants,
+    of_columns,
 )
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import Family, Parameters
@@ -74,15 +75,45 @@ def columns_of(
     mixture: Mixture, theta: Parameters, coordinates: Coordinates
 ) -> tuple[dict[Quantity, Any], dict[Quantity, Any]]:
     """`compared` of draws (draws, *dims) inside a trace; columns are (draws, K)."""
-    lifted = {name: v[None] for name, v in theta.items()}
-    weights = None
-    if STICK in theta:
-        weights = jnp.exp(mixture.weights.log_weights(lifted, mixture.components))
+    lifted, weights = _lifted(mixture, theta)
     columns, shared = compared(mixture.family, lifted, coordinates, weights)
     return (
         {quantity: v[0] for quantity, v in columns.items()},
         {quantity: v[0] for quantity, v in shared.items()},
     )
+
+
+def kinds_of(
+    mixture: Mixture, theta: Parameters, coordinates: Coordinates
+) -> list[tuple[list[Quantity], Any]]:
+    """`columns_of`, each component's by itself, and their averages, a kind an array.
+
+    Returns:
+        Quantities and their values (quantity, draws), of each kind.
+    """
+    lifted, weights = _lifted(mixture, theta)
+    known = {name: v for name, v in lifted.items() if name in mixture.family.dims}
+    found: list[tuple[list[Quantity], Any]] = []
+    for name, (values, dims) in mixture.family.compared(known).items():
+        shapes = {name: (np.empty(values.shape), dims)}
+        columns, shared = flatten(shapes, coordinates)
+        lead = 3 if columns else 2
+        along = jnp.moveaxis(values.reshape(*values.shape[:lead], -1), -1, 0)
+        if shared:
+            found.append((list(shared), along))
+        if columns:
+            found.extend(of_columns(list(columns), along, weights))
+    if weights is not None:
+        found.extend(of_columns([WEIGHT], weights[None]))
+    return [(labels, values[:, 0]) for labels, values in found]
+
+
+def _lifted(mixture: Mixture, theta: Parameters) -> tuple[Parameters, Any]:
+    """Draws as those of one chain, and their weights (1, draws, K) if they have any."""
+    lifted = {name: v[None] for name, v in theta.items()}
+    if STICK not in theta:
+        return lifted, None
+    return lifted, jnp.exp(mixture.weights.log_weights(lifted, mixture.components))
 
 
 def quantities(

@@ -13,9 +13,8 @@ import numpy as np
 from vi_bench.comparison.quantities import (
     WEIGHT,
     Quantity,
-    averages,
-    by_component,
     flatten,
+    of_columns,
 )
 from vi_bench.data.table import spaced
 from vi_bench.errors import ModelError, unknown
@@ -142,9 +141,7 @@ class Variables:
     def batches(self, values: Named) -> list[tuple[list[Quantity], Any]]:
         """The compared quantities of arrays of JAX, those of a kind as one array.
 
-        They are `scalars`, each component's by itself, and their `averages`: a few
-        operations a variable, where one by one there are some for every scalar, which
-        take XLA seconds to compile.
+        They are `scalars`, each component's by itself, and their `averages`.
 
         Args:
             values: name -> draws (chain, draw, ...), components first.
@@ -154,7 +151,7 @@ class Variables:
         """
         found: list[tuple[list[Quantity], Any]] = []
         weights = self.weights if self.weights in self.chosen else None
-        share = {WEIGHT: values[weights]} if weights else {}
+        share = values[weights] if weights else None
         for name in self.chosen:
             variable, value = self.each[name], values[name]
             columns, shared = self._of_one(name, np.empty(value.shape))
@@ -163,15 +160,7 @@ class Variables:
             if shared:
                 found.append((list(shared), along))
             if columns:
-                labels = list(columns)
-                own = {labels[0]: along}
-                for first, each in (by_component(own) | averages(share | own)).items():
-                    if first.name == labels[0].name:
-                        kind = {
-                            "component": first.component,
-                            "statistic": first.statistic,
-                        }
-                        found.append(([label.of(**kind) for label in labels], each))
+                found.extend(of_columns(list(columns), along, share))
         return found
 
 

@@ -26,6 +26,9 @@ MARGINALS = 12
 SHOWN = 16
 """Largest number of quantities in the figure of standard deviations."""
 
+DRAWN = 5000
+"""Largest number of rows that a figure shows: a PDF has a command for each of them."""
+
 EMBEDDED: Any = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
@@ -134,7 +137,12 @@ def components(run: StoredRun) -> Figure | None:
         axis, names = _plane(x, run.features)
         centre = x.mean(axis=0) if x.shape[1] > 2 else np.zeros(2)
         shown = (x - centre) @ axis
-        axes.plot(*shown.T, ".", color="0.75", markersize=3, zorder=0, label="data")
+        drawn = shown[:: max(1, -(-len(shown) // DRAWN))]
+        few = (
+            f"{len(drawn):,} of {len(shown):,} rows" if len(drawn) < len(shown) else ""
+        )
+        name = few or "data"
+        axes.plot(*drawn.T, ".", color="0.75", markersize=3, zorder=0, label=name)
         for label, mu in means.items():
             colour, dash = styles[label]
             flat = (mu.reshape(-1, *mu.shape[2:]) - centre) @ axis

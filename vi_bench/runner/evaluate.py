@@ -30,6 +30,12 @@ WORK = 2e10
 """Number of terms log p(x_i, c_i = k | theta), over all draws, beyond which log joints
 are left out: about a minute on one core."""
 
+ENOUGH, FEWEST = 2e9, 400
+"""Number of those terms beyond which log joints of draws of a q are those of evenly
+spaced draws, and the fewest such draws: what rests on them are means over independent
+draws, whose errors are known, and k-hat; on more rows they would take longer than the
+fit."""
+
 
 class Variational(Protocol):
     """A method that can evaluate the density of the q that its draws come from."""
@@ -44,13 +50,15 @@ class Evaluation(NamedTuple):
     """Densities at each draw, in nats, and co-clustering probabilities.
 
     Attributes:
-        log_joint: log p(X, theta) (chain, draw); None where that is over WORK terms.
+        log_joint: log p(X, theta) of `evaluated` draws (chain, n); None where that is
+            over WORK terms.
         log_likelihood: log p(x_i | theta) of `rows` (chain, draw, n).
         similarity: P(c_i = c_j) by chain, of `rows` (chain, n, n); None where K = 1.
         rows: indices of these rows (n,).
         held_out: log p(x | theta) of held-out rows (chain, draw, m).
         log_q_symmetric: log of q averaged over label permutations (chain, draw); None
             where q's density is not known or the prior is not symmetric.
+        evaluated: indices of the draws of each chain whose log joints are known (n,).
         made: what the model makes of each draw, by name (chain, draw, ...).
     """
 
@@ -60,6 +68,7 @@ class Evaluation(NamedTuple):
     rows: np.ndarray
     held_out: np.ndarray
     log_q_symmetric: np.ndarray | None
+    evaluated: np.ndarray
     made: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
@@ -75,11 +84,17 @@ def evaluate(
         method: the method, where it can evaluate its q, else None; compared by value,
             so that equal settings share a compiled program.
     """
-    shape = next(iter(draws.parameters.values())).shape[:2]
-    jointly = shape[0] * shape[1] * mixture.rows * mixture.components <= WORK
+    chains, number = next(iter(draws.parameters.values())).shape[:2]
+    terms = mixture.rows * mixture.components
+    few = number
+    if draws.log_q is not None:
+        few = int(np.ceil(max(ENOUGH / max(terms, 1), FEWEST) / chains))
+    at = spaced(number, few)
+    jointly = chains * len(at) * terms <= WORK
+    evaluated = len(at) if jointly else 0
     averaged = method if symmetric(mixture) else None
     held = jnp.asarray(held_out, mixture.log_base.dtype)
-    found = _by_chain(mixture, draws, held, averaged, jointly)
+    found = _by_chain(mixture, draws, held, averaged, evaluated)
     log_joint, densities, similarity, *rest = (np.asarray(v, float) for v in found)
     rows = spaced(mixture.rows, ROWS)
     n = len(rows)
@@ -90,6 +105,7 @@ def evaluate(
         rows,
         densities[..., n:],
         rest[0] if rest else None,
+        at,
     )
 
 
@@ -98,34 +114,37 @@ def _by_chain(
     draws: Draws,
     held: Array,
     method: Variational | None,
-    jointly: bool,
+    evaluated: int,
 ) -> Sequence[Any]:
     """`_evaluated`, chain by chain on the cores of a CPU."""
     chains = len(next(iter(draws.parameters.values())))
     if chains == 1 or not can_share(mixture):
-        alone: tuple[Array, ...] = _evaluated(mixture, draws, held, method, jointly)
+        alone: tuple[Array, ...] = _evaluated(mixture, draws, held, method, evaluated)
         return alone
     host = jax.tree.map(np.asarray, draws.parameters)
     own = [
         draws._replace(parameters={k: v[i : i + 1] for k, v in host.items()})
         for i in range(chains)
     ]
-    program = _evaluated.lower(mixture, own[0], held, method, jointly).compile()
+    program = _evaluated.lower(mixture, own[0], held, method, evaluated).compile()
     found = beside(lambda of: jax.block_until_ready(program(mixture, of, held)), own)
     return [
         np.concatenate([np.asarray(v) for v in of]) for of in zip(*found, strict=True)
     ]
 
 
-@partial(jax.jit, static_argnames=("method", "jointly"))
+@partial(jax.jit, static_argnames=("method", "evaluated"))
 def _evaluated(
     mixture: Mixture,
     draws: Draws,
     held: Array,
     method: Variational | None,
-    jointly: bool,
+    evaluated: int,
 ) -> tuple[Array, ...]:
-    """Log joints, log densities, similarity and, given a method, symmetrised log q."""
+    """Log joints, log densities, similarity and, given a method, symmetrised log q.
+
+    Log joints are of so many draws of each chain, evenly spaced.
+    """
     theta = draws.parameters
     shape = next(iter(theta.values())).shape[:2]
     chosen = pick(mixture.blocks, spaced(mixture.rows, ROWS))
@@ -144,20 +163,21 @@ def _evaluated(
         # they are averaged over draws: single precision is enough
         return base + most + jnp.log(total), members.astype(jnp.float32)
 
-    def of_all(theta: Parameters) -> tuple[Array, ...]:
-        joint = mixture.log_joint(theta) if jointly else jnp.zeros(())
-        if method is None:
-            return (joint,)
+    every = {name: v.reshape(-1, *v.shape[2:]) for name, v in theta.items()}
+    densities, members = jax.lax.map(of_points, every, batch_size=TOGETHER)
+    joints, rest = jnp.zeros((shape[0], 0)), []
+    if evaluated:
+        at = spaced(shape[1], evaluated)
+        some = {k: v[:, at].reshape(-1, *v.shape[2:]) for k, v in theta.items()}
+        joints = jax.lax.map(mixture.log_joint, some).reshape(shape[0], -1)
+    if method is not None:
         own = partial(method.log_q, mixture, draws)
-        return joint, log_symmetric(mixture, own, theta)
-
-    flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), theta)
-    densities, members = jax.lax.map(of_points, flat, batch_size=TOGETHER)
-    log_joint, *rest = jax.lax.map(of_all, flat)
+        known = jax.lax.map(lambda theta: log_symmetric(mixture, own, theta), every)
+        rest = [known.reshape(shape)]
     members = members.reshape(shape[0], -1, chosen.shape[1])
     similarity = jnp.einsum("csi,csj->cij", members, members) / shape[1]
-    per_draw = [v.reshape(*shape, *v.shape[1:]) for v in (log_joint, densities)]
-    found = (*per_draw, similarity, *(v.reshape(shape) for v in rest))
+    by_row = densities.reshape(*shape, *densities.shape[1:])
+    found = (joints, by_row, similarity, *rest)
     if (mesh := mixture.blocks.mesh) is not None:
         found = jax.lax.with_sharding_constraint(found, everywhere(mesh))
     return found

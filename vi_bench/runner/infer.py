@@ -302,7 +302,11 @@ def _evaluated(batches: Sequence[Evaluation], axis: int) -> Evaluation:
         similarity = np.asarray(joined)
     held_out = along([b.held_out for b in batches])
     assert held_out is not None
+    evaluated, draws = first.evaluated, first.held_out.shape[1]
+    if axis == 1:
+        evaluated = np.concatenate([evaluated + i * draws for i in range(len(batches))])
     return first._replace(
+        evaluated=evaluated,
         log_joint=along([b.log_joint for b in batches]),
         similarity=similarity,
         held_out=held_out,

@@ -19,7 +19,7 @@ from vi_bench.comparison.modes import Mode
 from vi_bench.contract import Outcome
 from vi_bench.errors import InputError, NotApplicable, Unfinished, one_line
 from vi_bench.runner.curves import curves as error_against_time
-from vi_bench.runner.evaluate import WORK
+from vi_bench.runner.evaluate import ENOUGH, WORK
 from vi_bench.runner.infer import Place, infer, prolong, settle
 from vi_bench.runner.reference import (
     Reference,
@@ -308,13 +308,21 @@ def contradicted(found: Comparison, samples: Mapping[str, Sample]) -> str:
 
 def without_log_joints(samples: Mapping[str, Sample]) -> str:
     """A note on log joints that were too expensive to compute; empty if none was."""
+    notes = []
     without = [label for label, sample in samples.items() if sample.log_joint is None]
-    if not without:
-        return ""
-    return (
-        f"log joints of {', '.join(without)} were not computed, nor what rests on them "
-        f"(k-hat, evidence): over {WORK:.0e} terms"
-    )
+    if without:
+        notes.append(
+            f"log joints of {', '.join(without)} were not computed, nor what rests on "
+            f"them (k-hat, evidence): over {WORK:.0e} terms"
+        )
+    for label, sample in samples.items():
+        if sample.log_joint is not None and sample.log_joint_of_all is None:
+            notes.append(
+                f"bounds and k-hat of {label} are from {sample.log_joint.size} of its "
+                f"{np.prod(sample.shape)} draws: log joints of all are over "
+                f"{ENOUGH:.0e} terms"
+            )
+    return "; ".join(notes)
 
 
 def note_poor_optima(runs: Mapping[str, MethodRun]) -> None:

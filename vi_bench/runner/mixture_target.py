@@ -145,7 +145,8 @@ class MixtureTarget:
         if run.log_joint is None:
             return {}
         mixture = self.posterior
-        theta = mixture.recentred(run.draws.parameters)
+        known = {k: v[:, run.evaluated] for k, v in run.draws.parameters.items()}
+        theta = mixture.recentred(known)
         best = [best_draw(theta, run.log_joint, mode.chains) for mode in modes]
         stacked = {
             name: jnp.asarray(np.stack([b[name] for b in best]), mixture.dtype)

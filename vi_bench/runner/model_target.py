@@ -120,6 +120,7 @@ class ModelTarget:
             np.arange(densities.shape[-1]),
             np.empty((*shape, 0)),
             None,
+            np.arange(shape[1]),
             {name: np.asarray(value) for name, value in made.items()},
         )
 

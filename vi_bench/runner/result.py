@@ -106,8 +106,14 @@ class MethodRun:
 
     @property
     def log_joint(self) -> np.ndarray | None:
-        """Log p(X, theta) of each draw (chain, draw), nats; None if not computed."""
+        """Log p(X, theta) of `evaluated` draws (chain, n), nats; None if unknown."""
         return None if self.evaluation is None else self.evaluation.log_joint
+
+    @property
+    def evaluated(self) -> np.ndarray:
+        """Indices of the draws of each chain whose log joints are known (n,)."""
+        assert self.evaluation is not None
+        return self.evaluation.evaluated
 
     def reported(self, name: str) -> Estimate | None:
         """A number of the report with its error or NaN, such as "log_evidence"."""
@@ -132,7 +138,8 @@ class MethodRun:
             return None, None
         if self.draws.log_q is None:
             return (None, None) if self.method.bound_keeps_labels else self.bound()
-        terms = (self.log_joint - np.asarray(self.draws.log_q)).ravel()
+        log_q = np.asarray(self.draws.log_q)[:, self.evaluated]
+        terms = (self.log_joint - log_q).ravel()
         return float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(terms.size))
 
     def steady(self) -> dict[str, float] | None:

@@ -48,6 +48,7 @@ def sample_of(run: MethodRun, target: Target) -> Sample:
         found.similarity,
         None if energy is None else e_bfmi(np.asarray(energy, float)),
         weighs(run),
+        found.evaluated,
     )
 
 

@@ -54,9 +54,10 @@ def _tree(result: RunResult, label: str, run: MethodRun) -> DataTree:
     else:
         columns, scalars = result.subject.compared(posterior)
     stats: dict[str, Any] = dict(run.draws.sample_stats)
-    if run.log_joint is not None:
-        stats.setdefault("lp", run.log_joint)
-        stats["log_joint"] = run.log_joint
+    joint = run.log_joint
+    if joint is not None and joint.shape == run.shape():
+        stats.setdefault("lp", joint)
+        stats["log_joint"] = joint
     if run.draws.log_q is not None:
         stats["log_q"] = run.draws.log_q
     steady = run.steady()

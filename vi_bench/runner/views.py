@@ -112,6 +112,7 @@ class Result(RunResult):
                 arrays = dict(run.posterior)
                 if run.log_joint is not None:
                     arrays["log_joint"] = run.log_joint
+                    arrays["evaluated"] = run.evaluated
                 np.savez(Path(folder) / f"{label}.npz", **arrays)  # type: ignore[arg-type]
 
     def save(self, folder: Path | str, figures: bool = True) -> None:
