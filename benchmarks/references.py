@@ -42,6 +42,10 @@ R_HAT, LAG, MISSING, LEAST = 1.01, 0.05, 0.3, 8500
 """Largest R-hat; largest autocorrelation of neighbouring draws; least E-BFMI; least
 effective sample size of 10,000 draws."""
 
+PATIENT = {"draws": 2000, "threshold": 0.9, "correlation_threshold": 1e-3}
+"""How PyMC's SMC moves its particles. As it comes it stops moving them early and tells
+log p(X) of a regression on ten features 3.1 nats too low, with an error of 0.2."""
+
 WITHIN = 4.0
 """Standard errors within which two estimates of the evidence must agree."""
 
@@ -115,7 +119,8 @@ def make(target: Target) -> tuple[DataTree, list[str]]:
     )
     found.attrs["reference"] = kept
     took = time.perf_counter() - begun
-    show(f"{target.name}: {took:.0f} s, thinned by {thin}, {word.word}")
+    said = f"{word.word}, log p(X) {evidence['smc']} and {evidence['pymc smc']}"
+    show(f"{target.name}: {took:.0f} s, thinned by {thin}, {said}")
     return found, [name for name, passed in checks.items() if not passed]
 
 
@@ -292,7 +297,12 @@ def evidences(spec: Any, data: Any, model: Any) -> dict[str, Any]:
     ours = {"value": known["log_evidence"], "se": known["log_evidence_se"]}
     with model:
         found = pm.sample_smc(
-            draws=4000, chains=4, cores=1, random_seed=1, progressbar=False
+            kernel=pm.smc.kernels.MH,
+            chains=4,
+            cores=1,
+            random_seed=1,
+            progressbar=False,
+            **PATIENT,
         )
     last = list(_chains(found))
     theirs = {
