@@ -41,7 +41,7 @@ A reference is published only if all of this holds:
   and E-BFMI is at least 0.3. This includes what posteriordb asks of its reference
   draws.
 - Log evidence by this package's sequential Monte Carlo agrees with PyMC's, within
-  four standard errors of their difference.
+  four standard errors of their difference, each known to 0.1 nats.
 
 "Thinned by" is the number of draws made for each that is kept. R-hat is the largest
 of all quantities, ESS the smallest of 10,000 draws, "lag 1" the largest
