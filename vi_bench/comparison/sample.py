@@ -61,7 +61,8 @@ class Sample:
 
     def where_evaluated(self, values: np.ndarray) -> np.ndarray:
         """The values (chain, n, ...) of the draws whose log joints are known."""
-        return values if self.evaluated is None else values[:, self.evaluated]
+        at = self.evaluated
+        return values if at is None or len(at) == self.shape[1] else values[:, at]
 
     @property
     def components(self) -> int:

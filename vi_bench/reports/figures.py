@@ -138,10 +138,9 @@ def components(run: StoredRun) -> Figure | None:
         centre = x.mean(axis=0) if x.shape[1] > 2 else np.zeros(2)
         shown = (x - centre) @ axis
         drawn = shown[:: max(1, -(-len(shown) // DRAWN))]
-        few = (
-            f"{len(drawn):,} of {len(shown):,} rows" if len(drawn) < len(shown) else ""
-        )
-        name = few or "data"
+        name = "data"
+        if len(drawn) < len(shown):
+            name = f"{len(drawn):,} of {len(shown):,} rows"
         axes.plot(*drawn.T, ".", color="0.75", markersize=3, zorder=0, label=name)
         for label, mu in means.items():
             colour, dash = styles[label]
