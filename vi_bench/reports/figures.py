@@ -314,7 +314,7 @@ def bound(run: StoredRun) -> Figure | None:
 
 
 def timing(run: StoredRun) -> Figure | None:
-    """Seconds of each method: set-up, trace, compilation, steady run, more draws."""
+    """Seconds of each method for set-up, tracing, compilation and a steady run."""
     labels, spent = parts(run.record)
     if not labels:
         return None

@@ -291,7 +291,7 @@ def _rung(name: str, there: Mapping[str, Value], colour: str, symbol: str) -> Pl
 
 
 def times(run: StoredRun) -> Picture | None:
-    """Seconds of each method: set-up, trace, compilation, steady run, more draws."""
+    """Seconds of each method for set-up, tracing, compilation and a steady run."""
     labels, spent = parts(run.record)
     if not labels:
         return None

@@ -229,7 +229,6 @@ def parts(run: Record) -> tuple[list[str], dict[str, list[float | None]]]:
         "trace": [t.trace_s for t in times],
         "compile": [t.compile_s for t in times],
         "run": [m.seconds for m in begun.values()],
-        "further draws": [t.further_s for t in times],
     }
 
 
@@ -515,7 +514,8 @@ def costs(run: Record) -> ReportTable:
         {
             "compile": "*: compiled before",
             "run": "median of the repeats, compiled and warm",
-            "further": "more draws, until Monte-Carlo errors were small enough",
+            "further": "more draws, until Monte-Carlo errors were small enough; run "
+            "counts them, too",
             "cores": "on which chains, runs or paths ran beside one another",
             "core each": "the first run, had each of these its own core: that of the "
             "one that took longest",
