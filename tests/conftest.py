@@ -27,6 +27,7 @@ hook = install_import_hook(
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
+import numpyro  # noqa: E402, F401 - whole, before tests import parts of it
 import pytest  # noqa: E402
 import typer.main  # noqa: E402
 import typer.testing  # noqa: E402
