@@ -154,18 +154,11 @@ def compare(
         samples[reference].e_bfmi,
     )
     others = [label for label in samples if label != reference]
-    importance = {
-        label: weigh(
-            terms.log_joint,
-            terms.log_q,
-            {
-                k: samples[label].where_evaluated(v)
-                for k, v in known.scalars[label].items()
-            },
-            terms.log_q_symmetric,
-        )
-        for label, terms in terms_of(samples).items()
-    }
+    terms, importance = terms_of(samples), {}
+    for label, own in terms.items():
+        at = samples[label].where_evaluated
+        values = {name: at(v) for name, v in known.scalars[label].items()}
+        importance[label] = weigh(own.log_joint, own.log_q, values, own.log_q_symmetric)
     distances = {label: known.distances(label) for label in others}
     compared = Comparison(
         reference,
@@ -179,7 +172,7 @@ def compare(
         known.judged,
         _verdicts(known, distances, modes, margin, why),
         importance,
-        _evidence(samples, importance, known.summaries, modes, coverage),
+        _evidence(samples, terms, importance, known.summaries, modes, coverage),
         known.note,
         coverage,
         margin,
@@ -298,12 +291,12 @@ def _of_modes(modes: Sequence[Mode], words: Sequence[Verdict]) -> Verdict:
 
 def _evidence(
     samples: Mapping[str, Sample],
+    terms: Mapping[str, Terms],
     importance: Mapping[str, Importance],
     summaries: Mapping[str, Mapping[Quantity, Summary]],
     modes: Mapping[str, Sequence[Mode]],
     coverage: Coverage,
 ) -> Ladder | None:
-    terms = terms_of(samples)
     claims = {
         label: Claim(
             s.evidence,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -181,8 +181,11 @@ def averages(columns: Mapping[Quantity, Any]) -> dict[Quantity, Any]:
     return found
 
 
-def of_columns(
-    labels: Sequence[Quantity], columns: Any, weights: Any = None
+def in_arrays(
+    columns: Iterable[Quantity],
+    shared: Iterable[Quantity],
+    values: Any,
+    weights: Any = None,
 ) -> Iterator[tuple[list[Quantity], Any]]:
     """`by_component` and `averages` of one parameter, those of a kind in one array.
 
@@ -190,19 +193,24 @@ def of_columns(
     take XLA seconds to compile.
 
     Args:
-        labels: of the columns.
-        columns: their values (column, chain, draw, K).
+        columns: what each component has, or none.
+        shared: what the components share, or none.
+        values: of either (chain, draw, K, n) or (chain, draw, n).
         weights: of the components (chain, draw, K), where they are drawn.
 
     Yields:
-        Quantities and their values (column, chain, draw), of each kind.
+        Quantities and their values (quantity, chain, draw), of each kind.
     """
-    own = {labels[0]: columns}
-    share = {} if weights is None else {WEIGHT: weights}
-    for first, values in (by_component(own) | averages(share | own)).items():
-        if first.name == labels[0].name:
-            kind = {"component": first.component, "statistic": first.statistic}
-            yield [label.of(**kind) for label in labels], values
+    along = values.__array_namespace__().moveaxis(values, -1, 0)
+    if labels := list(shared):
+        yield labels, along
+    if labels := list(columns):
+        own = {labels[0]: along}
+        share = {} if weights is None else {WEIGHT: weights}
+        for first, each in (by_component(own) | averages(share | own)).items():
+            if first.name == labels[0].name:
+                kind = {"component": first.component, "statistic": first.statistic}
+                yield [label.of(**kind) for label in labels], each
 
 
 def rare(quantity: Quantity, values: np.ndarray) -> bool:

@@ -19,8 +19,8 @@ from vi_bench.comparison.quantities import (
     WEIGHT,
     Quantity,
     flatten,
+    in_arrays,
     invariants,
-    of_columns,
 )
 from vi_bench.mixture.mixture import Mixture
 from vi_bench.mixture.types import Family, Parameters
@@ -97,14 +97,10 @@ def kinds_of(
     for name, (values, dims) in mixture.family.compared(known).items():
         shapes = {name: (np.empty(values.shape), dims)}
         columns, shared = flatten(shapes, coordinates)
-        lead = 3 if columns else 2
-        along = jnp.moveaxis(values.reshape(*values.shape[:lead], -1), -1, 0)
-        if shared:
-            found.append((list(shared), along))
-        if columns:
-            found.extend(of_columns(list(columns), along, weights))
+        flat = values.reshape(*values.shape[: 3 if columns else 2], -1)
+        found.extend(in_arrays(columns, shared, flat, weights))
     if weights is not None:
-        found.extend(of_columns([WEIGHT], weights[None]))
+        found.extend(in_arrays([WEIGHT], [], weights[..., None]))
     return [(labels, values[:, 0]) for labels, values in found]
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vi_bench.comparison.quantities import (
     WEIGHT,
     Quantity,
     flatten,
-    of_columns,
+    in_arrays,
 )
 from vi_bench.data.table import spaced
 from vi_bench.errors import ModelError, unknown
@@ -156,11 +155,8 @@ class Variables:
             variable, value = self.each[name], values[name]
             columns, shared = self._of_one(name, np.empty(value.shape))
             flat = value.reshape(*value.shape[: variable.lead], -1)
-            along = jnp.moveaxis(flat[..., np.asarray(variable.kept, int)], -1, 0)
-            if shared:
-                found.append((list(shared), along))
-            if columns:
-                found.extend(of_columns(list(columns), along, share))
+            kept = flat[..., np.asarray(variable.kept, int)]
+            found.extend(in_arrays(columns, shared, kept, share))
         return found
 
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import chi2, gaussian_kde
 
 from vi_bench.errors import one_line
-from vi_bench.reports.style import COLOURS, DASHES, MARKERS
+from vi_bench.reports.style import COLOURS, DASHES, MARKERS, thinned
 from vi_bench.reports.tables import ERRORS, RUNGS, parts, responses
 from vi_bench.results.stored import StoredRun
 from vi_bench.results.summary_schema import Bounds, Curve, Evidence, Gap, Value
@@ -137,7 +137,7 @@ def components(run: StoredRun) -> Figure | None:
         axis, names = _plane(x, run.features)
         centre = x.mean(axis=0) if x.shape[1] > 2 else np.zeros(2)
         shown = (x - centre) @ axis
-        drawn = shown[:: max(1, -(-len(shown) // DRAWN))]
+        drawn = thinned(shown, DRAWN)
         name = "data"
         if len(drawn) < len(shown):
             name = f"{len(drawn):,} of {len(shown):,} rows"

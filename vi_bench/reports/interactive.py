@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import chi2, gaussian_kde
 
 from vi_bench.reports.figures import CREDIBLE
-from vi_bench.reports.style import COLOURS
+from vi_bench.reports.style import COLOURS, thinned
 from vi_bench.reports.tables import ERRORS, RUNGS, parts
 from vi_bench.results.stored import StoredRun
 from vi_bench.results.summary_schema import Value
@@ -118,7 +118,7 @@ def components(run: StoredRun) -> Picture | None:
         return None
     names = run.features[:PLANES]
     shade = colours(run.record.methods)
-    shown = x[:: max(1, -(-len(x) // POINTS))]
+    shown = thinned(x, POINTS)
     plots = {}
     for i, j in combinations(range(len(names)), 2):
         data: list[Plot] = [

@@ -1,4 +1,4 @@
-"""Colours and markers of all figures, and the layout of all terminal tables."""
+"""Colours, markers and thinning of all figures, and the layout of terminal tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
@@ -94,6 +95,11 @@ def bare_table(title: str | None = None, keys: int = 1) -> Whole:
     )
     table.keys = keys
     return table
+
+
+def thinned(rows: np.ndarray, most: int) -> np.ndarray:
+    """Every so many-th row of many, at most `most`, for a figure."""
+    return rows[:: max(1, -(-len(rows) // most))]
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
